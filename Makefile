@@ -1,0 +1,96 @@
+# `make serve`, `make test` and `make check` each work on a fresh checkout: they first set up .venv, in steps that leave a stamp when done.
+# An interrupted set-up goes on where it stopped. Needs x86-64 Linux, git, curl and Python 3.12; all else comes from the Python package index.
+
+PYTHON := .venv/bin/python
+UV := .venv/bin/uv
+DONE := .venv/.done
+unexport PYTHONHOME PYTHONPATH
+
+.PHONY: help setup serve test check lock clean moved
+
+help:
+	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000"
+	@echo "make test [ARGS=...]     set up and run every test"
+	@echo "make check               set up, then lint, types and the tests that need neither Ray nor Triton"
+	@echo "make setup               only set up .venv"
+	@echo "make lock [ARGS=...]     write requirements.lock anew from pyproject.toml (ARGS=--upgrade for newer versions)"
+	@echo "make clean               remove .venv and everything else that was made"
+
+serve: setup
+	@exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT))
+
+test: setup
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: setup
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy graphs deployments
+	@$(PYTHON) -m pytest -q -m "not triton and not serve and not browser and not slow"
+
+lock: $(DONE)/environment
+	@$(UV) pip compile --quiet --python-version 3.12 --python-platform x86_64-unknown-linux-gnu --all-extras --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock $(ARGS) pyproject.toml
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+setup: $(DONE)/diffusion ;
+
+# Two set-ups at once take turns here; each later step has a lock of its own.
+$(DONE)/environment: images/uv-requirements.lock
+	$(find-python)
+	@echo "[1/5] Python 3.12 environment in .venv ..."
+	@flock Makefile sh -euc '\
+		[ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] && $(PYTHON) -c "" 2>/dev/null || "$(PYTHON_3_12)" -m venv --clear .venv; \
+		$(PYTHON) -m pip install -qq --require-hashes --no-deps --only-binary=:all: -r images/uv-requirements.lock; \
+		mkdir -p $(DONE); echo "$(CURDIR)" >$@'
+
+# Scripts in .venv name the folder it was made in, so one that was moved or copied, or whose Python is gone, is made anew.
+ifneq ($(wildcard $(DONE)/environment),)
+ifneq ($(file <$(DONE)/environment)$(if $(realpath $(PYTHON)),,gone),$(CURDIR))
+$(DONE)/environment: moved
+endif
+endif
+
+# What has to be built, this project and one package without a wheel, is built with the lock's setuptools.
+$(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
+	@echo "[2/5] Python packages (about 3 GB the first time) ..."
+	@quiet=$$([ -t 2 ] || echo --quiet); \
+	$(UV) pip sync $$quiet --python $(PYTHON) --build-constraints requirements.lock --require-hashes requirements.lock && \
+	$(UV) pip install --quiet --python $(PYTHON) --build-constraints requirements.lock --no-deps --editable .
+	@touch $@
+
+$(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock
+	@echo "[3/5] Triton ..."
+	@$(PYTHON) images/lay_out_triton.py
+	@touch $@
+
+$(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisper/weights.lock
+	@echo "[4/5] Whisper tiny.en ..."
+	@$(PYTHON) -m deployments.whisper.weights tiny.en
+	@touch $@
+
+$(DONE)/diffusion: $(DONE)/whisper deployments/diffusion/tiny.py
+	@echo "[5/5] A small Stable Diffusion ..."
+	@$(PYTHON) -m deployments.diffusion.tiny
+	@touch $@
+
+# Sets PYTHON_3_12, or ends make with one sentence that says what is missing.
+find-python = $(eval PYTHON_3_12 := $(shell $(FIND_PYTHON)))$(if $(filter !%,$(PYTHON_3_12)),$(error Sonograph needs $(PYTHON_3_12:!%=%)))
+
+define FIND_PYTHON
+[ "$$(uname -sm)" = "Linux x86_64" ] || { echo "!x86-64 Linux"; exit; }; \
+for tool in git curl; do command -v $$tool >/dev/null || { echo "!$$tool on PATH"; exit; }; done; \
+lacks="Python 3.12, as python3.12 or python3 on PATH or among the versions of pyenv"; \
+for python in python3.12 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.12*/bin/python3.12; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null || continue; \
+	"$$python" -c 'import venv, ensurepip' 2>/dev/null || { lacks="the venv module of $$python (on Debian and Ubuntu: apt install python3.12-venv)"; continue; }; \
+	"$$python" -c '$(LOAD_LIBPYTHON)' 2>/dev/null || { lacks="libpython3.12.so.1.0 for $$python (on Debian and Ubuntu: apt install libpython3.12; with pyenv: --enable-shared)"; continue; }; \
+	echo "$$python"; exit; \
+done; echo "!$$lacks"
+endef
+
+# Triton runs Python through this library.
+LOAD_LIBPYTHON = import ctypes, os, sysconfig as s; n = "libpython3.12.so.1.0"; os.path.exists(os.path.join(s.get_config_var("LIBDIR"), n)) or ctypes.CDLL(n)

@@ -1,0 +1,140 @@
+"""Small Stable Diffusion pipelines with seeded random weights: they draw noise, through the same classes as the real ones.
+
+`python -m deployments.diffusion.tiny` writes the one that serves until a trained model is chosen; the tests make others.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+KINDS = ("sd", "sdxl")
+
+
+def write(folder: Path, kind: str = "sd", seed: int = 0, side_px: int = 64, safety_checker: bool = False) -> None:
+    """Writes a pipeline of `kind` (sd or sdxl) that draws `side_px` x `side_px`: beside `folder` first, then under its name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _pipeline(kind, seed, side_px, safety_checker).save_pretrained(beside, safe_serialization=True)
+        (beside / "README.md").write_text("# Random weights: it draws noise, not what was said\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _pipeline(kind: str, seed: int, side_px: int, safety_checker: bool) -> Any:
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DPMSolverMultistepScheduler,
+        StableDiffusionPipeline,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        projection_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32, 32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=side_px,
+    )
+    scheduler = DPMSolverMultistepScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+    unet: dict[str, Any] = {
+        "sample_size": side_px // 8,
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "norm_num_groups": 8,
+        "attention_head_dim": 4,
+    }
+    if kind == "sd":
+        return StableDiffusionPipeline(
+            vae=vae,
+            text_encoder=CLIPTextModel(text),
+            tokenizer=tokenizer,
+            unet=UNet2DConditionModel(cross_attention_dim=32, **unet),
+            scheduler=scheduler,
+            safety_checker=_safety_checker() if safety_checker else None,
+            feature_extractor=_feature_extractor() if safety_checker else None,
+            requires_safety_checker=safety_checker,
+        )
+    return StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=UNet2DConditionModel(
+            cross_attention_dim=64,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 32,
+            **unet,
+        ),
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
+
+
+def _tokenizer() -> Any:
+    """CLIP's byte-level alphabet and no merges: every character is a token or some."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(ByteLevel.alphabet())
+    tokens = [*alphabet, *(f"{character}</w>" for character in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=[], model_max_length=77)
+
+
+def _safety_checker() -> Any:
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig
+
+    layer = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**layer, "image_size": 224, "patch_size": 32, "projection_dim": 16}
+    config = CLIPConfig(text_config={**layer, "vocab_size": 16, "projection_dim": 16}, vision_config=vision, projection_dim=16)
+    return StableDiffusionSafetyChecker(config)
+
+
+def _feature_extractor() -> Any:
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor()
+
+
+def main() -> None:
+    from deployments.room import weights
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=weights("diffusion") / "builtin")
+    parser.add_argument("--kind", choices=KINDS, default="sd")
+    arguments = parser.parse_args()
+    if (arguments.folder / "model_index.json").is_file():
+        return
+    write(arguments.folder, arguments.kind)
+    print(f"Stable Diffusion: wrote a pipeline of random weights (it draws noise) to {arguments.folder}")
+
+
+if __name__ == "__main__":
+    main()

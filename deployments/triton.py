@@ -1,0 +1,244 @@
+"""Ray side of the Triton seam: one in-process server with one model. The only importer of `tritonserver`.
+
+The package is imported when a server starts, so that the ingress and the head, which have none, can import this module.
+API: NVIDIA's in-process Python API, `tritonserver` 2.71.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+
+from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
+from deployments.time_left import TimeLeft
+
+Tensors = dict[str, np.ndarray]
+"""Tensors by name. BYTES are arrays of dtype object, whose items are `bytes`."""
+
+STOP_S = 8
+"""Longest wait for the server to stop; below every deployment's `graceful_shutdown_timeout_s`."""
+PROBE_S = 5.0
+"""Longest wait for the probe inference of an idle model."""
+RECENT_S = 10.0
+"""A model that answered this recently needs no probe."""
+STUB = "triton_python_backend_stub"
+
+
+class StubGone(ModelUnavailable):
+    """The process that holds the model has died; only a new replica helps."""
+
+
+class Triton(Protocol):
+    """What a room needs of its server. Tests hand in a fake of it."""
+
+    async def infer(self, inputs: Mapping[str, np.ndarray], time_left: TimeLeft, request_id: str = "") -> Tensors:
+        """One inference, one answer. Raises InvalidInput, ModelUnavailable, DeadlineExceeded, DeploymentError."""
+
+    async def check(self) -> None:
+        """Returns when the model serves. Raises StubGone or ModelUnavailable, with the reason."""
+
+    async def close(self) -> None:
+        """Stops the server; safe to call twice."""
+
+
+def home() -> Path:
+    """The folder of Triton's libraries and backends: NVIDIA's image has it at /opt, elsewhere set-up lays it out in the environment."""
+    image = Path("/opt/tritonserver")
+    return image if image.is_dir() else Path(sys.prefix) / "opt" / "tritonserver"
+
+
+class InProcessTriton:
+    """Starts a server with the one model of `repository`, and runs one real inference before it returns.
+
+    `parameters` reach the model as Triton's config parameters. `warm_up` is a small real inference;
+    `probe` one that the model answers at once, for the health check. Blocks while it starts, with the GIL released.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        parameters: Mapping[str, str],
+        warm_up: Mapping[str, np.ndarray],
+        probe: Mapping[str, np.ndarray],
+        stall_s: float = 300.0,
+    ) -> None:
+        (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
+        self._probe = probe
+        self._stall_s = stall_s
+        self._pumps: set[asyncio.Task[list[Tensors]]] = set()
+        self._last_answer_s = time.monotonic()
+        # The stub runs the python3 that it finds on PATH; it has to be this environment's.
+        binaries = str(Path(sys.prefix) / "bin")
+        if os.environ.get("PATH", "").split(os.pathsep)[0] != binaries:
+            os.environ["PATH"] = os.pathsep.join((binaries, os.environ.get("PATH", os.defpath)))
+        staged = Path(tempfile.mkdtemp(prefix="sonograph-"))
+        try:
+            _stage(repository / self._name, staged / self._name, parameters)
+            self._server = _start(staged)
+            try:
+                # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
+                self._model = self._server.load(self._name)
+                self._stubs = [child for child in psutil.Process().children(recursive=True) if child.name() == STUB]
+                self._warm(warm_up)
+            except BaseException:
+                self._stop()
+                raise
+        except DeploymentError:
+            raise
+        except Exception as error:
+            raise ModelUnavailable(f"{self._name} did not start: {_sentence(str(error))}") from error
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    async def infer(self, inputs: Mapping[str, np.ndarray], time_left: TimeLeft, request_id: str = "") -> Tensors:
+        """Arrays of fixed-size types are made contiguous; BYTES have to be of dtype object (others lose trailing NULs)."""
+        if time_left.seconds <= 0:
+            raise DeadlineExceeded(f"no time was left when {self._name} was to start")
+        if not self._pumps:
+            # What is idle has not stalled: the time since the last answer counts from here.
+            self._last_answer_s = time.monotonic()
+        request = self._model.create_request(request_id=request_id, inputs=_inputs(inputs))
+        iterator = self._model.async_infer(request, raise_on_error=False)
+        pump = asyncio.create_task(self._pump(iterator))
+        self._pumps.add(pump)
+        pump.add_done_callback(self._settle)
+        try:
+            async with asyncio.timeout(time_left.seconds):
+                # A cancelled `__anext__` would lose the response, so the pump always drains to the end.
+                responses = await asyncio.shield(pump)
+        except TimeoutError as error:
+            iterator.cancel()
+            raise DeadlineExceeded(f"{self._name} did not answer in the time that was left") from error
+        except asyncio.CancelledError:
+            iterator.cancel()
+            raise
+        if len(responses) != 1:
+            raise DeploymentError(f"{self._name} sent {len(responses)} responses where one was due")
+        return responses[0]
+
+    async def check(self) -> None:
+        if not self._stubs or any(not _alive(stub) for stub in self._stubs):
+            raise StubGone(f"the process that holds {self._name} has died")
+        quiet_s = time.monotonic() - self._last_answer_s
+        if quiet_s < RECENT_S:
+            return
+        if self._pumps:
+            if quiet_s > self._stall_s:
+                raise ModelUnavailable(f"{self._name} has been working for {quiet_s:.0f} s without an answer")
+            return
+        try:
+            await self.infer(self._probe, TimeLeft(PROBE_S))
+        except DeadlineExceeded as error:
+            raise ModelUnavailable(f"{self._name} is idle and did not answer a probe within {PROBE_S:.0f} s") from error
+
+    async def close(self) -> None:
+        if self._pumps:
+            await asyncio.wait(self._pumps, timeout=STOP_S / 2)
+        await asyncio.to_thread(self._stop)
+
+    async def _pump(self, iterator: Any) -> list[Tensors]:
+        """Drains to the end, and copies out of Triton's memory: one response that is kept would keep the server from stopping."""
+        responses: list[Tensors] = []
+        failure: DeploymentError | None = None
+        async for response in iterator:
+            if response.error is not None:
+                failure = self._translate(response.error)
+            elif response.outputs:
+                responses.append(_outputs(response))
+        if failure is not None:
+            raise failure
+        return responses
+
+    def _settle(self, pump: asyncio.Task[list[Tensors]]) -> None:
+        self._pumps.discard(pump)
+        self._last_answer_s = time.monotonic()
+        if not pump.cancelled():
+            pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
+
+    def _warm(self, inputs: Mapping[str, np.ndarray]) -> None:
+        request = self._model.create_request(inputs=_inputs(inputs))
+        for response in self._model.infer(request, raise_on_error=False):
+            if response.error is not None:
+                raise self._translate(response.error)
+
+    def _translate(self, error: Exception) -> DeploymentError:
+        """Triton's errors in our words. Its first argument is the message; the second is the response, which must not be kept."""
+        from tritonserver import InvalidArgumentError, UnavailableError
+
+        message = _sentence(str(error.args[0]) if error.args else type(error).__name__)
+        if any(not _alive(stub) for stub in self._stubs):
+            return StubGone(f"the process that holds {self._name} died during the request")
+        if isinstance(error, InvalidArgumentError):
+            return InvalidInput(message)
+        if isinstance(error, UnavailableError):
+            return ModelUnavailable(f"{self._name}: {message}")
+        return DeploymentError(f"{self._name} failed: {message}")
+
+    def _stop(self) -> None:
+        """Responses that a traceback still holds would make the stop wait for its whole timeout; collect them first."""
+        server, self._server, self._model = self._server, None, None
+        if server is not None:
+            gc.collect()
+            server.stop()
+
+
+def _stage(source: Path, target: Path, parameters: Mapping[str, str]) -> None:
+    """Copies a model's folder and adds its parameters to its config.pbtxt (text format; strings escaped as JSON is)."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    with (target / "config.pbtxt").open("a", encoding="utf-8") as config:
+        for key, value in parameters.items():
+            config.write(f"\nparameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}")
+
+
+def _start(repository: Path) -> Any:
+    import tritonserver
+
+    server = tritonserver.Server(
+        model_repository=str(repository),
+        model_control_mode=tritonserver.ModelControlMode.EXPLICIT,
+        backend_directory=str(home() / "backends"),
+        exit_timeout=STOP_S,
+        log_error=True,
+        log_warn=True,
+        gpu_metrics=False,
+        cpu_metrics=False,
+    )
+    return server.start(wait_until_ready=True)
+
+
+def _inputs(tensors: Mapping[str, np.ndarray]) -> Tensors:
+    """Triton reads an array's memory in order and ignores its strides."""
+    return {name: array if array.dtype == object else np.ascontiguousarray(array) for name, array in tensors.items()}
+
+
+def _outputs(response: Any) -> Tensors:
+    import tritonserver
+
+    return {
+        name: tensor.to_bytes_array().copy()
+        if tensor.data_type == tritonserver.DataType.BYTES
+        else np.array(np.from_dlpack(tensor))
+        for name, tensor in response.outputs.items()
+    }
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _sentence(message: str) -> str:
+    """Without the stub's traceback, which Triton appends to its message after `At:`."""
+    return message.split("\n\nAt:")[0].strip()

@@ -1,0 +1,107 @@
+"""The Whisper room's Ray class: one typed method over its Triton model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ray import serve
+from ray.serve import Application
+
+from deployments.errors import NoSpeech
+from deployments.room import Room, model_name, threads
+from deployments.time_left import TimeLeft
+from deployments.triton import InProcessTriton, Tensors, Triton
+from deployments.whisper.settings import WhisperSettings
+
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class TranscribeOptions:
+    language: str = ""
+    """A code or an English name; empty to detect it."""
+    task: str = "transcribe"
+    """`transcribe`, or `translate` into English."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    start: float
+    """Seconds from the recording's start."""
+    end: float
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    text: str
+    language: str
+    segments: tuple[Segment, ...]
+    model: str
+
+
+class Whisper(Room):
+    def __init__(self, settings: WhisperSettings, triton: Triton | None = None) -> None:
+        self._settings = settings
+        super().__init__(
+            triton
+            or InProcessTriton(
+                Path(__file__).with_name("repository"),
+                parameters={
+                    "model": settings.model,
+                    "weights": str(settings.weights),
+                    "device": settings.device,
+                    "threads": str(threads()),
+                    "no_speech_threshold": str(settings.no_speech_threshold),
+                    "logprob_threshold": str(settings.logprob_threshold),
+                },
+                warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),
+                probe=_inputs(np.zeros(0, np.int16), TranscribeOptions()),
+                stall_s=settings.stall_s,
+            )
+        )
+
+    async def transcribe(self, audio: np.ndarray, options: TranscribeOptions, time_left: TimeLeft, request_id: str = "") -> Transcript:
+        """`audio`: int16 [samples], mono 16 kHz. Raises NoSpeech, InvalidInput, ModelUnavailable, DeadlineExceeded."""
+        outputs = await self._triton.infer(_inputs(audio, options), time_left, request_id)
+        transcript = _transcript(outputs, model_name(self._settings.model))
+        if not any(map(str.isalnum, transcript.text)) or all(map(self._silent, transcript.segments)):
+            raise NoSpeech("Whisper heard no words in the recording: speak closer to the microphone, or send another one")
+        return transcript
+
+    def _silent(self, segment: Segment) -> bool:
+        return (
+            segment.no_speech_prob > self._settings.no_speech_threshold and segment.avg_logprob < self._settings.logprob_threshold
+        )
+
+
+def _inputs(audio: np.ndarray, options: TranscribeOptions) -> Tensors:
+    return {
+        "AUDIO": audio,
+        "LANGUAGE": np.array([options.language.encode()], dtype=np.object_),
+        "TASK": np.array([options.task.encode()], dtype=np.object_),
+    }
+
+
+def _transcript(outputs: Tensors, model: str) -> Transcript:
+    segments = tuple(
+        Segment(round(start, 3), round(end, 3), text.decode(), avg_logprob, no_speech_prob)
+        for text, (start, end, avg_logprob, no_speech_prob) in zip(
+            outputs["SEGMENT_TEXT"], outputs["SEGMENT_FIGURES"].tolist(), strict=True
+        )
+    )
+    return Transcript(outputs["TEXT"][0].decode(), outputs["LANGUAGE"][0].decode(), segments, model)
+
+
+def bind(settings: WhisperSettings) -> Application:
+    """One CPU by default: the graph's config or a manifest gives more, or a GPU, and torch's threads follow."""
+    return serve.deployment(
+        name="whisper",
+        ray_actor_options={"num_cpus": 1},
+        max_ongoing_requests=16,
+        health_check_period_s=4,
+        health_check_timeout_s=20,
+        graceful_shutdown_timeout_s=30,
+    )(Whisper).bind(settings)

@@ -1,0 +1,120 @@
+"""Whisper in torch, without Triton or Ray. Source of the model and of its defaults: openai-whisper (Radford et al. 2022)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import whisper
+from safetensors import safe_open
+from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
+
+from deployments.errors import InvalidInput
+
+TASKS = ("transcribe", "translate")
+
+
+@dataclass(frozen=True)
+class SpokenSegment:
+    start_s: float
+    end_s: float
+    text: str
+    avg_logprob: float
+    """Mean natural logarithm of the tokens' probabilities."""
+    no_speech_prob: float
+
+
+@dataclass(frozen=True)
+class Spoken:
+    text: str
+    language: str
+    """ISO 639-1 code, as openai-whisper names it."""
+    segments: tuple[SpokenSegment, ...]
+
+
+class WhisperEngine:
+    def __init__(
+        self,
+        model: str,
+        weights: Path,
+        device: str = "auto",
+        threads: int = 1,
+        no_speech_threshold: float = 0.6,
+        logprob_threshold: float = -1.0,
+    ) -> None:
+        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process."""
+        torch.set_num_threads(threads)
+        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self._name = model
+        self._model = load(model, weights, self._device)
+        self._no_speech_threshold = no_speech_threshold
+        self._logprob_threshold = logprob_threshold
+
+    def transcribe(self, audio: np.ndarray, language: str = "", task: str = "transcribe") -> Spoken:
+        """`audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name; empty to detect it.
+
+        Raises InvalidInput for a language or task that the model does not have. The same input gives the same text:
+        the fallback that samples (temperature above 0) starts from a fixed seed.
+        """
+        code = self._language(language, task)
+        if audio.size == 0:
+            return Spoken("", code or "en", ())
+        torch.manual_seed(0)
+        result = whisper.transcribe(
+            self._model,
+            audio.astype(np.float32) / 32768.0,
+            language=code,
+            task=task,
+            fp16=self._device == "cuda",
+            no_speech_threshold=self._no_speech_threshold,
+            logprob_threshold=self._logprob_threshold,
+        )
+        segments = tuple(
+            SpokenSegment(
+                float(segment["start"]), float(segment["end"]), segment["text"].strip(), segment["avg_logprob"], segment["no_speech_prob"]
+            )
+            for segment in result["segments"]
+        )
+        return Spoken(result["text"].strip(), result["language"], segments)
+
+    def _language(self, language: str, task: str) -> str | None:
+        if task not in TASKS:
+            raise InvalidInput(f"task must be one of {', '.join(TASKS)}")
+        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        if code and code not in LANGUAGES:
+            raise InvalidInput("language must be a code that Whisper knows, such as en, de or ja, or its English name")
+        if self._model.is_multilingual:
+            return code or None
+        if code not in ("", "en") or task == "translate":
+            wanted = "translation" if task == "translate" else f"language {code}"
+            raise InvalidInput(
+                f"{wanted} needs a multilingual model, and this service runs {self._name}, which is English-only: "
+                "set whisper.model to a multilingual one, such as base"
+            )
+        return "en"
+
+
+def load(model: str, weights: Path, device: str) -> whisper.Whisper:
+    """`model`: the name of a file `<weights>/<model>.safetensors`, an official name (downloaded into `weights`), or a path.
+
+    Official checkpoints are read by openai-whisper itself, which unpickles arrays only (`weights_only=True`).
+    Raises ValueError with a sentence for anything else.
+    """
+    converted = weights / f"{model}.safetensors"
+    path = converted if "/" not in model and converted.is_file() else Path(model)
+    if path.suffix == ".safetensors" and path.is_file():
+        return _load_arrays(path, device)
+    if model in whisper.available_models() or path.is_file():
+        return whisper.load_model(model, device=device, download_root=str(weights))
+    known = ", ".join(whisper.available_models())
+    raise ValueError(f"whisper.model is {model!r}, which is neither a checkpoint's path nor one of {known}")
+
+
+def _load_arrays(path: Path, device: str) -> whisper.Whisper:
+    with safe_open(str(path), framework="pt", device="cpu") as file:
+        dims = json.loads(file.metadata()["dims"])
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    model = whisper.Whisper(whisper.ModelDimensions(**dims))
+    model.load_state_dict(state)
+    return model.eval().to(device)

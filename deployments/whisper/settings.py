@@ -1,0 +1,24 @@
+"""The Whisper room's settings."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from deployments.room import weights
+from deployments.settings import Section
+
+
+class WhisperSettings(Section):
+    model: str = "tiny.en"
+    """A checkpoint's name (`tiny.en`, `base`, `large-v3`, ... any that openai-whisper knows), or a path to a checkpoint."""
+    weights: Path = Field(default_factory=lambda: weights("whisper"))
+    """Folder of the checkpoints that set-up converted; an official name that is not in it is downloaded into it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; `auto` takes a GPU if there is one. fp16 on a GPU, fp32 on a CPU."""
+    no_speech_threshold: float = Field(default=0.6, ge=0, le=1)
+    """A segment counts as silent above this probability of no speech, if it was also decoded without confidence."""
+    logprob_threshold: float = Field(default=-1.0, le=0)
+    """Decoded without confidence means a mean log probability of its tokens below this."""
+    stall_s: float = Field(default=300.0, gt=0)
+    """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""

@@ -1,0 +1,1 @@
+"""What every HTTP edge shares: uploads, audio decoding, parameters, answers, errors, readiness."""

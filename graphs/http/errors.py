@@ -1,0 +1,55 @@
+"""What the HTTP edge refuses by itself. Status, code and title are documented in the README; a test holds it to that."""
+
+from deployments.errors import DeploymentError, InvalidInput
+
+
+class MalformedRequest(DeploymentError):
+    status = 400
+    code = "malformed_request"
+    title = "Malformed request"
+
+
+class NotFound(DeploymentError):
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class MethodNotAllowed(DeploymentError):
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+
+class NotAcceptable(DeploymentError):
+    status = 406
+    code = "not_acceptable"
+    title = "Not acceptable"
+
+
+class AudioTooLarge(DeploymentError):
+    status = 413
+    code = "audio_too_large"
+    title = "Recording too large"
+
+
+class AudioTooLong(DeploymentError):
+    status = 413
+    code = "audio_too_long"
+    title = "Recording too long"
+
+
+class UnsupportedMediaType(DeploymentError):
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+
+
+class AudioEmpty(InvalidInput):
+    code = "audio_empty"
+    title = "Empty recording"
+
+
+class AudioUndecodable(InvalidInput):
+    code = "audio_undecodable"
+    title = "Recording cannot be decoded"

@@ -1,0 +1,97 @@
+"""Every error's one shape: RFC 9457 problem details with a stable `code`, the `stage` and the `request_id`."""
+
+import logging
+import re
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from deployments.errors import DeploymentError, InvalidInput
+from graphs.http.errors import MalformedRequest, MethodNotAllowed, NotFound
+
+log = logging.getLogger("ray.serve")
+MEDIA_TYPE = "application/problem+json"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string", "description": "urn:sonograph:problem: and the code"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What was wrong, which bound, and what to do."},
+        "code": {"type": "string", "description": "Stable name of the error."},
+        "stage": {"type": ["string", "null"], "enum": ["decode", "whisper", "diffusion", None]},
+        "request_id": {"type": "string"},
+    },
+}
+
+
+def request_id(request: Request) -> str:
+    """The client's X-Request-ID where it is well formed, as the proxy lets through; else a new one."""
+    if not hasattr(request.state, "request_id"):
+        given = request.headers.get("x-request-id", "")
+        request.state.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return str(request.state.request_id)
+
+
+def problem(error: DeploymentError, id: str) -> Response:
+    content = {
+        "type": f"urn:sonograph:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": str(error),
+        "code": error.code,
+        "stage": error.stage,
+        "request_id": id,
+    }
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return JSONResponse(content, error.status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` answer every error, its own, FastAPI's and defects, in this shape."""
+
+    async def known(request: Request, error: Exception) -> Response:
+        assert isinstance(error, DeploymentError)
+        id = request_id(request)
+        if error.status != 500:
+            return problem(error, id)
+        return _internal(error, id, error.stage)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        id = request_id(request)
+        if error.status_code == 404:
+            return problem(NotFound("there is nothing at this path: the service's routes are listed at /docs"), id)
+        if error.status_code == 405:
+            answer = problem(MethodNotAllowed(f"this path does not take the method {request.method}"), id)
+            answer.headers.update(error.headers or {})
+            return answer
+        return problem(MalformedRequest(HTTPStatus(error.status_code).phrase), id)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem(InvalidInput("; ".join(str(details["msg"]) for details in error.errors())), request_id(request))
+
+    async def defect(request: Request, error: Exception) -> Response:
+        return _internal(error, request_id(request), None)
+
+    app.add_exception_handler(DeploymentError, known)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, defect)
+
+
+def _internal(error: Exception, id: str, stage: str | None) -> Response:
+    """The reason is for the log, where the request id finds it; the client gets no traceback."""
+    log.error("request %s failed in %s", id, stage or "the ingress", exc_info=error)
+    answer = DeploymentError(f"the service failed on this request: its log tells why under the id {id}")
+    answer.stage = stage
+    return problem(answer, id)

@@ -1,0 +1,78 @@
+"""Which rooms serve, from what Serve's controller knows: its health checks run the rooms' own probes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ray import serve
+from ray.serve.schema import ApplicationStatusOverview, ServeStatus
+
+from deployments.errors import ModelUnavailable
+
+FRESH_S = 1.0
+"""A state as old as this is asked anew, beside the requests and not in their way."""
+
+
+@dataclass(frozen=True)
+class RoomState:
+    phase: str
+    """`ready`, `starting`, `failing`, or `absent`."""
+    reason: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.phase == "ready"
+
+
+class Rooms:
+    """The state of an application's deployments, at most about a second old while it is asked for."""
+
+    def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], ServeStatus] = serve.status) -> None:
+        self._application = application
+        self._names = names
+        self._status = status
+        self._states: dict[str, RoomState] = {}
+        self._asked_s = -FRESH_S
+        self._asking: asyncio.Task[None] | None = None
+
+    async def states(self) -> dict[str, RoomState]:
+        """Every room's state, waiting for a fresh one."""
+        self._ask()
+        if self._asking is not None:
+            await asyncio.shield(self._asking)
+        return self._states
+
+    def require(self, name: str) -> None:
+        """Raises ModelUnavailable if the room was last seen without a replica that serves; a call to it would wait for one."""
+        self._ask()
+        state = self._states.get(name)
+        if state is not None and not state.ready:
+            raise ModelUnavailable(f"{name} is {state.phase}: {state.reason or 'no replica of it serves now'}; try again shortly")
+
+    def _ask(self) -> None:
+        if self._asking is None and time.monotonic() - self._asked_s >= FRESH_S:
+            self._asking = asyncio.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            status = await asyncio.to_thread(self._status)
+            application = status.applications.get(self._application)
+            self._states = {name: _state(application, name) for name in self._names}
+        except Exception as error:
+            self._states = {name: RoomState("absent", f"Serve's controller does not answer: {error}") for name in self._names}
+        finally:
+            self._asked_s = time.monotonic()
+            self._asking = None
+
+
+def _state(application: ApplicationStatusOverview | None, name: str) -> RoomState:
+    deployment = application.deployments.get(name) if application else None
+    if deployment is None:
+        return RoomState("absent", "Serve has no deployment of this name")
+    if deployment.replica_states.get("RUNNING", 0) > 0:
+        return RoomState("ready")
+    failed = deployment.status in ("UNHEALTHY", "DEPLOY_FAILED")
+    # A failed constructor's message ends with its traceback; the last line is the sentence.
+    lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]
+    return RoomState("failing" if failed else "starting", lines[-1] if lines else "")

@@ -1,0 +1,155 @@
+"""A recording out of a request's body, in memory, refused the moment it passes the limit."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from graphs.http.errors import AudioTooLarge, MalformedRequest, UnsupportedMediaType
+
+RAW_TYPES = ("application/octet-stream", "video/webm", "video/mp4")
+"""Besides audio/*; browsers record sound alone as video/webm or video/mp4 too."""
+FIELD_BYTES = 8192
+"""Longest form field; the longest parameter is 1,000 characters of at most 4 bytes."""
+PARTS = 64
+OVERHEAD_BYTES = 64 * 1024
+"""What a multipart body may hold besides the recording."""
+
+
+@dataclass
+class Upload:
+    recording: bytes
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    """The form's other fields, in their order."""
+
+
+async def receive(request: Request, max_bytes: int) -> Upload:
+    """Raises AudioTooLarge, MalformedRequest, UnsupportedMediaType."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UnsupportedMediaType("the body has a Content-Encoding: send the recording as it is, without one")
+    kind, options = parse_options_header(request.headers.get("content-type", "application/octet-stream"))
+    if kind == b"multipart/form-data":
+        if not options.get(b"boundary"):
+            raise MalformedRequest("the multipart body's Content-Type names no boundary")
+        _refuse_declared(request, max_bytes + OVERHEAD_BYTES, max_bytes)
+        return await _Form(options[b"boundary"], max_bytes).read(request.stream())
+    media_type = kind.decode("latin-1").lower()
+    if not media_type.startswith("audio/") and media_type not in RAW_TYPES:
+        raise UnsupportedMediaType(
+            f"a raw body has to be audio/*, {', '.join(RAW_TYPES)}, and Content-Type names another type: "
+            "set it, as in --header 'Content-Type: audio/wav', or send multipart/form-data with a field `file`"
+        )
+    _refuse_declared(request, max_bytes, max_bytes)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    return Upload(bytes(body))
+
+
+def _refuse_declared(request: Request, bound: int, max_bytes: int) -> None:
+    """Before one byte is read, where the client says how many there are."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > bound:
+        raise _too_large(max_bytes)
+
+
+def _too_large(max_bytes: int) -> AudioTooLarge:
+    return AudioTooLarge(
+        f"the recording is larger than {max_bytes / 1024 / 1024:g} MiB, the limit of this service: send a shorter or compressed one"
+    )
+
+
+class _Form:
+    """python-multipart's callbacks, counting. It keeps the field `file` and text fields; nothing else is kept."""
+
+    def __init__(self, boundary: bytes, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._recording: bytearray | None = None
+        self._fields: list[tuple[str, str]] = []
+        self._parts = 0
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_part_data": self._data,
+                "on_part_end": self._end_part,
+                "on_header_field": self._header_name,
+                "on_header_value": self._header_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_end": self._end,
+            },
+        )
+
+    async def read(self, chunks: AsyncIterator[bytes]) -> Upload:
+        try:
+            async for chunk in chunks:
+                self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise MalformedRequest("the multipart body is malformed: check its boundary, which curl -F sets by itself") from error
+        if not self._ended:
+            raise MalformedRequest("the multipart body ended before its last boundary")
+        if self._recording is None:
+            raise MalformedRequest("the multipart body has no field `file`: send the recording in it, as in -F file=@recording.wav")
+        return Upload(bytes(self._recording), self._fields)
+
+    def _begin_part(self) -> None:
+        self._parts += 1
+        if self._parts > PARTS:
+            raise MalformedRequest(f"the multipart body has more than {PARTS} fields")
+        self._header = (bytearray(), bytearray())
+        self._disposition: dict[bytes, bytes] = {}
+        self._value = bytearray()
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header[0].extend(data[start:end])
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1].extend(data[start:end])
+
+    def _end_header(self) -> None:
+        name, value = self._header
+        if bytes(name).lower() == b"content-disposition":
+            self._disposition = parse_options_header(bytes(value))[1]
+        self._header = (bytearray(), bytearray())
+
+    def _end_headers(self) -> None:
+        name = self._disposition.get(b"name")
+        if name is None:
+            raise MalformedRequest("a field of the multipart body has no name")
+        self._name = self._text(name, "a field's name")
+        self._limit = self._max_bytes if self._name == "file" else FIELD_BYTES
+        if self._name == "file" and self._recording is not None:
+            raise MalformedRequest("the multipart body has two fields `file`: send one recording at a time")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._value += memoryview(data)[start:end]
+        if len(self._value) > self._limit:
+            if self._name == "file":
+                raise _too_large(self._max_bytes)
+            raise MalformedRequest(f"a form field is longer than {FIELD_BYTES} bytes")
+
+    def _end_part(self) -> None:
+        if self._name == "file":
+            self._recording = self._value
+        else:
+            self._fields.append((self._name, self._text(self._value, "a form field")))
+
+    def _end(self) -> None:
+        self._ended = True
+
+    @staticmethod
+    def _text(data: bytes | bytearray, what: str) -> str:
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise MalformedRequest(f"{what} is not UTF-8") from error
+
+
