@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils  # provided by the stub itself
+from numpy.typing import NDArray
 
 from deployments.errors import InvalidInput, ModelUnavailable
 
@@ -31,23 +32,23 @@ def text(request: Any, name: str) -> str:
     return bytes(item).decode("utf-8")
 
 
-def array(request: Any, name: str) -> np.ndarray:
+def array(request: Any, name: str) -> NDArray[Any]:
     """An input of a fixed-size type. It points into shared memory: copy what has to outlive the request."""
-    tensor: np.ndarray = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+    tensor: NDArray[Any] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
     return tensor
 
 
-def texts(items: list[str]) -> np.ndarray:
+def texts(items: list[str]) -> NDArray[Any]:
     """A BYTES output of shape [len(items)], UTF-8."""
     return np.array([item.encode("utf-8") for item in items], dtype=np.object_)
 
 
-def answer(requests: list[Any], serve: Callable[[Any], Mapping[str, np.ndarray]]) -> list[Any]:
+def answer(requests: list[Any], serve: Callable[[Any], Mapping[str, NDArray[Any]]]) -> list[Any]:
     """A response for each request, by `serve`. What one request fails with is its own; the others are served."""
     return [_respond(request, serve) for request in requests]
 
 
-def _respond(request: Any, serve: Callable[[Any], Mapping[str, np.ndarray]]) -> Any:
+def _respond(request: Any, serve: Callable[[Any], Mapping[str, NDArray[Any]]]) -> Any:
     try:
         if request.is_cancelled():
             raise Cancelled("cancelled before it started")

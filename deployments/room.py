@@ -32,7 +32,8 @@ def threads() -> int:
 
     if not ray.is_initialized():
         return 1
-    return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+    resources: dict[str, float] = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def weights(room: str) -> Path:

@@ -18,11 +18,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
 
-Tensors = dict[str, np.ndarray]
+Tensors = dict[str, NDArray[Any]]
 """Tensors by name. BYTES are arrays of dtype object, whose items are `bytes`."""
 
 STOP_S = 8
@@ -41,7 +42,7 @@ class StubGone(ModelUnavailable):
 class Triton(Protocol):
     """What a room needs of its server. Tests hand in a fake of it."""
 
-    async def infer(self, inputs: Mapping[str, np.ndarray], time_left: TimeLeft, request_id: str = "") -> Tensors:
+    async def infer(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> Tensors:
         """One inference, one answer. Raises InvalidInput, ModelUnavailable, DeadlineExceeded, DeploymentError."""
 
     async def check(self) -> None:
@@ -52,7 +53,7 @@ class Triton(Protocol):
 
 
 def home() -> Path:
-    """The folder of Triton's libraries and backends: NVIDIA's image has it at /opt, elsewhere set-up lays it out in the environment."""
+    """Triton's libraries and backends: NVIDIA's image has them at /opt, elsewhere set-up lays them out in the environment."""
     image = Path("/opt/tritonserver")
     return image if image.is_dir() else Path(sys.prefix) / "opt" / "tritonserver"
 
@@ -68,8 +69,8 @@ class InProcessTriton:
         self,
         repository: Path,
         parameters: Mapping[str, str],
-        warm_up: Mapping[str, np.ndarray],
-        probe: Mapping[str, np.ndarray],
+        warm_up: Mapping[str, NDArray[Any]],
+        probe: Mapping[str, NDArray[Any]],
         stall_s: float = 300.0,
     ) -> None:
         (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
@@ -100,7 +101,7 @@ class InProcessTriton:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
-    async def infer(self, inputs: Mapping[str, np.ndarray], time_left: TimeLeft, request_id: str = "") -> Tensors:
+    async def infer(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> Tensors:
         """Arrays of fixed-size types are made contiguous; BYTES have to be of dtype object (others lose trailing NULs)."""
         if time_left.seconds <= 0:
             raise DeadlineExceeded(f"no time was left when {self._name} was to start")
@@ -165,7 +166,7 @@ class InProcessTriton:
         if not pump.cancelled():
             pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
 
-    def _warm(self, inputs: Mapping[str, np.ndarray]) -> None:
+    def _warm(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         request = self._model.create_request(inputs=_inputs(inputs))
         for response in self._model.infer(request, raise_on_error=False):
             if response.error is not None:
@@ -216,7 +217,7 @@ def _start(repository: Path) -> Any:
     return server.start(wait_until_ready=True)
 
 
-def _inputs(tensors: Mapping[str, np.ndarray]) -> Tensors:
+def _inputs(tensors: Mapping[str, NDArray[Any]]) -> Tensors:
     """Triton reads an array's memory in order and ignores its strides."""
     return {name: array if array.dtype == object else np.ascontiguousarray(array) for name, array in tensors.items()}
 

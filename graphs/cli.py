@@ -40,7 +40,7 @@ def serve(
 ) -> None:
     """Serve on this machine until Ctrl-C: what `serve run graphs/local.yaml` does, with a word on each step."""
     if not _free(port):
-        _fail(f"port {port} is in use, perhaps by another `make serve`: stop that one, or choose a port with PORT=8001 make serve")
+        _fail(f"port {port} is in use, perhaps by another `make serve`: stop that one, or choose another: PORT=8001 make serve")
     started_s = time.monotonic()
     with tempfile.NamedTemporaryFile("w", prefix="sonograph-", suffix=".yaml") as file:
         file.write(_on_port(config, port))

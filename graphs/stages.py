@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -10,10 +9,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
 from deployments.time_left import TimeLeft
 
-Result = TypeVar("Result")
 
-
-async def run(stage: str, work: Awaitable[Result], time_left: TimeLeft) -> Result:
+async def run[Result](stage: str, work: Awaitable[Result], time_left: TimeLeft) -> Result:
     """Awaits `work` and raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model."""
     try:
         async with asyncio.timeout(time_left.seconds):
@@ -37,5 +34,5 @@ def _translate(stage: str, error: Exception) -> DeploymentError:
     if isinstance(cause, BackPressureError):
         return Overloaded(f"{stage} has more requests than it takes: try again shortly")
     if isinstance(cause, (RayActorError, DeploymentUnavailableError)):
-        return ModelUnavailable(f"the replica that was running {stage} is gone, and a new one is being started: try again shortly")
+        return ModelUnavailable(f"the replica that ran {stage} is gone, and a new one is being started: try again shortly")
     return DeploymentError(f"{stage} failed: {type(cause).__name__}: {cause}")

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
+from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
@@ -14,6 +15,7 @@ from deployments import diffusion, whisper
 from deployments.time_left import TimeLeft
 from graphs import stages
 from graphs.http import edge
+from graphs.http.answers import Drawing
 from graphs.http.audio import decode
 from graphs.http.parameters import DrawParameters
 from graphs.http.rooms import Rooms
@@ -21,21 +23,10 @@ from graphs.http.speech import require_speech
 from graphs.settings import VoiceToImageSettings
 
 
-@dataclass(frozen=True)
-class Drawing:
-    transcript: whisper.Transcript
-    prompt: str
-    """What was drawn: the prefix, and the transcript."""
-    seed: int
-    image: diffusion.Image
-    timings_ms: dict[str, float]
-    """decode, whisper, diffusion, encode; each by the ingress's clock but for encode, which is part of the diffusion room's answer."""
-
-
 class VoiceToImage:
     """The ingress: it holds no model. Serve's HTTP proxy calls the app that `__serve_build_asgi_app__` returns."""
 
-    def __init__(self, settings: VoiceToImageSettings, whisper: DeploymentHandle, diffusion: DeploymentHandle) -> None:
+    def __init__(self, settings: VoiceToImageSettings, whisper: DeploymentHandle[Any], diffusion: DeploymentHandle[Any]) -> None:
         self._settings = settings
         self._whisper = whisper
         self._diffusion = diffusion
@@ -44,7 +35,9 @@ class VoiceToImage:
         self._rooms = Rooms(serve.get_replica_context().app_name, ("whisper", "diffusion"))
         return edge.build(self, self._rooms, self._settings.http, self._settings.diffusion.max_side_px)
 
-    async def draw(self, recording: bytes, parameters: DrawParameters, format: str, time_left: TimeLeft, request_id: str) -> Drawing:
+    async def draw(
+        self, recording: bytes, parameters: DrawParameters, format: str, time_left: TimeLeft, request_id: str
+    ) -> Drawing:
         """`recording`: compressed bytes, as they came. Raises a DeploymentError that names its stage."""
         started_s = time.perf_counter()
         listening = asyncio.to_thread(listen, recording, self._settings.http.max_audio_s)
@@ -69,7 +62,7 @@ class VoiceToImage:
         return Drawing(transcript, prompt, options.seed, image, timings_ms)
 
 
-def listen(recording: bytes, max_audio_s: float) -> np.ndarray:
+def listen(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
     """int16 [samples], mono 16 kHz, with speech in it."""
     audio = decode(recording, max_audio_s)
     require_speech(audio)

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import NDArray
+from transformers.utils import logging as transformers_logging
 
 from deployments.diffusion.encode import encode
 from deployments.errors import InvalidInput, ModelUnavailable
@@ -78,8 +81,11 @@ class DiffusionEngine:
     def __init__(
         self, model: str, device: str = "auto", precision: str = "auto", threads: int = 1, safety_checker: bool = False
     ) -> None:
-        """`model`: a pipeline's folder or hub id. `threads`: torch's, in this whole process. Raises ValueError with a sentence."""
+        """`model`: a pipeline's folder or hub id. `threads`: torch's, in this process. Raises ValueError with a sentence."""
         torch.set_num_threads(threads)
+        for logging in (diffusers_logging, transformers_logging):
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if precision == "auto":
             precision = "fp16" if self._device == "cuda" else "fp32"
@@ -90,7 +96,8 @@ class DiffusionEngine:
     def generate(self, prompt: Prompt, notes: dict[str, str], before_step: Callable[[int], None] = lambda step: None) -> Picture:
         """`before_step(step)` is called before each denoising step, from 0; what it raises ends the picture.
 
-        `notes` become a PNG's text chunks. Raises InvalidInput for a size that the model cannot do, ModelUnavailable when memory does not suffice.
+        `notes` become a PNG's text chunks. Raises InvalidInput for a size that the model cannot do, ModelUnavailable when
+        memory does not suffice.
         """
         try:
             with torch.inference_mode():
@@ -152,7 +159,7 @@ class DiffusionEngine:
             predicted = negative + denoising.guidance_scale * (positive - negative)
         denoising.latents = scheduler.step(predicted, timestep, denoising.latents, **denoising.step_kwargs, return_dict=False)[0]
 
-    def decode(self, denoising: Denoising) -> tuple[np.ndarray, bool]:
+    def decode(self, denoising: Denoising) -> tuple[NDArray[Any], bool]:
         """uint8 [height, width, 3], RGB, and whether the safety checker flagged it."""
         pipeline, vae = self._pipeline, self._pipeline.vae
         latents = denoising.latents.to(vae.dtype)
@@ -171,7 +178,9 @@ class DiffusionEngine:
         (picture,) = pipeline.image_processor.postprocess(image.float(), output_type="pil")
         return np.asarray(picture), flagged
 
-    def _encode(self, prompt: Prompt, guided: bool, width: int, height: int) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
+    def _encode(
+        self, prompt: Prompt, guided: bool, width: int, height: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
         pipeline = self._pipeline
         asked = {"device": self._device, "num_images_per_prompt": 1, "do_classifier_free_guidance": guided}
         encoded = pipeline.encode_prompt(prompt=prompt.text, negative_prompt=prompt.negative, **asked)
@@ -186,7 +195,8 @@ class DiffusionEngine:
         ).to(self._device)
         if not guided:
             return positive, {"text_embeds": pooled, "time_ids": ids}
-        return torch.cat([negative, positive]), {"text_embeds": torch.cat([negative_pooled, pooled]), "time_ids": torch.cat([ids, ids])}
+        added = {"text_embeds": torch.cat([negative_pooled, pooled]), "time_ids": torch.cat([ids, ids])}
+        return torch.cat([negative, positive]), added
 
     def _guidance_embedding(self, denoising: Denoising) -> torch.Tensor | None:
         """For models distilled with the guidance as an input (LCM: Luo et al. 2023)."""
@@ -213,10 +223,11 @@ def load(model: str, dtype: torch.dtype, safety_checker: bool) -> Any:
     has_checker = index.get("safety_checker", [None])[0] is not None
     if safety_checker and not has_checker:
         raise ValueError("diffusion.safety_checker is on, and the pipeline of diffusion.model has no safety checker")
-    without: dict[str, None] = {}
-    if kind is StableDiffusionPipeline and not safety_checker:
-        without = {"safety_checker": None, "feature_extractor": None}
-    options: dict[str, Any] = {"requires_safety_checker": safety_checker} if kind is StableDiffusionPipeline else {"add_watermarker": False}
-    pipeline = kind.from_pretrained(model, dtype=dtype, use_safetensors=True, **without, **options)
+    options: dict[str, Any] = {"add_watermarker": False}
+    if kind is StableDiffusionPipeline:
+        options = {"requires_safety_checker": safety_checker}
+        if not safety_checker:
+            options |= {"safety_checker": None, "feature_extractor": None}
+    pipeline = kind.from_pretrained(model, dtype=dtype, use_safetensors=True, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
 
@@ -63,7 +64,9 @@ class Whisper(Room):
             )
         )
 
-    async def transcribe(self, audio: np.ndarray, options: TranscribeOptions, time_left: TimeLeft, request_id: str = "") -> Transcript:
+    async def transcribe(
+        self, audio: NDArray[np.int16], options: TranscribeOptions, time_left: TimeLeft, request_id: str = ""
+    ) -> Transcript:
         """`audio`: int16 [samples], mono 16 kHz. Raises NoSpeech, InvalidInput, ModelUnavailable, DeadlineExceeded."""
         outputs = await self._triton.infer(_inputs(audio, options), time_left, request_id)
         transcript = _transcript(outputs, model_name(self._settings.model))
@@ -77,7 +80,7 @@ class Whisper(Room):
         )
 
 
-def _inputs(audio: np.ndarray, options: TranscribeOptions) -> Tensors:
+def _inputs(audio: NDArray[np.int16], options: TranscribeOptions) -> Tensors:
     return {
         "AUDIO": audio,
         "LANGUAGE": np.array([options.language.encode()], dtype=np.object_),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import whisper
+from numpy.typing import NDArray
 from safetensors import safe_open
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
@@ -51,7 +52,7 @@ class WhisperEngine:
         self._no_speech_threshold = no_speech_threshold
         self._logprob_threshold = logprob_threshold
 
-    def transcribe(self, audio: np.ndarray, language: str = "", task: str = "transcribe") -> Spoken:
+    def transcribe(self, audio: NDArray[np.int16], language: str = "", task: str = "transcribe") -> Spoken:
         """`audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name; empty to detect it.
 
         Raises InvalidInput for a language or task that the model does not have. The same input gives the same text:
@@ -72,7 +73,11 @@ class WhisperEngine:
         )
         segments = tuple(
             SpokenSegment(
-                float(segment["start"]), float(segment["end"]), segment["text"].strip(), segment["avg_logprob"], segment["no_speech_prob"]
+                float(segment["start"]),
+                float(segment["end"]),
+                segment["text"].strip(),
+                segment["avg_logprob"],
+                segment["no_speech_prob"],
             )
             for segment in result["segments"]
         )
@@ -114,7 +119,7 @@ def load(model: str, weights: Path, device: str) -> whisper.Whisper:
 def _load_arrays(path: Path, device: str) -> whisper.Whisper:
     with safe_open(str(path), framework="pt", device="cpu") as file:
         dims = json.loads(file.metadata()["dims"])
-        state = {name: file.get_tensor(name) for name in file.keys()}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors file is no dict)
     model = whisper.Whisper(whisper.ModelDimensions(**dims))
     model.load_state_dict(state)
     return model.eval().to(device)

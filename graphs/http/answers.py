@@ -1,8 +1,8 @@
 """A drawing as HTTP: which representation the client takes, its headers, its JSON."""
 
 import base64
-from dataclasses import asdict
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any
 from urllib.parse import quote
 
 import mimeparse
@@ -19,14 +19,17 @@ TRANSCRIPT_BYTES = 1024
 """Longest X-Transcript header."""
 
 
-class Drawing(Protocol):
-    """What a graph hands to the edge."""
+@dataclass(frozen=True)
+class Drawing:
+    """What a graph that draws hands to the edge."""
 
     transcript: Transcript
     prompt: str
+    """What was drawn: the prefix, and the transcript."""
     seed: int
     image: Image
     timings_ms: dict[str, float]
+    """By stage: decode, whisper, diffusion, encode."""
 
 
 def negotiate(accept: str | None, output_format: str | None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from numpy.typing import NDArray
 
 from graphs.http.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 
@@ -19,7 +20,7 @@ OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "enable
 """No protocol exists under the name `none`: what a container refers to outside of itself cannot be opened."""
 
 
-def decode(recording: bytes, max_audio_s: float) -> np.ndarray:
+def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
     """int16 [samples], mono 16 kHz. The content decides what it is.
 
     Stops at the limit, however long the recording claims or turns out to be.
@@ -27,7 +28,7 @@ def decode(recording: bytes, max_audio_s: float) -> np.ndarray:
     """
     if not recording:
         raise AudioEmpty("the recording is empty: 0 bytes came")
-    chunks: list[np.ndarray] = []
+    chunks: list[NDArray[np.int16]] = []
     try:
         with av.open(io.BytesIO(recording), mode="r", options=OPTIONS) as container:
             _read(container, max_audio_s, chunks)
@@ -43,7 +44,7 @@ def decode(recording: bytes, max_audio_s: float) -> np.ndarray:
     return audio
 
 
-def _read(container: Any, max_audio_s: float, chunks: list[np.ndarray]) -> None:
+def _read(container: Any, max_audio_s: float, chunks: list[NDArray[np.int16]]) -> None:
     if not container.streams.audio:
         raise AudioUndecodable("the recording has no audio track")
     stream = container.streams.audio[0]
@@ -64,7 +65,7 @@ def _read(container: Any, max_audio_s: float, chunks: list[np.ndarray]) -> None:
         raise _too_long(max_audio_s)
 
 
-def _keep(frames: list[Any], chunks: list[np.ndarray]) -> int:
+def _keep(frames: list[Any], chunks: list[NDArray[np.int16]]) -> int:
     new = [frame.to_ndarray().reshape(-1) for frame in frames]
     chunks.extend(new)
     return sum(chunk.size for chunk in new)

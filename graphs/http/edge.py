@@ -41,7 +41,9 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, max_side_px: int) 
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Every room answered a real inference and serves", responses=openapi.problems((ModelUnavailable,)))
+    @app.get(
+        "/readyz", summary="Every room has answered an inference and serves", responses=openapi.problems((ModelUnavailable,))
+    )
     async def readyz() -> dict[str, Any]:
         states = await rooms.states()
         unready = [f"{name} is {state.phase}: {state.reason}".rstrip(": ") for name, state in states.items() if not state.ready]

@@ -88,7 +88,7 @@ def post_graph() -> dict[str, Any]:
             ],
             "requestBody": {
                 "required": True,
-                "content": {"multipart/form-data": {"schema": form}, "audio/*": raw, **{kind: raw for kind in RAW_TYPES}},
+                "content": {"multipart/form-data": {"schema": form}, "audio/*": raw, **dict.fromkeys(RAW_TYPES, raw)},
             },
         },
     }

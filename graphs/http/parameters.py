@@ -78,8 +78,8 @@ def _sentence(details: Any) -> str:
     name = _printable(str(details["loc"][0]))
     if details["type"] == "extra_forbidden":
         return f"{name} is no parameter; there are {', '.join(DrawParameters.model_fields)}"
-    message = details["msg"].removeprefix("Input should be ").removeprefix("String should have ")
-    return f"{name} must be {message}" if message != details["msg"] and "String" not in details["msg"] else f"{name}: {details['msg']}"
+    message = details["msg"].replace("Input should", "must").replace("String should", "must")
+    return f"{name} {message}"
 
 
 def _printable(name: str) -> str:

