@@ -38,7 +38,7 @@ clean:
 
 setup: $(DONE)/diffusion ;
 
-# Two set-ups at once take turns here; each later step has a lock of its own.
+# Two set-ups at once take turns in the first two steps; each later one has a lock of its own.
 $(DONE)/environment: images/uv-requirements.lock
 	$(find-python)
 	@echo "[1/5] Python 3.12 environment in .venv ..."
@@ -55,12 +55,17 @@ endif
 endif
 
 # What has to be built, this project and one package without a wheel, is built with the lock's setuptools.
+# uv takes a package that an interruption left half installed for a whole one, so after one all but pip and uv are removed first.
 $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 	@echo "[2/5] Python packages (about 3 GB the first time) ..."
-	@quiet=$$([ -t 2 ] || echo --quiet); \
-	$(UV) pip sync $$quiet --python $(PYTHON) --build-constraints requirements.lock --require-hashes requirements.lock && \
-	$(UV) pip install --quiet --python $(PYTHON) --build-constraints requirements.lock --no-deps --editable .
-	@touch $@
+	@flock Makefile sh -euc '\
+		options="--python $(PYTHON) --build-constraints requirements.lock $$([ -t 2 ] || echo --quiet)"; \
+		[ ! -e $@.begun ] || find .venv/lib/python3.12/site-packages -mindepth 1 -maxdepth 1 \
+			! -name "*.pth" ! -name pip ! -name "pip-*" ! -name uv ! -name "uv-*" -exec rm -rf {} +; \
+		touch $@.begun; \
+		$(UV) pip sync $$options --require-hashes requirements.lock; \
+		$(UV) pip install --quiet $$options --no-deps --editable .; \
+		rm $@.begun; touch $@'
 
 $(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock
 	@echo "[3/5] Triton ..."

@@ -7,6 +7,7 @@ API: NVIDIA's in-process Python API, `tritonserver` 2.71.
 import asyncio
 import gc
 import json
+import logging
 import os
 import shutil
 import sys
@@ -23,8 +24,12 @@ from numpy.typing import NDArray
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
 
+log = logging.getLogger("ray.serve")
+
 Tensors = dict[str, NDArray[Any]]
 """Tensors by name. BYTES are arrays of dtype object, whose items are `bytes`."""
+Drained = tuple[list[Tensors], DeploymentError | None]
+"""A request's responses, and what it failed with if it did."""
 
 STOP_S = 8
 """Longest wait for the server to stop; below every deployment's `graceful_shutdown_timeout_s`."""
@@ -76,7 +81,7 @@ class InProcessTriton:
         (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
         self._probe = probe
         self._stall_s = stall_s
-        self._pumps: set[asyncio.Task[list[Tensors]]] = set()
+        self._pumps: set[asyncio.Task[Drained]] = set()
         self._last_answer_s = time.monotonic()
         # The stub runs the python3 that it finds on PATH; it has to be this environment's.
         binaries = str(Path(sys.prefix) / "bin")
@@ -89,6 +94,7 @@ class InProcessTriton:
             try:
                 # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
                 self._model = self._server.load(self._name)
+                self._wanted = _wanted(self._model)
                 self._stubs = [child for child in psutil.Process().children(recursive=True) if child.name() == STUB]
                 self._warm(warm_up)
             except BaseException:
@@ -108,6 +114,7 @@ class InProcessTriton:
         if not self._pumps:
             # What is idle has not stalled: the time since the last answer counts from here.
             self._last_answer_s = time.monotonic()
+        self._refuse_misfits(inputs)
         request = self._model.create_request(request_id=request_id, inputs=_inputs(inputs))
         iterator = self._model.async_infer(request, raise_on_error=False)
         pump = asyncio.create_task(self._pump(iterator))
@@ -116,13 +123,18 @@ class InProcessTriton:
         try:
             async with asyncio.timeout(time_left.seconds):
                 # A cancelled `__anext__` would lose the response, so the pump always drains to the end.
-                responses = await asyncio.shield(pump)
+                responses, failure = await asyncio.shield(pump)
         except TimeoutError as error:
             iterator.cancel()
             raise DeadlineExceeded(f"{self._name} did not answer in the time that was left") from error
         except asyncio.CancelledError:
             iterator.cancel()
             raise
+        finally:
+            # A traceback that somebody keeps would keep these, and they the server from stopping.
+            del request, iterator
+        if failure is not None:
+            raise failure
         if len(responses) != 1:
             raise DeploymentError(f"{self._name} sent {len(responses)} responses where one was due")
         return responses[0]
@@ -147,7 +159,7 @@ class InProcessTriton:
             await asyncio.wait(self._pumps, timeout=STOP_S / 2)
         await asyncio.to_thread(self._stop)
 
-    async def _pump(self, iterator: Any) -> list[Tensors]:
+    async def _pump(self, iterator: Any) -> Drained:
         """Drains to the end, and copies out of Triton's memory: one response that is kept would keep the server from stopping."""
         responses: list[Tensors] = []
         failure: DeploymentError | None = None
@@ -156,15 +168,23 @@ class InProcessTriton:
                 failure = self._translate(response.error)
             elif response.outputs:
                 responses.append(_outputs(response))
-        if failure is not None:
-            raise failure
-        return responses
+        return responses, failure
 
-    def _settle(self, pump: asyncio.Task[list[Tensors]]) -> None:
+    def _settle(self, pump: asyncio.Task[Drained]) -> None:
         self._pumps.discard(pump)
         self._last_answer_s = time.monotonic()
         if not pump.cancelled():
             pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
+
+    def _refuse_misfits(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Refuses what Triton would refuse on submit, where the binding leaks the request (and the server then never stops)."""
+        if set(inputs) != set(self._wanted):
+            raise DeploymentError(f"{self._name} takes the inputs {', '.join(sorted(self._wanted))}, not {', '.join(sorted(inputs))}")
+        for name, array in inputs.items():
+            dtype, shape = self._wanted[name]
+            fits = len(array.shape) == len(shape) and all(want in (-1, have) for want, have in zip(shape, array.shape, strict=True))
+            if array.dtype != dtype or not fits:
+                raise DeploymentError(f"{self._name} takes {name} as {dtype} {shape}, not as {array.dtype} {list(array.shape)}")
 
     def _warm(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         request = self._model.create_request(inputs=_inputs(inputs))
@@ -186,11 +206,17 @@ class InProcessTriton:
         return DeploymentError(f"{self._name} failed: {message}")
 
     def _stop(self) -> None:
-        """Responses that a traceback still holds would make the stop wait for its whole timeout; collect them first."""
+        """Bounded by STOP_S. What a cycle still holds of a response would make it wait so long; it is collected first."""
+        from tritonserver import TritonError
+
         server, self._server, self._model = self._server, None, None
-        if server is not None:
-            gc.collect()
+        if server is None:
+            return
+        gc.collect()
+        try:
             server.stop()
+        except TritonError as error:
+            log.warning("the Triton server of %s did not stop in order: %s", self._name, error)
 
 
 def _stage(source: Path, target: Path, parameters: Mapping[str, str]) -> None:
@@ -215,6 +241,16 @@ def _start(repository: Path) -> Any:
         cpu_metrics=False,
     )
     return server.start(wait_until_ready=True)
+
+
+def _wanted(model: Any) -> dict[str, tuple[np.dtype[Any], list[int]]]:
+    """Type and shape of every input, as config.pbtxt states them; -1 is any length."""
+    return {one["name"]: (_dtype(one["datatype"]), one["shape"]) for one in model.metadata()["inputs"]}
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """Triton's name of a type, such as FP32, in numpy's terms."""
+    return np.dtype(object) if name == "BYTES" else np.dtype(name.lower().replace("fp", "float"))
 
 
 def _inputs(tensors: Mapping[str, NDArray[Any]]) -> Tensors:

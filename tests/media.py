@@ -1,0 +1,183 @@
+"""Recordings in memory, by PyAV or byte by byte: every container that is taken, and those that mean harm."""
+
+import io
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+RATE_HZ = 16_000
+Samples = NDArray[np.int16]
+
+
+def sweep(seconds: float) -> Samples:
+    """A tone that rises from 200 Hz to 2 kHz: what every codec keeps, and no two moments of it are alike."""
+    time_s = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    phase = 2 * np.pi * (200 * time_s + 1800 / (2 * seconds) * time_s**2)
+    return (8000 * np.sin(phase)).astype(np.int16)
+
+
+class _Pipe:
+    """What a live recorder writes to: nothing can be gone back to and filled in."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self.written += data
+        return len(data)
+
+
+def encode(
+    audio: Samples,
+    format: str,
+    codec: str,
+    *,
+    rate_hz: int = RATE_HZ,
+    layout: str = "mono",
+    live: bool = False,
+    options: dict[str, str] | None = None,
+    bit_rate: int | None = None,
+) -> bytes:
+    """`audio`: int16 [samples], mono 16 kHz, or [samples, 2] for stereo. The names are FFmpeg's. `live` output cannot be sought in."""
+    pipe, file = _Pipe(), io.BytesIO()
+    with av.open(pipe if live else file, "w", format=format, options=options or {}) as container:
+        stream = container.add_stream(codec, rate=rate_hz, layout=layout)
+        stream.codec_context.options = {"strict": "experimental"}  # FFmpeg's own Vorbis encoder asks for it
+        if bit_rate:
+            stream.bit_rate = bit_rate
+        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout=layout)
+        frame.sample_rate = RATE_HZ
+        resampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate_hz)
+        fifo = av.AudioFifo()
+        for resampled in (*resampler.resample(frame), *resampler.resample(None)):
+            resampled.pts = None
+            fifo.write(resampled)
+        size = stream.codec_context.frame_size or 1024
+        written = 0
+        while fifo.samples:
+            part = fifo.read(min(size, fifo.samples))
+            part.pts, part.time_base = written, Fraction(1, rate_hz)
+            written += part.samples
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+    return bytes(pipe.written) if live else file.getvalue()
+
+
+def stereo(audio: Samples) -> Samples:
+    """The same on both sides."""
+    return np.stack([audio, audio], axis=1)
+
+
+FORMATS = {
+    "wav": lambda audio: encode(audio, "wav", "pcm_s16le"),
+    "wav 44.1 kHz stereo": lambda audio: encode(stereo(audio), "wav", "pcm_s16le", rate_hz=44_100, layout="stereo"),
+    "wav 24 bit": lambda audio: encode(audio, "wav", "pcm_s24le", rate_hz=48_000),
+    "wav float": lambda audio: encode(audio, "wav", "pcm_f32le"),
+    "wav mu-law": lambda audio: encode(audio, "wav", "pcm_mulaw", rate_hz=8_000),
+    "wav from a pipe": lambda audio: encode(audio, "wav", "pcm_s16le", live=True),
+    "mp3": lambda audio: encode(audio, "mp3", "libmp3lame", bit_rate=64_000),
+    "mp3 44.1 kHz stereo": lambda audio: encode(stereo(audio), "mp3", "libmp3lame", rate_hz=44_100, layout="stereo"),
+    "flac": lambda audio: encode(audio, "flac", "flac"),
+    "ogg/opus": lambda audio: encode(audio, "ogg", "libopus"),
+    "ogg/vorbis": lambda audio: encode(stereo(audio), "ogg", "vorbis", layout="stereo"),
+    "webm": lambda audio: encode(audio, "webm", "libopus", rate_hz=48_000),
+    "webm as browsers record": lambda audio: encode(
+        audio, "webm", "libopus", rate_hz=48_000, live=True, options={"live": "1"}
+    ),
+    "m4a": lambda audio: encode(audio, "ipod", "aac"),
+    "m4a/alac": lambda audio: encode(audio, "ipod", "alac"),
+    "mp4 as browsers record": lambda audio: encode(
+        audio, "mp4", "aac", rate_hz=48_000, live=True, options={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    ),
+    "aac": lambda audio: encode(audio, "adts", "aac"),
+}
+"""How to make each format that is taken, from int16 [samples], mono 16 kHz."""
+
+
+def wav(data: bytes, *, rate_hz: int = RATE_HZ, channels: int = 1, claimed_bytes: int | None = None) -> bytes:
+    """16-bit PCM with a header of its own making. `claimed_bytes`: what it says of the size of `data`."""
+    size = len(data) if claimed_bytes is None else claimed_bytes
+    riff_size = min(size + 36, 0xFFFFFFFF)
+    rates = struct.pack("<HHIIHH", 1, channels, rate_hz, rate_hz * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
+    return b"RIFF" + struct.pack("<I", riff_size) + b"WAVEfmt " + struct.pack("<I", 16) + rates + b"data" + struct.pack("<I", size) + data
+
+
+def silence_flac(hours: float) -> bytes:
+    """Of digital silence FLAC keeps a few bytes for each block."""
+    return _repeated("flac", "flac", hours)
+
+
+def silence_opus(hours: float) -> bytes:
+    return _repeated("ogg", "libopus", hours, {"frame_duration": "120", "vbr": "on"})
+
+
+def _repeated(format: str, codec: str, hours: float, options: dict[str, str] | None = None) -> bytes:
+    """One packet of silence again and again: the same as encoding hours of it, in less time."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=RATE_HZ, layout="mono", options=options or {})
+        stream.codec_context.open()
+        size = stream.codec_context.frame_size
+        silent = av.AudioFrame.from_ndarray(np.zeros((1, size), np.int16), format="s16", layout="mono")
+        silent.sample_rate, silent.pts, silent.time_base = RATE_HZ, 0, Fraction(1, RATE_HZ)
+        packets = [*stream.encode(silent), *stream.encode(None)]
+        content = bytes(packets[0])
+        for number in range(int(hours * 3600 * RATE_HZ / size)):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base = stream, Fraction(1, RATE_HZ)
+            packet.pts = packet.dts = number * size
+            packet.duration = size
+            container.mux_one(packet)
+    return file.getvalue()
+
+
+def video_only() -> bytes:
+    """An mp4 of four black frames and no sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=4, width=32, height=32, pix_fmt="yuv420p")
+        for _ in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def m3u8(*urls: str) -> bytes:
+    """An HTTP Live Streaming playlist."""
+    entries = "".join(f"#EXTINF:2.0,\n{url}\n" for url in urls)
+    return f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:0\n{entries}#EXT-X-ENDLIST\n".encode()
+
+
+def ffconcat(*urls: str) -> bytes:
+    """A list of files that FFmpeg plays one after another."""
+    return ("ffconcat version 1.0\n" + "".join(f"file '{url}'\n" for url in urls)).encode()
+
+
+def mov_elsewhere(path: Path) -> bytes:
+    """A QuickTime film of PCM whose sound lies in the file `path`: a data reference by a Macintosh alias."""
+    whole = encode(np.zeros(RATE_HZ, np.int16), "mov", "pcm_s16le")
+    name = str(path).encode()
+    record = struct.pack(">HH", 2, len(name)) + name + b"\0" * (len(name) % 2) + struct.pack(">hH", -1, 0)
+    # No levels up and down to the target: the absolute path alone names it.
+    alias = bytes(10) + bytes(28) + bytes(12) + bytes(64) + bytes(16) + struct.pack(">HH", 0, 0) + bytes(16) + record
+    entry = struct.pack(">I4sI", 12 + len(alias), b"alis", 0) + alias
+    dref = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
+    return _replaced(whole, (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"), dref)
+
+
+def _replaced(content: bytes, path: tuple[bytes, ...], new: bytes) -> bytes:
+    """`content` with the box at `path` replaced; the sizes of the boxes around it follow."""
+    at = 0
+    while True:
+        size, kind = struct.unpack_from(">I4s", content, at)
+        if kind == path[0]:
+            break
+        at += size
+    if len(path) > 1:
+        new = _replaced(content[at + 8 : at + size], path[1:], new)
+        new = struct.pack(">I4s", len(new) + 8, kind) + new
+    return content[:at] + new + content[at + size :]
