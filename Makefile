@@ -87,6 +87,7 @@ find-python = $(eval PYTHON_3_12 := $(shell $(FIND_PYTHON)))$(if $(filter !%,$(P
 
 define FIND_PYTHON
 [ "$$(uname -sm)" = "Linux x86_64" ] || { echo "!x86-64 Linux"; exit; }; \
+case "$$PWD" in *[[:space:]]*) echo "!a folder without a space in its path, since Triton cannot start Python from one"; exit;; esac; \
 for tool in git curl; do command -v $$tool >/dev/null || { echo "!$$tool on PATH"; exit; }; done; \
 lacks="Python 3.12, as python3.12 or python3 on PATH or among the versions of pyenv"; \
 for python in python3.12 python3 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.12*/bin/python3.12; do \

@@ -81,6 +81,7 @@ class InProcessTriton:
         (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
         self._probe = probe
         self._stall_s = stall_s
+        self._gone = False
         self._pumps: set[asyncio.Task[Drained]] = set()
         self._last_answer_s = time.monotonic()
         # The stub runs the python3 that it finds on PATH; it has to be this environment's.
@@ -140,7 +141,7 @@ class InProcessTriton:
         return responses[0]
 
     async def check(self) -> None:
-        if not self._stubs or any(not _alive(stub) for stub in self._stubs):
+        if self._gone or not self._stubs or any(not _alive(stub) for stub in self._stubs):
             raise StubGone(f"the process that holds {self._name} has died")
         quiet_s = time.monotonic() - self._last_answer_s
         if quiet_s < RECENT_S:
@@ -197,7 +198,8 @@ class InProcessTriton:
         from tritonserver import InvalidArgumentError, UnavailableError
 
         message = _sentence(str(error.args[0]) if error.args else type(error).__name__)
-        if any(not _alive(stub) for stub in self._stubs):
+        if any(not _alive(stub) for stub in self._stubs) or message.endswith("is not healthy."):
+            self._gone = True  # Triton has given a stub up that it finds dead or frozen, and never takes it back
             return StubGone(f"the process that holds {self._name} died during the request")
         if isinstance(error, InvalidArgumentError):
             return InvalidInput(message)

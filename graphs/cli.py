@@ -1,5 +1,6 @@
 """`sonograph`: one command with verbs."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -12,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 import typer
 import yaml
 from rich.console import Console
@@ -112,14 +114,22 @@ def _greet(config: Path, port: int, took_s: float) -> None:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Serve shuts down on SIGINT, finishing what is in flight; Ray's processes end with their driver."""
+    """Serve shuts down on SIGINT, finishing what is in flight. What Ray leaves behind, interrupted in its start, is ended too."""
+    family: set[psutil.Process] = set()
+    deadline_s = time.monotonic() + STOP_S
     if server.poll() is None:
         server.send_signal(signal.SIGINT)
-        try:
-            server.wait(STOP_S)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            server.kill()
-            server.wait()
+    with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: at once
+        while server.poll() is None and time.monotonic() < deadline_s:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family |= set(psutil.Process(server.pid).children(recursive=True))
+            time.sleep(0.1)
+        psutil.wait_procs(family, timeout=5)
+    server.kill()
+    server.wait()
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()  # psutil looks first whether the id is still that process's
 
 
 def _free(port: int) -> bool:

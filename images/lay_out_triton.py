@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 IMAGE = Path("/opt/tritonserver")
@@ -57,8 +58,9 @@ def pth() -> Path:
 
 def lay_out() -> None:
     """Makes and tries everything beside its place, then moves it there."""
-    work = TARGET.with_name(".work")
-    shutil.rmtree(work, ignore_errors=True)
+    for abandoned in TARGET.parent.glob(".work-*"):
+        shutil.rmtree(abandoned)
+    work = Path(tempfile.mkdtemp(prefix=".work-", dir=TARGET.parent))
     print("Triton: fetching two wheels (56 MB) ...", flush=True)
     fetch(work / "wheels")
     print("Triton: laying out ...", flush=True)
@@ -132,7 +134,7 @@ def run(complaint: str, *command: str | Path) -> None:
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         lines = [line for line in result.stdout.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
         raise SystemExit(f"Triton: {complaint}: {(errors or lines or ['no reason given'])[-1].strip()}")
 
 

@@ -85,9 +85,7 @@ FORMATS = {
     "ogg/opus": lambda audio: encode(audio, "ogg", "libopus"),
     "ogg/vorbis": lambda audio: encode(stereo(audio), "ogg", "vorbis", layout="stereo"),
     "webm": lambda audio: encode(audio, "webm", "libopus", rate_hz=48_000),
-    "webm as browsers record": lambda audio: encode(
-        audio, "webm", "libopus", rate_hz=48_000, live=True, options={"live": "1"}
-    ),
+    "webm as browsers record": lambda audio: encode(audio, "webm", "libopus", rate_hz=48_000, live=True, options={"live": "1"}),
     "m4a": lambda audio: encode(audio, "ipod", "aac"),
     "m4a/alac": lambda audio: encode(audio, "ipod", "alac"),
     "mp4 as browsers record": lambda audio: encode(
@@ -98,12 +96,21 @@ FORMATS = {
 """How to make each format that is taken, from int16 [samples], mono 16 kHz."""
 
 
-def wav(data: bytes, *, rate_hz: int = RATE_HZ, channels: int = 1, claimed_bytes: int | None = None) -> bytes:
-    """16-bit PCM with a header of its own making. `claimed_bytes`: what it says of the size of `data`."""
+def wav(
+    data: bytes, *, rate_hz: int = RATE_HZ, channels: int = 1, claimed_bytes: int | None = None, tag: int = 1, before: bytes = b""
+) -> bytes:
+    """16-bit PCM (`tag` 1) with a header of its own making. `claimed_bytes`: what it says of the size of `data`."""
     size = len(data) if claimed_bytes is None else claimed_bytes
     riff_size = min(size + 36, 0xFFFFFFFF)
-    rates = struct.pack("<HHIIHH", 1, channels, rate_hz, rate_hz * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
-    return b"RIFF" + struct.pack("<I", riff_size) + b"WAVEfmt " + struct.pack("<I", 16) + rates + b"data" + struct.pack("<I", size) + data
+    rates = struct.pack("<HHIIHH", tag, channels, rate_hz, rate_hz * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
+    header = b"RIFF" + struct.pack("<I", riff_size) + b"WAVEfmt " + struct.pack("<I", 16) + rates
+    return header + before + b"data" + struct.pack("<I", size) + data
+
+
+def wav_of_gigabytes_of_tags() -> bytes:
+    """Some bytes that claim a comment of 2 GB."""
+    claimed_bytes = 0x7FFFFFE0
+    return wav(b"", before=b"LIST" + struct.pack("<I", claimed_bytes + 20) + b"INFOISFT" + struct.pack("<I", claimed_bytes))
 
 
 def silence_flac(hours: float) -> bytes:

@@ -3,7 +3,7 @@
 import ctypes
 import io
 import os
-import struct
+import resource
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,10 @@ from socket import create_server
 import av
 import av.error
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.errors import DeploymentError
 from graphs.http.audio import decode
 from graphs.http.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 from tests import media
@@ -72,10 +70,10 @@ def test_an_hour_of_silence_in_few_bytes_is_refused_without_unpacking_it(bomb) -
     recording = bomb(1.0)
     hour_bytes = 3600 * RATE_HZ * 2
     assert len(recording) < hour_bytes / 200
-    before_bytes = psutil.Process().memory_info().rss
+    before_bytes = peak_bytes()
     with pytest.raises(AudioTooLong):
         decode(recording, LIMIT_S)
-    assert psutil.Process().memory_info().rss - before_bytes < hour_bytes / 4
+    assert peak_bytes() - before_bytes < hour_bytes / 4
 
 
 @pytest.mark.parametrize("rate_hz", [1, 8, 100])
@@ -95,7 +93,10 @@ def test_few_samples_at_a_rate_of_some_hz_are_hours_and_refused(rate_hz: int) ->
         pytest.param(b"PK\x03\x04" + bytes(range(256)) * 40, AudioUndecodable, id="a zip"),
         pytest.param(media.video_only(), AudioUndecodable, id="a film without sound"),
         pytest.param(media.wav(b""), AudioEmpty, id="a wav without samples"),
+        pytest.param(media.wav_of_gigabytes_of_tags(), AudioUndecodable, id="a wav with a comment of 2 GB"),
+        pytest.param(media.wav(bytes(60_000), tag=0x9999), AudioUndecodable, id="a codec that nobody knows"),
         pytest.param(media.wav(bytes(60_000), rate_hz=0), AudioUndecodable, id="a rate of 0 Hz"),
+        pytest.param(media.wav(bytes(60_000), rate_hz=1_400_000_000), AudioUndecodable, id="a rate of 1.4 GHz"),
         pytest.param(media.wav(bytes(60_000), channels=0), AudioUndecodable, id="no channels"),
         pytest.param(media.FORMATS["wav"](ORIGINAL)[:40], AudioUndecodable, id="half a header"),
         pytest.param(media.encode(ORIGINAL, "aiff", "pcm_s16be"), AudioUndecodable, id="a container that is not taken"),
@@ -103,8 +104,10 @@ def test_few_samples_at_a_rate_of_some_hz_are_hours_and_refused(rate_hz: int) ->
     ],
 )
 def test_a_bad_recording_is_refused_and_the_next_one_is_decoded(recording: bytes, error: type[Exception]) -> None:
+    before_bytes = peak_bytes()
     with pytest.raises(error):
         decode(recording, LIMIT_S)
+    assert peak_bytes() - before_bytes < 100_000_000
     assert decode(media.wav(ORIGINAL.tobytes()), LIMIT_S).tolist() == ORIGINAL.tolist()
 
 
@@ -132,7 +135,7 @@ def test_an_m4a_cut_before_its_index_is_refused(recordings: dict[str, bytes]) ->
         decode(recordings["m4a"][: len(recordings["m4a"]) // 2], LIMIT_S)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_whatever_is_broken_in_a_recording_it_is_decoded_or_refused_by_name(data: st.DataObject) -> None:
     broken = bytearray(BREAKABLE[data.draw(st.sampled_from(sorted(BREAKABLE)))])
@@ -141,11 +144,10 @@ def test_whatever_is_broken_in_a_recording_it_is_decoded_or_refused_by_name(data
         broken[place] = byte
     try:
         audio = decode(bytes(broken[: data.draw(st.integers(1, len(broken)))]), 5.0)
-    except DeploymentError as error:
-        assert type(error) in (AudioEmpty, AudioTooLong, AudioUndecodable)
-    else:
-        assert audio.dtype == np.int16
-        assert audio.size <= 5.0 * RATE_HZ
+    except (AudioEmpty, AudioTooLong, AudioUndecodable):
+        return
+    assert audio.dtype == np.int16
+    assert audio.size <= 5.0 * RATE_HZ
 
 
 SHORT = media.sweep(0.3)
@@ -253,6 +255,11 @@ def test_a_film_whose_sound_lies_in_another_file_opens_no_file(secret: Path, wat
 def test_other_files_that_point_elsewhere_are_refused(recording: bytes) -> None:
     with pytest.raises(AudioUndecodable):
         decode(recording, LIMIT_S)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def play(recording: bytes, format: str, options: dict[str, str]) -> bool:

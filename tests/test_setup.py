@@ -45,14 +45,15 @@ def normalised(requirement: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("tools", "missing"),
+    ("folder", "tools", "missing"),
     [
-        (["uname", "git", "curl"], "Python 3.12"),
-        (["uname", "git"], "curl"),
-        (["uname", "curl"], "git"),
+        ("checkout", ["uname", "git", "curl"], "Python 3.12"),
+        ("checkout", ["uname", "git"], "curl"),
+        ("checkout", ["uname", "curl"], "git"),
+        ("check out", ["uname", "git", "curl"], "a folder without a space"),
     ],
 )
-def test_make_says_in_one_sentence_what_is_missing(tmp_path: Path, tools: list[str], missing: str) -> None:
+def test_make_says_in_one_sentence_what_is_missing(tmp_path: Path, folder: str, tools: list[str], missing: str) -> None:
     for tool in tools:
         found = shutil.which(tool)
         if not found:
@@ -61,7 +62,7 @@ def test_make_says_in_one_sentence_what_is_missing(tmp_path: Path, tools: list[s
     for python in ("python3", "python3.12"):  # as pyenv's shims do
         (tmp_path / python).write_text("#!/bin/sh\nexit 127\n")
         (tmp_path / python).chmod(0o755)
-    checkout = tmp_path / "checkout"
+    checkout = tmp_path / folder
     (checkout / "images").mkdir(parents=True)
     for path in ("Makefile", "images/uv-requirements.lock"):
         shutil.copy(ROOT / path, checkout / path)
@@ -85,8 +86,8 @@ def test_a_ctranslate2_model_becomes_what_openai_whisper_loads() -> None:
     arrays = small_model()
     arrays["decoder/layer_0/attention/linear_1/weight"][WIDTH:] = 2  # the lower half is the value's
     dims, state = convert(written(arrays))
-    assert dims["n_audio_layer"] == 2 and dims["n_text_layer"] == 1
-    assert dims["n_vocab"] == VOCABULARY and dims["n_audio_ctx"] == AUDIO_CONTEXT and dims["n_text_ctx"] == TEXT_CONTEXT
+    assert (dims["n_audio_layer"], dims["n_text_layer"]) == (2, 1)
+    assert (dims["n_vocab"], dims["n_audio_ctx"], dims["n_text_ctx"]) == (VOCABULARY, AUDIO_CONTEXT, TEXT_CONTEXT)
     assert (state["decoder.blocks.0.cross_attn.key.weight"] == 1).all()
     assert (state["decoder.blocks.0.cross_attn.value.weight"] == 2).all()
     assert state.keys() == names(dims)

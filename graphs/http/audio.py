@@ -1,6 +1,8 @@
 """Untrusted media to samples, in process, by FFmpeg through PyAV: nothing is opened but the bytes that came."""
 
+import ctypes
 import io
+from pathlib import Path
 from typing import Any
 
 import av
@@ -12,12 +14,26 @@ from graphs.http.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 
 SAMPLE_RATE_HZ = 16_000
 SHORTEST_S = 0.1
+HIGHEST_RATE_HZ = 384_000
+"""The highest that is recorded with. A resampler's filter grows with the rate: at 1 GHz it takes gigabytes and half a minute."""
 CONTAINERS = "wav,mp3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,aac"
 """FFmpeg's names of the demuxers that may run. Playlists, lists of files and the like are not among them."""
 CODECS = {"mp3", "mp3float", "flac", "opus", "libopus", "vorbis", "aac", "aac_fixed", "alac"}
 """FFmpeg's names of the decoders that may run, besides those of PCM."""
 OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "enable_drefs": "0", "use_absolute_path": "0"}
 """No protocol exists under the name `none`: what a container refers to outside of itself cannot be opened."""
+
+LARGEST_ALLOCATION_BYTES = 64 * 1024 * 1024
+"""FFmpeg allocates what a header claims, by default up to 2 GB: a wav of 56 bytes sufficed. Album pictures are the most that is due."""
+
+
+def _bound_allocations() -> None:
+    """Of FFmpeg in this whole process. PyAV has no function for it; its wheel keeps FFmpeg's libraries beside itself."""
+    (library,) = Path(av.__file__).parents[1].glob("av.libs/libavutil*")
+    ctypes.CDLL(str(library)).av_max_alloc(ctypes.c_size_t(LARGEST_ALLOCATION_BYTES))
+
+
+_bound_allocations()
 
 
 def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
@@ -48,13 +64,17 @@ def _read(container: Any, max_audio_s: float, chunks: list[NDArray[np.int16]]) -
     if not container.streams.audio:
         raise AudioUndecodable("the recording has no audio track")
     stream = container.streams.audio[0]
-    codec = stream.codec_context.name
+    codec = stream.codec_context.name if stream.codec_context else ""
     if codec not in CODECS and not codec.startswith("pcm_"):
         raise AudioUndecodable("the recording's audio codec is none of mp3, flac, opus, vorbis, aac, alac and PCM")
     stream.codec_context.thread_count = 1
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
     left = int(max_audio_s * SAMPLE_RATE_HZ)
     for frame in container.decode(stream):
+        if frame.sample_rate > HIGHEST_RATE_HZ:
+            raise AudioUndecodable(
+                f"the recording claims a sample rate of {frame.sample_rate} Hz; at most {HIGHEST_RATE_HZ} is read"
+            )
         # A frame of few bytes can stand for hours at a rate of a few Hz: asked before it is resampled.
         if frame.samples > (left / SAMPLE_RATE_HZ + 1) * frame.sample_rate:
             raise _too_long(max_audio_s)

@@ -33,7 +33,7 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, max_side_px: int) 
         request_id = problems.request_id(request)
         upload = await receive(request, settings.max_upload_bytes)
         parameters = parse(request.query_params.multi_items(), upload.fields, max_side_px)
-        media_type, format = negotiate(request.headers.get("accept"), parameters.output_format)
+        media_type, format = negotiate(", ".join(request.headers.getlist("accept")), parameters.output_format)
         drawing = await graph.draw(upload.recording, parameters, format, time_left, request_id)
         return answer(drawing, media_type, format, request_id)
 

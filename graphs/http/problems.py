@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.errors import DeploymentError, InvalidInput
@@ -80,12 +80,16 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return problem(InvalidInput("; ".join(str(details["msg"]) for details in error.errors())), request_id(request))
 
+    async def left(request: Request, error: Exception) -> Response:
+        return problem(MalformedRequest("the client left before its request was complete"), request_id(request))
+
     async def defect(request: Request, error: Exception) -> Response:
         return _internal(error, request_id(request), None)
 
     app.add_exception_handler(DeploymentError, known)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, defect)
 
 

@@ -70,8 +70,8 @@ def _state(application: ApplicationStatusOverview | None, name: str) -> RoomStat
     deployment = application.deployments.get(name) if application else None
     if deployment is None:
         return RoomState("absent", "Serve has no deployment of this name")
-    running = {state.value: count for state, count in deployment.replica_states.items()}.get("RUNNING", 0)
-    if running > 0:
+    # Declared as an enumeration's members, which arrive as plain strings.
+    if deployment.replica_states.get("RUNNING", 0) > 0:  # type: ignore[call-overload]
         return RoomState("ready")
     failed = deployment.status in ("UNHEALTHY", "DEPLOY_FAILED")
     # A failed constructor's message ends with its traceback; the last line is the sentence.

@@ -88,9 +88,13 @@ class _Form:
         )
 
     async def read(self, chunks: AsyncIterator[bytes]) -> Upload:
+        left = self._max_bytes + OVERHEAD_BYTES  # also of what comes before the first boundary and after the last
         try:
             async for chunk in chunks:
                 self._parser.write(chunk)
+                left -= len(chunk)
+                if left < 0:
+                    raise _too_large(self._max_bytes)
         except MultipartParseError as error:
             raise MalformedRequest("the multipart body is malformed: check its boundary, which curl -F sets by itself") from error
         if not self._ended:

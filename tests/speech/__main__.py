@@ -23,16 +23,27 @@ SENTENCES = {
     "market": "Please draw a busy market in the morning rain.",
 }
 
+WORDS = ("cat", "tree", "boat", "sunset")
+
 
 def main() -> None:
     said = {}
     for word, text in SENTENCES.items():
         for voice in VOICES:
             name = f"{word}-{voice}.ogg"
-            spoken = subprocess.run(["flite", "-voice", voice, "-t", text, "-o", "/dev/stdout"], capture_output=True, check=True)
-            (HERE / name).write_bytes(media.encode(samples(spoken.stdout), "ogg", "libopus", bit_rate=20_000))
+            (HERE / name).write_bytes(spoken(text, voice))
             said[name] = text
+    for word in WORDS:
+        for voice in VOICES:
+            (HERE / "words" / f"{word}-{voice}.ogg").write_bytes(spoken(word, voice))
     (HERE / "sentences.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def spoken(text: str, voice: str) -> bytes:
+    """Ogg/Opus, mono 16 kHz."""
+    flite = subprocess.run(["flite", "-voice", voice, "-t", text, "-o", "/dev/stdout"], capture_output=True, check=True)
+    same_each_time = {"fflags": "bitexact"}
+    return media.encode(samples(flite.stdout), "ogg", "libopus", bit_rate=20_000, options=same_each_time)
 
 
 def samples(wav: bytes) -> np.ndarray:

@@ -1,0 +1,15 @@
+"""What the tests share: one real service for the whole run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service import Service, sonograph
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """As `make serve` starts it, but for a deadline that a test can wait for, and pictures that take longer than it."""
+    settings = {"http": {"deadline_s": 30}, "diffusion": {"max_side_px": 512}}
+    with sonograph(tmp_path_factory.mktemp("service"), **settings) as service:
+        yield service

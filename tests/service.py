@@ -1,0 +1,126 @@
+"""A real service in a process of its own, as `make serve` starts it: Ray, Serve, both rooms, their Triton servers."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+ROOT = Path(__file__).parent.parent
+START_S = 240
+
+
+def environment() -> dict[str, str]:
+    """This process's, and Ray's variables as `make serve` sets them; without the environment's bin on PATH."""
+    lines = (ROOT / "graphs" / "ray.env").read_text().splitlines()
+    ray = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**kept, **ray, "PATH": os.defpath}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Service:
+    def __init__(self, process: subprocess.Popen[str], port: int, output: Path) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self.output = output
+        self.client = httpx.Client(base_url=self.url, timeout=120)
+
+    def post(self, recording: bytes, accept: str = "application/json", **fields: str) -> httpx.Response:
+        return self.client.post("/graph", files={"file": recording}, data=fields, headers={"Accept": accept})
+
+    def draw(self, recording: bytes, **fields: str) -> dict[str, Any]:
+        """The JSON answer of a request that has to succeed."""
+        answer = self.post(recording, **fields)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def wait_until_ready(self) -> None:
+        deadline_s = time.monotonic() + START_S
+        while time.monotonic() < deadline_s:
+            assert self.process.poll() is None, self.output.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                if self.client.get("/readyz").status_code == 200:
+                    return
+            time.sleep(0.25)
+        raise AssertionError(f"not ready within {START_S} s: {self.output.read_text()}")
+
+    def printed(self, text: str) -> str:
+        """What the command has printed, once `text` is in it."""
+        deadline_s = time.monotonic() + 30
+        while text not in self.output.read_text() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        assert text in self.output.read_text()
+        return self.output.read_text()
+
+    def processes(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def replica(self, deployment: str) -> psutil.Process:
+        (found,) = (one for one in self.processes() if f"ServeReplica:sonograph:{deployment}" in " ".join(_cmdline(one)))
+        return found
+
+    def stub(self, deployment: str) -> psutil.Process:
+        """The process that holds the deployment's model."""
+        (found,) = (one for one in self.replica(deployment).children(recursive=True) if "triton_python" in one.name())
+        return found
+
+    def interrupt(self) -> int:
+        """Ctrl-C. Returns the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(90)
+
+
+@contextlib.contextmanager
+def running(folder: Path, command: list[str], port: int) -> Iterator[Service]:
+    """`command` runs in the repository's root until the context ends; whatever it started is then gone."""
+    output = folder / "output.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT, text=True)
+    service = Service(process, port, output)
+    family: list[psutil.Process] = []
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = service.processes()
+        if process.poll() is None:
+            service.interrupt()
+        service.client.close()
+        _, left = psutil.wait_procs(family, timeout=30)
+        for one in left:
+            one.kill()
+    assert left == [], f"left behind: {left}"
+
+
+def sonograph(folder: Path, **args: Any) -> contextlib.AbstractContextManager[Service]:
+    """`sonograph serve` with `args` as the application's settings."""
+    config = yaml.safe_load((ROOT / "graphs" / "local.yaml").read_text())
+    config["applications"][0]["args"] = args
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    port = free_port()
+    command = [str(Path(sys.prefix) / "bin" / "sonograph"), "serve", "--config", str(path), "--port", str(port)]
+    return running(folder, command, port)
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

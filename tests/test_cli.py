@@ -1,0 +1,62 @@
+"""`sonograph serve` and `serve run`, as a newcomer meets them: started, started twice, ended in the middle."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import speech
+from tests.service import ROOT, Service, environment, free_port, running
+
+pytestmark = pytest.mark.serve
+BIN = Path(sys.prefix) / "bin"
+CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
+
+
+def sonograph_serve(port: int) -> subprocess.Popen[str]:
+    command = [str(BIN / "sonograph"), "serve", "--port", str(port)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_the_first_word_is_what_is_served_and_where(service: Service) -> None:
+    said = service.printed("curl")
+    assert service.url in said
+    assert "Random weights" in said
+
+
+def test_a_second_one_on_the_same_port_says_so_and_ends(service: Service) -> None:
+    port = int(service.url.rsplit(":", 1)[1])
+    second = sonograph_serve(port)
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert said.count("\n") == 1
+    assert f"port {port} is in use" in said
+    assert "cat" in service.draw(CAT)["transcript"].lower()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_in_the_middle_of_the_start_leaves_no_process(ending: signal.Signals) -> None:
+    process = sonograph_serve(free_port())
+    family: set[psutil.Process] = set()
+    deadline_s = time.monotonic() + 60
+    while not any("raylet" in one.name() for one in family) and time.monotonic() < deadline_s:
+        family |= set(psutil.Process(process.pid).children(recursive=True))
+        time.sleep(0.2)
+    family |= set(psutil.Process(process.pid).children(recursive=True))
+    process.send_signal(ending)
+    said, _ = process.communicate(timeout=120)
+    _, left = psutil.wait_procs(list(family), timeout=30)
+    assert left == []
+    assert "Stopped." in said
+    assert "Traceback" not in said
+    assert process.returncode == 0
+
+
+def test_serve_run_works_from_the_root_without_activation(tmp_path: Path) -> None:
+    command = [str(BIN / "serve"), "run", "--address", "local", "--name", "sonograph", "graphs.voice_to_image:app"]
+    with running(tmp_path, command, port=8000) as service:
+        assert "cat" in service.draw(CAT)["transcript"].lower()

@@ -1,0 +1,52 @@
+"""The README documents every parameter, error, setting and route there is, and none that has gone."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from graphs.http import edge
+from graphs.http.openapi import ERRORS
+from graphs.http.parameters import DrawParameters
+from graphs.http.rooms import Rooms
+from graphs.http.settings import HttpSettings
+from graphs.settings import VoiceToImageSettings
+from tests.fakes import FakeGraph, serve_status
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROWS = [line for line in README.splitlines() if line.startswith("|")]
+SETTINGS = [f"{section}.{name}" for section, settings in VoiceToImageSettings() for name in type(settings).model_fields]
+
+
+def rows(name: str) -> list[str]:
+    """The rows of the README's tables that say something of `name`."""
+    return [row for row in ROWS if f"`{name}`" in row]
+
+
+@pytest.mark.parametrize("name", DrawParameters.model_fields)
+def test_each_parameter_is_documented(name: str) -> None:
+    assert rows(name)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
+def test_each_error_is_documented_with_its_status(error: Any) -> None:
+    assert any(str(error.status) in row for row in rows(error.code))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_each_setting_is_documented(name: str) -> None:
+    assert rows(name)
+
+
+def test_no_setting_is_documented_that_has_gone() -> None:
+    assert set(re.findall(r"^\| `((?:http|whisper|diffusion)\.\w+)`", README, re.MULTILINE)) == set(SETTINGS)
+
+
+def test_each_route_is_documented() -> None:
+    routes = edge.build(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(), 256).routes
+    own = [route for route in routes if isinstance(route, APIRoute)]
+    assert own
+    for route in own:
+        assert f"`{min(route.methods)} {route.path}`" in README

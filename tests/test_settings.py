@@ -1,0 +1,101 @@
+"""Settings: frozen, documented, and refused where a key or a value is not known."""
+
+import pickle
+from collections.abc import Iterator
+
+import pytest
+from pydantic import ValidationError
+
+from deployments.settings import Section
+from graphs.settings import VoiceToImageSettings
+
+
+def sections(section: type[Section] = VoiceToImageSettings) -> Iterator[type[Section]]:
+    """The root, and every section below it."""
+    yield section
+    for field in section.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from sections(field.annotation)
+
+
+SECTIONS = list(sections())
+
+
+def test_the_root_has_a_section_for_the_edge_and_for_each_room() -> None:
+    assert list(VoiceToImageSettings.model_fields) == ["http", "whisper", "diffusion"]
+    assert len(SECTIONS) == 4
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_has_a_default_and_is_documented(section: type[Section]) -> None:
+    section()
+    for name, field in section.model_fields.items():
+        assert field.description, f"{section.__name__}.{name} has no docstring"
+        assert field.description.endswith((".", "."))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_an_unknown_key_is_refused_by_name(section: type[Section]) -> None:
+    with pytest.raises(ValidationError, match="no_such_setting"):
+        section.model_validate({"no_such_setting": 1})
+
+
+def test_an_unknown_key_deep_inside_is_refused_with_its_place() -> None:
+    with pytest.raises(ValidationError, match=r"diffusion\.step\n"):
+        VoiceToImageSettings.model_validate({"diffusion": {"step": 4}})
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_settings_do_not_change(section: type[Section]) -> None:
+    settings = section()
+    name = next(iter(section.model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(settings, name, getattr(settings, name))
+
+
+def test_settings_survive_pickling_as_serve_sends_them() -> None:
+    settings = VoiceToImageSettings.model_validate({"whisper": {"model": "base"}, "diffusion": {"steps": 4}})
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("http", "max_upload_bytes", 0),
+        ("http", "max_audio_s", 0),
+        ("http", "max_audio_s", 3601),
+        ("http", "deadline_s", 0),
+        ("whisper", "device", "tpu"),
+        ("whisper", "no_speech_threshold", 1.1),
+        ("whisper", "logprob_threshold", 0.1),
+        ("whisper", "stall_s", 0),
+        ("diffusion", "precision", "int8"),
+        ("diffusion", "steps", 0),
+        ("diffusion", "steps", 151),
+        ("diffusion", "guidance_scale", "nan"),
+        ("diffusion", "guidance_scale", 31),
+        ("diffusion", "max_side_px", 12),
+        ("diffusion", "max_side_px", 0),
+        ("diffusion", "safety_checker", "perhaps"),
+    ],
+)
+def test_a_value_beyond_its_bound_is_refused(section: str, name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=rf"{section}\.{name}\n"):
+        VoiceToImageSettings.model_validate({section: {name: value}})
+
+
+def test_the_defaults_are_what_the_readme_promises() -> None:
+    settings = VoiceToImageSettings()
+    assert settings.http.max_upload_bytes == 25 * 1024 * 1024
+    assert settings.http.max_audio_s == 60
+    assert settings.http.deadline_s == 120
+    assert settings.whisper.model == "tiny.en"
+    assert settings.diffusion.model.endswith("/share/sonograph/diffusion/builtin")
+
+
+def test_a_models_card_names_it_in_the_log(tmp_path) -> None:
+    (tmp_path / "painter").mkdir()
+    settings = VoiceToImageSettings.model_validate({"diffusion": {"model": str(tmp_path / "painter")}}).diffusion
+    assert settings.card() == "painter"
+    (tmp_path / "painter" / "README.md").write_text("---\nlicense: mit\n---\n# Paints foxes\n")
+    assert settings.card() == "painter (Paints foxes)"
