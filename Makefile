@@ -6,7 +6,7 @@ UV := .venv/bin/uv
 DONE := .venv/.done
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help setup serve test check lock clean moved
+.PHONY: help setup serve test lint check lock clean moved
 
 help:
 	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000"
@@ -17,15 +17,17 @@ help:
 	@echo "make clean               remove .venv and everything else that was made"
 
 serve: setup
-	@exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT))
+	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT))
 
 test: setup
 	@$(PYTHON) -m pytest $(ARGS)
 
-check: setup
+lint: setup
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
-	@$(PYTHON) -m mypy graphs deployments
+	@$(PYTHON) -m mypy
+
+check: lint
 	@$(PYTHON) -m pytest -q -m "not triton and not serve and not browser and not slow"
 
 lock: $(DONE)/environment

@@ -20,10 +20,13 @@ class Room:
         except StubGone:
             os._exit(1)
 
+    async def close(self) -> None:
+        if hasattr(self, "_triton"):  # a constructor that raised has none
+            await self._triton.close()
+
     async def __del__(self) -> None:
         """Serve awaits it once nothing is in flight, within `graceful_shutdown_timeout_s`."""
-        if hasattr(self, "_triton"):
-            await self._triton.close()
+        await self.close()
 
 
 def threads() -> int:

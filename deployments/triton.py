@@ -180,10 +180,14 @@ class InProcessTriton:
     def _refuse_misfits(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Refuses what Triton would refuse on submit, where the binding leaks the request (and the server then never stops)."""
         if set(inputs) != set(self._wanted):
-            raise DeploymentError(f"{self._name} takes the inputs {', '.join(sorted(self._wanted))}, not {', '.join(sorted(inputs))}")
+            raise DeploymentError(
+                f"{self._name} takes the inputs {', '.join(sorted(self._wanted))}, not {', '.join(sorted(inputs))}"
+            )
         for name, array in inputs.items():
             dtype, shape = self._wanted[name]
-            fits = len(array.shape) == len(shape) and all(want in (-1, have) for want, have in zip(shape, array.shape, strict=True))
+            fits = len(array.shape) == len(shape) and all(
+                want in (-1, have) for want, have in zip(shape, array.shape, strict=True)
+            )
             if array.dtype != dtype or not fits:
                 raise DeploymentError(f"{self._name} takes {name} as {dtype} {shape}, not as {array.dtype} {list(array.shape)}")
 

@@ -1,8 +1,10 @@
 """Stand-ins that tests hand in where a Triton server, a graph or Serve's controller would be."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,16 @@ from graphs.http.parameters import DrawParameters
 CHARACTERS = "".join(map(chr, range(0x180))) + "語ひ🦊\u0301\u200d\u202e\u2028\ufeff١\U0010ffff"
 """Every Latin letter and control, and others that mean trouble. Hypothesis takes seconds to tabulate all of Unicode."""
 PNG = b"\x89PNG\r\n\x1a\nnot really"
+
+
+class Trap:
+    """Unpickling it makes a folder: code that a file of weights should not run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._path),)
 
 
 class FakeTriton:

@@ -5,7 +5,7 @@ from base64 import b64decode
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs.http.answers import TRANSCRIPT_BYTES, answer, negotiate, percent_encoded
@@ -58,6 +58,7 @@ def test_an_accept_that_takes_none_of_the_answers_is_refused(accept: str) -> Non
         negotiate(accept, None)
 
 
+@settings(max_examples=50)
 @given(st.text(CHARACTERS), st.sampled_from([None, "png", "jpeg", "webp"]))
 def test_any_accept_is_understood_or_refused(accept: str, output_format: str | None) -> None:
     try:

@@ -66,14 +66,14 @@ def test_less_than_a_tenth_of_a_second_is_empty() -> None:
 
 
 @pytest.mark.parametrize("bomb", [media.silence_flac, media.silence_opus])
-def test_an_hour_of_silence_in_few_bytes_is_refused_without_unpacking_it(bomb) -> None:
-    recording = bomb(1.0)
-    hour_bytes = 3600 * RATE_HZ * 2
-    assert len(recording) < hour_bytes / 200
+def test_half_an_hour_of_silence_in_few_bytes_is_refused_without_unpacking_it(bomb) -> None:
+    recording = bomb(0.5)
+    unpacked_bytes = 1800 * RATE_HZ * 2
+    assert len(recording) < unpacked_bytes / 200
     before_bytes = peak_bytes()
     with pytest.raises(AudioTooLong):
         decode(recording, LIMIT_S)
-    assert peak_bytes() - before_bytes < hour_bytes / 4
+    assert peak_bytes() - before_bytes < unpacked_bytes / 2
 
 
 @pytest.mark.parametrize("rate_hz", [1, 8, 100])
@@ -135,7 +135,7 @@ def test_an_m4a_cut_before_its_index_is_refused(recordings: dict[str, bytes]) ->
         decode(recordings["m4a"][: len(recordings["m4a"]) // 2], LIMIT_S)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_whatever_is_broken_in_a_recording_it_is_decoded_or_refused_by_name(data: st.DataObject) -> None:
     broken = bytearray(BREAKABLE[data.draw(st.sampled_from(sorted(BREAKABLE)))])

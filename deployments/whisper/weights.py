@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-WEIGHTS = Path(sys.prefix) / "share" / "sonograph" / "whisper"
+from deployments.room import weights
+
+WEIGHTS = weights("whisper")
 LOCK = Path(__file__).with_name("weights.lock")
 
 CARRIERS = {
