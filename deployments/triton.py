@@ -84,10 +84,7 @@ class InProcessTriton:
         self._gone = False
         self._pumps: set[asyncio.Task[Drained]] = set()
         self._last_answer_s = time.monotonic()
-        # The stub runs the python3 that it finds on PATH; it has to be this environment's.
-        binaries = str(Path(sys.prefix) / "bin")
-        if os.environ.get("PATH", "").split(os.pathsep)[0] != binaries:
-            os.environ["PATH"] = os.pathsep.join((binaries, os.environ.get("PATH", os.defpath)))
+        _put_our_python_first()
         staged = Path(tempfile.mkdtemp(prefix="sonograph-"))
         try:
             _stage(repository / self._name, staged / self._name, parameters)
@@ -115,9 +112,7 @@ class InProcessTriton:
         if not self._pumps:
             # What is idle has not stalled: the time since the last answer counts from here.
             self._last_answer_s = time.monotonic()
-        self._refuse_misfits(inputs)
-        request = self._model.create_request(request_id=request_id, inputs=_inputs(inputs))
-        iterator = self._model.async_infer(request, raise_on_error=False)
+        iterator = self._submit(inputs, request_id)
         pump = asyncio.create_task(self._pump(iterator))
         self._pumps.add(pump)
         pump.add_done_callback(self._settle)
@@ -132,8 +127,8 @@ class InProcessTriton:
             iterator.cancel()
             raise
         finally:
-            # A traceback that somebody keeps would keep these, and they the server from stopping.
-            del request, iterator
+            # A traceback that somebody keeps would keep it, and it the server from stopping.
+            del iterator
         if failure is not None:
             raise failure
         if len(responses) != 1:
@@ -159,6 +154,19 @@ class InProcessTriton:
         if self._pumps:
             await asyncio.wait(self._pumps, timeout=STOP_S / 2)
         await asyncio.to_thread(self._stop)
+
+    def _submit(self, inputs: Mapping[str, NDArray[Any]], request_id: str) -> Any:
+        """Triton's iterator over the responses. It also keeps the inputs alive, which Triton reads where they are."""
+        from tritonserver import TritonError
+
+        if self._model is None:
+            raise ModelUnavailable(f"{self._name} is being stopped")
+        self._refuse_misfits(inputs)
+        try:
+            request = self._model.create_request(request_id=request_id, inputs=_inputs(inputs))
+            return self._model.async_infer(request, raise_on_error=False)
+        except TritonError as error:
+            raise self._translate(error) from None
 
     async def _pump(self, iterator: Any) -> Drained:
         """Drains to the end, and copies out of Triton's memory: one response that is kept would keep the server from stopping."""
@@ -223,6 +231,14 @@ class InProcessTriton:
             server.stop()
         except TritonError as error:
             log.warning("the Triton server of %s did not stop in order: %s", self._name, error)
+
+
+def _put_our_python_first() -> None:
+    """The stub runs the `python3` that it finds on PATH; it has to be this environment's."""
+    binaries = str(Path(sys.prefix) / "bin")
+    path = os.environ.get("PATH", os.defpath)
+    if path.split(os.pathsep)[0] != binaries:
+        os.environ["PATH"] = os.pathsep.join((binaries, path))
 
 
 def _stage(source: Path, target: Path, parameters: Mapping[str, str]) -> None:

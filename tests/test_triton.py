@@ -210,3 +210,5 @@ async def test_nothing_is_left_on_the_disk_and_stopping_twice_is_fine() -> None:
     assert [name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("sonograph-")] == []
     await server.close()
     await server.close()
+    with pytest.raises(ModelUnavailable, match="is being stopped"):
+        await server.infer(say("echo"), TimeLeft(10))
