@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from deployments.contract import Contract
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
 
@@ -92,7 +93,7 @@ class InProcessTriton:
             try:
                 # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
                 self._model = self._server.load(self._name)
-                self._wanted = _wanted(self._model)
+                self._contract = Contract(self._name, self._model.metadata()["inputs"])
                 self._stubs = [child for child in psutil.Process().children(recursive=True) if child.name() == STUB]
                 self._warm(warm_up)
             except BaseException:
@@ -161,7 +162,7 @@ class InProcessTriton:
 
         if self._model is None:
             raise ModelUnavailable(f"{self._name} is being stopped")
-        self._refuse_misfits(inputs)
+        self._contract.check(inputs)
         try:
             request = self._model.create_request(request_id=request_id, inputs=_inputs(inputs))
             return self._model.async_infer(request, raise_on_error=False)
@@ -184,20 +185,6 @@ class InProcessTriton:
         self._last_answer_s = time.monotonic()
         if not pump.cancelled():
             pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
-
-    def _refuse_misfits(self, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Refuses what Triton would refuse on submit, where the binding leaks the request (and the server then never stops)."""
-        if set(inputs) != set(self._wanted):
-            raise DeploymentError(
-                f"{self._name} takes the inputs {', '.join(sorted(self._wanted))}, not {', '.join(sorted(inputs))}"
-            )
-        for name, array in inputs.items():
-            dtype, shape = self._wanted[name]
-            fits = len(array.shape) == len(shape) and all(
-                want in (-1, have) for want, have in zip(shape, array.shape, strict=True)
-            )
-            if array.dtype != dtype or not fits:
-                raise DeploymentError(f"{self._name} takes {name} as {dtype} {shape}, not as {array.dtype} {list(array.shape)}")
 
     def _warm(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         request = self._model.create_request(inputs=_inputs(inputs))
@@ -263,16 +250,6 @@ def _start(repository: Path) -> Any:
         cpu_metrics=False,
     )
     return server.start(wait_until_ready=True)
-
-
-def _wanted(model: Any) -> dict[str, tuple[np.dtype[Any], list[int]]]:
-    """Type and shape of every input, as config.pbtxt states them; -1 is any length."""
-    return {one["name"]: (_dtype(one["datatype"]), one["shape"]) for one in model.metadata()["inputs"]}
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    """Triton's name of a type, such as FP32, in numpy's terms."""
-    return np.dtype(object) if name == "BYTES" else np.dtype(name.lower().replace("fp", "float"))
 
 
 def _inputs(tensors: Mapping[str, NDArray[Any]]) -> Tensors:

@@ -113,29 +113,37 @@ def wav_of_gigabytes_of_tags() -> bytes:
     return wav(b"", before=b"LIST" + struct.pack("<I", claimed_bytes + 20) + b"INFOISFT" + struct.pack("<I", claimed_bytes))
 
 
-def silence_flac(hours: float, rate_hz: int = RATE_HZ) -> bytes:
+def alac_at(rate_hz: int) -> bytes:
+    """An m4a of blocks of 4096 samples that claims this rate: at 8 Hz each of them stands for eight minutes."""
+    whole = encode(np.zeros(4 * RATE_HZ, np.int16), "ipod", "alac")
+    for scale in (1, 1 << 16):  # in the codec's own header and the timescales; and as fixed point
+        whole = whole.replace(struct.pack(">I", RATE_HZ * scale), struct.pack(">I", rate_hz * scale))
+    return whole
+
+
+def silence_flac(hours: float) -> bytes:
     """Of digital silence FLAC keeps a few bytes for each block."""
-    return _repeated("flac", "flac", hours, rate_hz)
+    return _repeated("flac", "flac", hours)
 
 
 def silence_opus(hours: float) -> bytes:
-    return _repeated("ogg", "libopus", hours, RATE_HZ, {"frame_duration": "120", "vbr": "on"})
+    return _repeated("ogg", "libopus", hours, {"frame_duration": "120", "vbr": "on"})
 
 
-def _repeated(format: str, codec: str, hours: float, rate_hz: int, options: dict[str, str] | None = None) -> bytes:
+def _repeated(format: str, codec: str, hours: float, options: dict[str, str] | None = None) -> bytes:
     """One packet of silence again and again: the same as encoding hours of it, in less time."""
     file = io.BytesIO()
     with av.open(file, "w", format=format) as container:
-        stream = container.add_stream(codec, rate=rate_hz, layout="mono", options=options or {})
+        stream = container.add_stream(codec, rate=RATE_HZ, layout="mono", options=options or {})
         stream.codec_context.open()
         size = stream.codec_context.frame_size
         silent = av.AudioFrame.from_ndarray(np.zeros((1, size), np.int16), format="s16", layout="mono")
-        silent.sample_rate, silent.pts, silent.time_base = rate_hz, 0, Fraction(1, rate_hz)
+        silent.sample_rate, silent.pts, silent.time_base = RATE_HZ, 0, Fraction(1, RATE_HZ)
         packets = [*stream.encode(silent), *stream.encode(None)]
         content = bytes(packets[0])
-        for number in range(int(hours * 3600 * rate_hz / size)):
+        for number in range(int(hours * 3600 * RATE_HZ / size)):
             packet = av.Packet(content)
-            packet.stream, packet.time_base = stream, Fraction(1, rate_hz)
+            packet.stream, packet.time_base = stream, Fraction(1, RATE_HZ)
             packet.pts = packet.dts = number * size
             packet.duration = size
             container.mux_one(packet)

@@ -27,11 +27,13 @@ NEW_ID = re.compile("[0-9a-f]{32}")
 class Edge:
     """The app, and what stands behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline_s: float = 50) -> None:
         self.graph = FakeGraph()
         self.status = serve_status(whisper=room_status(), diffusion=room_status())
         rooms = Rooms("sonograph", ("whisper", "diffusion"), lambda: self.status)
-        self.app: FastAPI = edge.build(self.graph, rooms, HttpSettings(max_upload_bytes=1000, deadline_s=50), max_side_px=256)
+        self.app: FastAPI = edge.build(
+            self.graph, rooms, HttpSettings(max_upload_bytes=1000, deadline_s=deadline_s), max_side_px=256
+        )
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://service")
 
@@ -190,9 +192,9 @@ async def test_a_defect_is_told_to_the_log_and_not_to_the_client(
     assert (await service.post()).status_code == 200
 
 
-async def test_a_client_that_leaves_during_its_upload_is_no_defect(service: Edge, caplog: pytest.LogCaptureFixture) -> None:
-    sent: list[dict[str, Any]] = []
-    messages = [{"type": "http.request", "body": b"RIFF", "more_body": True}, {"type": "http.disconnect"}]
+class Caller:
+    """Sends `messages`, then nothing more; keeps what is answered."""
+
     scope = {
         "type": "http",
         "method": "POST",
@@ -201,16 +203,33 @@ async def test_a_client_that_leaves_during_its_upload_is_no_defect(service: Edge
         "headers": [(b"content-type", b"audio/wav")],
     }
 
-    async def receive() -> dict[str, Any]:
-        return messages.pop(0)
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self._messages = list(messages)
+        self.answered: list[Any] = []
 
-    async def send(message: Any) -> None:
-        sent.append(message)
+    async def receive(self) -> dict[str, Any]:
+        return self._messages.pop(0) if self._messages else await asyncio.Future()
 
-    await service.app(scope, receive, send)
-    assert sent[0]["status"] == 400
+    async def send(self, message: Any) -> None:
+        self.answered.append(message)
+
+
+BEGUN = {"type": "http.request", "body": b"RIFF", "more_body": True}
+
+
+async def test_a_client_that_leaves_during_its_upload_is_no_defect(service: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    caller = Caller(BEGUN, {"type": "http.disconnect"})
+    await service.app(caller.scope, caller.receive, caller.send)
+    assert caller.answered[0]["status"] == 400
     assert caplog.records == []
     assert service.graph.requests == []
+
+
+async def test_an_upload_that_does_not_end_is_ended_by_the_deadline() -> None:
+    service, caller = Edge(deadline_s=0.05), Caller(BEGUN)
+    await service.app(caller.scope, caller.receive, caller.send)
+    assert caller.answered[0]["status"] == 504
+    assert b'"code":"deadline_exceeded"' in caller.answered[1]["body"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def encode(pixels: NDArray[Any], format: str, notes: Mapping[str, str]) -> bytes
     if format == "png":
         info = PngInfo()
         for key, value in notes.items():
-            info.add_text(key, value) if value.isascii() else info.add_itxt(key, value)
+            info.add_text(key, value)
         options["pnginfo"] = info
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, format, **options)

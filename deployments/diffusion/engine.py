@@ -126,7 +126,10 @@ class DiffusionEngine:
         embeddings, added = self._encode(prompt, guided, width, height)
         generator = torch.Generator("cpu").manual_seed(prompt.seed)
         scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-        scheduler.set_timesteps(prompt.steps, device=self._device)
+        try:
+            scheduler.set_timesteps(prompt.steps, device=self._device)
+        except ValueError as error:
+            raise InvalidInput(f"this model's scheduler cannot do {prompt.steps} steps: ask for more") from error
         shape = (1, pipeline.unet.config.in_channels, height // scale, width // scale)
         noise = randn_tensor(shape, generator=generator, device=torch.device(self._device), dtype=embeddings.dtype)
         return Denoising(

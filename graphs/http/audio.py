@@ -76,7 +76,7 @@ def _read(container: Any, max_audio_s: float, chunks: list[NDArray[np.int16]]) -
                 f"the recording claims a sample rate of {frame.sample_rate} Hz; at most {HIGHEST_RATE_HZ} is read"
             )
         # A frame of few bytes can stand for hours at a rate of a few Hz: asked before it is resampled.
-        if False and frame.samples > (left / SAMPLE_RATE_HZ + 1) * frame.sample_rate:
+        if frame.samples > (left / SAMPLE_RATE_HZ + 1) * frame.sample_rate:
             raise _too_long(max_audio_s)
         left -= _keep(resampler.resample(frame), chunks)
         if left < 0:

@@ -1,12 +1,13 @@
 """The HTTP edge of a graph that draws: its routes."""
 
+import asyncio
 from typing import Any, Protocol
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.errors import ModelUnavailable
+from deployments.errors import DeadlineExceeded, ModelUnavailable
 from deployments.time_left import TimeLeft
 from graphs.http import openapi, problems
 from graphs.http.answers import Drawing, answer, negotiate
@@ -31,7 +32,11 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, max_side_px: int) 
     async def draw(request: Request) -> Response:
         time_left = TimeLeft(settings.deadline_s)
         request_id = problems.request_id(request)
-        upload = await receive(request, settings.max_upload_bytes)
+        try:
+            async with asyncio.timeout(time_left.seconds):
+                upload = await receive(request, settings.max_upload_bytes)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the recording did not arrive within the request's time: send a smaller one") from error
         parameters = parse(request.query_params.multi_items(), upload.fields, max_side_px)
         media_type, format = negotiate(", ".join(request.headers.getlist("accept")), parameters.output_format)
         drawing = await graph.draw(upload.recording, parameters, format, time_left, request_id)

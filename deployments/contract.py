@@ -1,0 +1,42 @@
+"""What a model takes, as its config.pbtxt states it; asked before a request is submitted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.errors import DeploymentError
+
+
+class Contract:
+    """Types and shapes of a model's inputs, from Triton's metadata; -1 is any length.
+
+    What Triton itself refuses on submit leaks in its binding, and the server then never stops.
+    """
+
+    def __init__(self, name: str, metadata: list[dict[str, Any]]) -> None:
+        self._name = name
+        self._inputs = {one["name"]: (_dtype(one["datatype"]), one["shape"]) for one in metadata}
+
+    def check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Raises DeploymentError, which is a defect of the caller, not of the request."""
+        if set(inputs) != set(self._inputs):
+            raise DeploymentError(f"{self._name} takes the inputs {_list(self._inputs)}, not {_list(inputs)}")
+        for name, array in inputs.items():
+            dtype, shape = self._inputs[name]
+            if array.dtype != dtype or not _fits(array.shape, shape):
+                raise DeploymentError(f"{self._name} takes {name} as {dtype} {shape}, not as {array.dtype} {list(array.shape)}")
+
+
+def _fits(shape: tuple[int, ...], wanted: list[int]) -> bool:
+    return len(shape) == len(wanted) and all(want in (-1, have) for want, have in zip(wanted, shape, strict=True))
+
+
+def _list(names: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """Triton's name of a type, such as FP32, in numpy's terms."""
+    return np.dtype(object) if name == "BYTES" else np.dtype(name.lower().replace("fp", "float"))
