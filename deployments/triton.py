@@ -94,7 +94,7 @@ class InProcessTriton:
                 # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
                 self._model = self._server.load(self._name)
                 self._contract = Contract(self._name, self._model.metadata()["inputs"])
-                self._stubs = [child for child in psutil.Process().children(recursive=True) if child.name() == STUB]
+                self._stubs = [child for child in psutil.Process().children() if child.name() == STUB]
                 self._warm(warm_up)
             except BaseException:
                 self._stop()

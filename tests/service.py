@@ -67,11 +67,22 @@ class Service:
         assert text in self.output.read_text()
         return self.output.read_text()
 
+    def wait_until_replaced(self, deployment: str, old: psutil.Process) -> None:
+        """Serve sees a death at its next health check, some seconds later; until then it counts the replica as running."""
+        deadline_s = time.monotonic() + START_S
+        while [one.pid for one in self.replicas(deployment)] in ([], [old.pid]):
+            assert time.monotonic() < deadline_s, f"{deployment} was not replaced within {START_S} s"
+            time.sleep(0.25)
+        self.wait_until_ready()
+
     def processes(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        return [one for one in self.processes() if f"ServeReplica:sonograph:{deployment}" in " ".join(_cmdline(one))]
+
     def replica(self, deployment: str) -> psutil.Process:
-        (found,) = (one for one in self.processes() if f"ServeReplica:sonograph:{deployment}" in " ".join(_cmdline(one)))
+        (found,) = self.replicas(deployment)
         return found
 
     def stub(self, deployment: str) -> psutil.Process:

@@ -200,3 +200,26 @@ def test_a_safety_checker_flags_what_it_dislikes_and_is_not_asked_where_it_is_of
         checker.save_pretrained(folder / "safety_checker")
         assert DiffusionEngine(str(folder), safety_checker=True).generate(Prompt("a fox", steps=1), {}).flagged is flagged
     assert DiffusionEngine(str(folder)).generate(Prompt("a fox", steps=1), {}).flagged is False
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_bf16_draws_nearly_the_same_picture(
+    pipelines: Callable[..., Path], engines: Callable[..., DiffusionEngine], kind: str
+) -> None:
+    prompt = Prompt("a red apple", steps=4, seed=3)
+    exact = pixels(engines(kind).generate(prompt, {}))
+    rounded = pixels(DiffusionEngine(str(pipelines(kind)), precision="bf16").generate(prompt, {}))
+    assert 0 < np.abs(exact.astype(int) - rounded).mean() < 8
+
+
+def test_fp16_on_a_cpu_is_refused_with_what_to_set(pipelines: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"diffusion.precision is fp16, which needs a GPU: set it to fp32 or bf16"):
+        DiffusionEngine(str(pipelines("sd")), device="cpu", precision="fp16")
+
+
+def test_a_scheduler_that_cannot_do_so_few_steps_says_so(pipelines: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(pipelines("sd", "PNDMScheduler"), tmp_path / "sd")
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "skip_prk_steps": False}))
+    with pytest.raises(InvalidInput, match="cannot do 3 steps: ask for more"):
+        DiffusionEngine(str(folder)).generate(Prompt("a cat", steps=3), {})

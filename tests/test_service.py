@@ -248,7 +248,7 @@ def test_a_killed_process_is_replaced_and_its_request_gets_a_503(service: Servic
     seen = service.client.get("/readyz")
     if seen.status_code == 503:
         assert deployment in seen.json()["detail"]
-    service.wait_until_ready()
+    service.wait_until_replaced(deployment, replica)
     serves_as_before(service)
     psutil.wait_procs([stub], timeout=30)
     assert not stub.is_running()
@@ -259,8 +259,7 @@ def test_a_frozen_model_is_replaced(service: Service) -> None:
     stub.suspend()
     problem = service.post(CAT).json()
     assert (problem["status"], problem["code"]) == (503, "model_unavailable"), problem
-    replica.wait(30)
-    service.wait_until_ready()
+    service.wait_until_replaced("diffusion", replica)
     serves_as_before(service)
     assert service.stub("diffusion").pid != stub.pid
 

