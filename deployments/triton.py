@@ -243,6 +243,7 @@ def _start(repository: Path) -> Any:
         model_repository=str(repository),
         model_control_mode=tritonserver.ModelControlMode.EXPLICIT,
         backend_directory=str(home() / "backends"),
+        strict_model_config=True,  # else Triton starts the stub, with all its imports, once more to have the config completed
         exit_timeout=STOP_S,
         log_error=True,
         log_warn=True,
