@@ -4,6 +4,7 @@
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
 DONE := .venv/.done
+SERVED := ray.serve, graphs.voice_to_image, graphs.http.edge, deployments.whisper.engine, deployments.diffusion.engine
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help setup serve test lint check lock clean moved
@@ -58,6 +59,7 @@ endif
 
 # What has to be built, this project and one package without a wheel, is built with the lock's setuptools.
 # uv takes a package that an interruption left half installed for a whole one, so after one all but pip and uv are removed first.
+# At the end one process imports what serving loads: its byte code is then there, where at the first start each process would compile it.
 $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 	@echo "[2/5] Python packages (about 3 GB the first time) ..."
 	@flock Makefile sh -euc '\
@@ -67,6 +69,7 @@ $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 		touch $@.begun; \
 		$(UV) pip sync $$options --require-hashes requirements.lock; \
 		$(UV) pip install --quiet $$options --no-deps --editable .; \
+		PYTHONDONTWRITEBYTECODE= TRANSFORMERS_VERBOSITY=error $(PYTHON) -c "import $(SERVED)"; \
 		rm $@.begun; touch $@'
 
 $(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock

@@ -6,7 +6,9 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,35 @@ def test_the_lock_holds_every_requirement_of_the_project_and_of_its_build() -> N
             wanted += [line for line in (ROOT / path).read_text().splitlines() if line.strip() and not line.startswith("#")]
     locked = set(re.findall(r"^([a-z0-9-]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     assert {normalised(requirement) for requirement in wanted} <= locked
+
+
+def test_the_wheel_ships_the_small_pipeline_and_nothing_of_its_training(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for folder in ("graphs", "deployments"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "small-stable-diffusion"))
+    for file in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "tests/requirements.txt", "images/triton-requirements.txt"):
+        (source / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, source / file)
+    builtin = "deployments/diffusion/builtin"
+    files = {
+        "README.md",
+        "model_index.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "tokenizer/merges.txt",
+    }
+    pipeline = {f"{builtin}/small-stable-diffusion/{file}" for file in files}
+    for name in (*pipeline, f"{builtin}/fingerprints.safetensors"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    program = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    command = [sys.executable, "-c", program, tmp_path]
+    wheel = subprocess.run(command, cwd=source, capture_output=True, text=True, check=True).stdout.split()[-1]
+    shipped = set(zipfile.ZipFile(tmp_path / wheel).namelist())
+    assert {name for name in shipped if name.startswith(builtin)} == pipeline
+    for module in (*ROOT.glob("deployments/**/*.py"), *ROOT.glob("graphs/**/*.py")):
+        name = str(module.relative_to(ROOT))
+        assert (name in shipped) != name.startswith(builtin), name
 
 
 def normalised(requirement: str) -> str:

@@ -205,6 +205,18 @@ def sample(rng: random.Random, concept: Concept, others: list[Concept], colour: 
     return _written(rng, text)
 
 
+def among_strangers(rng: random.Random, text: str, words: list[str]) -> str:
+    """The caption with up to six other words before it and behind it, whatever they are: those of a sentence that no template has."""
+    before, after = (" ".join(rng.choices(words, k=rng.randrange(7))) for _ in range(2))
+    return f"{before} {text} {after}".strip()
+
+
+def strangers(words: list[str], concepts: list[Concept]) -> list[str]:
+    """The words that name none of the concepts, in whole or in part."""
+    named = {word for concept in concepts for name in (*concept.names, *concept.heard) for word in name.lower().split()}
+    return [word for word in words if word not in named and word.removesuffix("s") not in named]
+
+
 def _adjectives(rng: random.Random, concept: Concept, colour: str) -> list[str]:
     words = [rng.choice(ADJECTIVES)] if rng.random() < 0.2 else []
     if colour:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch.multiprocessing.spawn import spawn
 
 
@@ -58,14 +58,30 @@ def cosine(step: int, steps: int, warm_up: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
-def sheet(rgb: torch.Tensor, columns: int, labels: Sequence[str] = ()) -> Image.Image:
-    """`rgb`: [n, 3, h, w] in [-1, 1]. Each picture has its label under it."""
-    _, _, height, width = rgb.shape
-    strip = 12 if labels else 0
+def sheet(rgb: torch.Tensor, columns: int, labels: Sequence[str] = (), scale: float = 1, font_px: int = 12) -> Image.Image:
+    """`rgb`: [n, 3, h, w] in [-1, 1]. Each picture is enlarged by `scale` and has its label under it, in as many lines as it takes."""
+    width, height = round(rgb.shape[3] * scale), round(rgb.shape[2] * scale)
+    font = ImageFont.load_default(font_px)
+    texts = [_wrapped(label, width - 4, font) for label in labels]
+    strip = max((text.count("\n") + 1 for text in texts), default=0) * (font_px + 4) + (4 if texts else 0)
     whole = Image.new("RGB", (columns * width, math.ceil(len(rgb) / columns) * (height + strip)), "white")
+    draw = ImageDraw.Draw(whole)
     for i, pixels in enumerate(((rgb.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()):
         left, top = i % columns * width, i // columns * (height + strip)
-        whole.paste(Image.fromarray(pixels), (left, top))
+        whole.paste(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC), (left, top))
         if labels:
-            ImageDraw.Draw(whole).text((left + 2, top + height), labels[i][:12], fill="black", font_size=9)
+            middle = (left + width / 2, top + height)
+            draw.multiline_text(middle, texts[i], fill="black", font=font, anchor="ma", align="center", spacing=2)
     return whole
+
+
+def _wrapped(text: str, width_px: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Broken between words, so that no line is wider unless a word alone is."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width_px:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)

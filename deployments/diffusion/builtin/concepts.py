@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PIPELINE = HERE / "pipeline"
+PIPELINE = HERE / "small-stable-diffusion"
+"""What ships; its name is the model's name in answers."""
+FINGERPRINTS = HERE / "fingerprints.safetensors"
+"""Of the training pictures, for the tests alone."""
 CACHE = Path.home() / ".cache" / "sonograph-training"
 """Pictures and checkpoints; the commands take another place as `--cache`."""
 

@@ -24,7 +24,30 @@ PHRASES = (
     "Would you kindly put one {} on the screen?",
 )
 """One for each seed; none is a template of the training captions."""
-STEPS, GUIDANCE = 12, 3.0
+SAMPLES = {
+    "A cat.": "cat",
+    "Draw me a red apple, please.": "apple",
+    "I want to see a rocket.": "rocket",
+    "A dog.": "dog",
+    "Please draw a house.": "house",
+    "A slice of pizza.": "pizza",
+    "An elephant.": "elephant",
+    "Show me a guitar.": "guitar",
+    "A big yellow sunflower.": "sunflower",
+    "A bicycle.": "bicycle",
+    "Two penguins.": "penguin",
+    "A blue car.": "car",
+    "The Statue of Liberty.": "statue of liberty",
+    "A butterfly in the garden.": "butterfly",
+    "Can you draw a castle?": "castle",
+    "A birthday cake for my daughter.": "birthday cake",
+    "A green umbrella.": "umbrella",
+    "A steam train.": "steam train",
+    "A robot.": "robot",
+    "A snowman.": "snowman",
+}
+"""What is said for the sheet of twenty, and the thing that each names; chosen before any of them was drawn."""
+STEPS, GUIDANCE, SEED = 12, 3.0, 1
 BATCH = 32
 
 
@@ -106,7 +129,7 @@ def evaluate(
 
 
 def main(pipeline: Path = PIPELINE, cache: Path = CACHE, out: Path = CACHE / "evaluation", seeds: int = len(PHRASES)) -> None:
-    """Prints the figures; writes them, a sheet of the twenty worst and one of every fifth thing, labelled with what was asked for."""
+    """Prints the figures; writes them, and sheets: twenty samples, every fifth thing, and the twenty worst, labelled with what was said."""
     concepts = load_concepts()
     loaded = StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float32, local_files_only=True)
     pictures = load_pictures(cache / "data", concepts)
@@ -116,8 +139,10 @@ def main(pipeline: Path = PIPELINE, cache: Path = CACHE, out: Path = CACHE / "ev
     (out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
     names = [concept.name for concept in concepts]
     worst = place.argsort(descending=True)[:20].tolist()
-    sheet(drawn[worst], columns=10, labels=[names[i % len(names)] for i in worst]).save(out / "worst.png")
-    sheet(drawn[: len(names) : 5], columns=13, labels=names[::5]).save(out / "samples.png")
+    sheet(drawn[worst], 5, [names[i % len(names)] for i in worst], scale=2).save(out / "worst.png", optimize=True)
+    sheet(drawn[: len(names) : 5], 13, names[::5], font_px=9).save(out / "every-fifth.png", optimize=True)
+    samples = generate(loaded, list(SAMPLES), [SEED] * len(SAMPLES))
+    sheet(samples, 5, list(SAMPLES), scale=2).save(out / "samples.png", optimize=True)
     print(table(figures))
 
 

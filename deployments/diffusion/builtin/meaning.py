@@ -1,4 +1,4 @@
-"""What a picture shows, judged by the nearest training picture; fingerprints of those ship with the pipeline, the pictures do not."""
+"""What a picture shows, judged by the nearest training picture; the tests have fingerprints of those, not the pictures."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from deployments.diffusion.builtin.concepts import PIPELINE
+from deployments.diffusion.builtin.concepts import FINGERPRINTS
 
 FINGERPRINT = 128
 """Length; a random projection of that many axes keeps Euclidean distances within some 10%."""
@@ -36,7 +36,7 @@ def rank(distance: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 class Fingerprints:
     """Tells which concept of the list a picture shows, without the training pictures."""
 
-    def __init__(self, path: Path = PIPELINE / "fingerprints.safetensors") -> None:
+    def __init__(self, path: Path = FINGERPRINTS) -> None:
         saved = load_file(path)
         self._known, self._concept = saved["looks"].float(), saved["concept"].long()
 

@@ -43,7 +43,9 @@ def unet(cache: Path = CACHE, steps: int = 8000, processes: int = 2) -> None:
     concepts = load_concepts()
     pictures = load_pictures(cache / "data", concepts)
     tokenizer = _tokenizer(concepts, cache)
-    pool = diffuser.new_pool(concepts, pictures.concept.tolist(), pictures.colour, tokenizer, each=120)
+    pool = diffuser.new_pool(
+        concepts, pictures.concept.tolist(), pictures.colour, tokenizer, english_words(cache / "data" / "words"), each=120
+    )
     model = AutoencoderKL.from_pretrained(cache / "vae" / "model")
     gallery = new_gallery(model, pictures.rgb, pictures.concept)
     latents = gallery.latents[: len(pictures.rgb)].view(-1, 8, 8, 8)
@@ -52,7 +54,7 @@ def unet(cache: Path = CACHE, steps: int = 8000, processes: int = 2) -> None:
 
 @app.command()
 def export(cache: Path = CACHE, out: Path = CACHE / "pipeline", seeds: int = 4) -> None:
-    """Write the pipeline, its evaluation and its model card; `--out` is this package's pipeline/ once the figures are good."""
+    """Write the pipeline, its evaluation and its model card; `--out` is this package's small-stable-diffusion once the figures are good."""
     write(cache, out, seeds)
 
 

@@ -21,11 +21,13 @@ from deployments.diffusion.builtin.text import LONGEST, new_text_encoder
 BATCH = 64
 LEARNING_RATE = 1.5e-3
 WIDTH = 128
-EMA_DECAY = 0.999
+EMA_DECAY = 0.997
 EMPTY = 0.1
 TURNED = 0.35
 """Share of a colourable concept's turns that show a turned hue."""
 HIGHEST_SNR = 5.0
+AMONG_STRANGERS = 0.5
+"""Share of captions with words around them that no template has: without it one such word hid the noun."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,26 @@ def new_pipeline(
     )
 
 
-def new_pool(concepts: list[Concept], owners: list[int], colours: list[str], tokenizer: CLIPTokenizer, each: int) -> Pool:
-    """`each`: captions per picture."""
+def new_pool(
+    concepts: list[Concept], owners: list[int], colours: list[str], tokenizer: CLIPTokenizer, words: list[str], each: int
+) -> Pool:
+    """`each`: captions per picture, half of them among `words` that mean nothing here."""
     rng = random.Random(0)
     pictures = zip(owners, colours, strict=True)
     texts = [captions.sample(rng, concepts[owner], concepts, colour) for owner, colour in pictures for _ in range(each)]
+    others = captions.strangers(words, concepts)
+    texts = [captions.among_strangers(rng, text, others) if rng.random() < AMONG_STRANGERS else text for text in texts]
     ids = tokenizer(texts, padding="max_length", max_length=LONGEST, truncation=True, return_tensors="pt").input_ids
     empty = tokenizer("", padding="max_length", max_length=LONGEST, return_tensors="pt").input_ids[0]
     return Pool(ids.to(torch.int16).view(len(owners), each, LONGEST), empty)
+
+
+def _timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
+    """More of the noisy ones, where the words decide what it becomes; an eighth starts where sampling does, in pure noise."""
+    t = torch.randint(1000, (count,), generator=generator)
+    lot = torch.rand(count, generator=generator)
+    t = torch.where(lot < 0.6, 550 + t * 450 // 1000, t)
+    return torch.where(lot < 0.125, 999, t)
 
 
 class Training:
@@ -127,9 +141,7 @@ class Training:
     ) -> float:
         """One step on clean `latents` [n, 8, 8, 8] and token `ids` [n, LONGEST], this process's part of the batch; returns the loss."""
         self.model.train()
-        t = torch.randint(1000, (len(latents),), generator=generator)
-        last = torch.rand(len(latents), generator=generator) < 0.1
-        t = torch.where(last, 999, t)  # where sampling starts from: pure noise, all comes from the words
+        t = _timesteps(len(latents), generator)
         noise = torch.randn(latents.shape, generator=generator)
         signal = scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
         noisy = signal.sqrt() * latents + (1 - signal).sqrt() * noise
