@@ -29,6 +29,7 @@ from rich.table import Table
 
 from benchmarks.measure import Idle, circumstances, cpu_s, recordings, spread, tree
 from deployments.diffusion import DiffusionSettings, GenerateOptions
+from deployments.room import model_name
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, WhisperSettings
 from graphs.settings import VoiceToImageSettings
@@ -50,7 +51,8 @@ def direct(connection: Connection) -> None:
 
     def run(recording: bytes) -> Answer:
         text = whisper.transcribe(listen(recording, 60)).text
-        return text, diffusion.generate(Prompt(text, seed=SEED), {"prompt": text, "seed": str(SEED), "model": "builtin"}).encoded
+        notes = {"prompt": text, "seed": str(SEED), "model": model_name(DiffusionSettings().model)}
+        return text, diffusion.generate(Prompt(text, seed=SEED), notes).encoded
 
     _obey(connection, run)
 

@@ -1,5 +1,6 @@
 """CPU and wall time of process trees, and who runs what: what every benchmark shares."""
 
+import os
 import platform
 import statistics
 import subprocess
@@ -45,19 +46,60 @@ class Idle:
         self.cpu_per_s = (cpu_s(processes) - began) / seconds
 
 
+class Others:
+    """Cores that processes other than this one and its children are busy on: whether a figure was measured alone."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    @property
+    def cores(self) -> float:
+        """Since it was made. A process that has ended meanwhile counts as another's."""
+        (whole_s, ours_s, at_s), (began_whole_s, began_ours_s, began_s) = self._now(), self._began
+        return max(0.0, (whole_s - began_whole_s - ours_s + began_ours_s) / (at_s - began_s))
+
+    def _now(self) -> tuple[float, float, float]:
+        times = psutil.cpu_times()
+        whole_s = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+        return whole_s, cpu_s(tree(os.getpid())), time.monotonic()
+
+
 def spread(values: list[float]) -> str:
     """Median, and the least and greatest."""
     return f"{statistics.median(values):8.1f}  ({min(values):.1f} to {max(values):.1f})"
 
 
-def circumstances() -> str:
-    """The machine, its load, and the commit."""
+def rss_mib(root: int) -> dict[str, float]:
+    """Resident memory of what a request passes: the proxy, the replicas, and the stubs that hold the models."""
+    found = {}
+    for process in tree(root):
+        name = process.name()
+        if name == "triton_python_backend_stub":
+            name = f"stub of {psutil.Process(process.ppid()).name().rsplit(':', 1)[-1]}"
+        elif not name.startswith(("ray::ServeReplica", "ray::ProxyActor")):
+            continue
+        found[name] = process.memory_info().rss / 2**20
+    return found
+
+
+def machine() -> str:
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?"
     )
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    load = ", ".join(f"{value:.1f}" for value in psutil.getloadavg())
     memory = psutil.virtual_memory().total / 2**30
-    return f"{psutil.cpu_count()} cores of {model}, {memory:.0f} GiB, {platform.system()}, load {load}, commit {commit}"
+    return f"{psutil.cpu_count()} cores of {model}, {memory:.0f} GiB, {platform.system()}"
+
+
+def commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def load() -> str:
+    """The machine's, over 1, 5 and 15 minutes."""
+    return ", ".join(f"{value:.1f}" for value in psutil.getloadavg())
+
+
+def circumstances() -> str:
+    """The machine, its load, and the commit."""
+    return f"{machine()}, load {load()}, commit {commit()}"

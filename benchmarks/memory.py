@@ -10,12 +10,11 @@ import time
 from pathlib import Path
 
 import httpx
-import psutil
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.measure import circumstances, recordings, tree
+from benchmarks.measure import circumstances, recordings, rss_mib
 
 PORT = 8766
 
@@ -36,9 +35,9 @@ def main() -> None:
             for number in track(range(arguments.last), "Requests", console=console):
                 client.post("/graph", files={"file": spoken[number % 8]}, data={"steps": "1"}).raise_for_status()
                 if number + 1 == arguments.first:
-                    rss = _rss_mib(server.pid)
+                    rss = rss_mib(server.pid)
             table = Table("process", f"MiB after {arguments.first}", f"MiB after {arguments.last}", "ratio")
-            for name, after in _rss_mib(server.pid).items():
+            for name, after in rss_mib(server.pid).items():
                 before = rss.get(name, 0.0)
                 table.add_row(name, f"{before:.1f}", f"{after:.1f}", f"{after / before:.3f}" if before else "new")
             console.print(table)
@@ -57,19 +56,6 @@ def _wait(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
             pass
         time.sleep(0.5)
     raise SystemExit("the service did not start")
-
-
-def _rss_mib(root: int) -> dict[str, float]:
-    """Resident memory of what a request passes: the proxy, the replicas, and the stubs that hold the models."""
-    found = {}
-    for process in tree(root):
-        name = process.name()
-        if name == "triton_python_backend_stub":
-            name = f"stub of {psutil.Process(process.ppid()).name().rsplit(':', 1)[-1]}"
-        elif not name.startswith(("ray::ServeReplica", "ray::ProxyActor")):
-            continue
-        found[name] = process.memory_info().rss / 2**20
-    return found
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+"""Lines over numbers, drawn with Pillow: panels side by side with one legend."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+"""Okabe and Ito's, which colour-blind people tell apart; the marks differ too."""
+INK, PALE = "#222222", "#dddddd"
+FINE = 3
+"""Pixels are drawn so many times finer, and made smaller at the end: smooth lines."""
+WIDTH, HEIGHT = 660, 470
+"""Of a panel, in pixels."""
+LEFT, RIGHT, TOP, BOTTOM = 80, 30, 95, 75
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    x: str
+    lines: Sequence[Sequence[Point]]
+    """In the legend's order."""
+    level: float | None = None
+    """Where a dashed line is drawn across."""
+
+
+def draw(path: Path, legend: Sequence[str], panels: Sequence[Panel]) -> None:
+    image = Image.new("RGB", (WIDTH * len(panels) * FINE, HEIGHT * FINE), "white")
+    canvas = ImageDraw.Draw(image)
+    for number, panel in enumerate(panels):
+        _Drawn(canvas, number * WIDTH, panel).all()
+    x = float(LEFT)
+    for number, name in enumerate(legend):
+        canvas.line(_fine((x, 24), (x + 40, 24)), COLOURS[number], 2 * FINE)
+        _mark(canvas, x + 20, 24, number)
+        canvas.text(_fine((x + 50, 24))[0], name, INK, _font(15), anchor="lm")
+        x += 50 + canvas.textlength(name, _font(15)) / FINE + 40
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.resize((WIDTH * len(panels), HEIGHT), Image.Resampling.LANCZOS).save(path)
+
+
+class _Drawn:
+    """One panel and its scales."""
+
+    def __init__(self, canvas: ImageDraw.ImageDraw, offset_px: float, panel: Panel) -> None:
+        self._canvas = canvas
+        self._panel = panel
+        self._left, self._right = offset_px + LEFT, offset_px + WIDTH - RIGHT
+        points = [point for line in panel.lines for point in line if math.isfinite(point[1])]
+        self._xs = ticks(max((x for x, _ in points), default=1.0))
+        self._ys = ticks(max([y for _, y in points] + [panel.level or 0.0], default=1.0))
+
+    def all(self) -> None:
+        canvas, panel = self._canvas, self._panel
+        bottom = HEIGHT - BOTTOM
+        middle = (self._left + self._right) / 2
+        canvas.text(_fine((middle, TOP - 28))[0], panel.title, INK, _font(17), anchor="mm")
+        canvas.text(_fine((middle, HEIGHT - 25))[0], panel.x, INK, _font(14), anchor="mm")
+        for y in self._ys:
+            canvas.line(_fine(self._at((0, y)), self._at((self._xs[-1], y))), PALE, FINE)
+            canvas.text(_fine((self._left - 10, self._at((0, y))[1]))[0], f"{y:g}", INK, _font(13), anchor="rm")
+        for x in self._xs:
+            canvas.text(_fine((self._at((x, 0))[0], bottom + 18))[0], f"{x:g}", INK, _font(13), anchor="mm")
+            canvas.line(_fine((self._at((x, 0))[0], bottom), (self._at((x, 0))[0], bottom + 5)), INK, FINE)
+        canvas.line(_fine((self._left, bottom), (self._right, bottom)), INK, FINE)
+        if panel.level is not None:
+            y = self._at((0, panel.level))[1]
+            for x in range(int(self._left), int(self._right), 14):
+                canvas.line(_fine((x, y), (min(x + 8, self._right), y)), "#888888", FINE)
+        for number, line in enumerate(panel.lines):
+            places = [self._at(point) for point in line if math.isfinite(point[1])]
+            canvas.line(_fine(*places), COLOURS[number], 2 * FINE, joint="curve")
+            for x, y in places:
+                _mark(canvas, x, y, number)
+
+    def _at(self, point: Point) -> Point:
+        """Where it is on the canvas, in pixels."""
+        x, y = point[0] / self._xs[-1], point[1] / self._ys[-1]
+        return self._left + x * (self._right - self._left), HEIGHT - BOTTOM - y * (HEIGHT - BOTTOM - TOP)
+
+
+def ticks(highest: float) -> list[float]:
+    """From 0 up to the first that is not below `highest`, in steps of 1, 2 or 5 times a power of ten: four to ten of them."""
+    if highest <= 0:
+        return [0.0, 1.0]
+    rough = highest / 8
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough * (1 - 1e-9))
+    return [number * step for number in range(math.ceil(highest / step - 1e-9) + 1)]
+
+
+def _mark(canvas: ImageDraw.ImageDraw, x: float, y: float, number: int) -> None:
+    box = _fine((x - 5, y - 5), (x + 5, y + 5))
+    shape = canvas.rectangle if number % 2 else canvas.ellipse
+    shape(box, COLOURS[number])
+
+
+def _fine(*points: Point) -> list[Point]:
+    return [(x * FINE, y * FINE) for x, y in points]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size * FINE)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font

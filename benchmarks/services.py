@@ -1,0 +1,86 @@
+"""The services that are measured, each in a process of its own and gone when its context ends."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import psutil
+import yaml
+
+from tests.service import ROOT, START_S, Service, environment, free_port
+
+ARTICLE = ROOT / "benchmarks" / "peers" / "article"
+BINARIES = Path(sys.prefix) / "bin"
+STOP_S = 90
+
+
+def sonograph(folder: Path) -> AbstractContextManager[Service]:
+    """As `make serve` starts it."""
+    port = free_port()
+    return _running([str(BINARIES / "sonograph"), "serve", "--port", str(port)], _environment(), port, folder, "/readyz")
+
+
+def article(folder: Path) -> AbstractContextManager[Service]:
+    """`serve run` of the blog article's shape. Its first request loads the models."""
+    port = free_port()
+    config = yaml.safe_load((ARTICLE / "serve.yaml").read_text())
+    config["http_options"]["port"] = port
+    config["applications"][0]["args"] = {"folder": str(folder)}
+    path = folder / "serve.yaml"
+    path.write_text(yaml.safe_dump(config))
+    plain = {name: value for name, value in _environment().items() if not name.startswith("RAY_SERVE_")}
+    # Triton's stub runs the `python3` on PATH; Ray's workers find this package by PYTHONPATH.
+    ours = {"PATH": f"{BINARIES}:{plain['PATH']}", "PYTHONPATH": str(ROOT)}
+    command = [str(BINARIES / "serve"), "run", "--address", "local", str(path)]
+    return _running(command, plain | ours, port, folder, "/openapi.json")
+
+
+SERVICES: dict[str, Callable[[Path], AbstractContextManager[Service]]] = {"sonograph": sonograph, "article": article}
+
+
+def _environment() -> dict[str, str]:
+    """The tests have Ray report its figures more often than it does by itself."""
+    return {name: value for name, value in environment().items() if name != "RAY_metrics_report_interval_ms"}
+
+
+@contextlib.contextmanager
+def _running(command: list[str], environment: dict[str, str], port: int, folder: Path, ready: str) -> Iterator[Service]:
+    """`ready`: the path that answers 200 once it serves."""
+    output = folder / "output.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+    service = Service(process, port, output)
+    family: list[psutil.Process] = []
+    try:
+        _wait(service, ready)
+        yield service
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = service.processes()
+        service.client.close()
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+        process.kill()
+        process.wait()
+        _, left = psutil.wait_procs(family, timeout=5)
+        for one in left:
+            one.kill()
+
+
+def _wait(service: Service, ready: str) -> None:
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s and service.process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if service.client.get(ready).status_code == 200:
+                return
+        time.sleep(0.25)
+    raise SystemExit(f"the service did not start: {service.output.read_text()}")
