@@ -61,3 +61,11 @@ class DeadlineExceeded(DeploymentError):
     status = 504
     code = "deadline_exceeded"
     title = "Deadline exceeded"
+
+
+class DeadlineUnreachable(DeploymentError):
+    """A stage was not started, since it takes longer than the time that is left."""
+
+    status = 504
+    code = "deadline_unreachable"
+    title = "Deadline out of reach"

@@ -14,6 +14,10 @@ from deployments.errors import InvalidInput, ModelUnavailable
 
 log = logging.getLogger("sonograph")
 
+Outputs = Mapping[str, NDArray[Any]]
+"""Tensors by name: one answer, or one word on the way to it."""
+Tell = Callable[[Outputs], None]
+
 
 class Cancelled(Exception):
     """The caller has left: what was being made is dropped."""
@@ -24,6 +28,18 @@ def parameters(arguments: Mapping[str, str]) -> dict[str, str]:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
     config: dict[str, Any] = json.loads(arguments["model_config"])
     return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+
+
+class Counter:
+    """A counter among Triton's metrics, which the replica publishes."""
+
+    def __init__(self, name: str, description: str) -> None:
+        # Both are kept: Triton drops a metric with its last reference.
+        self._family = pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
+        self._metric = self._family.Metric(labels={})
+
+    def add(self, count: float) -> None:
+        self._metric.increment(count)
 
 
 def text(request: Any, name: str) -> str:
@@ -43,17 +59,24 @@ def texts(items: list[str]) -> NDArray[Any]:
     return np.array([item.encode("utf-8") for item in items], dtype=np.object_)
 
 
-def answer(requests: list[Any], serve: Callable[[Any], Mapping[str, NDArray[Any]]]) -> list[Any]:
-    """A response for each request, by `serve`. What one request fails with is its own; the others are served."""
-    return [_respond(request, serve) for request in requests]
+def answer(requests: list[Any], serve: Callable[[Any, Tell], Outputs]) -> None:
+    """Sends each request its answers: what `serve` tells on the way, then what it returns.
+
+    What one request fails with is its own; the others are served. `serve` asks by itself whether the caller has left.
+    """
+    for request in requests:
+        sender = request.get_response_sender()
+        sender.send(_respond(request, sender, serve), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def _respond(request: Any, serve: Callable[[Any], Mapping[str, NDArray[Any]]]) -> Any:
+def leave_if_cancelled(request: Any) -> None:
+    if request.is_cancelled():
+        raise Cancelled("the caller has left")
+
+
+def _respond(request: Any, sender: Any, serve: Callable[[Any, Tell], Outputs]) -> Any:
     try:
-        if request.is_cancelled():
-            raise Cancelled("cancelled before it started")
-        outputs = [pb_utils.Tensor(name, value) for name, value in serve(request).items()]
-        return pb_utils.InferenceResponse(output_tensors=outputs)
+        return _response(serve(request, lambda outputs: sender.send(_response(outputs))))
     except InvalidInput as error:
         return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
     except ModelUnavailable as error:
@@ -63,6 +86,10 @@ def _respond(request: Any, serve: Callable[[Any], Mapping[str, NDArray[Any]]]) -
     except Exception as error:
         log.exception("the model failed")
         return _refuse(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+
+
+def _response(outputs: Outputs) -> Any:
+    return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(name, value) for name, value in outputs.items()])
 
 
 def _refuse(message: str, code: int) -> Any:

@@ -2,23 +2,50 @@
 
 import os
 import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from pathlib import Path
 
-from deployments.triton import StubGone, Triton
+from deployments.nv import NvMetrics
+from deployments.time_left import TimeLeft
+from deployments.triton import StubGone, Tensors, Triton
 
 
 class Room:
-    """One replica is one Triton server and one copy of the weights."""
+    """One replica is one Triton server and one copy of the weights. It ends with the process that holds them.
 
-    def __init__(self, triton: Triton) -> None:
+    What was in flight then fails with Ray's own error for a dead replica, and Serve starts a new one.
+    """
+
+    def __init__(self, triton: Triton, end: Callable[[], None] = lambda: os._exit(1)) -> None:
         self._triton = triton
+        self._end = end
+        self._metrics = NvMetrics()
+
+    async def infer(self, inputs: Tensors, time_left: TimeLeft, request_id: str) -> Tensors:
+        try:
+            return await self._triton.infer(inputs, time_left, request_id)
+        except StubGone:
+            self._end()
+            raise
+
+    async def stream(self, inputs: Tensors, time_left: TimeLeft, request_id: str) -> AsyncGenerator[Tensors]:
+        try:
+            async with aclosing(self._triton.stream(inputs, time_left, request_id)) as answers:
+                async for answer in answers:
+                    yield answer
+        except StubGone:
+            self._end()
+            raise
 
     async def check_health(self) -> None:
-        """Called by Serve every `health_check_period_s`. A replica whose stub is gone ends at once: Serve replaces it sooner."""
+        """Called by Serve every `health_check_period_s`."""
         try:
             await self._triton.check()
         except StubGone:
-            os._exit(1)
+            self._end()
+            raise
+        self._metrics.mirror(self._triton.metrics())
 
     async def close(self) -> None:
         if hasattr(self, "_triton"):  # a constructor that raised has none

@@ -6,14 +6,13 @@ API: NVIDIA's in-process Python API, `tritonserver` 2.71.
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,14 +22,15 @@ from numpy.typing import NDArray
 
 from deployments.contract import Contract
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
+from deployments.repository import stage
 from deployments.time_left import TimeLeft
 
 log = logging.getLogger("ray.serve")
 
 Tensors = dict[str, NDArray[Any]]
 """Tensors by name. BYTES are arrays of dtype object, whose items are `bytes`."""
-Drained = tuple[list[Tensors], DeploymentError | None]
-"""A request's responses, and what it failed with if it did."""
+Drained = asyncio.Queue[Tensors | DeploymentError | None]
+"""A request's answers as they come; then what it failed with, if it did; then None."""
 
 STOP_S = 8
 """Longest wait for the server to stop; below every deployment's `graceful_shutdown_timeout_s`."""
@@ -51,8 +51,14 @@ class Triton(Protocol):
     async def infer(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> Tensors:
         """One inference, one answer. Raises InvalidInput, ModelUnavailable, DeadlineExceeded, DeploymentError."""
 
+    def stream(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> AsyncGenerator[Tensors]:
+        """One inference, each of its answers as it comes. Raises the same. Closing it, or cancelling the await, cancels the model."""
+
     async def check(self) -> None:
         """Returns when the model serves. Raises StubGone or ModelUnavailable, with the reason."""
+
+    def metrics(self) -> str:
+        """Triton's own, in Prometheus's text format; empty once it stops."""
 
     async def close(self) -> None:
         """Stops the server; safe to call twice."""
@@ -83,12 +89,12 @@ class InProcessTriton:
         self._probe = probe
         self._stall_s = stall_s
         self._gone = False
-        self._pumps: set[asyncio.Task[Drained]] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
         self._last_answer_s = time.monotonic()
         _put_our_python_first()
         staged = Path(tempfile.mkdtemp(prefix="sonograph-"))
         try:
-            _stage(repository / self._name, staged / self._name, parameters)
+            stage(repository / self._name, staged / self._name, parameters)
             self._server = _start(staged)
             try:
                 # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
@@ -107,6 +113,14 @@ class InProcessTriton:
             shutil.rmtree(staged, ignore_errors=True)
 
     async def infer(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> Tensors:
+        responses = [response async for response in self.stream(inputs, time_left, request_id)]
+        if len(responses) != 1:
+            raise DeploymentError(f"{self._name} sent {len(responses)} responses where one was due")
+        return responses[0]
+
+    async def stream(
+        self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = ""
+    ) -> AsyncGenerator[Tensors]:
         """Arrays of fixed-size types are made contiguous; BYTES have to be of dtype object (others lose trailing NULs)."""
         if time_left.seconds <= 0:
             raise DeadlineExceeded(f"no time was left when {self._name} was to start")
@@ -114,27 +128,27 @@ class InProcessTriton:
             # What is idle has not stalled: the time since the last answer counts from here.
             self._last_answer_s = time.monotonic()
         iterator = self._submit(inputs, request_id)
-        pump = asyncio.create_task(self._pump(iterator))
+        drained = Drained()
+        # A cancelled `__anext__` would lose the response, so a pump always drains to the end.
+        pump = asyncio.create_task(self._pump(iterator, drained))
         self._pumps.add(pump)
         pump.add_done_callback(self._settle)
         try:
-            async with asyncio.timeout(time_left.seconds):
-                # A cancelled `__anext__` would lose the response, so the pump always drains to the end.
-                responses, failure = await asyncio.shield(pump)
+            while True:
+                async with asyncio.timeout(time_left.seconds):
+                    item = await drained.get()
+                if item is None:
+                    return
+                if isinstance(item, DeploymentError):
+                    raise item
+                yield item
         except TimeoutError as error:
-            iterator.cancel()
             raise DeadlineExceeded(f"{self._name} did not answer in the time that was left") from error
-        except asyncio.CancelledError:
-            iterator.cancel()
-            raise
         finally:
+            if not pump.done():
+                iterator.cancel()
             # A traceback that somebody keeps would keep it, and it the server from stopping.
             del iterator
-        if failure is not None:
-            raise failure
-        if len(responses) != 1:
-            raise DeploymentError(f"{self._name} sent {len(responses)} responses where one was due")
-        return responses[0]
 
     async def check(self) -> None:
         if self._gone or not self._stubs or any(not _alive(stub) for stub in self._stubs):
@@ -150,6 +164,11 @@ class InProcessTriton:
             await self.infer(self._probe, TimeLeft(PROBE_S))
         except DeadlineExceeded as error:
             raise ModelUnavailable(f"{self._name} is idle and did not answer a probe within {PROBE_S:.0f} s") from error
+
+    def metrics(self) -> str:
+        from tritonserver import MetricFormat
+
+        return "" if self._server is None else str(self._server.metrics(MetricFormat.PROMETHEUS))
 
     async def close(self) -> None:
         if self._pumps:
@@ -169,18 +188,21 @@ class InProcessTriton:
         except TritonError as error:
             raise self._translate(error) from None
 
-    async def _pump(self, iterator: Any) -> Drained:
+    async def _pump(self, iterator: Any, drained: Drained) -> None:
         """Drains to the end, and copies out of Triton's memory: one response that is kept would keep the server from stopping."""
-        responses: list[Tensors] = []
-        failure: DeploymentError | None = None
-        async for response in iterator:
-            if response.error is not None:
-                failure = self._translate(response.error)
-            elif response.outputs:
-                responses.append(_outputs(response))
-        return responses, failure
+        try:
+            async for response in iterator:
+                self._last_answer_s = time.monotonic()
+                if response.error is not None:
+                    drained.put_nowait(self._translate(response.error))
+                elif response.outputs:
+                    drained.put_nowait(_outputs(response))
+        except Exception as error:
+            drained.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
+        finally:
+            drained.put_nowait(None)
 
-    def _settle(self, pump: asyncio.Task[Drained]) -> None:
+    def _settle(self, pump: asyncio.Task[None]) -> None:
         self._pumps.discard(pump)
         self._last_answer_s = time.monotonic()
         if not pump.cancelled():
@@ -226,14 +248,6 @@ def _put_our_python_first() -> None:
     path = os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != binaries:
         os.environ["PATH"] = os.pathsep.join((binaries, path))
-
-
-def _stage(source: Path, target: Path, parameters: Mapping[str, str]) -> None:
-    """Copies a model's folder and adds its parameters to its config.pbtxt (text format; strings escaped as JSON is)."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-    with (target / "config.pbtxt").open("a", encoding="utf-8") as config:
-        for key, value in parameters.items():
-            config.write(f"\nparameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}")
 
 
 def _start(repository: Path) -> Any:

@@ -18,7 +18,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from graphs.settings import VoiceToImageSettings
+from graphs.draw import draw
 
 HERE = Path(__file__).parent
 SAMPLE = HERE / "samples" / "red-apple.wav"
@@ -28,6 +28,9 @@ STOP_S = 60.0
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
 console = Console(highlight=False)
+
+
+cli.command()(draw)
 
 
 @cli.callback()
@@ -44,6 +47,8 @@ def serve(
     if not _free(port):
         _fail(f"port {port} is in use, perhaps by another `make serve`: stop that one, or choose another: PORT=8001 make serve")
     started_s = time.monotonic()
+    # A script's `make serve &` has SIGINT ignored, and the server would inherit that: then nothing could end it in order.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.NamedTemporaryFile("w", prefix="sonograph-", suffix=".yaml") as file:
         file.write(_on_port(config, port))
         file.flush()
@@ -52,7 +57,7 @@ def serve(
             # `local`: a cluster of its own, also where another one runs on this machine.
             command = [str(Path(sys.prefix) / "bin" / "serve"), "run", "--address", "local", file.name]
             server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _wait(server, port, log)
             _greet(config, port, time.monotonic() - started_s)
@@ -61,6 +66,7 @@ def serve(
         except KeyboardInterrupt:
             console.print("\nStopping: what is in flight is finished first.")
         finally:
+            _drain(server, port)
             _stop(server)
     console.print("Stopped.")
 
@@ -105,12 +111,25 @@ def _unready(port: int) -> str | None:
 
 
 def _greet(config: Path, port: int, took_s: float) -> None:
+    from graphs.settings import VoiceToImageSettings  # here, since it loads Ray
+
     (application,) = yaml.safe_load(config.read_text(encoding="utf-8"))["applications"]
     settings = VoiceToImageSettings.model_validate(application.get("args") or {})
     sample = SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE
     console.print(f"Whisper: {settings.whisper.model}. Stable Diffusion: {settings.diffusion.card()}", soft_wrap=True)
     console.print(f"Ready after {took_s:.0f} s on [bold]http://127.0.0.1:{port}[/bold] (its API: /docs). Ctrl-C stops it. Try:\n")
     console.print(f"  curl -F file=@{sample} http://127.0.0.1:{port}/graph -o picture.png\n", soft_wrap=True)
+
+
+def _drain(server: subprocess.Popen[bytes], port: int) -> None:
+    """Waits for what is in flight: Serve itself would cut it, by ending its proxy first."""
+    deadline_s = time.monotonic() + STOP_S
+    with contextlib.suppress(KeyboardInterrupt, OSError, ValueError, KeyError, TypeError):  # a second Ctrl-C: at once
+        while server.poll() is None and time.monotonic() < deadline_s:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+                if json.load(answer)["requests"] == 0:
+                    return
+            time.sleep(0.2)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

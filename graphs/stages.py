@@ -1,13 +1,115 @@
-"""One call of one room from a graph: what is left of the deadline bounds it, and whatever goes wrong comes back as ours."""
+"""A stage of a graph: one room as the graph calls it. It waits its turn, keeps to the deadline, and outlives a replica's death."""
 
 import asyncio
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Hashable
+from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
 
-from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
+from deployments.errors import DeadlineExceeded, DeadlineUnreachable, DeploymentError, ModelUnavailable, Overloaded
 from deployments.time_left import TimeLeft
+from graphs.figures import Figures
+from graphs.gate import Gate
+from graphs.http.events import Queued, Retry
+from graphs.http.given import Given
+from graphs.http.rooms import Rooms
+from graphs.pace import Pace
+
+AT_ONCE = 8
+"""Requests that one replica is given at once; the rest wait in the ingress, where they are counted and can be told their place."""
+
+
+class Stage:
+    """One for each room and ingress replica."""
+
+    def __init__(self, name: str, handle: DeploymentHandle[Any], result: type, rooms: Rooms, figures: Figures) -> None:
+        """`result`: what the room answers with; whatever else a stream of it carries is progress."""
+        self.name = name
+        self.pace = Pace()
+        self._handle = handle
+        self._streaming = handle.options(stream=True)
+        self._result = result
+        self._rooms = rooms
+        self._figures = figures
+        self._gate = Gate(lambda: AT_ONCE * rooms.replicas(name))
+
+    async def call(self, method: str, *arguments: Any, given: Given, key: Hashable, units: int, previews: int = 0) -> Any:
+        """The room's answer. `key` and `units`: what the time it takes depends on, see Pace.
+
+        Raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model.
+        """
+        self._figures.started(self.name)
+        entered_s = time.perf_counter()
+        try:
+            result = await run(self.name, self._in_turn(method, arguments, given, key, units, previews), given.time_left)
+        except asyncio.CancelledError:
+            self._figures.cancelled(self.name)
+            raise
+        except DeploymentError as error:
+            self._figures.failed(self.name, error.code)
+            raise
+        cost = result.cost
+        self.pace.add(key, cost.fixed_s, cost.unit_s, cost.units)
+        took_s = time.perf_counter() - entered_s
+        self._figures.finished(self.name, cost.compute_s, max(0.0, took_s - cost.compute_s), cost.batch_size)
+        return result
+
+    async def _in_turn(
+        self, method: str, arguments: tuple[Any, ...], given: Given, key: Hashable, units: int, previews: int
+    ) -> Any:
+        self._rooms.require(self.name)
+        tell = given.tell or (lambda event: None)
+        async with self._gate.slot(lambda place: tell(Queued(self.name, place))):
+            self._refuse_what_cannot_fit(given, key, units)
+            try:
+                return await self._once(method, arguments, given, previews)
+            except Exception as error:
+                if not _replica_died(error):
+                    raise
+            # Pure functions of their inputs may run again. The call waits for a replica as long as the request's time allows.
+            self._refuse_what_cannot_fit(given, key, units)
+            self._figures.retried(self.name)
+            given.line.retried.append(self.name)
+            tell(Retry(self.name))
+            try:
+                return await self._once(method, arguments, given, previews)
+            except Exception as error:
+                if not _replica_died(error):
+                    raise
+                raise ModelUnavailable(
+                    f"two replicas that ran {self.name} for this request have died: it is not tried again"
+                ) from error
+
+    async def _once(self, method: str, arguments: tuple[Any, ...], given: Given, previews: int) -> Any:
+        arguments = (*arguments, given.time_left, given.line.request_id)
+        if given.tell is None:
+            answer = getattr(self._handle, method).remote(*arguments)
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                answer.cancel()
+                raise
+        more = {"previews": previews} if previews else {}
+        answers = getattr(self._streaming, f"{method}_stream").remote(*arguments, **more)
+        try:
+            async for answer in answers:
+                if isinstance(answer, self._result):
+                    return answer
+                given.tell(answer)
+        finally:
+            answers.cancel()
+        raise DeploymentError(f"{self.name} ended its stream without an answer")
+
+    def _refuse_what_cannot_fit(self, given: Given, key: Hashable, units: int) -> None:
+        least_s, left_s = self.pace.at_least_s(key, units), given.time_left.seconds
+        if least_s is not None and least_s > left_s:
+            raise DeadlineUnreachable(
+                f"{self.name} takes at least {least_s:.2f} s for this (the 10th percentile of what was measured), and "
+                f"{left_s:.2f} s of the request's time are left: allow more, or ask for less"
+            )
 
 
 async def run[Result](stage: str, work: Awaitable[Result], time_left: TimeLeft) -> Result:
@@ -25,8 +127,17 @@ async def run[Result](stage: str, work: Awaitable[Result], time_left: TimeLeft) 
         raise known from error
 
 
+def _cause(error: Exception) -> Exception:
+    cause: Exception = error.cause if isinstance(error, RayTaskError) else error
+    return cause
+
+
+def _replica_died(error: Exception) -> bool:
+    return isinstance(_cause(error), RayActorError)
+
+
 def _translate(stage: str, error: Exception) -> DeploymentError:
-    cause = error.cause if isinstance(error, RayTaskError) else error
+    cause = _cause(error)
     if isinstance(cause, DeploymentError):
         return cause
     if isinstance(cause, TimeoutError):

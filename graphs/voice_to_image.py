@@ -12,15 +12,22 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
-from deployments.time_left import TimeLeft
+from deployments.diffusion import GenerateOptions, Image
+from deployments.errors import DeploymentError
+from deployments.whisper import Transcript
 from graphs import stages
-from graphs.http import edge
-from graphs.http.answers import Drawing
-from graphs.http.audio import decode
+from graphs.figures import INGRESS, Figures
+from graphs.http import edge, proxy
+from graphs.http.answers import Drawing, Heard
+from graphs.http.audio import SAMPLE_RATE_HZ, decode
+from graphs.http.given import Given
 from graphs.http.parameters import DrawParameters
+from graphs.http.request_log import Line
 from graphs.http.rooms import Rooms
 from graphs.http.speech import require_speech
+from graphs.pace import retry_after_s
 from graphs.settings import VoiceToImageSettings
+from graphs.stages import Stage
 
 
 class VoiceToImage:
@@ -32,34 +39,83 @@ class VoiceToImage:
         self._diffusion = diffusion
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        proxy.warn_if_absent()
+        self._figures = Figures()
         self._rooms = Rooms(serve.get_replica_context().app_name, ("whisper", "diffusion"))
+        self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures)
+        self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures)
         return edge.build(self, self._rooms, self._settings.http, self._settings.diffusion.max_side_px)
 
-    async def draw(
-        self, recording: bytes, parameters: DrawParameters, format: str, time_left: TimeLeft, request_id: str
-    ) -> Drawing:
+    async def listen(self, recording: bytes, given: Given) -> Heard:
         """`recording`: compressed bytes, as they came. Raises a DeploymentError that names its stage."""
+        self._figures.started("decode")
         started_s = time.perf_counter()
-        listening = asyncio.to_thread(listen, recording, self._settings.http.max_audio_s)
-        audio = await stages.run("decode", listening, time_left)
-        decoded_s = time.perf_counter()
+        try:
+            listening = asyncio.to_thread(listen, recording, self._settings.http.max_audio_s)
+            audio = await stages.run("decode", listening, given.time_left)
+        except asyncio.CancelledError:
+            self._figures.cancelled("decode")
+            raise
+        except DeploymentError as error:
+            self._figures.failed("decode", error.code)
+            raise
+        took_s = time.perf_counter() - started_s
+        given.line.audio_s = audio.size / SAMPLE_RATE_HZ
+        self._figures.finished("decode", took_s, audio_s=given.line.audio_s)
+        return Heard(audio, took_s * 1000)
 
-        self._rooms.require("whisper")
-        transcribing = self._whisper.transcribe.remote(audio, parameters.transcribe_options(), time_left, request_id)
-        transcript = await stages.run("whisper", transcribing, time_left)
+    async def draw(self, heard: Heard, parameters: DrawParameters, format: str, given: Given) -> Drawing:
+        """What was heard, drawn. Raises a DeploymentError that names its stage."""
+        started_s = time.perf_counter()
+        units = whisper.windows(heard.audio.size)
+        asked = parameters.transcribe_options()
+        transcript = await self._transcribe.call("transcribe", heard.audio, asked, given=given, key=asked.task, units=units)
+        given.line.transcript = transcript.text
+        if given.tell is not None:
+            given.tell(transcript)
         transcribed_s = time.perf_counter()
 
-        self._rooms.require("diffusion")
         prompt = f"{parameters.prompt_prefix} {transcript.text}".strip()
         options = parameters.generate_options(format)
-        image = await stages.run("diffusion", self._diffusion.generate.remote(prompt, options, time_left, request_id), time_left)
+        given.line.seed = options.seed
+        image = await self._generate.call(
+            "generate",
+            prompt,
+            options,
+            given=given,
+            key=self._size(options),
+            units=self._steps(options),
+            previews=parameters.previews,
+        )
+        given.line.steps = image.cost.units
         timings_ms = {
-            "decode": (decoded_s - started_s) * 1000,
-            "whisper": (transcribed_s - decoded_s) * 1000,
+            "decode": heard.decode_ms,
+            "whisper": (transcribed_s - started_s) * 1000,
             "diffusion": (time.perf_counter() - transcribed_s) * 1000 - image.encode_ms,
             "encode": image.encode_ms,
         }
+        given.line.timings_ms |= timings_ms
         return Drawing(transcript, prompt, options.seed, image, timings_ms)
+
+    def ended(self, line: Line) -> None:
+        """Counts a request of the ingress, and its error where that was none of a stage's."""
+        self._figures.started(INGRESS)
+        if line.code is not None and line.stage is None:
+            self._figures.failed(INGRESS, line.code)
+
+    def retry_after_s(self, requests: int) -> float:
+        """When `requests` will have been answered, by what the stages were seen to take."""
+        return retry_after_s(
+            requests, [(stage.pace, self._rooms.replicas(stage.name)) for stage in (self._transcribe, self._generate)]
+        )
+
+    def _steps(self, options: GenerateOptions) -> int:
+        return self._settings.diffusion.steps if options.steps is None else options.steps
+
+    def _size(self, options: GenerateOptions) -> tuple[int | None, int | None, bool]:
+        """What a denoising step's time depends on: width, height, and whether there is guidance."""
+        scale = self._settings.diffusion.guidance_scale if options.guidance_scale is None else options.guidance_scale
+        return options.width, options.height, scale > 1
 
 
 def listen(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:

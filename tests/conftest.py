@@ -9,7 +9,9 @@ from tests.service import Service, sonograph
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """As `make serve` starts it, but for a deadline that a test can wait for, and pictures that take longer than it."""
+    """As `make serve` starts it, but for a deadline that a test can wait for, pictures that take longer than it, and figures
+    that are a second old (a room's are taken at its health check)."""
     settings = {"http": {"deadline_s": 30}, "diffusion": {"max_side_px": 512}}
-    with sonograph(tmp_path_factory.mktemp("service"), **settings) as service:
+    rooms = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
+    with sonograph(tmp_path_factory.mktemp("service"), rooms, **settings) as service:
         yield service

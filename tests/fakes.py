@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,16 @@ from ray.serve.schema import (
     ServeStatus,
 )
 
+from deployments.cost import Cost
 from deployments.diffusion import Image
 from deployments.time_left import TimeLeft
 from deployments.triton import Tensors
 from deployments.whisper import Segment, Transcript
-from graphs.http.answers import Drawing
+from graphs.http.answers import Drawing, Heard
+from graphs.http.events import Event
+from graphs.http.given import Given
 from graphs.http.parameters import DrawParameters
+from graphs.http.request_log import Line
 
 CHARACTERS = "".join(map(chr, range(0x180))) + "語ひ🦊\u0301\u200d\u202e\u2028\ufeff١\U0010ffff"
 """Every Latin letter and control, and others that mean trouble. Hypothesis takes seconds to tabulate all of Unicode."""
@@ -58,9 +62,20 @@ class FakeTriton:
             raise result
         return result
 
+    async def stream(
+        self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = ""
+    ) -> AsyncGenerator[Tensors]:
+        """All of the script, one after the other."""
+        while len(self.script) > 1:
+            yield await self.infer(inputs, time_left, request_id)
+        yield await self.infer(inputs, time_left, request_id)
+
     async def check(self) -> None:
         if self.script and isinstance(self.script[0], Exception):
             raise self.script[0]
+
+    def metrics(self) -> str:
+        return ""
 
     async def close(self) -> None:
         self.closed += 1
@@ -73,26 +88,44 @@ def texts(*items: str) -> NDArray[Any]:
 
 def drawing(text: str = "a red apple", format: str = "png", seed: int = 7) -> Drawing:
     segment = Segment(0.0, 1.5, text, -0.25, 0.125)
-    image = Image(PNG, 64, 64, prompt_truncated=False, encode_ms=2.0, model="tiny")
+    image = Image(PNG, 64, 64, prompt_truncated=False, encode_ms=2.0, model="tiny", cost=Cost(0.01, 0.002, 12))
     timings_ms = {"decode": 1.04, "whisper": 20.0, "diffusion": 30.0, "encode": 2.0}
-    return Drawing(Transcript(text, "en", (segment,), "tiny.en"), text, seed, image, timings_ms)
+    return Drawing(Transcript(text, "en", (segment,), "tiny.en", Cost(0.0, 0.02, 1)), text, seed, image, timings_ms)
 
 
 @dataclass
 class FakeGraph:
-    """Draws at once: answers with `result`, or raises it."""
+    """Hears everything and draws at once: tells `events`, and answers with `result` or raises it."""
 
     result: Drawing | Exception = field(default_factory=drawing)
-    requests: list[tuple[bytes, DrawParameters, str, TimeLeft, str]] = field(default_factory=list)
+    events: tuple[Event, ...] = ()
+    requests: list[tuple[bytes, DrawParameters, str, Given]] = field(default_factory=list)
+    unheard: Exception | None = None
+    lines: list[Line] = field(default_factory=list)
+    _recordings: list[bytes] = field(default_factory=list)
 
-    async def draw(
-        self, recording: bytes, parameters: DrawParameters, format: str, time_left: TimeLeft, request_id: str
-    ) -> Drawing:
-        self.requests.append((recording, parameters, format, time_left, request_id))
+    async def listen(self, recording: bytes, given: Given) -> Heard:
+        if self.unheard is not None:
+            raise self.unheard
+        self._recordings.append(recording)
+        return Heard(np.zeros(16_000, np.int16), 1.04)
+
+    async def draw(self, heard: Heard, parameters: DrawParameters, format: str, given: Given) -> Drawing:
+        self.requests.append((self._recordings.pop(), parameters, format, given))
+        for event in self.events:
+            if given.tell is not None:
+                given.tell(event)
+            await asyncio.sleep(0)
         await asyncio.sleep(0)
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
+
+    def ended(self, line: Line) -> None:
+        self.lines.append(line)
+
+    def retry_after_s(self, requests: int) -> float:
+        return 2.0 * requests
 
 
 def serve_status(**rooms: DeploymentStatusOverview) -> ServeStatus:

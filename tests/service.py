@@ -1,30 +1,37 @@
 """A real service in a process of its own, as `make serve` starts it: Ray, Serve, both rooms, their Triton servers."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx_sse
 import psutil
 import yaml
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parent.parent
 START_S = 240
 
 
 def environment() -> dict[str, str]:
-    """This process's, and Ray's variables as `make serve` sets them; without the environment's bin on PATH."""
+    """This process's, and Ray's variables as `make serve` sets them; without the environment's bin on PATH.
+
+    Ray passes figures on every second, which is its least, so that a test need not wait for them.
+    """
     lines = (ROOT / "graphs" / "ray.env").read_text().splitlines()
     ray = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, **ray, "PATH": os.defpath}
+    return {**kept, **ray, "RAY_metrics_report_interval_ms": "1000", "PATH": os.defpath}
 
 
 def free_port() -> int:
@@ -42,6 +49,17 @@ class Service:
 
     def post(self, recording: bytes, accept: str = "application/json", **fields: str) -> httpx.Response:
         return self.client.post("/graph", files={"file": recording}, data=fields, headers={"Accept": accept})
+
+    @contextlib.contextmanager
+    def events(
+        self, recording: bytes, headers: dict[str, str] | None = None, **fields: str
+    ) -> Iterator[Iterator[dict[str, Any]]]:
+        """The data of each event as it comes; leaving the context closes the connection."""
+        with (
+            httpx.Client(base_url=self.url, timeout=120, headers=headers) as client,
+            httpx_sse.connect_sse(client, "POST", "/graph", files={"file": recording}, data=fields) as source,
+        ):
+            yield ({"event": event.event, "id": event.id, **event.json()} for event in source.iter_sse() if event.data)
 
     def draw(self, recording: bytes, **fields: str) -> dict[str, Any]:
         """The JSON answer of a request that has to succeed."""
@@ -95,6 +113,48 @@ class Service:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(90)
 
+    @property
+    def session(self) -> Path:
+        """Ray's folder of this service's cluster: others on the same machine have theirs."""
+        option = "--raylet_socket_name="
+        (socket,) = {part for one in self.processes() for part in _cmdline(one) if part.startswith(option)}
+        return Path(socket.removeprefix(option)).parent.parent
+
+    @property
+    def dashboard(self) -> str:
+        """Where `serve deploy` finds this service's cluster."""
+        (process,) = (one for one in self.processes() if any(part.endswith("dashboard/dashboard.py") for part in _cmdline(one)))
+        ports = [at.laddr.port for at in process.net_connections("tcp") if at.status == psutil.CONN_LISTEN]
+        (wanted,) = (int(part.removeprefix("--port=")) for part in _cmdline(process) if part.startswith("--port="))
+        return f"http://127.0.0.1:{min(port for port in ports if port >= wanted)}"  # the first free one from there
+
+    def logs(self, deployment: str) -> str:
+        """What every replica of the deployment has logged, the dead ones too."""
+        files = (self.session / "logs" / "serve").glob(f"replica_sonograph_{deployment}_*.log")
+        return "".join(file.read_text() for file in sorted(files))
+
+    def scrape(self) -> list[Metric]:
+        """All figures, as Prometheus finds and reads them."""
+        found = json.loads((self.session / "prom_metrics_service_discovery.json").read_text())
+        targets = [target for entry in found for target in entry["targets"]]
+        texts = [httpx.get(f"http://{target}/metrics", timeout=30).text for target in targets]
+        return [family for text in texts for family in text_string_to_metric_families(text)]
+
+    def figure(self, name: str, **labels: str) -> float:
+        """The sum of all samples of this name that have these labels."""
+        return sum(
+            sample.value
+            for family in self.scrape()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def wait_until(self, what: Callable[[], bool], why: str, wait_s: float = 60) -> None:
+        deadline_s = time.monotonic() + wait_s
+        while not what():
+            assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {why}"
+            time.sleep(0.25)
+
 
 @contextlib.contextmanager
 def running(folder: Path, command: list[str], port: int) -> Iterator[Service]:
@@ -119,15 +179,25 @@ def running(folder: Path, command: list[str], port: int) -> Iterator[Service]:
     assert left == [], f"left behind: {left}"
 
 
-def sonograph(folder: Path, **args: Any) -> contextlib.AbstractContextManager[Service]:
-    """`sonograph serve` with `args` as the application's settings."""
-    config = yaml.safe_load((ROOT / "graphs" / "local.yaml").read_text())
-    config["applications"][0]["args"] = args
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    port = free_port()
+def sonograph(
+    folder: Path, deployments: dict[str, dict[str, Any]] | None = None, **args: Any
+) -> contextlib.AbstractContextManager[Service]:
+    """`sonograph serve` with `args` as the application's settings, and `deployments` as more options of each."""
+    path, port = folder / "config.yaml", free_port()
+    path.write_text(config(port, deployments, **args))
     command = [str(Path(sys.prefix) / "bin" / "sonograph"), "serve", "--config", str(path), "--port", str(port)]
     return running(folder, command, port)
+
+
+def config(port: int, deployments: dict[str, dict[str, Any]] | None = None, **args: Any) -> str:
+    """graphs/local.yaml with these changes."""
+    content = yaml.safe_load((ROOT / "graphs" / "local.yaml").read_text())
+    content["http_options"]["port"] = port
+    (application,) = content["applications"]
+    application["args"] = args
+    for deployment in application["deployments"]:
+        deployment |= (deployments or {}).get(deployment["name"], {})
+    return yaml.safe_dump(content)
 
 
 def _cmdline(process: psutil.Process) -> list[str]:

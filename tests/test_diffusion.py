@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions, Image
+from deployments.cost import Cost
+from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions, Image, Preview, Step
 from deployments.errors import ContentRefused, InvalidInput
 from deployments.time_left import TimeLeft
 from deployments.triton import Tensors
@@ -17,7 +18,16 @@ def outputs(*, truncated: bool = False, flagged: bool = False) -> Tensors:
         "PROMPT_TRUNCATED": np.array([truncated], dtype=np.uint8),
         "FLAGGED": np.array([flagged], dtype=np.uint8),
         "ENCODE_MS": np.array([2.5], dtype=np.float32),
+        "STEPS_TAKEN": np.array([8], dtype=np.int32),
+        "COST_S": np.array([2.5, 2.0], dtype=np.float32),
     }
+
+
+def step(done: int, of: int, preview: bytes | None = None) -> Tensors:
+    said = {"STEP": np.array([done, of], dtype=np.int32), "ETA_MS": np.array([(of - done) * 20.0], dtype=np.float32)}
+    if preview is None:
+        return said
+    return said | {"PREVIEW": np.frombuffer(preview, dtype=np.uint8), "PREVIEW_SIZE": np.array([32, 16], dtype=np.int32)}
 
 
 def room(triton: FakeTriton, **settings: object) -> Diffusion:
@@ -33,7 +43,9 @@ async def inputs_of(options: GenerateOptions, **settings: object) -> dict[str, l
 
 async def test_outputs_become_a_picture() -> None:
     image = await room(FakeTriton(outputs(truncated=True))).generate("a fox", GenerateOptions(), TimeLeft(10))
-    assert image == Image(b"\x89PNG\0encoded\0\0", 128, 64, prompt_truncated=True, encode_ms=2.5, model="painter")
+    assert image == Image(
+        b"\x89PNG\0encoded\0\0", 128, 64, prompt_truncated=True, encode_ms=2.5, model="painter", cost=Cost(0.5, 0.25, 8)
+    )
     assert type(image.prompt_truncated) is bool
 
 
@@ -47,7 +59,30 @@ async def test_options_reach_the_model() -> None:
         "SIZE": [128, 64],
         "SEED": [4294967295],
         "FORMAT": [b"webp"],
+        "PROGRESS": [0],
+        "PREVIEWS": [0],
     }
+
+
+async def test_a_stream_tells_each_step_and_then_the_picture() -> None:
+    triton = FakeTriton(step(1, 3), step(2, 3, b"jpeg\0"), step(3, 3), outputs())
+    said = [item async for item in room(triton).generate_stream("a fox", GenerateOptions(), TimeLeft(10), previews=1)]
+    *steps, image = said
+    assert all(isinstance(one, Step) for one in steps)
+    assert [(one.done, one.of, one.preview) for one in steps] == [
+        (1, 3, None),
+        (2, 3, Preview(b"jpeg\0", 32, 16)),
+        (3, 3, None),
+    ]
+    assert [one.eta_ms for one in steps] == [40.0, 20.0, 0.0]
+    assert isinstance(image, Image)
+    assert (triton.inputs[0]["PROGRESS"].tolist(), triton.inputs[0]["PREVIEWS"].tolist()) == ([1], [1])
+
+
+async def test_a_streams_picture_is_the_one_of_the_single_answer() -> None:
+    whole = await room(FakeTriton(outputs())).generate("a fox", GenerateOptions(), TimeLeft(10))
+    streamed = [item async for item in room(FakeTriton(outputs())).generate_stream("a fox", GenerateOptions(), TimeLeft(10))]
+    assert streamed == [whole]
 
 
 async def test_what_a_request_leaves_open_the_settings_decide() -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import numpy as np
@@ -14,12 +13,12 @@ import PIL.Image
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from deployments.diffusion import tiny
-from deployments.diffusion.engine import DiffusionEngine, Picture, Prompt
+from deployments.diffusion.engine import Denoising, DiffusionEngine, Prompt
+from deployments.diffusion.tiny import KINDS, write
 from deployments.errors import InvalidInput
+from tests.pipelines import Stock, pixels
 
 DEFAULT = "DPMSolverMultistepScheduler"
 
@@ -28,9 +27,9 @@ DEFAULT = "DPMSolverMultistepScheduler"
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The folder of a small pipeline of random weights, by its kind and scheduler."""
     folder = tmp_path_factory.mktemp("pipelines")
-    tiny.write(folder / "sd", "sd")
-    tiny.write(folder / "sdxl", "sdxl")
-    tiny.write(folder / "checked", "sd", safety_checker=True)
+    write(folder / "sd", "sd")
+    write(folder / "sdxl", "sdxl")
+    write(folder / "checked", "sd", safety_checker=True)
 
     def of(kind: str, scheduler: str = DEFAULT) -> Path:
         path = folder / f"{kind}-{scheduler}"
@@ -56,30 +55,6 @@ def engines(pipelines: Callable[..., Path]) -> Callable[..., DiffusionEngine]:
 @pytest.fixture(scope="module")
 def engine(engines: Callable[..., DiffusionEngine]) -> DiffusionEngine:
     return engines("sd")
-
-
-def pixels(picture: Picture) -> NDArray[Any]:
-    return np.asarray(PIL.Image.open(io.BytesIO(picture.encoded)))
-
-
-class Stock:
-    """diffusers' own pipeline."""
-
-    def __init__(self, folder: Path) -> None:
-        self._pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-        self._pipeline.set_progress_bar_config(disable=True)
-
-    def draw(self, prompt: Prompt) -> NDArray[Any]:
-        drawn = self._pipeline(
-            prompt.text,
-            negative_prompt=prompt.negative,
-            num_inference_steps=prompt.steps,
-            guidance_scale=prompt.guidance_scale,
-            width=prompt.width or None,
-            height=prompt.height or None,
-            generator=torch.Generator("cpu").manual_seed(prompt.seed),
-        )
-        return np.asarray(drawn.images[0])
 
 
 @pytest.mark.parametrize(
@@ -127,18 +102,52 @@ def test_a_size_that_the_model_cannot_draw_is_refused(engine: DiffusionEngine) -
 
 
 def test_each_step_is_announced_and_can_end_the_picture(engine: DiffusionEngine) -> None:
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
 
-    def leave_at_two(step: int) -> None:
-        seen.append(step)
+    def leave_at_two(step: int, of: int) -> None:
+        seen.append((step, of))
         if step == 2:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         engine.generate(Prompt("a fox", steps=5), {}, leave_at_two)
-    assert seen == [0, 1, 2]
-    engine.generate(Prompt("a fox", steps=5), {}, seen.append)
-    assert seen[3:] == [0, 1, 2, 3, 4]
+    assert seen == [(0, 5), (1, 5), (2, 5)]
+
+
+def test_a_scheduler_that_takes_more_steps_than_were_asked_for_announces_those(engines: Callable[..., DiffusionEngine]) -> None:
+    done: list[tuple[int, int]] = []
+    picture = engines("sd", "PNDMScheduler").generate(
+        Prompt("a fox", steps=5), {}, after_step=lambda step, of, denoising: done.append((step, of))
+    )
+    assert done == [(step, 6) for step in range(6)]
+    assert picture.steps == 6
+
+
+@pytest.mark.parametrize("scheduler", [DEFAULT, "EulerAncestralDiscreteScheduler", "PNDMScheduler", "DDIMScheduler"])
+def test_a_preview_foresees_the_picture_and_changes_nothing(scheduler: str, engines: Callable[..., DiffusionEngine]) -> None:
+    engine, previews = engines("sd", scheduler), []
+    prompt = Prompt("a fox", steps=4, seed=5)
+
+    def look(step: int, of: int, denoising: Denoising) -> None:
+        encoded, width, height = engine.preview(denoising)
+        opened = PIL.Image.open(io.BytesIO(encoded))
+        assert (opened.format, opened.size) == ("JPEG", (width, height))
+        previews.append(np.asarray(opened).astype(int))
+
+    picture = engine.generate(prompt, {}, after_step=look)
+    assert picture.encoded == engine.generate(prompt, {}).encoded
+    final = pixels(picture).astype(int)
+    misses = [np.abs(final - preview).mean() for preview in previews]
+    assert len(misses) == picture.steps
+    assert misses[-1] <= 1.01 * min(misses), "the last one is nearly the picture itself"
+    assert misses[-1] < misses[0]
+
+
+def test_a_preview_is_small(engine: DiffusionEngine) -> None:
+    sizes = []
+    prompt = Prompt("a fox", steps=1, width=512, height=256)
+    engine.generate(prompt, {}, after_step=lambda step, of, denoising: sizes.append(engine.preview(denoising)[1:]))
+    assert sizes == [(256, 128)]
 
 
 def test_words_beyond_what_the_text_encoder_reads_are_said_to_be_missing(engine: DiffusionEngine) -> None:
@@ -183,7 +192,7 @@ def test_only_safetensors_are_loaded(pipelines: Callable[..., Path], tmp_path: P
         DiffusionEngine(str(folder))
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_safety_checker_that_is_wanted_and_missing_is_refused(kind: str, pipelines: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match=r"diffusion\.safety_checker is on"):
         DiffusionEngine(str(pipelines(kind)), safety_checker=True)

@@ -80,11 +80,18 @@ def test_a_stub_never_imports_ray_or_pydantic(room: str) -> None:
         reached |= imports(module)
         waiting |= {name for name in ours(module) if name in TREES and room_of(name) in (None, room)} - reached
     assert not {name for name in reached if name.split(".")[0] in ("ray", "pydantic", "tritonserver", "fastapi")}
-    assert ours(model) <= {"deployments.pb", f"deployments.{room}.engine"}
+    assert ours(model) <= {"deployments.pb", f"deployments.{room}.engine", f"deployments.{room}.windows"}
 
 
 def test_only_the_seam_imports_tritonserver() -> None:
     assert [module for module in TREES if "tritonserver" in imports(module)] == ["deployments.triton"]
+
+
+def test_nothing_that_serves_imports_the_small_models_training() -> None:
+    training = "deployments.diffusion.builtin"
+    assert any(module.startswith(training) for module in TREES)
+    for module in TREES:
+        assert module.startswith(training) or not {name for name in imports(module) if name.startswith(training)}, module
 
 
 def test_only_the_seam_reads_the_environment() -> None:

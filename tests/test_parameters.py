@@ -39,6 +39,10 @@ def of(**query: str) -> DrawParameters:
         ("output_format", "png", "png"),
         ("output_format", "jpeg", "jpeg"),
         ("output_format", "webp", "webp"),
+        ("timeout_ms", "1", 1),
+        ("timeout_ms", "2147483647", 2147483647),
+        ("previews", "0", 0),
+        ("previews", "50", 50),
     ],
 )
 def test_a_value_at_its_bound_is_taken(name: str, value: str, expected: object) -> None:
@@ -73,6 +77,12 @@ def test_a_value_at_its_bound_is_taken(name: str, value: str, expected: object) 
         ("seed", "1e3", "integer"),
         ("output_format", "gif", "'png', 'jpeg' or 'webp'"),
         ("output_format", "PNG", "'png', 'jpeg' or 'webp'"),
+        ("timeout_ms", "0", "greater than or equal to 1"),
+        ("timeout_ms", "2147483648", "less than or equal to 2147483647"),
+        ("timeout_ms", "0.5", "integer"),
+        ("previews", "-1", "greater than or equal to 0"),
+        ("previews", "51", "less than or equal to 50"),
+        ("previews", "all", "integer"),
     ],
 )
 def test_a_value_beyond_its_bound_is_refused_by_name_and_bound(name: str, value: str, bound: str) -> None:
@@ -125,6 +135,7 @@ def test_a_field_without_a_value_counts_as_not_given() -> None:
 def test_what_is_not_given_is_left_to_the_rooms() -> None:
     options = of().generate_options("png")
     assert (options.steps, options.guidance_scale, options.width, options.height) == (None, None, None, None)
+    assert (of().timeout_ms, of().previews) == (None, 0)
     assert of(language=" de ", task="translate").transcribe_options().language == "de"
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
+from graphs.figures import FIGURES, Figure
 from graphs.http import edge
+from graphs.http.events import TYPES
 from graphs.http.openapi import ERRORS
 from graphs.http.parameters import DrawParameters
 from graphs.http.rooms import Rooms
@@ -15,7 +17,9 @@ from graphs.http.settings import HttpSettings
 from graphs.settings import VoiceToImageSettings
 from tests.fakes import FakeGraph, serve_status
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODEL = ROOT / "deployments" / "diffusion" / "repository" / "diffusion" / "1" / "model.py"
 ROWS = [line for line in README.splitlines() if line.startswith("|")]
 SETTINGS = [f"{section}.{name}" for section, settings in VoiceToImageSettings() for name in type(settings).model_fields]
 
@@ -50,3 +54,23 @@ def test_each_route_is_documented() -> None:
     assert own
     for route in own:
         assert f"`{min(route.methods)} {route.path}`" in README
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_each_figure_is_documented_as_it_is_exported(figure: Figure) -> None:
+    (row,) = (row for row in rows(figure.exported) if row.startswith(f"| `{figure.exported}`"))
+    _, _, labels, meaning, _ = row.split("|")
+    assert labels.strip() == ", ".join(f"`{label}`" for label in figure.labels)
+    assert meaning.strip() == figure.meaning + (" (histogram)" if figure.bounds else "")
+
+
+def test_no_figure_is_documented_that_has_gone() -> None:
+    # The diffusion room's model counts its steps among Triton's metrics.
+    of_the_model = {f"ray_{name}" for name in re.findall(r'Counter\("(\w+)"', MODEL.read_text())}
+    assert len(of_the_model) == 2
+    assert set(re.findall(r"`(ray_sonograph_\w+)`", README)) == {figure.exported for figure in FIGURES} | of_the_model
+
+
+def test_every_event_is_documented_and_none_that_has_gone() -> None:
+    table = README.split("| event | data | when |")[1].split("\n\n")[0]
+    assert tuple(re.findall(r"^\| `([a-z.]+)` \|", table, re.MULTILINE)) == TYPES

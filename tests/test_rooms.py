@@ -4,10 +4,10 @@ import asyncio
 import threading
 
 import pytest
-from ray.serve.schema import DeploymentStatusOverview, ServeStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
 
 from deployments.errors import ModelUnavailable
-from graphs.http.rooms import Rooms, RoomState
+from graphs.http.rooms import FRESH_S, Rooms, RoomState
 from tests.fakes import room_status, serve_status
 
 TRACEBACK = """The deployment failed to start 3 times in a row: Traceback (most recent call last):
@@ -40,9 +40,9 @@ def rooms(controller: Controller) -> Rooms:
 @pytest.mark.parametrize(
     ("known", "state"),
     [
-        (room_status(), RoomState("ready")),
-        (room_status("UPDATING", RUNNING=1, STARTING=1), RoomState("ready")),
-        (room_status("UNHEALTHY", "a replica died", RUNNING=1), RoomState("ready")),
+        (room_status(), RoomState("ready", replicas=1)),
+        (room_status("UPDATING", RUNNING=1, STARTING=1), RoomState("ready", replicas=1)),
+        (room_status("UNHEALTHY", "a replica died", RUNNING=3), RoomState("ready", replicas=3)),
         (room_status("UPDATING", STARTING=1), RoomState("starting")),
         (room_status("HEALTHY", RUNNING=0, STOPPING=1), RoomState("starting")),
         (room_status("UPDATING", "waits for a CPU\n", STARTING=1), RoomState("starting", "waits for a CPU")),
@@ -109,3 +109,15 @@ async def test_a_caller_that_leaves_does_not_take_the_answer_from_the_others() -
     controller.may_answer.set()
     assert (await staying)["whisper"].ready
     assert controller.asked == 1
+
+
+@pytest.mark.parametrize(("meanwhile", "phase"), [(ApplicationStatus.DEPLOYING, "ready"), (ApplicationStatus.RUNNING, "absent")])
+async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: ApplicationStatus, phase: str) -> None:
+    """Serve names no deployments of the application then, while the old replicas serve."""
+    controller = Controller(serve_status(whisper=room_status()))
+    asked = rooms(controller)
+    await asked.states()
+    controller.status = ServeStatus(applications={"sonograph": ApplicationStatusOverview(meanwhile, "", 0.0, {})})
+    await asyncio.sleep(FRESH_S)
+    assert (await asked.states())["whisper"].phase == phase
+    assert controller.asked == 2

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from deployments.settings import Section
 from graphs.settings import VoiceToImageSettings
+from graphs.voice_to_image import app
 
 
 def sections(section: type[Section] = VoiceToImageSettings) -> Iterator[type[Section]]:
@@ -65,6 +66,9 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("http", "max_audio_s", 0),
         ("http", "max_audio_s", 3601),
         ("http", "deadline_s", 0),
+        ("http", "max_requests", 0),
+        ("http", "max_requests", 57),
+        ("http", "max_bytes", 25 * 1024 * 1024 - 1),
         ("whisper", "device", "tpu"),
         ("whisper", "no_speech_threshold", 1.1),
         ("whisper", "logprob_threshold", 0.1),
@@ -84,11 +88,31 @@ def test_a_value_beyond_its_bound_is_refused(section: str, name: str, value: obj
         VoiceToImageSettings.model_validate({section: {name: value}})
 
 
+@pytest.mark.parametrize("max_bytes", [{}, {"max_bytes": 300 * 1024 * 1024 - 1}], ids=["by default", "as it is set"])
+def test_what_could_not_hold_one_recording_is_refused_with_the_other_setting(max_bytes: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=r"http\.max_bytes\n.*at least max_upload_bytes, which is 314572800"):
+        VoiceToImageSettings.model_validate({"http": {"max_upload_bytes": 300 * 1024 * 1024, **max_bytes}})
+
+
+def test_the_bytes_of_one_largest_recording_suffice() -> None:
+    VoiceToImageSettings.model_validate({"http": {"max_upload_bytes": 1000, "max_bytes": 1000}})
+
+
+def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
+    most = VoiceToImageSettings.model_validate({"http": {"max_requests": 56}})
+    assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_requests + 8, (
+        "nobody could refuse, and no probe pass"
+    )
+
+
 def test_the_defaults_are_what_the_readme_promises() -> None:
     settings = VoiceToImageSettings()
     assert settings.http.max_upload_bytes == 25 * 1024 * 1024
     assert settings.http.max_audio_s == 60
     assert settings.http.deadline_s == 120
+    assert settings.http.max_requests == 32
+    assert settings.http.max_bytes == 256 * 1024 * 1024
+    assert settings.http.log_transcripts is False
     assert settings.whisper.model == "tiny.en"
     assert settings.diffusion.model.endswith("/share/sonograph/diffusion/builtin")
 

@@ -1,14 +1,31 @@
-"""One call of one room: bounded by the deadline, and whatever goes wrong comes back as ours, with its stage."""
+"""A room as a graph calls it: in turn, within the deadline, once more after a death, and whatever goes wrong comes back as ours."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable, Overloaded
+from deployments.cost import Cost
+from deployments.errors import (
+    DeadlineExceeded,
+    DeadlineUnreachable,
+    DeploymentError,
+    InvalidInput,
+    ModelUnavailable,
+    Overloaded,
+)
 from deployments.time_left import TimeLeft
 from graphs import stages
+from graphs.figures import Figures
+from graphs.http.events import Queued, Retry
+from graphs.http.given import Given
+from graphs.http.request_log import Line
+from graphs.http.rooms import Rooms
+from graphs.stages import AT_ONCE, Stage
+from tests.fakes import room_status, serve_status
 
 LONG = TimeLeft(3600)  # counts from the import, which a whole run of the tests can be long after
 
@@ -117,3 +134,185 @@ async def test_a_cancelled_caller_cancels_the_work_and_stays_cancelled() -> None
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert cancelled.is_set()
+
+
+class Answer:
+    """A room's answer with its cost."""
+
+    cost = Cost(fixed_s=1.0, unit_s=0.5, units=4, batch_size=3)
+
+
+class FakeResponse:
+    """One call over a handle: waits for `gate`, tells the script but its last, then answers or raises that."""
+
+    def __init__(self, script: list[Any], gate: asyncio.Event) -> None:
+        self.script = script
+        self.gate = gate
+        self.cancelled = 0
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
+
+    async def _answer(self) -> Any:
+        await self.gate.wait()
+        return await give(self.script[-1])
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for item in self.script[:-1]:
+            yield item
+        yield await self._answer()
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class FakeHandle:
+    """A deployment's handle; each call takes the next script, the last is kept."""
+
+    def __init__(self, *scripts: list[Any]) -> None:
+        self.scripts = list(scripts)
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.responses: list[FakeResponse] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def options(self, *, stream: bool) -> "FakeHandle":
+        assert stream
+        return self
+
+    def __getattr__(self, method: str) -> Any:
+        outer = self
+
+        class Method:
+            def remote(self, *arguments: Any, **more: Any) -> FakeResponse:
+                outer.calls.append((method, arguments, more))
+                script = outer.scripts.pop(0) if len(outer.scripts) > 1 else outer.scripts[0]
+                outer.responses.append(FakeResponse(script, outer.gate))
+                return outer.responses[-1]
+
+        return Method()
+
+
+class Bench:
+    """A stage over a fake handle, in a service that is up."""
+
+    def __init__(self, *scripts: list[Any], status: Any = None) -> None:
+        self.handle = FakeHandle(*scripts)
+        self.told: list[Any] = []
+        self.line = Line("id-1")
+        self.status = status or serve_status(painter=room_status())
+        self.rooms = Rooms("sonograph", ("painter",), lambda: self.status)
+        self.stage = Stage("painter", self.handle, Answer, self.rooms, Figures())
+
+    def given(self, seconds: float = 60, listen: bool = False) -> Given:
+        return Given(TimeLeft(seconds), self.line, self.told.append if listen else None)
+
+    async def call(self, seconds: float = 60, listen: bool = False, units: int = 4, **more: Any) -> Any:
+        given = self.given(seconds, listen)
+        return await self.stage.call("paint", "a fox", given=given, key="small", units=units, **more)
+
+
+async def test_where_nobody_listens_the_room_answers_once() -> None:
+    answer = Answer()
+    bench = Bench([answer])
+    assert await bench.call() is answer
+    ((method, (prompt, time_left, request_id), more),) = bench.handle.calls
+    assert (method, prompt, request_id, more) == ("paint", "a fox", "id-1", {})
+    assert 0 < time_left.seconds <= 60
+
+
+async def test_where_somebody_listens_the_room_streams_and_the_answer_is_its_last_word() -> None:
+    answer = Answer()
+    bench = Bench(["a third", "two thirds", answer])
+    assert await bench.call(listen=True, previews=2) is answer
+    assert bench.told == ["a third", "two thirds"]
+    assert [(method, more) for method, _, more in bench.handle.calls] == [("paint_stream", {"previews": 2})]
+
+
+async def test_a_stream_without_an_answer_is_a_defect() -> None:
+    with pytest.raises(DeploymentError, match="ended its stream without an answer") as raised:
+        await Bench(["a third"]).call(listen=True)
+    assert raised.value.stage == "painter"
+
+
+@pytest.mark.parametrize("listen", [False, True])
+async def test_a_request_is_tried_once_more_after_a_replicas_death(listen: bool) -> None:
+    answer = Answer()
+    bench = Bench([ActorDiedError()], [answer])
+    assert await bench.call(listen=listen) is answer
+    assert len(bench.handle.calls) == 2
+    assert bench.line.retried == ["painter"]
+    assert bench.told == ([Retry("painter")] if listen else [])
+
+
+async def test_one_that_has_killed_two_replicas_is_not_tried_again() -> None:
+    bench = Bench([ActorDiedError()])
+    with pytest.raises(ModelUnavailable, match="two replicas") as raised:
+        await bench.call()
+    assert len(bench.handle.calls) == 2
+    assert (raised.value.stage, raised.value.retry_after_s) == ("painter", 5)
+
+
+@pytest.mark.parametrize("error", [InvalidInput("no"), ModelUnavailable("no"), DeploymentError("no"), RuntimeError("no")])
+async def test_an_error_that_is_no_death_is_not_tried_again(error: Exception) -> None:
+    bench = Bench([error])
+    with pytest.raises(DeploymentError, match="no"):
+        await bench.call()
+    assert len(bench.handle.calls) == 1
+
+
+async def test_without_a_replica_a_new_request_is_refused_at_once() -> None:
+    bench = Bench([Answer()], status=serve_status(painter=room_status("UPDATING", STARTING=1)))
+    await bench.rooms.states()
+    with pytest.raises(ModelUnavailable, match="painter is starting"):
+        await bench.call()
+    assert bench.handle.calls == []
+
+
+@pytest.mark.parametrize("listen", [False, True])
+@pytest.mark.parametrize("by", ["the caller", "the deadline"])
+async def test_whoever_ends_it_the_call_over_the_handle_is_cancelled(by: str, listen: bool) -> None:
+    bench = Bench(["a third", Answer()])
+    bench.handle.gate.clear()
+    caller = asyncio.create_task(bench.call(60 if by == "the caller" else 0.05, listen))
+    await asyncio.sleep(0.02)
+    if by == "the caller":
+        caller.cancel()
+    with pytest.raises((asyncio.CancelledError, DeadlineExceeded)):
+        await caller
+    assert bench.handle.responses[0].cancelled == 1
+    assert bench.stage._gate.running == 0
+
+
+async def test_what_a_replica_is_not_given_yet_waits_in_the_ingress_and_hears_its_place() -> None:
+    bench = Bench([Answer()], status=serve_status(painter=room_status(RUNNING=2)))
+    await bench.rooms.states()
+    bench.handle.gate.clear()
+    callers = [asyncio.create_task(bench.call(listen=True)) for _ in range(2 * AT_ONCE + 3)]
+    await asyncio.sleep(0.01)
+    assert len(bench.handle.calls) == 2 * AT_ONCE
+    assert bench.told == [Queued("painter", 1), Queued("painter", 2), Queued("painter", 3)]
+    callers[-2].cancel()
+    bench.handle.gate.set()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert sum(isinstance(answer, Answer) for answer in answers) == 2 * AT_ONCE + 2
+    assert len(bench.handle.calls) == 2 * AT_ONCE + 2, "the one that left was never sent"
+
+
+async def test_what_cannot_be_done_in_the_time_left_is_refused_before_it_starts() -> None:
+    bench = Bench([Answer()])
+    for _ in range(20):
+        assert await bench.call(2.5)  # a first twenty: 1 s, and 0.5 s for each of 4 units, were measured for each
+    with pytest.raises(DeadlineUnreachable, match=r"painter takes at least 3\.00 s .* 2\.\d\d s of the request's time are left"):
+        await bench.call(2.5)
+    assert len(bench.handle.calls) == 20
+    assert await bench.call(2.5, units=2), "less fits"
+    assert await bench.call(3.5)
+
+
+async def test_another_kind_of_request_is_not_judged_by_this_one() -> None:
+    bench = Bench([Answer()])
+    for _ in range(20):
+        await bench.call()
+    given = bench.given(0.5)
+    assert await bench.stage.call("paint", "a fox", given=given, key="large", units=4)

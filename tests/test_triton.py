@@ -1,7 +1,9 @@
 """The Triton seam against the real server: each trap of its Python API that this code can meet."""
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import tempfile
 import time
@@ -146,6 +148,61 @@ async def test_time_that_runs_out_frees_the_model(triton: InProcessTriton) -> No
     with pytest.raises(DeadlineExceeded):
         await triton.infer(say("work 1000"), TimeLeft(0.3))
     assert (await triton.infer(say("echo"), TimeLeft(10)))["STEPS"][0] < 1000
+
+
+async def test_answers_stream_one_by_one_as_they_are_made(triton: InProcessTriton) -> None:
+    steps = []
+    async for answer in triton.stream(say("count 5", b"done"), TimeLeft(10)):
+        steps.append((int(answer["STEPS"][0]), "DATA" in answer))
+    assert steps == [(1, False), (2, False), (3, False), (4, False), (5, False), (5, True)]
+
+
+async def test_a_stream_left_in_the_middle_frees_the_model_within_a_step(triton: InProcessTriton) -> None:
+    stream = triton.stream(say("count 1000"), TimeLeft(60))
+    async for answer in stream:
+        if answer["STEPS"][0] == 3:
+            break
+    await stream.aclose()
+    assert (await triton.infer(say("echo"), TimeLeft(10)))["STEPS"][0] <= 3 + 2
+
+
+async def test_a_streams_time_counts_over_all_of_its_answers(triton: InProcessTriton) -> None:
+    seen: list[Tensors] = []
+
+    async def read() -> None:
+        async for answer in triton.stream(say("count 1000"), TimeLeft(0.3)):
+            seen.append(answer)
+
+    with pytest.raises(DeadlineExceeded):
+        await read()
+    assert 0 < len(seen) < 1000
+    assert (await triton.infer(say("echo"), TimeLeft(10)))["STEPS"][0] < 1000
+
+
+async def test_an_answer_too_many_is_a_defect_where_one_is_due(triton: InProcessTriton) -> None:
+    with pytest.raises(DeploymentError, match="sent 3 responses where one was due"):
+        await triton.infer(say("count 2"), TimeLeft(10))
+
+
+async def test_three_hundred_callers_that_leave_at_random_leak_nothing() -> None:
+    """Stopping proves it: a request or a response that is left would keep the server from it."""
+    others = stubs()
+    server, lot = parrot(), random.Random(0)
+
+    async def leave(streaming: bool, after_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(after_s):
+                if streaming:
+                    async for _ in server.stream(say("count 20"), TimeLeft(60)):
+                        pass
+                else:
+                    await server.infer(say("work 20"), TimeLeft(60))
+
+    await asyncio.gather(*(leave(lot.random() < 0.5, lot.uniform(0, 2)) for _ in range(300)))
+    assert (await server.infer(say("echo", b"next"), TimeLeft(30)))["DATA"][0] == b"next"
+    assert all(pump.done() for pump in server._pumps)
+    await server.close()
+    assert stubs() == others
 
 
 async def test_no_time_left_means_not_started(triton: InProcessTriton) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from deployments.cost import Cost
 from deployments.errors import InvalidInput, ModelUnavailable, NoSpeech
 from deployments.time_left import TimeLeft
 from deployments.triton import Tensors
@@ -23,6 +24,7 @@ def outputs(*segments: tuple[str, tuple[float, float]], text: str | None = None,
         "LANGUAGE": texts(language),
         "SEGMENT_TEXT": texts(*(words for words, _ in segments)),
         "SEGMENT_FIGURES": np.array(figures, dtype=np.float32).reshape(-1, 4),
+        "COMPUTE_S": np.array([1.5], dtype=np.float32),
     }
 
 
@@ -42,6 +44,30 @@ async def test_outputs_become_a_transcript() -> None:
     assert transcript.model == "tiny.en"
 
 
+async def test_a_stream_tells_each_segment_and_then_the_transcript() -> None:
+    whole = outputs(("one", CLEAR), ("two", CLEAR))
+    alone = [
+        {"SEGMENT_TEXT": whole["SEGMENT_TEXT"][i : i + 1], "SEGMENT_FIGURES": whole["SEGMENT_FIGURES"][i : i + 1]} for i in (0, 1)
+    ]
+    triton = FakeTriton(*alone, whole)
+    said = [item async for item in room(triton).transcribe_stream(AUDIO, TranscribeOptions(), TimeLeft(10))]
+    assert said == [*said[-1].segments, await transcribe(FakeTriton(whole))]
+    assert [one.text for one in said] == ["one", "two", "one two"]
+    assert triton.inputs[0]["PROGRESS"].tolist() == [1]
+
+
+async def test_a_stream_that_heard_no_words_ends_so() -> None:
+    with pytest.raises(NoSpeech):
+        [item async for item in room(FakeTriton(outputs())).transcribe_stream(AUDIO, TranscribeOptions(), TimeLeft(10))]
+
+
+@pytest.mark.parametrize(("seconds", "units"), [(0.5, 1), (30, 1), (30.1, 2), (60, 2), (61, 3)])
+async def test_the_cost_is_told_for_each_window_of_thirty_seconds(seconds: float, units: int) -> None:
+    audio = np.zeros(int(seconds * 16_000), np.int16)
+    answer = await room(FakeTriton(outputs(("a cat", CLEAR)))).transcribe(audio, TranscribeOptions(), TimeLeft(10))
+    assert answer.cost == Cost(0.0, 1.5 / units, units)
+
+
 async def test_times_are_rounded_to_milliseconds_as_whisper_means_them() -> None:
     answer = outputs(("one", CLEAR))
     answer["SEGMENT_FIGURES"][0, :2] = (0.1, 2.3)
@@ -53,7 +79,8 @@ async def test_the_recording_its_options_and_its_id_reach_the_model() -> None:
     triton, time_left = FakeTriton(outputs(("ein Apfel", CLEAR))), TimeLeft(10)
     await room(triton).transcribe(AUDIO, TranscribeOptions("de", "translate"), time_left, "id-1")
     (inputs,) = triton.inputs
-    assert set(inputs) == {"AUDIO", "LANGUAGE", "TASK"}
+    assert set(inputs) == {"AUDIO", "LANGUAGE", "TASK", "PROGRESS"}
+    assert inputs["PROGRESS"].tolist() == [0]
     assert inputs["AUDIO"] is AUDIO
     assert (inputs["LANGUAGE"].tolist(), inputs["TASK"].tolist()) == ([b"de"], [b"translate"])
     assert inputs["LANGUAGE"].dtype == np.object_

@@ -1,5 +1,6 @@
 """The Whisper engine in torch, called directly: which checkpoints and languages it takes, and what it hears."""
 
+import functools
 import json
 import os
 import pickle
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 import whisper
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from deployments.errors import InvalidInput
 from deployments.room import weights
 from deployments.whisper.engine import WhisperEngine
+from deployments.whisper.windows import Segment
 from graphs.http.audio import decode
 from tests import speech
 from tests.fakes import Trap
@@ -86,16 +89,75 @@ def test_threads_are_those_that_were_given(checkpoints: Path) -> None:
         assert torch.get_num_threads() == threads
 
 
-def test_the_installed_model_hears_a_sentence() -> None:
+def spoken(*names: str) -> NDArray[np.int16]:
+    return np.concatenate([decode((speech.HERE / f"{name}.ogg").read_bytes(), 60) for name in names])
+
+
+@pytest.fixture(scope="module")
+def tiny() -> WhisperEngine:
     if not (weights("whisper") / "tiny.en.safetensors").is_file():
         missing = "Whisper's weights are not installed: make setup"
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    engine = WhisperEngine("tiny.en", weights("whisper"))
-    spoken = engine.transcribe(decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60))
-    assert spoken.text == "A black cat sleeping on a blue sofa."
-    assert (spoken.language, spoken.segments[0].text) == ("en", spoken.text)
-    assert 0 <= spoken.segments[0].start_s < spoken.segments[0].end_s <= 30
-    assert spoken.segments[0].no_speech_prob < 0.5
+    return WhisperEngine("tiny.en", weights("whisper"))
+
+
+def test_the_installed_model_hears_a_sentence(tiny: WhisperEngine) -> None:
+    heard = tiny.transcribe(spoken("cat-slt"))
+    assert heard.text == "A black cat sleeping on a blue sofa."
+    assert (heard.language, heard.segments[0].text) == ("en", heard.text)
+    assert 0 <= heard.segments[0].start_s < heard.segments[0].end_s <= 30
+    assert heard.segments[0].no_speech_prob < 0.5
+
+
+LONG = spoken(
+    *(f"{name}-{voice}" for name in ("village", "boat", "tree", "castle", "market", "oranges") for voice in speech.VOICES)
+)
+"""More than one window, and what Whisper heard in one is the next one's prompt."""
+FAINT = (spoken("cat-slt") // 200 + np.random.default_rng(0).integers(-90, 90, spoken("cat-slt").size)).astype(np.int16)
+"""Noise with some speech in it: the first temperatures fail."""
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        pytest.param(spoken("cat-slt"), id="one sentence"),
+        pytest.param(spoken("cat-rms", "cat-slt"), id="two"),
+        pytest.param(LONG, id="several windows", marks=pytest.mark.slow),
+        pytest.param(FAINT, id="faint", marks=pytest.mark.slow),
+        pytest.param(np.zeros(40_000, np.int16), id="silence"),
+    ],
+)
+def test_window_by_window_it_hears_what_openai_whisper_hears(audio: NDArray[np.int16], tiny: WhisperEngine) -> None:
+    torch.manual_seed(0)
+    stock = whisper.transcribe(tiny._model, audio.astype(np.float32) / 32768, language="en", fp16=False)
+    told: list[Segment] = []
+    heard = tiny.transcribe(audio, tell=told.append)
+    assert heard.text == stock["text"].strip()
+    assert [(one.start_s, one.end_s, one.text, one.avg_logprob, one.no_speech_prob) for one in heard.segments] == [
+        (one["start"], one["end"], one["text"].strip(), one["avg_logprob"], one["no_speech_prob"]) for one in stock["segments"]
+    ]
+    assert tuple(told) == heard.segments
+
+
+def test_it_can_be_left_before_every_encoder_block_and_every_step_of_the_decoder(tiny: WhisperEngine) -> None:
+    audio, passes = spoken("cat-slt"), 0
+
+    def count(leave_at: int = -1) -> None:
+        nonlocal passes
+        passes += 1
+        if passes == leave_at:
+            raise InterruptedError
+
+    text = tiny.transcribe(audio, before_pass=count).text
+    blocks = len(tiny._model.encoder.blocks)
+    tokens = len(whisper.tokenizer.get_tokenizer(False).encode(" " + text))
+    assert blocks + tokens <= passes <= blocks + tokens + 10
+    for leave_at in (1, blocks, blocks + 1, passes):
+        passes = 0
+        with pytest.raises(InterruptedError):
+            tiny.transcribe(audio, before_pass=functools.partial(count, leave_at))
+        assert passes == leave_at, "nothing ran after it"
+        assert tiny.transcribe(audio).text == text, "nothing of the one that left is in the next"
 
 
 @pytest.mark.slow

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deployments.diffusion.deployment import Diffusion, GenerateOptions, Image, bind
+    from deployments.diffusion.deployment import Diffusion, GenerateOptions, Image, Preview, Step, bind
     from deployments.diffusion.settings import DiffusionSettings
 
-__all__ = ["Diffusion", "DiffusionSettings", "GenerateOptions", "Image", "bind"]
+__all__ = ["Diffusion", "DiffusionSettings", "GenerateOptions", "Image", "Preview", "Step", "bind"]
 
 
 def __getattr__(name: str) -> Any:

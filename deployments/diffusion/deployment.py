@@ -1,6 +1,8 @@
-"""The diffusion room's Ray class: one typed method over its Triton model."""
+"""The diffusion room's Ray class: one typed method over its Triton model, whole or as a stream."""
 
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 from ray import serve
 from ray.serve import Application
 
+from deployments.cost import Cost
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.errors import ContentRefused
 from deployments.room import Room, model_name, threads
@@ -43,6 +46,26 @@ class Image:
     encode_ms: float
     """Part of the time that went into the image format."""
     model: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A small JPEG of the picture as a step foresees it."""
+
+    encoded: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Step:
+    done: int
+    """Denoising steps, from 1."""
+    of: int
+    eta_ms: float
+    """Time that the rest of them will take, at the pace so far."""
+    preview: Preview | None = None
 
 
 class Diffusion(Room):
@@ -70,14 +93,34 @@ class Diffusion(Room):
 
     async def generate(self, prompt: str, options: GenerateOptions, time_left: TimeLeft, request_id: str = "") -> Image:
         """Raises ContentRefused, InvalidInput, ModelUnavailable, DeadlineExceeded."""
+        return self._image(await self.infer(self._inputs(prompt, options), time_left, request_id))
+
+    async def generate_stream(
+        self, prompt: str, options: GenerateOptions, time_left: TimeLeft, request_id: str = "", previews: int = 0
+    ) -> AsyncGenerator[Step | Image]:
+        """Each denoising step, at most `previews` of them with a preview; then the picture. Raises the same."""
+        inputs = self._inputs(prompt, options) | _progress(True, previews)
+        async with aclosing(self.stream(inputs, time_left, request_id)) as answers:
+            async for outputs in answers:
+                if "IMAGE" in outputs:
+                    yield self._image(outputs)
+                else:
+                    done, of = outputs["STEP"].tolist()
+                    yield Step(done, of, float(outputs["ETA_MS"][0]), _preview(outputs))
+
+    def _inputs(self, prompt: str, options: GenerateOptions) -> Tensors:
         steps = self._settings.steps if options.steps is None else options.steps
         scale = self._settings.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        outputs = await self._triton.infer(_inputs(prompt, options, steps, scale), time_left, request_id)
+        return _inputs(prompt, options, steps, scale)
+
+    def _image(self, outputs: Tensors) -> Image:
         if outputs["FLAGGED"][0]:
             raise ContentRefused("the safety checker refused the picture: say something else, or try another seed")
         width, height = outputs["IMAGE_SIZE"].tolist()
         truncated, encode_ms = bool(outputs["PROMPT_TRUNCATED"][0]), float(outputs["ENCODE_MS"][0])
-        return Image(outputs["IMAGE"].tobytes(), width, height, truncated, encode_ms, self._name)
+        (compute_s, denoise_s), steps = outputs["COST_S"].tolist(), int(outputs["STEPS_TAKEN"][0])
+        cost = Cost(compute_s - denoise_s, denoise_s / steps, steps)
+        return Image(outputs["IMAGE"].tobytes(), width, height, truncated, encode_ms, self._name, cost)
 
 
 def _inputs(prompt: str, options: GenerateOptions, steps: int, guidance_scale: float) -> Tensors:
@@ -89,7 +132,18 @@ def _inputs(prompt: str, options: GenerateOptions, steps: int, guidance_scale: f
         "SIZE": np.array([options.width or 0, options.height or 0], dtype=np.int32),
         "SEED": np.array([options.seed], dtype=np.uint32),
         "FORMAT": np.array([options.format.encode()], dtype=np.object_),
-    }
+    } | _progress(False, 0)
+
+
+def _progress(progress: bool, previews: int) -> Tensors:
+    return {"PROGRESS": np.array([progress], dtype=np.uint8), "PREVIEWS": np.array([previews], dtype=np.int32)}
+
+
+def _preview(outputs: Tensors) -> Preview | None:
+    if "PREVIEW" not in outputs:
+        return None
+    width, height = outputs["PREVIEW_SIZE"].tolist()
+    return Preview(outputs["PREVIEW"].tobytes(), width, height)
 
 
 def bind(settings: DiffusionSettings) -> Application:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from deployments.errors import InvalidInput, ModelUnavailable
 
 PIPELINES = {kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline)}
 """The pipeline classes whose loop this is."""
+PREVIEW_PX = 256
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -52,6 +53,12 @@ class Picture:
     flagged: bool
     """By the safety checker, where it is on."""
     encode_ms: float
+    steps: int
+    """That were taken: some schedulers take one more than was asked for."""
+    denoise_s: float
+    """All denoising steps."""
+    compute_s: float
+    """All of it."""
 
 
 @dataclass
@@ -71,6 +78,8 @@ class Denoising:
     """[2, tokens, channels] with guidance, the negative prompt's first; [1, tokens, channels] without."""
     added: dict[str, torch.Tensor] | None
     """SDXL's pooled embeddings and sizes; None for SD."""
+    estimate: torch.Tensor | None = None
+    """The finished latents as the last step foresaw them."""
 
     @property
     def guided(self) -> bool:
@@ -95,25 +104,48 @@ class DiffusionEngine:
         if precision == "fp16" and self._pipeline.vae.config.force_upcast:
             self._pipeline.vae.to(torch.float32)  # its own config says that it overflows in fp16
 
-    def generate(self, prompt: Prompt, notes: dict[str, str], before_step: Callable[[int], None] = lambda step: None) -> Picture:
-        """`before_step(step)` is called before each denoising step, from 0; what it raises ends the picture.
+    def generate(
+        self,
+        prompt: Prompt,
+        notes: dict[str, str],
+        before_step: Callable[[int, int], None] = lambda step, of: None,
+        after_step: Callable[[int, int, Denoising], None] = lambda step, of, denoising: None,
+    ) -> Picture:
+        """`before_step(step, of)` is called before each denoising step, from 0; what it raises ends the picture.
+
+        `after_step(step, of, denoising)` is called after it. Some schedulers (PNDM) take more steps than were asked for.
 
         `notes` become a PNG's text chunks. Raises InvalidInput for a size that the model cannot do, ModelUnavailable when
         memory does not suffice.
         """
+        started_s = time.perf_counter()
         try:
             with torch.inference_mode():
                 denoising = self.begin(prompt)
-                for step in range(len(denoising.scheduler.timesteps)):
-                    before_step(step)
+                begun_s = time.perf_counter()
+                of = len(denoising.scheduler.timesteps)
+                for step in range(of):
+                    before_step(step, of)
                     self.step(denoising, step)
+                    after_step(step, of, denoising)
+                denoised_s = time.perf_counter()
                 pixels, flagged = self.decode(denoising)
         except torch.OutOfMemoryError as error:
             raise ModelUnavailable("the picture does not fit the GPU's memory: ask for a smaller width and height") from error
-        started_s = time.perf_counter()
+        decoded_s = time.perf_counter()
         encoded = encode(pixels, prompt.format, notes)
-        encode_ms = (time.perf_counter() - started_s) * 1000
-        return Picture(encoded, denoising.width, denoising.height, denoising.truncated, flagged, encode_ms)
+        ended_s = time.perf_counter()
+        return Picture(
+            encoded,
+            denoising.width,
+            denoising.height,
+            denoising.truncated,
+            flagged,
+            encode_ms=(ended_s - decoded_s) * 1000,
+            steps=of,
+            denoise_s=denoised_s - begun_s,
+            compute_s=ended_s - started_s,
+        )
 
     def begin(self, prompt: Prompt) -> Denoising:
         """Encodes the prompt and draws the noise."""
@@ -162,12 +194,32 @@ class DiffusionEngine:
         if denoising.guided:
             negative, positive = predicted.chunk(2)
             predicted = negative + denoising.guidance_scale * (positive - negative)
-        denoising.latents = scheduler.step(predicted, timestep, denoising.latents, **denoising.step_kwargs, return_dict=False)[0]
+        done = scheduler.step(predicted, timestep, denoising.latents, **denoising.step_kwargs)
+        denoising.latents = done.prev_sample
+        denoising.estimate = _estimate(scheduler, done)
 
     def decode(self, denoising: Denoising) -> tuple[NDArray[Any], bool]:
         """uint8 [height, width, 3], RGB, and whether the safety checker flagged it."""
-        pipeline, vae = self._pipeline, self._pipeline.vae
-        latents = denoising.latents.to(vae.dtype)
+        pipeline = self._pipeline
+        image = self._pixels(denoising.latents)
+        flagged = False
+        if getattr(pipeline, "safety_checker", None) is not None:
+            image, flags = pipeline.run_safety_checker(image, self._device, denoising.embeddings.dtype)
+            flagged = bool(flags[0])
+        (picture,) = pipeline.image_processor.postprocess(image.float(), output_type="pil")
+        return np.asarray(picture), flagged
+
+    def preview(self, denoising: Denoising) -> tuple[bytes, int, int]:
+        """The picture as the last step foresees it: a JPEG with no side above PREVIEW_PX, its width and height."""
+        latents = denoising.latents if denoising.estimate is None else denoising.estimate
+        (picture,) = self._pipeline.image_processor.postprocess(self._pixels(latents).float(), output_type="pil")
+        picture.thumbnail((PREVIEW_PX, PREVIEW_PX))
+        return encode(np.asarray(picture), "jpeg", {}), *picture.size
+
+    def _pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        """[1, 3, height, width], about -1 to 1."""
+        vae = self._pipeline.vae
+        latents = latents.to(vae.dtype)
         if getattr(vae.config, "latents_mean", None) is not None and getattr(vae.config, "latents_std", None) is not None:
             mean, std = (
                 torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (vae.config.latents_mean, vae.config.latents_std)
@@ -175,13 +227,8 @@ class DiffusionEngine:
             latents = latents * std / vae.config.scaling_factor + mean
         else:
             latents = latents / vae.config.scaling_factor
-        image = vae.decode(latents, return_dict=False)[0]
-        flagged = False
-        if getattr(pipeline, "safety_checker", None) is not None:
-            image, flags = pipeline.run_safety_checker(image, self._device, denoising.embeddings.dtype)
-            flagged = bool(flags[0])
-        (picture,) = pipeline.image_processor.postprocess(image.float(), output_type="pil")
-        return np.asarray(picture), flagged
+        decoded: torch.Tensor = vae.decode(latents, return_dict=False)[0]
+        return decoded
 
     def _encode(
         self, prompt: Prompt, guided: bool, width: int, height: int
@@ -215,6 +262,14 @@ class DiffusionEngine:
     def _truncated(self, text: str) -> bool:
         tokenizer = self._pipeline.tokenizer
         return len(tokenizer(text).input_ids) > int(tokenizer.model_max_length)
+
+
+def _estimate(scheduler: Any, done: Any) -> torch.Tensor | None:
+    """What the schedulers tell of the finished latents: most say it with the step, DPM-Solver++ keeps it for the next one."""
+    said: torch.Tensor | None = getattr(done, "pred_original_sample", None)
+    if said is None and isinstance(scheduler, DPMSolverMultistepScheduler) and scheduler.config.algorithm_type.endswith("++"):
+        said = scheduler.model_outputs[-1]
+    return said
 
 
 def load(model: str, dtype: torch.dtype, safety_checker: bool) -> Any:

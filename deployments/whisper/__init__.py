@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deployments.whisper.deployment import Segment, TranscribeOptions, Transcript, Whisper, bind
+    from deployments.whisper.deployment import Segment, TranscribeOptions, Transcript, Whisper, bind, windows
     from deployments.whisper.settings import WhisperSettings
 
-__all__ = ["Segment", "TranscribeOptions", "Transcript", "Whisper", "WhisperSettings", "bind"]
+__all__ = ["Segment", "TranscribeOptions", "Transcript", "Whisper", "WhisperSettings", "bind", "windows"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,8 @@
-"""The Whisper room's Ray class: one typed method over its Triton model."""
+"""The Whisper room's Ray class: one typed method over its Triton model, whole or as a stream."""
 
+import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +11,7 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
 
+from deployments.cost import Cost
 from deployments.errors import NoSpeech
 from deployments.room import Room, model_name, threads
 from deployments.time_left import TimeLeft
@@ -41,6 +45,7 @@ class Transcript:
     language: str
     segments: tuple[Segment, ...]
     model: str
+    cost: Cost
 
 
 class Whisper(Room):
@@ -68,8 +73,30 @@ class Whisper(Room):
         self, audio: NDArray[np.int16], options: TranscribeOptions, time_left: TimeLeft, request_id: str = ""
     ) -> Transcript:
         """`audio`: int16 [samples], mono 16 kHz. Raises NoSpeech, InvalidInput, ModelUnavailable, DeadlineExceeded."""
-        outputs = await self._triton.infer(_inputs(audio, options), time_left, request_id)
-        transcript = _transcript(outputs, model_name(self._settings.model))
+        outputs = await self.infer(_inputs(audio, options), time_left, request_id)
+        return self._transcript(outputs, audio)
+
+    async def transcribe_stream(
+        self, audio: NDArray[np.int16], options: TranscribeOptions, time_left: TimeLeft, request_id: str = ""
+    ) -> AsyncGenerator[Segment | Transcript]:
+        """Each segment as it is decoded, then the transcript. Raises the same."""
+        async with aclosing(self.stream(_inputs(audio, options, progress=True), time_left, request_id)) as answers:
+            async for outputs in answers:
+                if "TEXT" in outputs:
+                    yield self._transcript(outputs, audio)
+                else:
+                    (segment,) = _segments(outputs)
+                    yield segment
+
+    def _transcript(self, outputs: Tensors, audio: NDArray[np.int16]) -> Transcript:
+        units = windows(audio.size)
+        transcript = Transcript(
+            outputs["TEXT"][0].decode(),
+            outputs["LANGUAGE"][0].decode(),
+            _segments(outputs),
+            model_name(self._settings.model),
+            Cost(0.0, float(outputs["COMPUTE_S"][0]) / units, units),
+        )
         if not any(map(str.isalnum, transcript.text)) or all(map(self._silent, transcript.segments)):
             raise NoSpeech("Whisper heard no words in the recording: speak closer to the microphone, or send another one")
         return transcript
@@ -80,22 +107,27 @@ class Whisper(Room):
         )
 
 
-def _inputs(audio: NDArray[np.int16], options: TranscribeOptions) -> Tensors:
+def windows(samples: int) -> int:
+    """Whisper's windows of 30 s in a recording."""
+    return max(1, math.ceil(samples / (30 * SAMPLE_RATE_HZ)))
+
+
+def _inputs(audio: NDArray[np.int16], options: TranscribeOptions, progress: bool = False) -> Tensors:
     return {
         "AUDIO": audio,
         "LANGUAGE": np.array([options.language.encode()], dtype=np.object_),
         "TASK": np.array([options.task.encode()], dtype=np.object_),
+        "PROGRESS": np.array([progress], dtype=np.uint8),
     }
 
 
-def _transcript(outputs: Tensors, model: str) -> Transcript:
-    segments = tuple(
+def _segments(outputs: Tensors) -> tuple[Segment, ...]:
+    return tuple(
         Segment(round(start, 3), round(end, 3), text.decode(), avg_logprob, no_speech_prob)
         for text, (start, end, avg_logprob, no_speech_prob) in zip(
             outputs["SEGMENT_TEXT"], outputs["SEGMENT_FIGURES"].tolist(), strict=True
         )
     )
-    return Transcript(outputs["TEXT"][0].decode(), outputs["LANGUAGE"][0].decode(), segments, model)
 
 
 def bind(settings: WhisperSettings) -> Application:

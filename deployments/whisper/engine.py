@@ -1,6 +1,7 @@
 """Whisper in torch, without Triton or Ray. Source of the model and of its defaults: openai-whisper (Radford et al. 2022)."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +14,9 @@ from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
 from deployments.whisper.weights import CARRIERS, install
+from deployments.whisper.windows import Segment, begin, walk
 
 TASKS = ("transcribe", "translate")
-
-
-@dataclass(frozen=True)
-class SpokenSegment:
-    start_s: float
-    end_s: float
-    text: str
-    avg_logprob: float
-    """Mean natural logarithm of the tokens' probabilities."""
-    no_speech_prob: float
 
 
 @dataclass(frozen=True)
@@ -32,7 +24,11 @@ class Spoken:
     text: str
     language: str
     """ISO 639-1 code, as openai-whisper names it."""
-    segments: tuple[SpokenSegment, ...]
+    segments: tuple[Segment, ...]
+
+
+def _nothing() -> None:
+    pass
 
 
 class WhisperEngine:
@@ -52,9 +48,22 @@ class WhisperEngine:
         self._model = load(model, weights, self._device)
         self._no_speech_threshold = no_speech_threshold
         self._logprob_threshold = logprob_threshold
+        self._before_pass: Callable[[], None] = _nothing
+        for module in (*self._model.encoder.blocks, self._model.decoder):
+            module.register_forward_pre_hook(lambda module, inputs: self._before_pass())
 
-    def transcribe(self, audio: NDArray[np.int16], language: str = "", task: str = "transcribe") -> Spoken:
+    def transcribe(
+        self,
+        audio: NDArray[np.int16],
+        language: str = "",
+        task: str = "transcribe",
+        tell: Callable[[Segment], None] = lambda segment: None,
+        before_pass: Callable[[], None] = _nothing,
+    ) -> Spoken:
         """`audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name; empty to detect it.
+
+        `tell` hears each segment once it is decoded. `before_pass` is called before each encoder block and each step of the
+        decoder; what it raises ends the transcript.
 
         Raises InvalidInput for a language or task that the model does not have. The same input gives the same text:
         the fallback that samples (temperature above 0) starts from a fixed seed.
@@ -63,26 +72,19 @@ class WhisperEngine:
         if audio.size == 0:
             return Spoken("", code or "en", ())
         torch.manual_seed(0)
-        result = whisper.transcribe(
-            self._model,
-            audio.astype(np.float32) / 32768.0,
-            language=code,
-            task=task,
-            fp16=self._device == "cuda",
-            no_speech_threshold=self._no_speech_threshold,
-            logprob_threshold=self._logprob_threshold,
-        )
-        segments = tuple(
-            SpokenSegment(
-                float(segment["start"]),
-                float(segment["end"]),
-                segment["text"].strip(),
-                segment["avg_logprob"],
-                segment["no_speech_prob"],
+        self._before_pass = before_pass
+        try:
+            path = begin(
+                self._model, torch.from_numpy(audio.astype(np.float32) / 32768.0), code or "", task, self._device == "cuda"
             )
-            for segment in result["segments"]
-        )
-        return Spoken(result["text"].strip(), result["language"], segments)
+            segments: list[Segment] = []
+            for window in walk(self._model, path, self._no_speech_threshold, self._logprob_threshold):
+                for segment in window:
+                    segments.append(segment)
+                    tell(segment)
+        finally:
+            self._before_pass = _nothing
+        return Spoken(path.text.strip(), path.options["language"], tuple(segments))
 
     def _language(self, language: str, task: str) -> str | None:
         if task not in TASKS:

@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 import mimeparse
+import numpy as np
+from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
 from deployments.diffusion import Image
@@ -13,10 +15,20 @@ from deployments.whisper import Transcript
 from graphs.http.errors import NotAcceptable
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
 IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 """The picture's formats by media type; the first is the default."""
 TRANSCRIPT_BYTES = 1024
 """Longest X-Transcript header."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A recording that can be worked on."""
+
+    audio: NDArray[np.int16]
+    """[samples], mono 16 kHz, with speech in it."""
+    decode_ms: float
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ def negotiate(accept: str | None, output_format: str | None) -> tuple[str, str]:
     Raises NotAcceptable.
     """
     named = [media_type for media_type, format in IMAGES.items() if output_format in (None, format)]
-    offered = [JSON, *reversed(named)]  # of equals mimeparse takes the last
+    offered = [EVENTS, JSON, *reversed(named)]  # of equals mimeparse takes the last
     try:
         chosen = mimeparse.best_match(offered, (accept or "*/*").lower())
     except ValueError as error:
@@ -46,7 +58,7 @@ def negotiate(accept: str | None, output_format: str | None) -> tuple[str, str]:
     if not chosen and output_format is not None:
         chosen = named[0]
     if not chosen:
-        raise NotAcceptable(f"the answer can be {', '.join((*IMAGES, JSON))}, and Accept takes none of them")
+        raise NotAcceptable(f"the answer can be {', '.join((*IMAGES, JSON, EVENTS))}, and Accept takes none of them")
     return chosen, output_format or IMAGES.get(chosen, "png")
 
 
@@ -74,12 +86,21 @@ def percent_encoded(text: str) -> str:
 
 
 def _json(drawing: Drawing, format: str, request_id: str) -> dict[str, Any]:
-    transcript, image = drawing.transcript, drawing.image
+    transcript = drawing.transcript
     return {
         "request_id": request_id,
         "transcript": transcript.text,
         "language": transcript.language,
         "segments": [asdict(segment) for segment in transcript.segments],
+        **picture(drawing, format),
+        "timings_ms": {stage: round(ms, 1) for stage, ms in drawing.timings_ms.items()},
+    }
+
+
+def picture(drawing: Drawing, format: str) -> dict[str, Any]:
+    """The JSON answer's part on the picture and how it came about."""
+    image = drawing.image
+    return {
         "prompt": drawing.prompt,
         "prompt_truncated": image.prompt_truncated,
         "seed": drawing.seed,
@@ -89,6 +110,5 @@ def _json(drawing: Drawing, format: str, request_id: str) -> dict[str, Any]:
             "width": image.width,
             "height": image.height,
         },
-        "timings_ms": {stage: round(ms, 1) for stage, ms in drawing.timings_ms.items()},
-        "models": {"whisper": transcript.model, "diffusion": image.model},
+        "models": {"whisper": drawing.transcript.model, "diffusion": image.model},
     }

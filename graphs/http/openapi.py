@@ -5,7 +5,9 @@ from typing import Any
 from deployments import errors as rooms
 from deployments.errors import DeploymentError
 from graphs.http import errors as http
-from graphs.http.answers import IMAGES, JSON
+from graphs.http.answers import EVENTS, IMAGES, JSON
+from graphs.http.deadline import LARGEST_TIMEOUT_MS
+from graphs.http.events import TYPES
 from graphs.http.parameters import DrawParameters
 from graphs.http.problems import MEDIA_TYPE, SCHEMA
 from graphs.http.upload import RAW_TYPES
@@ -26,6 +28,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
     rooms.Overloaded,
     rooms.ModelUnavailable,
     rooms.DeadlineExceeded,
+    rooms.DeadlineUnreachable,
     rooms.DeploymentError,
 )
 """Every error that a client can get, in the order of the README's table."""
@@ -73,6 +76,14 @@ JSON_ANSWER: dict[str, Any] = {
     },
 }
 
+TIMEOUT = {
+    "name": "X-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "As the parameter timeout_ms; the smaller of both counts.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_TIMEOUT_MS},
+}
+
 
 def post_graph() -> dict[str, Any]:
     """Keyword arguments for the route."""
@@ -85,7 +96,8 @@ def post_graph() -> dict[str, Any]:
             "parameters": [
                 {"name": name, "in": "query", "required": False, "description": schema.get("description", ""), "schema": schema}
                 for name, schema in properties.items()
-            ],
+            ]
+            + [TIMEOUT],
             "requestBody": {
                 "required": True,
                 "content": {"multipart/form-data": {"schema": form}, "audio/*": raw, **dict.fromkeys(RAW_TYPES, raw)},
@@ -115,5 +127,6 @@ def _drawing() -> dict[str, Any]:
         "content": {
             **{media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in IMAGES},
             JSON: {"schema": JSON_ANSWER},
+            EVENTS: {"schema": {"type": "string", "description": f"Server-sent events while it is made: {', '.join(TYPES)}."}},
         },
     }

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deployments.diffusion import GenerateOptions
 from deployments.errors import InvalidInput
 from deployments.whisper import TranscribeOptions
+from graphs.http.deadline import LARGEST_TIMEOUT_MS
 
 Side = Annotated[int | None, Field(ge=8, multiple_of=8)]
 
@@ -38,6 +39,10 @@ class DrawParameters(BaseModel):
     """The same recording, parameters and seed give the same picture; without it one is drawn and returned."""
     output_format: Literal["png", "jpeg", "webp"] | None = None
     """The picture's format; without it the Accept header decides."""
+    timeout_ms: int | None = Field(default=None, ge=1, le=LARGEST_TIMEOUT_MS)
+    """Milliseconds from receipt after which the answer is of no use; lowers the service's deadline, as X-Timeout-Ms does."""
+    previews: int = Field(default=0, ge=0, le=50)
+    """At most so many pictures of the estimate so far, in an event stream."""
 
     def transcribe_options(self) -> TranscribeOptions:
         return TranscribeOptions(self.language.strip(), self.task)

@@ -42,7 +42,12 @@ def request_id(request: Request) -> str:
 
 
 def problem(error: DeploymentError, id: str) -> Response:
-    content = {
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return JSONResponse(content(error, id), error.status, headers, MEDIA_TYPE)
+
+
+def content(error: DeploymentError, id: str) -> dict[str, Any]:
+    return {
         "type": f"urn:sonograph:problem:{error.code}",
         "title": error.title,
         "status": error.status,
@@ -51,19 +56,24 @@ def problem(error: DeploymentError, id: str) -> Response:
         "stage": error.stage,
         "request_id": id,
     }
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return JSONResponse(content, error.status, headers, MEDIA_TYPE)
+
+
+def known(error: Exception, id: str) -> DeploymentError:
+    """The error itself if it is one of ours. Of a defect the log gets the reason, under the request's id; the client no traceback."""
+    if isinstance(error, DeploymentError) and error.status != 500:
+        return error
+    stage = error.stage if isinstance(error, DeploymentError) else None
+    log.error("request %s failed in %s", id, stage or "the ingress", exc_info=error)
+    defect = DeploymentError(f"the service failed on this request: its log tells why under the id {id}")
+    defect.stage = stage
+    return defect
 
 
 def install(app: FastAPI) -> None:
     """Makes `app` answer every error, its own, FastAPI's and defects, in this shape."""
 
-    async def known(request: Request, error: Exception) -> Response:
-        assert isinstance(error, DeploymentError)
-        id = request_id(request)
-        if error.status != 500:
-            return problem(error, id)
-        return _internal(error, id, error.stage)
+    async def ours(request: Request, error: Exception) -> Response:
+        return problem(known(error, request_id(request)), request_id(request))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -83,19 +93,8 @@ def install(app: FastAPI) -> None:
     async def left(request: Request, error: Exception) -> Response:
         return problem(MalformedRequest("the client left before its request was complete"), request_id(request))
 
-    async def defect(request: Request, error: Exception) -> Response:
-        return _internal(error, request_id(request), None)
-
-    app.add_exception_handler(DeploymentError, known)
+    app.add_exception_handler(DeploymentError, ours)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(ClientDisconnect, left)
-    app.add_exception_handler(Exception, defect)
-
-
-def _internal(error: Exception, id: str, stage: str | None) -> Response:
-    """The reason is for the log, where the request id finds it; the client gets no traceback."""
-    log.error("request %s failed in %s", id, stage or "the ingress", exc_info=error)
-    answer = DeploymentError(f"the service failed on this request: its log tells why under the id {id}")
-    answer.stage = stage
-    return problem(answer, id)
+    app.add_exception_handler(Exception, ours)

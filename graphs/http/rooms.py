@@ -19,6 +19,8 @@ class RoomState:
     phase: str
     """`ready`, `starting`, `failing`, or `absent`."""
     reason: str = ""
+    replicas: int = 0
+    """That serve."""
 
     @property
     def ready(self) -> bool:
@@ -50,6 +52,11 @@ class Rooms:
         if state is not None and not state.ready:
             raise ModelUnavailable(f"{name} is {state.phase}: {state.reason or 'no replica of it serves now'}; try again shortly")
 
+    def replicas(self, name: str) -> int:
+        """How many served when it was last seen."""
+        state = self._states.get(name)
+        return state.replicas if state else 0
+
     def _ask(self) -> None:
         if self._asking is None and time.monotonic() - self._asked_s >= FRESH_S:
             self._asking = asyncio.create_task(self._refresh())
@@ -58,7 +65,10 @@ class Rooms:
         try:
             status = await asyncio.to_thread(self._status)
             application = status.applications.get(self._application)
-            self._states = {name: _state(application, name) for name in self._names}
+            # While Serve builds an update it names no deployments, for seconds; the replicas that it has serve on.
+            building = application is not None and application.status == "DEPLOYING" and not application.deployments
+            if not (building and self._states):
+                self._states = {name: _state(application, name) for name in self._names}
         except Exception as error:
             self._states = {name: RoomState("absent", f"Serve's controller does not answer: {error}") for name in self._names}
         finally:
@@ -71,8 +81,9 @@ def _state(application: ApplicationStatusOverview | None, name: str) -> RoomStat
     if deployment is None:
         return RoomState("absent", "Serve has no deployment of this name")
     # Declared as an enumeration's members, which arrive as plain strings.
-    if deployment.replica_states.get("RUNNING", 0) > 0:  # type: ignore[call-overload]
-        return RoomState("ready")
+    running: int = deployment.replica_states.get("RUNNING", 0)  # type: ignore[call-overload]
+    if running > 0:
+        return RoomState("ready", replicas=running)
     failed = deployment.status in ("UNHEALTHY", "DEPLOY_FAILED")
     # A failed constructor's message ends with its traceback; the last line is the sentence.
     lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]

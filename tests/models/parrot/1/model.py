@@ -1,6 +1,7 @@
 """COMMAND, DATA BYTES [1]; NUMBERS INT16 [n, m]  ->  DATA, NUMBERS as they came; STEPS INT32 [1]: steps of the last `work`.
 
-COMMAND: `echo`; `work <steps>` (10 ms each, ends when cancelled); `refuse`, `unavailable`, `fail`: with DATA as the message.
+COMMAND: `echo`; `work <steps>` (10 ms each, ends when cancelled); `count <steps>`: the same, telling STEPS after each;
+`refuse`, `unavailable`, `fail`: with DATA as the message.
 """
 
 import time
@@ -18,14 +19,17 @@ class TritonPythonModel:
         if pb.parameters(args).get("broken"):
             raise ValueError("the weights are not where they should be")
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        return pb.answer(requests, self._obey)
+    def execute(self, requests: list[Any]) -> None:
+        pb.answer(requests, self._obey)
 
-    def _obey(self, request: Any) -> dict[str, Any]:
+    def _obey(self, request: Any, tell: pb.Tell) -> dict[str, Any]:
+        pb.leave_if_cancelled(request)
         command, *arguments = pb.text(request, "COMMAND").split()
         match command:
             case "work":
-                self._work(request, int(arguments[0]))
+                self._work(request, int(arguments[0]), lambda outputs: None)
+            case "count":
+                self._work(request, int(arguments[0]), tell)
             case "refuse":
                 raise InvalidInput(pb.text(request, "DATA"))
             case "unavailable":
@@ -39,10 +43,10 @@ class TritonPythonModel:
             "STEPS": np.array([self._steps], dtype=np.int32),
         }
 
-    def _work(self, request: Any, steps: int) -> None:
+    def _work(self, request: Any, steps: int, tell: pb.Tell) -> None:
         self._steps = 0
         for _ in range(steps):
-            if request.is_cancelled():
-                raise pb.Cancelled("cancelled")
+            pb.leave_if_cancelled(request)
             self._steps += 1
             time.sleep(0.01)
+            tell({"STEPS": np.array([self._steps], dtype=np.int32)})

@@ -1,0 +1,145 @@
+"""Both rooms over their real Triton servers: a stream ends with what one answer would be, and who leaves frees the model."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions, Image, Step
+from deployments.diffusion.tiny import write
+from deployments.errors import DeadlineExceeded, InvalidInput
+from deployments.time_left import TimeLeft
+from deployments.whisper import Segment, TranscribeOptions, Transcript, Whisper, WhisperSettings
+from graphs.http.audio import decode
+from tests import speech
+
+pytestmark = pytest.mark.triton
+LARGE = GenerateOptions(steps=60, width=256, height=256, seed=3)
+"""Some seconds of work."""
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diffusion]:
+    folder = tmp_path_factory.mktemp("pipelines") / "sd"
+    write(folder)
+    room = Diffusion(DiffusionSettings(model=str(folder)))
+    yield room
+    asyncio.run(room.close())
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Iterator[Whisper]:
+    room = Whisper(WhisperSettings())
+    yield room
+    asyncio.run(room.close())
+
+
+def steps(room: Diffusion) -> tuple[int, int]:
+    """Denoising steps so far: that ran, and that cancelling saved."""
+    text = room._triton.metrics()
+    ran, saved = (
+        re.findall(rf"^sonograph_denoising_{name}(?:{{}})? ([\d.e+]+)$", text, re.M) for name in ("steps", "steps_saved")
+    )
+    return int(float(ran[0])), int(float(saved[0]))
+
+
+async def settled(room: Diffusion) -> None:
+    """The next answer comes once whatever ran before has ended."""
+    await room.generate("next", GenerateOptions(steps=1), TimeLeft(60))
+
+
+async def test_a_picture_that_is_streamed_is_the_same_picture(diffusion: Diffusion) -> None:
+    options = GenerateOptions(steps=6, seed=7)
+    whole = await diffusion.generate("a fox", options, TimeLeft(60))
+    *said, streamed = [item async for item in diffusion.generate_stream("a fox", options, TimeLeft(60), previews=2)]
+    assert isinstance(streamed, Image)
+    assert (streamed.encoded, streamed.cost.units) == (whole.encoded, 6)
+    assert all(isinstance(one, Step) for one in said)
+    assert [(one.done, one.of) for one in said] == [(done, 6) for done in range(1, 7)]
+    assert [one.done for one in said if one.preview] == [2, 4]
+    assert all(one.preview.encoded.startswith(b"\xff\xd8") for one in said if one.preview)
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(0, 0), (1, 1), (3, 3), (5, 5), (50, 5)])
+async def test_there_are_at_most_as_many_previews_as_were_asked_for(diffusion: Diffusion, asked: int, shown: int) -> None:
+    items = diffusion.generate_stream("a fox", GenerateOptions(steps=6), TimeLeft(60), previews=asked)
+    assert sum(isinstance(item, Step) and item.preview is not None for item in [item async for item in items]) == shown
+
+
+async def test_a_stream_that_is_left_runs_at_most_one_more_step(diffusion: Diffusion) -> None:
+    await settled(diffusion)
+    before = steps(diffusion)
+    stream = diffusion.generate_stream("a fox", LARGE, TimeLeft(60))
+    async for item in stream:
+        assert isinstance(item, Step)
+        if item.done == 5:
+            break
+    await stream.aclose()
+    await settled(diffusion)
+    ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
+    assert 5 <= ran - 1 <= 5 + 2, "one was running, and one more at most began before the word came"
+    assert ran - 1 + saved == 60
+
+
+@pytest.mark.parametrize("by", ["the caller", "the deadline"])
+async def test_an_answer_that_nobody_waits_for_any_more_is_not_worked_on(diffusion: Diffusion, by: str) -> None:
+    await settled(diffusion)
+    before = steps(diffusion)
+    caller = asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(60 if by == "the caller" else 0.5)))
+    await asyncio.sleep(0.5)
+    caller.cancel() if by == "the caller" else None
+    with pytest.raises((asyncio.CancelledError, DeadlineExceeded)):
+        await caller
+    await settled(diffusion)
+    ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
+    assert ran - 1 + saved == 60
+    assert saved > 0
+
+
+async def test_one_that_leaves_while_it_waits_never_starts(diffusion: Diffusion) -> None:
+    await settled(diffusion)
+    before = steps(diffusion)
+    running = asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=20, width=128, height=128), TimeLeft(60)))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(60)))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await running
+    await settled(diffusion)
+    ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
+    assert (ran - 1, saved) == (20, 60)
+
+
+async def test_a_transcript_that_is_streamed_is_the_same_transcript(whisper: Whisper) -> None:
+    audio = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
+    whole = await whisper.transcribe(audio, TranscribeOptions(), TimeLeft(60))
+    *said, streamed = [item async for item in whisper.transcribe_stream(audio, TranscribeOptions(), TimeLeft(60))]
+    assert isinstance(streamed, Transcript)
+    assert (streamed.text, streamed.segments) == (whole.text, whole.segments)
+    assert tuple(said) == streamed.segments
+    assert all(isinstance(one, Segment) for one in said)
+
+
+async def test_a_listener_that_leaves_frees_whisper(whisper: Whisper) -> None:
+    """A minute of speech takes seconds; the next answer would wait for it."""
+    sentence = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
+    minute = np.tile(sentence[: 16_000 * 3], 20)
+    stream = whisper.transcribe_stream(minute, TranscribeOptions(), TimeLeft(60))
+    async for item in stream:
+        assert isinstance(item, Segment)
+        break
+    await stream.aclose()
+    caller = asyncio.create_task(whisper.transcribe(minute, TranscribeOptions(), TimeLeft(60)))
+    await asyncio.sleep(0.2)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert (await whisper.transcribe(sentence, TranscribeOptions(), TimeLeft(60))).text
+
+
+async def test_a_bad_request_of_a_stream_says_why(whisper: Whisper) -> None:
+    audio = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
+    with pytest.raises(InvalidInput, match="multilingual"):
+        [item async for item in whisper.transcribe_stream(audio, TranscribeOptions("de"), TimeLeft(60))]
