@@ -206,9 +206,11 @@ def train(
 
 
 def report(training: Training, pipeline: StableDiffusionPipeline, concepts: list[Concept], gallery: Gallery, loss: float) -> None:
-    """A sheet, and top-1 and top-5 over every fifth concept with one seed, added to `folder`/progress.jsonl."""
+    """A sheet, and top-1 and top-5 over every fifth concept, phrases and seeds in turn, added to `folder`/progress.jsonl."""
     wanted = list(range(0, len(concepts), 5))
-    pictures = generate(pipeline, [PHRASES[0].format(concepts[i].name) for i in wanted], [0] * len(wanted))
+    turns = [turn % len(PHRASES) for turn in range(len(wanted))]
+    prompts = [PHRASES[turn].format(concepts[i].name) for turn, i in zip(turns, wanted, strict=True)]
+    pictures = generate(pipeline, prompts, turns)
     place = ranks(gallery, pictures, torch.tensor(wanted))
     line = {"step": training.step, "loss": round(loss, 4), "cpu_s": round(training.cpu_s)}
     line |= {f"top{k}_{name}": round((rank < k).float().mean().item(), 3) for name, rank in place.items() for k in (1, 5)}
