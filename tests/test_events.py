@@ -172,6 +172,36 @@ async def test_a_client_that_leaves_ends_the_drawing_and_gives_its_place_back(ca
     assert (499, True) in [(line["status"], line["cancelled"]) for line in lines]
 
 
+async def test_the_log_says_that_a_client_left_also_where_only_its_connection_ended() -> None:
+    graph, ended = FakeGraph(), asyncio.Event()
+
+    async def forever(*arguments: Any) -> Any:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    graph.draw = forever  # type: ignore[method-assign]
+    app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(), 256)
+    messages = [{"type": "http.request", "body": b"sound", "more_body": False}, {"type": "http.disconnect"}]
+    told = asyncio.Event()
+
+    async def receive() -> Any:
+        if len(messages) == 1:
+            await told.wait()
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            told.set()
+
+    headers = [(b"accept", b"text/event-stream"), (b"content-type", b"audio/wav")]
+    scope = {"type": "http", "method": "POST", "path": "/graph", "query_string": b"", "headers": headers}
+    await asyncio.wait_for(app(scope, receive, send), 10)
+    assert ended.is_set()
+    assert [(line.status, line.cancelled) for line in graph.lines] == [(499, True)]
+
+
 @pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1", "TEXT/EVENT-STREAM"])
 def test_events_are_for_who_asks(accept: str) -> None:
     assert negotiate(accept, None) == ("text/event-stream", "png")

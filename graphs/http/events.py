@@ -77,7 +77,7 @@ async def _events(draw: Callable[[Tell], Awaitable[Drawing]], deadline_ms: float
     told.put_nowait(Accepted(round(deadline_ms)))
     drawing = asyncio.ensure_future(draw(told.put_nowait))
     drawing.add_done_callback(lambda drawing: told.put_nowait(None))
-    sequence = 0
+    sequence, complete = 0, False
 
     def wire(type: str, data: dict[str, Any]) -> str:
         nonlocal sequence
@@ -105,7 +105,10 @@ async def _events(draw: Callable[[Tell], Awaitable[Drawing]], deadline_ms: float
         else:
             yield wire("image", picture(done, format))
             yield wire("done", {"timings_ms": {stage: round(ms, 1) for stage, ms in done.timings_ms.items()}})
+        complete = True
     finally:
+        if not complete:
+            line.left()  # Starlette ends the response in silence when its client has gone
         drawing.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await drawing
