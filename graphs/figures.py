@@ -1,10 +1,14 @@
 """What a graph counts: Prometheus metrics on Ray's metrics port, by stage. Made in the ingress replica."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ray.serve.metrics import Counter, Histogram
+
+from deployments.errors import DeploymentError
 
 INGRESS = "ingress"
 """The stage of whole requests, and of errors that are none of a stage's."""
@@ -58,6 +62,19 @@ class Figures:
     def started(self, stage: str) -> None:
         """Ends in one of finished, failed and cancelled."""
         self._add(REQUESTS, 1, stage=stage)
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Counts a request of the stage, and how it ends where that is not well; `finished` is for who knows what it took."""
+        self.started(stage)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.cancelled(stage)
+            raise
+        except DeploymentError as error:
+            self.failed(stage, error.code)
+            raise
 
     def finished(
         self,

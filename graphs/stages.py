@@ -41,16 +41,9 @@ class Stage:
 
         Raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model.
         """
-        self._figures.started(self.name)
         entered_s = time.perf_counter()
-        try:
+        with self._figures.stage(self.name):
             result = await run(self.name, self._in_turn(method, arguments, given, key, units, previews), given.time_left)
-        except asyncio.CancelledError:
-            self._figures.cancelled(self.name)
-            raise
-        except DeploymentError as error:
-            self._figures.failed(self.name, error.code)
-            raise
         cost = result.cost
         self.pace.add(key, cost.fixed_s, cost.unit_s, cost.units)
         took_s = time.perf_counter() - entered_s

@@ -13,7 +13,6 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
 from deployments.diffusion import GenerateOptions, Image
-from deployments.errors import DeploymentError
 from deployments.whisper import Transcript
 from graphs import stages
 from graphs.figures import INGRESS, Figures
@@ -48,17 +47,10 @@ class VoiceToImage:
 
     async def listen(self, recording: bytes, given: Given) -> Heard:
         """`recording`: compressed bytes, as they came. Raises a DeploymentError that names its stage."""
-        self._figures.started("decode")
         started_s = time.perf_counter()
-        try:
+        with self._figures.stage("decode"):
             listening = asyncio.to_thread(listen, recording, self._settings.http.max_audio_s)
             audio = await stages.run("decode", listening, given.time_left)
-        except asyncio.CancelledError:
-            self._figures.cancelled("decode")
-            raise
-        except DeploymentError as error:
-            self._figures.failed("decode", error.code)
-            raise
         took_s = time.perf_counter() - started_s
         given.line.audio_s = audio.size / SAMPLE_RATE_HZ
         self._figures.finished("decode", took_s, audio_s=given.line.audio_s)

@@ -20,11 +20,10 @@ from deployments.diffusion.builtin.evaluate import PHRASES, SAMPLES, generate, t
 from deployments.diffusion.builtin.meaning import Fingerprints, rank
 from deployments.diffusion.engine import DiffusionEngine, Prompt
 from tests import speech
-from tests.pipelines import Stock, pixels
+from tests.pipelines import Stock, needs_pipeline, pixels
 
 CONCEPTS = load_concepts()
 NAMES = [concept.name for concept in CONCEPTS]
-needs_pipeline = pytest.mark.skipif(not PIPELINE.is_dir(), reason="the pipeline is not committed yet")
 SENTENCES = {
     "It was the day our rocket finally left the ground.": "rocket",
     "In her hands she carried one sunflower.": "sunflower",

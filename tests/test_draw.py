@@ -163,7 +163,7 @@ def test_a_transcript_that_comes_whole_is_shown_once(service: FakeService, draw:
 
 
 def test_every_parameter_of_a_request_but_previews_is_an_option() -> None:
-    command = get_command(cli).commands["draw"]  # type: ignore[attr-defined]
+    command = get_command(cli).commands["draw"]
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     wanted = {f"--{name.replace('_', '-')}" for name in DrawParameters.model_fields if name != "previews"}
     assert options - {"--output", "--url", "--json", "--help"} == wanted

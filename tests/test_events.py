@@ -35,6 +35,24 @@ EVERYTHING = (
 )
 
 
+class EndlessGraph(FakeGraph):
+    """Draws until it is cancelled, unless `endless` is taken from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.endless = True
+        self.began, self.stopped = asyncio.Event(), asyncio.Event()
+
+    async def draw(self, *arguments: Any) -> Any:
+        if not self.endless:
+            return await super().draw(*arguments)
+        self.began.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.stopped.set()
+
+
 @pytest.fixture
 async def graph() -> FakeGraph:
     return FakeGraph(events=EVERYTHING)
@@ -143,29 +161,19 @@ async def test_silence_is_filled_with_comments(client: httpx.AsyncClient, graph:
 
 async def test_a_client_that_leaves_ends_the_drawing_and_gives_its_place_back(caplog: Any) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
-    graph = FakeGraph()
-    started, ended = asyncio.Event(), asyncio.Event()
-
-    async def forever(*arguments: Any) -> Any:
-        started.set()
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            ended.set()
-
-    graph.draw = forever  # type: ignore[method-assign]
+    graph = EndlessGraph()
     app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(max_requests=1), 256)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         leaving = asyncio.create_task(post(client))
-        await started.wait()
+        await graph.began.wait()
         full = await post(client)
         assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (503, "overloaded", "2")
         leaving.cancel()  # as Serve cancels the app when its client has gone
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        await asyncio.wait_for(ended.wait(), 5)
-        del graph.draw
+        await asyncio.wait_for(graph.stopped.wait(), 5)
+        graph.endless = False
         assert (await post(client)).status_code == 200
     lines = [json.loads(record.message) for record in caplog.records if record.message.startswith("{")]
     assert [(line["status"], line["cancelled"]) for line in lines][-1] == (200, False)
@@ -173,15 +181,7 @@ async def test_a_client_that_leaves_ends_the_drawing_and_gives_its_place_back(ca
 
 
 async def test_the_log_says_that_a_client_left_also_where_only_its_connection_ended() -> None:
-    graph, ended = FakeGraph(), asyncio.Event()
-
-    async def forever(*arguments: Any) -> Any:
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            ended.set()
-
-    graph.draw = forever  # type: ignore[method-assign]
+    graph = EndlessGraph()
     app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(), 256)
     messages = [{"type": "http.request", "body": b"sound", "more_body": False}, {"type": "http.disconnect"}]
     told = asyncio.Event()
@@ -198,7 +198,7 @@ async def test_the_log_says_that_a_client_left_also_where_only_its_connection_en
     headers = [(b"accept", b"text/event-stream"), (b"content-type", b"audio/wav")]
     scope = {"type": "http", "method": "POST", "path": "/graph", "query_string": b"", "headers": headers}
     await asyncio.wait_for(app(scope, receive, send), 10)
-    assert ended.is_set()
+    assert graph.stopped.is_set()
     assert [(line.status, line.cancelled) for line in graph.lines] == [(499, True)]
 
 

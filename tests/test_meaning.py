@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from deployments.diffusion.builtin.concepts import PIPELINE, load_concepts
+from deployments.diffusion.builtin.concepts import load_concepts
 from deployments.diffusion.builtin.meaning import Fingerprints
 from tests import speech
+from tests.pipelines import needs_pipeline
 from tests.service import ROOT, Service
 
 NAMES = [concept.name for concept in load_concepts()]
-needs_pipeline = pytest.mark.skipif(not PIPELINE.is_dir(), reason="the pipeline is not committed yet")
 
 
 def shown(picture: bytes) -> str:
@@ -37,7 +37,7 @@ def test_the_recordings_are_the_thirty_that_the_lot_drew() -> None:
 @needs_pipeline
 def test_the_readmes_picture_is_an_apple_by_the_model_that_ships() -> None:
     path = ROOT / "graphs" / "samples" / "red-apple.png"
-    notes = Image.open(path).text  # type: ignore[attr-defined]
+    notes = Image.open(path).text
     assert (notes["model"], notes["seed"]) == ("small-stable-diffusion", "1")
     assert shown(path.read_bytes()) == "apple"
 

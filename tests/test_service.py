@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_bytes_and_no_seed_another_picture(service:
     first, second = (service.post(CAT, "image/png", seed="9") for _ in range(2))
     assert first.headers["content-type"] == "image/png"
     assert first.content == second.content
-    notes = Image.open(io.BytesIO(first.content)).text  # type: ignore[attr-defined]
+    notes = Image.open(io.BytesIO(first.content)).text
     assert notes == {"prompt": unquote(first.headers["x-transcript"]), "seed": "9", "model": "builtin"}
     one, other = service.draw(CAT), service.draw(CAT)
     assert one["seed"] != other["seed"]
