@@ -39,12 +39,12 @@ clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-setup: $(DONE)/diffusion ;
+setup: $(DONE)/whisper ;
 
 # Two set-ups at once take turns in the first two steps; each later one has a lock of its own.
 $(DONE)/environment: images/uv-requirements.lock
 	$(find-python)
-	@echo "[1/5] Python 3.12 environment in .venv ..."
+	@echo "[1/4] Python 3.12 environment in .venv ..."
 	@flock Makefile sh -euc '\
 		[ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] && $(PYTHON) -c "" 2>/dev/null || "$(PYTHON_3_12)" -m venv --clear .venv; \
 		$(PYTHON) -m pip install -qq --require-hashes --no-deps --only-binary=:all: -r images/uv-requirements.lock; \
@@ -61,7 +61,7 @@ endif
 # uv takes a package that an interruption left half installed for a whole one, so after one all but pip and uv are removed first.
 # At the end one process imports what serving loads: its byte code is then there, where at the first start each process would compile it.
 $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
-	@echo "[2/5] Python packages (about 3 GB the first time) ..."
+	@echo "[2/4] Python packages (about 3 GB the first time) ..."
 	@flock Makefile sh -euc '\
 		options="--python $(PYTHON) --build-constraints requirements.lock $$([ -t 2 ] || echo --quiet)"; \
 		[ ! -e $@.begun ] || find .venv/lib/python3.12/site-packages -mindepth 1 -maxdepth 1 \
@@ -73,18 +73,13 @@ $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 		rm $@.begun; touch $@'
 
 $(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock
-	@echo "[3/5] Triton ..."
+	@echo "[3/4] Triton ..."
 	@$(PYTHON) images/lay_out_triton.py
 	@touch $@
 
 $(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisper/weights.lock
-	@echo "[4/5] Whisper tiny.en ..."
+	@echo "[4/4] Whisper tiny.en ..."
 	@$(PYTHON) -m deployments.whisper.weights tiny.en
-	@touch $@
-
-$(DONE)/diffusion: $(DONE)/whisper deployments/diffusion/tiny.py
-	@echo "[5/5] A small Stable Diffusion ..."
-	@$(PYTHON) -m deployments.diffusion.tiny
 	@touch $@
 
 # Sets PYTHON_3_12, or ends make with one sentence that says what is missing.

@@ -1,4 +1,4 @@
-"""The pipeline that is to ship, and diffusers' own loop, to compare with."""
+"""diffusers' own loop, to compare with."""
 
 import io
 from pathlib import Path
@@ -7,15 +7,10 @@ from typing import Any
 import diffusers
 import numpy as np
 import PIL.Image
-import pytest
 import torch
 from numpy.typing import NDArray
 
-from deployments.diffusion.builtin.concepts import PIPELINE
 from deployments.diffusion.engine import Picture, Prompt
-
-needs_pipeline = pytest.mark.skipif(not PIPELINE.is_dir(), reason="the pipeline is not committed yet")
-"""The model is unfinished: its training does not find the noun in sentences yet (deployments/diffusion/builtin/README.md)."""
 
 
 class Stock:

@@ -25,7 +25,7 @@ def sonograph_serve(port: int) -> subprocess.Popen[str]:
 def test_the_first_word_is_what_is_served_and_where(service: Service) -> None:
     said = service.printed("curl")
     assert service.url in said
-    assert "Random weights" in said
+    assert "A small Stable Diffusion of 518 things" in said
 
 
 def test_a_second_one_on_the_same_port_says_so_and_ends(service: Service) -> None:

@@ -16,9 +16,9 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from safetensors.torch import load_file
 
 from deployments.diffusion.engine import Denoising, DiffusionEngine, Prompt
-from deployments.diffusion.tiny import KINDS, write
 from deployments.errors import InvalidInput
 from tests.pipelines import Stock, pixels
+from tests.random_pipelines import KINDS, write
 
 DEFAULT = "DPMSolverMultistepScheduler"
 

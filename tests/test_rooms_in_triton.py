@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions, Image, Step
-from deployments.diffusion.tiny import write
 from deployments.errors import DeadlineExceeded, InvalidInput
 from deployments.time_left import TimeLeft
 from deployments.whisper import Segment, TranscribeOptions, Transcript, Whisper, WhisperSettings
 from graphs.http.audio import decode
 from tests import speech
+from tests.random_pipelines import write
 
 pytestmark = pytest.mark.triton
 LARGE = GenerateOptions(steps=60, width=256, height=256, seed=3)

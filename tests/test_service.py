@@ -94,7 +94,7 @@ def test_the_answer_says_everything_about_itself(service: Service) -> None:
     assert (body["image"]["media_type"], body["image"]["width"], body["image"]["height"]) == ("image/webp", 72, 80)
     picture = Image.open(io.BytesIO(base64.b64decode(body["image"]["base64"])))
     assert (picture.format, picture.size) == ("WEBP", (72, 80))
-    assert body["models"] == {"whisper": "tiny.en", "diffusion": "builtin"}
+    assert body["models"] == {"whisper": "tiny.en", "diffusion": "small-stable-diffusion"}
     assert list(body["timings_ms"]) == ["decode", "whisper", "diffusion", "encode"]
     assert [part.split(";")[0] for part in answer.headers["server-timing"].split(", ")] == list(body["timings_ms"])
     assert body["prompt_truncated"] is False
@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_bytes_and_no_seed_another_picture(service:
     assert first.headers["content-type"] == "image/png"
     assert first.content == second.content
     notes = Image.open(io.BytesIO(first.content)).text
-    assert notes == {"prompt": unquote(first.headers["x-transcript"]), "seed": "9", "model": "builtin"}
+    assert notes == {"prompt": unquote(first.headers["x-transcript"]), "seed": "9", "model": "small-stable-diffusion"}
     one, other = service.draw(CAT), service.draw(CAT)
     assert one["seed"] != other["seed"]
     assert one["image"]["base64"] != other["image"]["base64"]

@@ -114,7 +114,7 @@ def test_the_defaults_are_what_the_readme_promises() -> None:
     assert settings.http.max_bytes == 256 * 1024 * 1024
     assert settings.http.log_transcripts is False
     assert settings.whisper.model == "tiny.en"
-    assert settings.diffusion.model.endswith("/share/sonograph/diffusion/builtin")
+    assert settings.diffusion.model.endswith("/deployments/diffusion/builtin/small-stable-diffusion")
 
 
 def test_a_models_card_names_it_in_the_log(tmp_path) -> None:

@@ -3,218 +3,88 @@
 import random
 import re
 
-from deployments.diffusion.builtin.concepts import HUES_DEGREES, Concept
-
-SHORT = (
-    "{x}",
-    "{x}",
-    "{x}",
-    "a picture of {x}",
-    "an image of {x}",
-    "{x} please",
-    "just {x}",
-    "a drawing of {x}",
-    "one picture of {x}",
-)
-REQUESTS = (
-    "draw me {x} please",
-    "draw me {x}",
-    "draw {x}",
-    "please draw {x}",
-    "please draw me {x}",
-    "can you draw {x}",
-    "could you please draw {x}",
-    "i want to see {x}",
-    "i would like to see {x}",
-    "i'd like {x}",
-    "i want {x}",
-    "show me {x}",
-    "please show me {x}",
-    "give me {x} please",
-    "make me a picture of {x}",
-    "make {x} for me",
-    "create an image of {x}",
-    "generate a picture of {x}",
-    "what does {x} look like",
-    "how about {x}",
-    "this is {x}",
-    "there is {x}",
-    "look there's {x}",
-    "i am thinking of {x}",
-    "now draw {x}",
-    "okay so {x} please",
-    "hello can i have {x} please",
-    "paint me {x}",
-    "sketch {x}",
-    "let's try {x}",
-)
-SCENES = (
-    "{x} on a {place}",
-    "{x} in the {place}",
-    "{x} sitting on a {other}",
-    "{x} lying on the {place}",
-    "{x} next to a {other}",
-    "{x} and a {other}",
-    "{x} with a {other}",
-    "{x} in front of a {other}",
-    "{x} under the {other}",
-    "{x} flying to the {other}",
-    "{x} flying over the {place}",
-    "{x} running through the {place}",
-    "{x} driving down the {place}",
-    "{x} eating a {other}",
-    "{x} looking at a {other}",
-    "{x} playing with a {other}",
-    "{x} beside the {other}",
-    "{x} made of {material}",
-    "{x} at night",
-    "{x} in the rain",
-    "{x} on a sunny day",
-    "{x} on the table",
-    "{x} in the garden",
-    "{x} that is very {adjective}",
-    "{x} for my birthday",
-    "{x} for my daughter",
-    "{x} with a white background",
-    "{x} wearing a {other}",
-)
-BEFORE = (
-    "hello there",
-    "okay",
-    "um",
-    "so",
-    "hi",
-    "well i was wondering",
-    "i have been thinking about this all day",
-    "my son asked for it",
-    "let me think",
-    "good morning",
-    "listen",
-    "one more thing",
-    "if it is not too much trouble",
-    "when you have a moment",
-)
-AFTER = (
-    "thank you",
-    "thanks a lot",
-    "if you can",
-    "right now",
-    "that would be great",
-    "as nicely as you can",
-    "because i like it so much",
-    "for the wall in my room",
-    "it is for my grandmother",
-    "that is all",
-    "and make it look good",
-    "like in a children's book",
-)
-PLACES = (
-    "street",
-    "beach",
-    "field",
-    "forest",
-    "kitchen",
-    "table",
-    "floor",
-    "sofa",
-    "hill",
-    "road",
-    "park",
-    "sky",
-    "water",
-    "sea",
-    "moon",
-    "city",
-)
-MATERIALS = ("wood", "gold", "paper", "stone", "glass", "ice", "metal", "chocolate")
-ADJECTIVES = [
-    "small",
-    "big",
-    "little",
-    "large",
-    "tiny",
-    "huge",
-    "cute",
-    "funny",
-    "beautiful",
-    "pretty",
-    "nice",
-    "lovely",
-    "happy",
-    "sad",
-    "old",
-    "new",
-    "young",
-    "shiny",
-    "fresh",
-    "delicious",
-    "tasty",
-    "simple",
-    "colorful",
-    "bright",
-    "dark",
-    "fast",
-    "strong",
-    "fat",
-    "tall",
-    "short",
-    "round",
-    "friendly",
-    "cool",
-    "soft",
-    "warm",
-    "cold",
-    "real",
-    "single",
-    "magical",
-]
-COLOURS = (*HUES_DEGREES, "black", "white", "brown", "grey", "gray", "golden", "silver")
-PLURAL_AS_IS = re.compile(
-    r"(grapes|cherries|blueberries|peanuts|scissors|glasses|sunglasses|jeans|shorts|fries|pancakes|chips|noodles|scales|swords|chains"
-    r"|bubbles|books|bags|socks|gloves|shoes|headphones|maracas|skis|eyes|lungs|lips|footprints|leaves|sparkles|chopsticks|fireworks"
-    r"|masks|dolls|slippers|pants|trousers|tracks|lights|stairs|bricks|drums|pins|bills|banknotes|heels|skates|flowers|thumbs up"
-    r"|scissors|dice|money|cash)$"
+from deployments.diffusion.builtin.concepts import Concept
+from deployments.diffusion.builtin.templates import (
+    ADJECTIVES,
+    AFTER,
+    BEFORE,
+    COLOURS,
+    MATERIALS,
+    PLACES,
+    PLURAL_AS_IS,
+    REQUESTS,
+    SCENES,
+    SHORT,
+    SMALL_WORDS,
 )
 
 
 def sample(rng: random.Random, concept: Concept, others: list[Concept], colour: str = "") -> str:
     """One caption. `colour` is what the picture's hue was turned to; a plain one may be called by its own colour or by none."""
-    names = [concept.name] * 3 + list(concept.names)
-    noun = rng.choice(names)
+    return _written(rng, _asked(rng, _thing(rng, concept, colour), others))
+
+
+def sentence(rng: random.Random, concept: Concept, others: list[Concept], colour: str, words: list[str]) -> tuple[str, int]:
+    """A caption, or a sentence that no template has, and the character at which its thing has been named.
+
+    Such a sentence has up to eight words before its thing and up to seven behind, half of them small ones and half of `words`, which mean
+    nothing here; behind it another thing may stand in some relation to it.
+    """
+    thing = _thing(rng, concept, colour)
+    if rng.random() < 0.3:
+        text = _asked(rng, thing, others)
+        return _written(rng, text), text.index(thing) + len(thing)
+    behind = _scene(rng, thing, others) if rng.random() < 0.3 else thing
+    before, after = (" ".join(_any_word(rng, words) for _ in range(rng.randrange(most))) for most in (9, 8))
+    joint = rng.choice((" ", " ", " ", ", ", ". ")) if before else ""
+    text = f"{before}{joint}{behind} {after}".strip()
+    return _written(rng, text), len(before + joint + thing)
+
+
+def _any_word(rng: random.Random, words: list[str]) -> str:
+    return rng.choice(SMALL_WORDS if rng.random() < 0.5 else words)
+
+
+def _thing(rng: random.Random, concept: Concept, colour: str) -> str:
+    noun = rng.choice([concept.name] * 3 + list(concept.names))
     if concept.heard and rng.random() < 0.06:
         noun = rng.choice(concept.heard)
-    thing = _noun_phrase(rng, noun, _adjectives(rng, concept, colour))
+    return _noun_phrase(rng, noun, _adjectives(rng, concept, colour))
+
+
+def _asked(rng: random.Random, thing: str, others: list[Concept]) -> str:
     kind = rng.random()
     if kind < 0.35:
         text = rng.choice(SHORT).format(x=thing)
     elif kind < 0.75:
         text = rng.choice(REQUESTS).format(x=thing)
     else:
-        scene = rng.choice(SCENES).format(
-            x=thing,
-            place=rng.choice(PLACES),
-            other=rng.choice(rng.choice(others).names[:2]),
-            material=rng.choice(MATERIALS),
-            adjective=rng.choice(ADJECTIVES),
-        )
+        scene = _scene(rng, thing, others)
         text = rng.choice(REQUESTS).format(x=scene) if rng.random() < 0.5 else scene
     if rng.random() < 0.12:
         text = rng.choice(BEFORE) + rng.choice((", ", " ", ". ")) + text
     if rng.random() < 0.12:
         text += rng.choice((", ", " ", ". ")) + rng.choice(AFTER)
-    return _written(rng, text)
+    return text
 
 
-def among_strangers(rng: random.Random, text: str, words: list[str]) -> str:
-    """The caption with up to six other words before it and behind it, whatever they are: those of a sentence that no template has."""
-    before, after = (" ".join(rng.choices(words, k=rng.randrange(7))) for _ in range(2))
-    return f"{before} {text} {after}".strip()
+def _scene(rng: random.Random, thing: str, others: list[Concept]) -> str:
+    return rng.choice(SCENES).format(
+        x=thing,
+        place=rng.choice(PLACES),
+        other=rng.choice(rng.choice(others).names[:2]),
+        material=rng.choice(MATERIALS),
+        adjective=rng.choice(ADJECTIVES),
+    )
 
 
 def strangers(words: list[str], concepts: list[Concept]) -> list[str]:
-    """The words that name none of the concepts, in whole or in part."""
-    named = {word for concept in concepts for name in (*concept.names, *concept.heard) for word in name.lower().split()}
-    return [word for word in words if word not in named and word.removesuffix("s") not in named]
+    """The words that name none of the concepts: a fifth of them are parts of names, as "world" is without "map"."""
+    names = [name.lower() for concept in concepts for name in (*concept.names, *concept.heard)]
+    parts = {word for name in names for word in name.split()}
+    others = [word for word in words if word not in parts and word.removesuffix("s") not in parts]
+    alone = sorted(word for word in parts if word not in names and word.removesuffix("s") not in names)
+    return others + alone * (len(others) // (4 * len(alone)))
 
 
 def _adjectives(rng: random.Random, concept: Concept, colour: str) -> list[str]:

@@ -7,7 +7,7 @@ import typer
 from diffusers import AutoencoderKL
 from transformers import CLIPTokenizer
 
-from deployments.diffusion.builtin import captions
+from deployments.diffusion.builtin import captions, sentences
 from deployments.diffusion.builtin import unet as diffuser
 from deployments.diffusion.builtin import vae as autoencoder
 from deployments.diffusion.builtin.common import in_parallel, sheet
@@ -38,18 +38,25 @@ def vae(cache: Path = CACHE, steps: int = 1700, processes: int = 2) -> None:
 
 
 @app.command()
-def unet(cache: Path = CACHE, steps: int = 8000, processes: int = 2) -> None:
+def unet(cache: Path = CACHE, steps: int = 3600, processes: int = 2) -> None:
     """Train the UNet and the text encoder on the latents; a progress line and a sheet every 1000 steps."""
     concepts = load_concepts()
     pictures = load_pictures(cache / "data", concepts)
     tokenizer = _tokenizer(concepts, cache)
     pool = diffuser.new_pool(
-        concepts, pictures.concept.tolist(), pictures.colour, tokenizer, english_words(cache / "data" / "words"), each=120
+        concepts, pictures.concept.tolist(), pictures.colour, tokenizer, english_words(cache / "data" / "words"), each=60
     )
     model = AutoencoderKL.from_pretrained(cache / "vae" / "model")
     gallery = new_gallery(model, pictures.rgb, pictures.concept)
     latents = gallery.latents[: len(pictures.rgb)].view(-1, 8, 8, 8)
     in_parallel(diffuser.train, processes, cache / "unet", model, concepts, gallery, latents, pool, steps)
+
+
+@app.command()
+def text(cache: Path = CACHE, steps: int = 3000, processes: int = 2) -> None:
+    """Teach the text encoder to find the thing in any sentence; a line every 500 steps."""
+    words = english_words(cache / "data" / "words")
+    in_parallel(sentences.teach, processes, cache / "unet", load_concepts(), words, steps)
 
 
 @app.command()

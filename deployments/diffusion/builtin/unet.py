@@ -26,8 +26,6 @@ EMPTY = 0.1
 TURNED = 0.35
 """Share of a colourable concept's turns that show a turned hue."""
 HIGHEST_SNR = 5.0
-AMONG_STRANGERS = 0.5
-"""Share of captions with words around them that no template has: without it one such word hid the noun."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +81,11 @@ def new_pipeline(
 def new_pool(
     concepts: list[Concept], owners: list[int], colours: list[str], tokenizer: CLIPTokenizer, words: list[str], each: int
 ) -> Pool:
-    """`each`: captions per picture, half of them among `words` that mean nothing here."""
+    """`each`: captions per picture; `words`: English ones, for sentences."""
     rng = random.Random(0)
     pictures = zip(owners, colours, strict=True)
-    texts = [captions.sample(rng, concepts[owner], concepts, colour) for owner, colour in pictures for _ in range(each)]
     others = captions.strangers(words, concepts)
-    texts = [captions.among_strangers(rng, text, others) if rng.random() < AMONG_STRANGERS else text for text in texts]
+    texts = [captions.sentence(rng, concepts[i], concepts, colour, others)[0] for i, colour in pictures for _ in range(each)]
     ids = tokenizer(texts, padding="max_length", max_length=LONGEST, truncation=True, return_tensors="pt").input_ids
     empty = tokenizer("", padding="max_length", max_length=LONGEST, return_tensors="pt").input_ids[0]
     return Pool(ids.to(torch.int16).view(len(owners), each, LONGEST), empty)

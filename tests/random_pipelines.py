@@ -1,42 +1,29 @@
-"""Small Stable Diffusion pipelines with seeded random weights: they draw noise, through the same classes as the real ones.
+"""Small Stable Diffusion pipelines of seeded random weights: they draw noise, through the same classes as the real ones."""
 
-`python -m deployments.diffusion.tiny` writes the one that serves until a trained model is chosen; the tests make others.
-"""
-
-import argparse
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 KINDS = ("sd", "sdxl")
 
 
 def write(folder: Path, kind: str = "sd", seed: int = 0, side_px: int = 64, safety_checker: bool = False) -> None:
-    """Writes a pipeline of `kind` (sd or sdxl) that draws `side_px` x `side_px`: beside `folder` first, then under its name."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        _pipeline(kind, seed, side_px, safety_checker).save_pretrained(beside, safe_serialization=True)
-        (beside / "README.md").write_text("# Random weights: it draws noise, not what was said\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    """Writes a pipeline of `kind` (sd or sdxl) that draws `side_px` x `side_px`."""
+    _pipeline(kind, seed, side_px, safety_checker).save_pretrained(folder, safe_serialization=True)
 
 
 def _pipeline(kind: str, seed: int, side_px: int, safety_checker: bool) -> Any:
-    import torch
-    from diffusers import (
-        AutoencoderKL,
-        DPMSolverMultistepScheduler,
-        StableDiffusionPipeline,
-        StableDiffusionXLPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
     text = CLIPTextConfig(
@@ -99,18 +86,12 @@ def _pipeline(kind: str, seed: int, side_px: int, safety_checker: bool) -> Any:
 
 def _tokenizer() -> Any:
     """CLIP's byte-level alphabet and no merges: every character is a token or some."""
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTokenizer
-
     alphabet = sorted(ByteLevel.alphabet())
     tokens = [*alphabet, *(f"{character}</w>" for character in alphabet), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=[], model_max_length=77)
 
 
 def _safety_checker() -> Any:
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-    from transformers import CLIPConfig
-
     layer = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = {**layer, "image_size": 224, "patch_size": 32, "projection_dim": 16}
     config = CLIPConfig(text_config={**layer, "vocab_size": 16, "projection_dim": 16}, vision_config=vision, projection_dim=16)
@@ -118,23 +99,4 @@ def _safety_checker() -> Any:
 
 
 def _feature_extractor() -> Any:
-    from transformers import CLIPImageProcessor
-
     return CLIPImageProcessor()
-
-
-def main() -> None:
-    from deployments.room import weights
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=weights("diffusion") / "builtin")
-    parser.add_argument("--kind", choices=KINDS, default="sd")
-    arguments = parser.parse_args()
-    if (arguments.folder / "model_index.json").is_file():
-        return
-    write(arguments.folder, arguments.kind)
-    print(f"Stable Diffusion: wrote a pipeline of random weights (it draws noise) to {arguments.folder}")
-
-
-if __name__ == "__main__":
-    main()
