@@ -48,6 +48,10 @@ class Call:
         return (200, "") if drawn else (0, "cut")
 
     @property
+    def done(self) -> bool:
+        return self._task.done()
+
+    @property
     def kinds(self) -> list[str]:
         return [event["type"] for event in self.told]
 

@@ -131,6 +131,13 @@ async def test_three_times_what_it_can_do_is_served_or_refused_and_never_hangs(s
     await serves_as_before(service)
 
 
+async def serve_cli(service: Service, *words: str) -> None:
+    """Serve's own command, towards this service's cluster: its dashboard asks for the token that Ray keeps for local clusters."""
+    command = [str(Path(sys.prefix) / "bin" / "serve"), words[0], "--address", service.dashboard, *words[1:]]
+    environ = {**environment(), "RAY_AUTH_MODE": "token"}
+    await asyncio.to_thread(subprocess.run, command, env=environ, check=True, timeout=120)
+
+
 async def test_an_update_under_load_loses_no_request(service: Service, folder: Path) -> None:
     old = {one.pid for name in OPTIONS for one in service.replicas(name)}
     port = int(service.url.rsplit(":", 1)[1])
@@ -149,10 +156,7 @@ async def test_an_update_under_load_loses_no_request(service: Service, folder: P
 
     clients = [asyncio.create_task(client(streaming)) for streaming in (True, False)]
     try:
-        serve = str(Path(sys.prefix) / "bin" / "serve")
-        command = [serve, "deploy", "--address", service.dashboard, str(changed)]
-        # Ray's dashboard asks for the token that Ray keeps for its local clusters; in this mode its client sends it.
-        await asyncio.to_thread(subprocess.run, command, env={**environment(), "RAY_AUTH_MODE": "token"}, check=True, timeout=60)
+        await serve_cli(service, "deploy", str(changed))
         await asyncio.to_thread(service.wait_until, through, "new replicas alone", 240)
     finally:
         updated.set()
@@ -174,7 +178,7 @@ async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(ser
             await asyncio.sleep(moments.uniform(0, 2))
             left += call.status is None or call.outcome == (0, "cut")
             await call.leave()
-            assert call.outcome in ((0, "cut"), (200, ""), (503, "overloaded"))
+            assert call.outcome in ((0, "cut"), (200, ""), (503, "overloaded")), call.problem
 
     await asyncio.gather(*(client() for _ in range(300)))
     assert left > 100
@@ -185,6 +189,21 @@ async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(ser
         return all(service.figure(name) == 0 for name in names)
 
     await asyncio.to_thread(service.wait_until, idle, "no request is left anywhere")
+
+
+async def test_serve_shutdown_waits_for_what_is_in_flight_and_refuses_the_rest(tmp_path: Path) -> None:
+    with sonograph(tmp_path, OPTIONS, **SETTINGS) as service:
+        calls = await in_flight(service, MINUTE, "transcript.delta")  # and the second model's stage is still to come
+        ending = asyncio.create_task(serve_cli(service, "shutdown", "-y"))
+        await asyncio.to_thread(service.wait_until, lambda: service.client.get("/healthz").status_code != 200, "it ends")
+        late = await Call(service, CAT, streaming=False).end()
+        assert late.outcome == (503, "model_unavailable")
+        assert not any(call.done for call in calls)
+        await ended(calls)
+        assert [call.problem for call in calls if call.outcome != (200, "")] == []
+        await ending
+        for name in OPTIONS:
+            assert "did not stop in order" not in service.logs(name)
 
 
 async def test_its_end_is_in_order_and_waits_for_what_is_in_flight(service: Service) -> None:

@@ -153,6 +153,7 @@ UNAVAILABLE = DeploymentUnavailableError("Deployment(name='ingress')").message
     ("text", "status", "expected", "code"),
     [
         ("Request abc timed out after 3.0s.", 408, 504, "deadline_exceeded"),
+        ("Path '/graph' not found. Ping http://.../-/routes for available routes.", 404, 503, "model_unavailable"),
         (BACKPRESSURE, 503, 503, "overloaded"),
         (BACKPRESSURE, 429, 503, "overloaded"),
         (UNAVAILABLE, 503, 503, "model_unavailable"),
@@ -248,7 +249,6 @@ async def test_a_cancelled_proxy_answers_nothing() -> None:
         (500, b"application/problem+json"),
         (422, b"application/problem+json"),
         (503, b"application/json"),
-        (404, b"text/plain; charset=utf-8"),
         (405, b"text/plain; charset=utf-8"),
     ],
 )

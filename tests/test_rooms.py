@@ -69,6 +69,20 @@ async def test_a_controller_that_does_not_answer_is_a_reason() -> None:
     assert "no route" in states["whisper"].reason
 
 
+async def test_rooms_serve_on_while_the_controller_does_not_answer() -> None:
+    controller = Controller(serve_status(whisper=room_status(RUNNING=2)))
+    asked = rooms(controller)
+    await asked.states()
+    controller.status = ConnectionError("no route")
+    await asyncio.sleep(FRESH_S)
+    assert (await asked.states())["whisper"].phase == "absent"
+    asked.require("whisper")
+    assert asked.replicas("whisper") == 2
+    controller.status = serve_status(whisper=room_status())
+    await asyncio.sleep(FRESH_S)
+    assert (await asked.states())["whisper"].ready
+
+
 async def test_many_questions_at_once_are_one_to_the_controller() -> None:
     controller = Controller(serve_status(whisper=room_status()))
     asked = rooms(controller)
@@ -121,3 +135,23 @@ async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: Ap
     await asyncio.sleep(FRESH_S)
     assert (await asked.states())["whisper"].phase == phase
     assert controller.asked == 2
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ServeStatus(),
+        ServeStatus(applications={"sonograph": ApplicationStatusOverview(ApplicationStatus.DELETING, "", 0.0, {})}),
+    ],
+    ids=["gone", "being deleted"],
+)
+async def test_what_is_in_flight_when_serve_is_shut_down_still_has_its_rooms(end: ServeStatus) -> None:
+    """They end when the ingress has."""
+    controller = Controller(serve_status(whisper=room_status()))
+    asked = rooms(controller)
+    await asked.states()
+    controller.status = end
+    await asyncio.sleep(FRESH_S)
+    await asked.states()
+    asked.require("whisper")
+    assert asked.replicas("whisper") == 1

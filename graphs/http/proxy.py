@@ -98,6 +98,8 @@ def _failure(start: Message, body: Message) -> DeploymentError | None:
     if not content_type.startswith(b"text/plain"):
         return None
     match start["status"]:
+        case 404:  # the application takes every path: it is not there
+            return ModelUnavailable("the service is being started or ended: try again shortly")
         case 408:
             return DeadlineExceeded("the request did not end within the time that Serve gives it (request_timeout_s)")
         case 429 | 503 if b"backpressure" in body.get("body", b""):

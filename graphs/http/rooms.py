@@ -35,6 +35,8 @@ class Rooms:
         self._names = names
         self._status = status
         self._states: dict[str, RoomState] = {}
+        self._unanswered = ""
+        """Why the controller did not answer when it was last asked."""
         self._asked_s = -FRESH_S
         self._asking: asyncio.Task[None] | None = None
 
@@ -43,10 +45,13 @@ class Rooms:
         self._ask()
         if self._asking is not None:
             await asyncio.shield(self._asking)
-        return self._states
+        return {name: RoomState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
 
     def require(self, name: str) -> None:
-        """Raises ModelUnavailable if the room was last seen without a replica that serves; a call to it would wait for one."""
+        """Raises ModelUnavailable if the room was last seen without a replica that serves; a call to it would wait for one.
+
+        Replicas serve on while the controller does not answer, so a room is then taken for what it was.
+        """
         self._ask()
         state = self._states.get(name)
         if state is not None and not state.ready:
@@ -65,15 +70,21 @@ class Rooms:
         try:
             status = await asyncio.to_thread(self._status)
             application = status.applications.get(self._application)
-            # While Serve builds an update it names no deployments, for seconds; the replicas that it has serve on.
-            building = application is not None and application.status == "DEPLOYING" and not application.deployments
-            if not (building and self._states):
+            if not (self._states and _serves_unnamed(application)):
                 self._states = {name: _state(application, name) for name in self._names}
+            self._unanswered = ""
         except Exception as error:
-            self._states = {name: RoomState("absent", f"Serve's controller does not answer: {error}") for name in self._names}
+            self._unanswered = f"Serve's controller does not answer: {error}"
         finally:
             self._asked_s = time.monotonic()
             self._asking = None
+
+
+def _serves_unnamed(application: ApplicationStatusOverview | None) -> bool:
+    """Replicas serve though Serve may name none: for seconds while it builds an update, and at its end until their callers have ended."""
+    if application is None or application.status == "DELETING":
+        return True
+    return application.status == "DEPLOYING" and not application.deployments
 
 
 def _state(application: ApplicationStatusOverview | None, name: str) -> RoomState:

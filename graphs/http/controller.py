@@ -1,0 +1,33 @@
+"""A callback in Serve's controller, by RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH (graphs/ray.env).
+
+On `serve shutdown` Serve 2.60 ends deployments in order, callers before callees, each when it has finished what is in flight. But before
+that it kills its proxies, and with them every connection; and while a proxy lives, it keeps new requests waiting for a replica.
+"""
+
+from ray.serve._private.deployment_state import DeploymentStateManager
+from ray.serve._private.endpoint_state import EndpointState
+from ray.serve._private.proxy_state import ProxyStateManager
+
+
+def end_in_order() -> None:
+    """From now on this process's controller, once it is to end, first takes the routes from its proxies, and ends these last."""
+    end_deployments, end_routes, end_proxies = DeploymentStateManager.shutdown, EndpointState.shutdown, ProxyStateManager.shutdown
+    ending: list[DeploymentStateManager] = []
+
+    # The controller calls all three again and again until all has ended.
+    def deployments(manager: DeploymentStateManager) -> None:
+        ending[:] = [manager]
+        end_deployments(manager)  # type: ignore[no-untyped-call]
+
+    def routes(state: EndpointState) -> None:
+        for endpoint in list(state.get_endpoints()):
+            state.delete_endpoint(endpoint)
+        end_routes(state)  # type: ignore[no-untyped-call]
+
+    def proxies(manager: ProxyStateManager) -> None:
+        if all(deployments.is_ready_for_shutdown() for deployments in ending):
+            end_proxies(manager)
+
+    DeploymentStateManager.shutdown = deployments  # type: ignore[method-assign]
+    EndpointState.shutdown = routes  # type: ignore[method-assign]
+    ProxyStateManager.shutdown = proxies  # type: ignore[method-assign, assignment]
