@@ -18,7 +18,9 @@ import typer
 import yaml
 from rich.console import Console
 
+from graphs.drain import drain, wait_until_idle
 from graphs.draw import draw
+from kuberay.commands import doctor, render
 
 HERE = Path(__file__).parent
 SAMPLE = HERE / "samples" / "red-apple.wav"
@@ -30,7 +32,8 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: s
 console = Console(highlight=False)
 
 
-cli.command()(draw)
+for verb in (draw, render, doctor, drain):
+    cli.command()(verb)
 
 
 @cli.callback()
@@ -66,7 +69,8 @@ def serve(
         except KeyboardInterrupt:
             console.print("\nStopping: what is in flight is finished first.")
         finally:
-            _drain(server, port)
+            with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: at once
+                wait_until_idle(port, STOP_S)
             _stop(server)
     console.print("Stopped.")
 
@@ -90,7 +94,7 @@ def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
             if waiting == "":
                 return
             if waiting is not None and waiting != said:
-                console.print(f"Loading the models: {waiting}", soft_wrap=True)
+                console.print(f"Waiting: {waiting}", soft_wrap=True)
                 said = waiting
             time.sleep(0.5)
     _fail(f"the rooms were not ready within {START_S:.0f} s ({said}): the server's log is {log}")
@@ -119,17 +123,6 @@ def _greet(config: Path, port: int, took_s: float) -> None:
     console.print(f"Whisper: {settings.whisper.model}. Stable Diffusion: {settings.diffusion.card()}", soft_wrap=True)
     console.print(f"Ready after {took_s:.0f} s on [bold]http://127.0.0.1:{port}[/bold] (its API: /docs). Ctrl-C stops it. Try:\n")
     console.print(f"  curl -F file=@{sample} http://127.0.0.1:{port}/graph -o picture.png\n", soft_wrap=True)
-
-
-def _drain(server: subprocess.Popen[bytes], port: int) -> None:
-    """Waits for what is in flight: Serve itself would cut it, by ending its proxy first."""
-    deadline_s = time.monotonic() + STOP_S
-    with contextlib.suppress(KeyboardInterrupt, OSError, ValueError, KeyError, TypeError):  # a second Ctrl-C: at once
-        while server.poll() is None and time.monotonic() < deadline_s:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
-                if json.load(answer)["requests"] == 0:
-                    return
-            time.sleep(0.2)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

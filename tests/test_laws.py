@@ -14,6 +14,7 @@ import yaml
 
 from graphs.settings import VoiceToImageSettings
 from graphs.voice_to_image import app
+from kuberay.graph import PROFILES
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(path.parent.name for path in (ROOT / "deployments").glob("*/deployment.py"))
@@ -21,7 +22,7 @@ SHARED = {"deployments", "deployments.errors", "deployments.settings", "deployme
 """What anything may import, the Triton stub too."""
 TREES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text(encoding="utf-8"))
-    for package in ("graphs", "deployments")
+    for package in ("graphs", "deployments", "kuberay")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 
@@ -40,7 +41,7 @@ def imports(module: str) -> set[str]:
 
 
 def ours(module: str) -> set[str]:
-    return {name for name in imports(module) if name.split(".")[0] in ("graphs", "deployments")}
+    return {name for name in imports(module) if name.split(".")[0] in ("graphs", "deployments", "kuberay")}
 
 
 def room_of(module: str) -> str | None:
@@ -55,6 +56,8 @@ def test_there_are_two_rooms() -> None:
 @pytest.mark.parametrize("module", TREES)
 def test_imports_point_one_way(module: str) -> None:
     for name in ours(module):
+        if name.startswith("kuberay"):
+            assert module == "graphs.cli" or module.startswith("kuberay"), f"what serves imports what describes it: {name}"
         if module.startswith("deployments"):
             assert not name.startswith("graphs"), f"a deployment imports a graph: {name}"
             assert room_of(name) in (None, room_of(module)), f"one room imports another: {name}"
@@ -138,6 +141,9 @@ def test_one_word_names_all_of_a_room(room: str) -> None:
     assert extras[room] == {"file": [f"deployments/{room}/requirements.txt"]}
     assert VoiceToImageSettings.model_fields[room].annotation.__module__ == f"deployments.{room}.settings"
     assert room in deployments_of(app(VoiceToImageSettings()))
+    assert (ROOT / "images" / f"{room}.Dockerfile").is_file()
+    for profile in PROFILES.values():
+        assert room in profile.group_of(room).resources
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -1,0 +1,202 @@
+"""Manifests as the doctor reads them: only the fields that a rule asks for, each under Kubernetes' own name."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from kuberay import derived
+from kuberay.derived import UNBOUNDED, NodeType
+
+type Quantity = str | int | float
+
+
+class Unreadable(Exception):
+    """There is nothing to examine."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    file: Path
+    field: str
+    sentence: str
+    rule: str
+    warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{'warning' if self.warning else 'error'}: {self.file}: {self.field}: {self.sentence}"
+
+
+class Part(BaseModel):
+    """What is not named in a part is not looked at."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
+
+
+class PodResources(Part):
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
+
+
+class Env(Part):
+    name: str
+    value: str | None = None
+
+
+class Container(Part):
+    name: str
+    image: str
+    env: list[Env] = []
+    resources: PodResources = PodResources()
+    lifecycle: dict[str, Any] = {}
+
+
+class PodSpec(Part):
+    containers: list[Container] = Field(min_length=1)
+    restart_policy: str = ""
+    termination_grace_period_seconds: int = 30
+
+
+class Template(Part):
+    spec: PodSpec
+
+
+class Group(Part):
+    """The head's, or one of workers. Ray's container is the first."""
+
+    resources: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    ray_start_params: dict[str, str] = {}
+    template: Template
+    head_service: dict[str, Any] = {}
+
+    @property
+    def ray(self) -> Container:
+        return self.template.spec.containers[0]
+
+
+class WorkerGroup(Group):
+    group_name: str
+    min_replicas: int = 0
+    max_replicas: int = UNBOUNDED
+    replicas: int | None = None
+    suspend: bool = False
+    idle_timeout_seconds: int | None = None
+    priority: int | None = None
+
+
+class AutoscalerOptions(Part):
+    version: str = ""
+    idle_timeout_seconds: int | None = None
+    env: list[Env] = []
+    resources: PodResources = PodResources()
+
+
+class Cluster(Part):
+    ray_version: str = ""
+    enable_in_tree_autoscaling: bool = False
+    autoscaler_options: AutoscalerOptions = AutoscalerOptions()
+    auth_options: dict[str, Any] = {}
+    gcs_fault_tolerance_options: dict[str, Any] | None = None
+    network_policy: dict[str, Any] | None = None
+    tls_options: dict[str, Any] | None = None
+    history_server_options: dict[str, Any] | None = None
+    upgrade_strategy: dict[str, Any] = {}
+    head_group_spec: Group
+    worker_group_specs: list[WorkerGroup] = []
+
+
+class Spec(Part):
+    serve_config_v2: str = Field(alias="serveConfigV2")
+    ray_cluster_config: Cluster
+    ray_cluster_deletion_delay_seconds: int = 60
+    exclude_head_pod_from_serve_svc: bool = False
+    upgrade_strategy: dict[str, Any] = {}
+
+
+class Metadata(Part):
+    name: str
+    annotations: dict[str, str] = {}
+
+
+class RayService(Part):
+    metadata: Metadata
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Document:
+    file: Path
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Service:
+    """One RayService, and the documents beside it in its folder."""
+
+    document: Document
+    beside: tuple[Document, ...]
+    parsed: RayService
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.parsed.spec.ray_cluster_config
+
+    @property
+    def groups(self) -> list[WorkerGroup]:
+        return self.cluster.worker_group_specs
+
+    @cached_property
+    def config(self) -> Any:
+        """serveConfigV2; every rule but the first may take it for a mapping that Serve accepts."""
+        return yaml.safe_load(self.parsed.spec.serve_config_v2)
+
+    @cached_property
+    def node_types(self) -> dict[str, NodeType]:
+        return derived.node_types(self.document.content)
+
+    def offers(self, group: WorkerGroup) -> dict[str, int]:
+        """Ray's resources of one pod."""
+        return self.node_types[group.group_name].resources
+
+    def field(self, group: Group, below: str = "") -> str:
+        index = next((index for index, other in enumerate(self.groups) if other is group), None)
+        name = "headGroupSpec" if index is None else f"workerGroupSpecs[{index}]"
+        return f"spec.rayClusterConfig.{name}" + (f".{below}" if below else "")
+
+    def finding(self, rule: Callable[..., Any], field: str, sentence: str, warning: bool = False) -> Finding:
+        return Finding(self.document.file, field, sentence, rule.__name__, warning)
+
+
+type Rule = Callable[[Service], Iterator[Finding]]
+
+
+def read(paths: Iterable[Path]) -> Iterator[Service | Finding]:
+    """Each RayService; for what cannot be read, a finding. Documents belong together that lie in one folder."""
+    folders: dict[Path, list[Document]] = {}
+    for path in paths:
+        for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
+            try:
+                contents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                yield Finding(file, "the file", f"cannot be read: {' '.join(str(error).split())}", read.__name__)
+                continue
+            folders.setdefault(file.parent, []).extend(Document(file, one) for one in contents if isinstance(one, dict))
+    for documents in folders.values():
+        for document in documents:
+            if document.content.get("kind") == "RayService":
+                yield from services(document, tuple(other for other in documents if other is not document))
+
+
+def services(document: Document, beside: tuple[Document, ...]) -> Iterator[Service | Finding]:
+    try:
+        yield Service(document, beside, RayService.model_validate(document.content))
+    except ValidationError as error:
+        for wrong in error.errors():
+            field = ".".join(map(str, wrong["loc"]))
+            yield Finding(document.file, field, f"is not what Kubernetes expects there: {wrong['msg']}", services.__name__)

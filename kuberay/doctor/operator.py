@@ -1,0 +1,213 @@
+"""Rules: what KubeRay 1.7 itself refuses when it reads a RayService (its validation.go), and what it lets through unread."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from kuberay.derived import UNBOUNDED
+from kuberay.doctor.manifest import Finding, Group, Rule, Service, WorkerGroup
+
+DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+CLUSTER = "spec.rayClusterConfig"
+AUTOSCALER_ENV = "RAY_enable_autoscaler_v2"
+UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
+
+
+def ray_start_params_survive_every_parser(service: Service) -> Iterator[Finding]:
+    """A shell, KubeRay and Ray's autoscaler each read `resources` there, and agree on one way of quoting only."""
+    for group in _groups(service):
+        text = group.ray_start_params.get("resources")
+        if text is not None and not _survives(text):
+            sentence = (
+                f"{text} is not read alike by the shell, KubeRay and the autoscaler: state it in the group's own `resources`"
+            )
+            field = service.field(group, "rayStartParams.resources")
+            yield service.finding(ray_start_params_survive_every_parser, field, sentence)
+
+
+def _survives(text: str) -> bool:
+    try:
+        counted = json.loads(text[1:-1])
+    except ValueError:
+        return False
+    return text[:2] == "'{" and text.endswith("}'") and all(type(value) is int for value in counted.values())
+
+
+def a_name_is_a_dns_label(service: Service) -> Iterator[Finding]:
+    name = service.parsed.metadata.name
+    if not DNS_1035.fullmatch(name) or len(name) > 47:
+        sentence = f"KubeRay refuses {name}: at most 47 of a-z, 0-9 and -, a letter first"
+        yield service.finding(a_name_is_a_dns_label, "metadata.name", sentence)
+    for group in service.groups:
+        if not DNS_1123.fullmatch(group.group_name):
+            sentence = f"{group.group_name} becomes part of its pods' names, and KubeRay does not check it: a-z, 0-9 and - only"
+            yield service.finding(a_name_is_a_dns_label, service.field(group, "groupName"), sentence)
+
+
+def a_group_says_its_resources_once(service: Service) -> Iterator[Finding]:
+    for group in _groups(service):
+        twice = sorted({"num-cpus", "num-gpus", "memory", "resources"} & set(group.ray_start_params))
+        if group.resources and twice:
+            sentence = f"{' and '.join(twice)} is set beside the group's `resources`, and KubeRay refuses both: leave only those"
+            yield service.finding(a_group_says_its_resources_once, service.field(group, "rayStartParams"), sentence)
+
+
+def a_label_is_well_formed(service: Service) -> Iterator[Finding]:
+    for group in _groups(service):
+        if "labels" in group.ray_start_params:
+            sentence = "KubeRay refuses labels there: state them in the group's own `labels`"
+            yield service.finding(a_label_is_well_formed, service.field(group, "rayStartParams.labels"), sentence)
+        for key, value in group.labels.items():
+            if not LABEL_KEY.fullmatch(key) or not LABEL_VALUE.fullmatch(value):
+                sentence = f"{key}: {value} is no Kubernetes label, and KubeRay refuses it"
+                yield service.finding(a_label_is_well_formed, service.field(group, "labels"), sentence)
+
+
+def replicas_are_in_order(service: Service) -> Iterator[Finding]:
+    autoscaled = service.cluster.enable_in_tree_autoscaling
+    for group in service.groups:
+        if not 0 <= group.min_replicas <= group.max_replicas:
+            sentence = f"{group.min_replicas} is not between 0 and maxReplicas ({group.max_replicas}): KubeRay refuses that"
+            yield service.finding(replicas_are_in_order, service.field(group, "minReplicas"), sentence)
+        if group.max_replicas == UNBOUNDED:
+            sentence = f"the group {group.group_name} may grow without end: state it"
+            yield service.finding(replicas_are_in_order, service.field(group, "maxReplicas"), sentence)
+        if autoscaled and group.replicas is not None:
+            sentence = "the autoscaler owns it, and each `kubectl apply` would set it back: leave it out"
+            yield service.finding(replicas_are_in_order, service.field(group, "replicas"), sentence)
+        if autoscaled and group.suspend:
+            sentence = "KubeRay refuses to suspend a group that is autoscaled"
+            yield service.finding(replicas_are_in_order, service.field(group, "suspend"), sentence)
+
+
+def the_autoscaler_is_v2(service: Service) -> Iterator[Finding]:
+    """Of the older one KubeRay refuses a group's idle time and priority, and its RayServices scale by other rules."""
+    rule, options = the_autoscaler_is_v2, service.cluster.autoscaler_options
+    if not service.cluster.enable_in_tree_autoscaling:
+        sentence = "groups would keep their pods whatever Serve asks for: set it to true"
+        yield service.finding(rule, f"{CLUSTER}.enableInTreeAutoscaling", sentence)
+        return
+    if options.version != "v2":
+        sentence = f"it is {options.version or 'not stated'}, and KubeRay then takes the old autoscaler: set v2"
+        yield service.finding(rule, f"{CLUSTER}.autoscalerOptions.version", sentence)
+    head = service.cluster.head_group_spec
+    if AUTOSCALER_ENV in _env(head):
+        sentence = f"KubeRay refuses {AUTOSCALER_ENV} beside autoscalerOptions.version"
+        yield service.finding(rule, service.field(head, "template.spec.containers[0].env"), sentence)
+    if "KUBERAY_GEN_AUTOSCALER_START_CMD" in {one.name for one in options.env}:
+        yield service.finding(rule, f"{CLUSTER}.autoscalerOptions.env", "KUBERAY_GEN_AUTOSCALER_START_CMD is KubeRay's own")
+    for where, idle_s in _idle_times(service):
+        if idle_s < 0:
+            yield service.finding(rule, where, f"KubeRay refuses {idle_s}: it is a number of seconds")
+    for group in _groups(service):
+        if group.template.spec.restart_policy not in ("", "Never"):
+            sentence = (
+                f"KubeRay refuses {group.template.spec.restart_policy} with the autoscaler v2, which replaces pods: leave it out"
+            )
+            yield service.finding(rule, service.field(group, "template.spec.restartPolicy"), sentence)
+
+
+def _idle_times(service: Service) -> Iterator[tuple[str, int]]:
+    idle_s = service.cluster.autoscaler_options.idle_timeout_seconds
+    if idle_s is not None:
+        yield f"{CLUSTER}.autoscalerOptions.idleTimeoutSeconds", idle_s
+    for group in service.groups:
+        if group.idle_timeout_seconds is not None:
+            yield service.field(group, "idleTimeoutSeconds"), group.idle_timeout_seconds
+
+
+def redis_is_named_once(service: Service) -> Iterator[Finding]:
+    head, options = service.cluster.head_group_spec, service.cluster.gcs_fault_tolerance_options
+    env = sorted({"RAY_REDIS_ADDRESS", "REDIS_PASSWORD", "REDIS_USERNAME"} & _env(head))
+    params = sorted({"redis-password", "redis-username"} & set(head.ray_start_params))
+    if env or params:
+        sentence = f"{' and '.join(env + params)} belongs in gcsFaultToleranceOptions, and KubeRay refuses it here"
+        yield service.finding(redis_is_named_once, service.field(head), sentence)
+    if options is None:
+        sentence = "without it a head that dies takes every replica with it: name a Redis"
+        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions", sentence, warning=True)
+        return
+    if options.get("backend", "redis") == "rocksdb":
+        sentence = "KubeRay 1.7 refuses rocksdb unless its feature gate GCSFaultToleranceEmbeddedStorage is on"
+        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions.backend", sentence)
+    elif not options.get("redisAddress"):
+        sentence = "there is no address of a Redis"
+        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions.redisAddress", sentence)
+    if options.get("externalStorageNamespace"):
+        sentence = "two clusters of one upgrade would share their state: leave it out, KubeRay then takes each cluster's own id"
+        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions.externalStorageNamespace", sentence)
+
+
+def tokens_are_asked_for(service: Service) -> Iterator[Finding]:
+    options = service.cluster.auth_options
+    if options.get("enableK8sTokenAuth"):
+        yield service.finding(
+            tokens_are_asked_for, f"{CLUSTER}.authOptions.enableK8sTokenAuth", "KubeRay refuses it for a RayService"
+        )
+    if options.get("mode") != "token":
+        sentence = "whoever reaches the head could run code there: set it to token"
+        yield service.finding(tokens_are_asked_for, f"{CLUSTER}.authOptions.mode", sentence, warning=True)
+
+
+def an_upgrade_is_one_that_kuberay_knows(service: Service) -> Iterator[Finding]:
+    rule, strategy = an_upgrade_is_one_that_kuberay_knows, service.parsed.spec.upgrade_strategy
+    kind = strategy.get("type", "NewCluster")
+    if kind not in UPGRADES:
+        yield service.finding(rule, "spec.upgradeStrategy.type", f"KubeRay knows no {kind}, only {', '.join(UPGRADES)}")
+    options = strategy.get("clusterUpgradeOptions") or {}
+    lacking = sorted({"gatewayClassName", "stepSizePercent", "intervalSeconds"} - set(options))
+    if kind == UPGRADES[1] and lacking:
+        sentence = f"{kind} needs {', '.join(lacking)}"
+        yield service.finding(rule, "spec.upgradeStrategy.clusterUpgradeOptions", sentence)
+    elif kind == UPGRADES[1] and options["stepSizePercent"] > options.get("maxSurgePercent", 100):
+        sentence = "stepSizePercent is above maxSurgePercent, and KubeRay refuses that"
+        yield service.finding(rule, "spec.upgradeStrategy.clusterUpgradeOptions.stepSizePercent", sentence)
+    if service.cluster.upgrade_strategy.get("type"):
+        sentence = "KubeRay refuses it in the cluster of a RayService: spec.upgradeStrategy is the service's"
+        yield service.finding(rule, f"{CLUSTER}.upgradeStrategy", sentence)
+    if service.parsed.spec.ray_cluster_deletion_delay_seconds < 0:
+        yield service.finding(rule, "spec.rayClusterDeletionDelaySeconds", "KubeRay refuses a negative number")
+
+
+def the_head_service_has_no_name(service: Service) -> Iterator[Finding]:
+    head = service.cluster.head_group_spec
+    if (head.head_service.get("metadata") or {}).get("name"):
+        sentence = "KubeRay names it itself, one for each cluster, and refuses a name"
+        yield service.finding(the_head_service_has_no_name, service.field(head, "headService.metadata.name"), sentence)
+
+
+def a_gated_field_is_left_out(service: Service) -> Iterator[Finding]:
+    gates = {
+        "networkPolicy": (service.cluster.network_policy, "RayClusterNetworkPolicy"),
+        "tlsOptions": (service.cluster.tls_options, "RayClusterMTLS"),
+        "historyServerOptions": (service.cluster.history_server_options, "RayClusterHistoryServer"),
+    }
+    for field, (value, gate) in gates.items():
+        if value is not None:
+            sentence = f"KubeRay 1.7 refuses it unless its feature gate {gate} is on"
+            yield service.finding(a_gated_field_is_left_out, f"{CLUSTER}.{field}", sentence)
+
+
+def _groups(service: Service) -> list[Group | WorkerGroup]:
+    return [service.cluster.head_group_spec, *service.groups]
+
+
+def _env(group: Group) -> set[str]:
+    return {one.name for one in group.ray.env}
+
+
+RULES: tuple[Rule, ...] = (
+    a_name_is_a_dns_label,
+    a_group_says_its_resources_once,
+    a_label_is_well_formed,
+    replicas_are_in_order,
+    the_autoscaler_is_v2,
+    redis_is_named_once,
+    tokens_are_asked_for,
+    an_upgrade_is_one_that_kuberay_knows,
+    the_head_service_has_no_name,
+    a_gated_field_is_left_out,
+)

@@ -1,0 +1,78 @@
+"""Rules: one Ray and one Python everywhere, and images that cannot change under their tag."""
+
+import importlib.metadata
+from collections.abc import Iterator
+from typing import Any
+
+from kuberay.doctor.manifest import Document, Finding, Rule, Service
+from kuberay.graph import PYTHON
+from kuberay.images import versions
+
+
+def ray_is_one_version(service: Service) -> Iterator[Finding]:
+    rule = ray_is_one_version
+    locked, stated = importlib.metadata.version("ray"), service.cluster.ray_version
+    if stated != locked:
+        sentence = f"it is {stated or 'not stated'}, and the lock has Ray {locked}: the images are made from the lock"
+        yield service.finding(rule, "spec.rayClusterConfig.rayVersion", sentence)
+    for document, field, image in images(service):
+        found = versions(image)
+        if found is not None and found.ray != locked:
+            sentence = f"{image} has Ray {found.ray}, and the lock {locked}: Ray refuses a node of another version"
+            yield Finding(document.file, field, sentence, rule.__name__)
+
+
+def python_is_one_version(service: Service) -> Iterator[Finding]:
+    rule = python_is_one_version
+    for group in (service.cluster.head_group_spec, *service.groups):
+        if versions(group.ray.image) is None:
+            sentence = f"the tag of {group.ray.image} does not say which Ray and Python are in it (-ray2.60.0-py{PYTHON})"
+            yield service.finding(rule, service.field(group, "template.spec.containers[0].image"), sentence)
+    for document, field, image in images(service):
+        found = versions(image)
+        if found is not None and found.python != PYTHON:
+            sentence = (
+                f"{image} has Python {found.python}, and the images are built with {PYTHON}: Ray compares even the last number"
+            )
+            yield Finding(document.file, field, sentence, rule.__name__)
+
+
+def the_code_is_one_release(service: Service) -> Iterator[Finding]:
+    """What crosses a handle is pickled: both ends need the same classes."""
+    found = {group.ray.image: versions(group.ray.image) for group in (service.cluster.head_group_spec, *service.groups)}
+    releases = {image: version.release for image, version in found.items() if version is not None}
+    if len(set(releases.values())) > 1:
+        listed = ", ".join(f"{image} {release}" for image, release in releases.items())
+        sentence = f"the images are of different releases, and would not understand each other: {listed}"
+        yield service.finding(the_code_is_one_release, "spec.rayClusterConfig", sentence)
+
+
+def an_image_has_a_digest(service: Service) -> Iterator[Finding]:
+    said = set[str]()
+    for document, field, image in images(service):
+        if "@sha256:" not in image and image not in said:
+            said.add(image)
+            sentence = f"{image} has no digest, so what runs may change under its tag: sonograph render --digests pins it"
+            yield Finding(document.file, field, sentence, an_image_has_a_digest.__name__, warning=True)
+
+
+def images(service: Service) -> Iterator[tuple[Document, str, str]]:
+    """Document, field and name of each image in the folder."""
+    for document in (service.document, *service.beside):
+        for field, image in _images(document.content):
+            yield document, field, image
+
+
+def _images(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _images(item, f"{field}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key == "image" and isinstance(item, str) and ".labels" not in field and not field.endswith("labels"):
+                yield f"{field}.image".lstrip("."), item
+            else:
+                yield from _images(item, f"{field}.{key}".lstrip("."))
+
+
+RULES: tuple[Rule, ...] = (ray_is_one_version, python_is_one_version, the_code_is_one_release, an_image_has_a_digest)

@@ -1,0 +1,40 @@
+"""Where the images are: a registry, the tag that names their versions, and digests where they are known."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kuberay.graph import TAG
+
+REGISTRY = "registry.example.com/sonograph"
+
+
+@dataclass(frozen=True)
+class Images:
+    registry: str = REGISTRY
+    digests: dict[str, str] = field(default_factory=dict)
+    """By image name: `sha256:...`."""
+
+    def __getitem__(self, name: str) -> str:
+        digest = self.digests.get(name)
+        return f"{self.registry}/{name}:{TAG}" + (f"@{digest}" if digest else "")
+
+
+def digests(metadata: Path) -> dict[str, str]:
+    """From what `docker buildx bake --metadata-file` wrote."""
+    built = json.loads(metadata.read_text(encoding="utf-8"))
+    return {name: image["containerimage.digest"] for name, image in built.items() if "containerimage.digest" in image}
+
+
+@dataclass(frozen=True)
+class Versions:
+    release: str
+    ray: str
+    python: str
+
+
+def versions(image: str) -> Versions | None:
+    """From an image's tag; None where it does not say."""
+    tag = re.search(r":([^:@/]+)-ray(\d+\.\d+\.\d+)-py(\d+\.\d+\.\d+)(?:@|$)", image)
+    return Versions(*tag.groups()) if tag else None

@@ -1,0 +1,7 @@
+"""An app whose module loads a model library: what the doctor has to find."""
+
+import safetensors  # noqa: F401
+
+from graphs.voice_to_image import app
+
+__all__ = ["app"]
