@@ -1,12 +1,16 @@
-"""What is kept: `python -m benchmarks.memory` compares each process's memory after 50 and after 500 requests.
+"""What is kept: `python -m benchmarks.memory` compares each process's memory after 50 and after 500 requests, and after 300 that were left.
 
-It starts a service of its own as `make serve` does, and sends it the sample recordings, one denoising step each.
+It starts a service of its own as `make serve` does, and sends it the sample recordings, one denoising step each. Those that are left have
+twelve, eight at a time; half of them are event streams, and each client goes within its first two seconds.
 """
 
 import argparse
-import subprocess
-import sys
+import asyncio
+import contextlib
+import random
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -14,48 +18,65 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.load import client
 from benchmarks.measure import circumstances, recordings, rss_mib
+from benchmarks.services import sonograph
 
-PORT = 8766
+AT_ONCE = 8
+LONGEST_STAY_S = 2.0
+
+
+async def leave(url: str, recordings: Sequence[bytes], count: int) -> None:
+    """So many clients that go at random moments."""
+    lot, places = random.Random(0), asyncio.Semaphore(AT_ONCE)
+
+    async def one(recording: bytes, stay_s: float, accept: str) -> None:
+        async with places:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(stay_s):
+                    await http.post("/graph", files={"file": recording}, headers={"Accept": accept})
+
+    async with client(url) as http:
+        stays = [
+            one(recordings[n % len(recordings)], lot.uniform(0, LONGEST_STAY_S), lot.choice(["*/*", "text/event-stream"]))
+            for n in range(count)
+        ]
+        for stay in track(asyncio.as_completed(stays), "Clients that leave", total=count, console=Console()):
+            await stay
+
+
+def settled(http: httpx.Client) -> None:
+    """Returns when nothing is in flight."""
+    while http.get("/healthz").json()["requests"]:
+        time.sleep(0.2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=50)
     parser.add_argument("--last", type=int, default=500)
+    parser.add_argument("--leave", type=int, default=300)
     arguments = parser.parse_args()
-    console = Console()
-    command = [str(Path(sys.prefix) / "bin" / "sonograph"), "serve", "--port", str(PORT)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=120) as client:
-            _wait(client, server)
-            spoken = recordings(8)
-            rss: dict[str, float] = {}
-            for number in track(range(arguments.last), "Requests", console=console):
-                client.post("/graph", files={"file": spoken[number % 8]}, data={"steps": "1"}).raise_for_status()
-                if number + 1 == arguments.first:
-                    rss = rss_mib(server.pid)
-            table = Table("process", f"MiB after {arguments.first}", f"MiB after {arguments.last}", "ratio")
-            for name, after in rss_mib(server.pid).items():
-                before = rss.get(name, 0.0)
-                table.add_row(name, f"{before:.1f}", f"{after:.1f}", f"{after / before:.3f}" if before else "new")
-            console.print(table)
-            console.print(circumstances())
-    finally:
-        server.terminate()
-        server.wait(120)
-
-
-def _wait(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
-    while server.poll() is None:
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    raise SystemExit("the service did not start")
+    console, spoken = Console(), recordings(8)
+    rss: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder)) as service:
+        for number in track(range(arguments.last), "Requests", console=console):
+            service.client.post("/graph", files={"file": spoken[number % 8]}, data={"steps": "1"}).raise_for_status()
+            if number + 1 in (arguments.first, arguments.last):
+                rss.append(rss_mib(service.process.pid))
+        asyncio.run(leave(service.url, spoken, arguments.leave))
+        settled(service.client)
+        rss.append(rss_mib(service.process.pid))
+    first, last, left = rss
+    table = Table("process", f"after {arguments.first}", f"after {arguments.last}", "ratio", f"{arguments.leave} left", "ratio")
+    for name in last:
+        sizes = [f"{one.get(name, float('nan')):.1f}" for one in (first, last, left)]
+        ratios = [
+            f"{later.get(name, float('nan')) / one.get(name, float('nan')):.3f}" for one, later in ((first, last), (last, left))
+        ]
+        table.add_row(name, sizes[0], sizes[1], ratios[0], sizes[2], ratios[1])
+    console.print("Resident memory, MiB", table)
+    console.print(circumstances())
 
 
 if __name__ == "__main__":

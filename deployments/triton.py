@@ -39,6 +39,8 @@ PROBE_S = 5.0
 RECENT_S = 10.0
 """A model that answered this recently needs no probe."""
 STUB = "triton_python_backend_stub"
+BEHIND = 5
+"""Niceness of the process that computes: where CPUs are short, what takes requests, refuses and cancels goes first."""
 
 
 class StubGone(ModelUnavailable):
@@ -101,6 +103,8 @@ class InProcessTriton:
                 self._model = self._server.load(self._name)
                 self._contract = Contract(self._name, self._model.metadata()["inputs"])
                 self._stubs = [child for child in psutil.Process().children() if child.name() == STUB]
+                for stub in self._stubs:
+                    stub.nice(BEHIND)
                 self._warm(warm_up)
             except BaseException:
                 self._stop()

@@ -1,6 +1,7 @@
 """Readiness from what Serve's controller knows, asked for beside the requests and not in their way."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -90,6 +91,32 @@ async def test_many_questions_at_once_are_one_to_the_controller() -> None:
     for _ in range(50):
         asked.require("whisper")
     assert controller.asked == 1
+
+
+async def asked_again(controller: Controller, asked: Rooms) -> bool:
+    """By a call, when the state is a second old."""
+    before = controller.asked
+    await asyncio.sleep(FRESH_S)
+    with contextlib.suppress(ModelUnavailable):
+        asked.require("whisper")
+    await asyncio.sleep(0.1)
+    return controller.asked > before
+
+
+async def test_calls_ask_often_only_while_a_room_is_amiss_or_in_doubt() -> None:
+    controller = Controller(serve_status(whisper=room_status("UPDATING", STARTING=1)))
+    asked = rooms(controller)
+    await asked.states()
+    assert await asked_again(controller, asked)
+    controller.status = serve_status(whisper=room_status())
+    await asyncio.sleep(FRESH_S)
+    await asked.states()
+    assert not await asked_again(controller, asked)
+    asked.doubt()
+    assert await asked_again(controller, asked)
+    controller.status = ConnectionError("no route")
+    await asked.states()
+    assert await asked_again(controller, asked)
 
 
 async def test_a_call_is_refused_at_once_where_the_room_was_seen_without_a_replica() -> None:
