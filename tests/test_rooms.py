@@ -115,6 +115,7 @@ async def test_calls_ask_often_only_while_a_room_is_amiss_or_in_doubt() -> None:
     asked.doubt()
     assert await asked_again(controller, asked)
     controller.status = ConnectionError("no route")
+    await asyncio.sleep(FRESH_S)
     await asked.states()
     assert await asked_again(controller, asked)
 
