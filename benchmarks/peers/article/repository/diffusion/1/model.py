@@ -1,7 +1,6 @@
 """PROMPT BYTES [1], UTF-8  ->  IMAGE UINT8 [height, width, 3], RGB."""
 
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,14 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # provided by the stub itself
 from PIL import Image
 
+from deployments import diffusion
 from deployments.diffusion.engine import DiffusionEngine, Prompt
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         # What the service's settings say by default, as `Prompt` does; to read them here would load Ray.
-        self._engine = DiffusionEngine(str(Path(sys.prefix) / "share" / "sonograph" / "diffusion" / "builtin"))
+        self._engine = DiffusionEngine(str(Path(diffusion.__file__).parent / "builtin" / "small-stable-diffusion"))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         responses = []
