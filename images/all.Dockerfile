@@ -12,7 +12,7 @@ SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 USER 0:0
 COPY deployments/whisper/requirements.txt /tmp/deployments/whisper/
 COPY deployments/diffusion/requirements.txt /tmp/deployments/diffusion/
-RUN --mount=type=cache,target=/root/.cache/uv python /tmp/images/requirements.py all \
+RUN --mount=type=cache,target=/var/cache/uv python /tmp/images/requirements.py all \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /tmp/requirements.lock --build-constraints /tmp/requirements.lock
 USER 10001:10001
 

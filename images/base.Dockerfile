@@ -15,7 +15,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends bash wget pytho
 RUN groupadd --gid 10001 sonograph && useradd --uid 10001 --gid 10001 --create-home sonograph
 
 WORKDIR /opt/sonograph
-ENV PATH=/opt/sonograph/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/sonograph/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_CACHE_DIR=/var/cache/uv PYTHONUNBUFFERED=1
 COPY images/uv-requirements.lock /tmp/images/
 RUN python3 -m venv /opt/sonograph \
     && python -c "import platform, sys; sys.exit(platform.python_version() != '${PYTHON_VERSION}')" \
@@ -23,7 +23,7 @@ RUN python3 -m venv /opt/sonograph \
 COPY pyproject.toml requirements.lock /tmp/
 COPY images/requirements.py /tmp/images/
 COPY graphs/http/requirements.txt /tmp/graphs/http/
-RUN --mount=type=cache,target=/root/.cache/uv python /tmp/images/requirements.py base \
+RUN --mount=type=cache,target=/var/cache/uv python /tmp/images/requirements.py base \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /tmp/requirements.lock --build-constraints /tmp/requirements.lock \
     && uv pip install --python /opt/sonograph --no-deps /opt/tritonserver/python/tritonserver-"${TRITON_WHEEL}"-*.whl
 RUN mkdir -p share/sonograph && chown 10001:10001 share/sonograph && ln -s /opt/sonograph/bin/ray /opt/sonograph/bin/serve /opt/sonograph/bin/sonograph /usr/local/bin/

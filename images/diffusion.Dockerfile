@@ -11,7 +11,7 @@ LABEL org.opencontainers.image.title="Sonograph diffusion" \
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 USER 0:0
 COPY deployments/diffusion/requirements.txt /tmp/deployments/diffusion/
-RUN --mount=type=cache,target=/root/.cache/uv python /tmp/images/requirements.py diffusion \
+RUN --mount=type=cache,target=/var/cache/uv python /tmp/images/requirements.py diffusion \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /tmp/requirements.lock --build-constraints /tmp/requirements.lock
 USER 10001:10001
 

@@ -20,7 +20,7 @@ RUN apt-get update \
 RUN groupadd --gid 10001 sonograph && useradd --uid 10001 --gid 10001 --create-home sonograph
 
 WORKDIR /opt/sonograph
-ENV PATH=/opt/sonograph/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 PYTHONUNBUFFERED=1
+ENV PATH=/opt/sonograph/bin:$PATH UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_CACHE_DIR=/var/cache/uv PYTHONUNBUFFERED=1
 COPY images/uv-requirements.lock /tmp/images/
 RUN python3 -m venv /opt/sonograph \
     && python -c "import platform, sys; sys.exit(platform.python_version() != '${PYTHON_VERSION}')" \
@@ -28,7 +28,7 @@ RUN python3 -m venv /opt/sonograph \
 COPY pyproject.toml requirements.lock /tmp/
 COPY images/requirements.py /tmp/images/
 COPY graphs/http/requirements.txt /tmp/graphs/http/
-RUN --mount=type=cache,target=/root/.cache/uv python /tmp/images/requirements.py ingress \
+RUN --mount=type=cache,target=/var/cache/uv python /tmp/images/requirements.py ingress \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /tmp/requirements.lock --build-constraints /tmp/requirements.lock
 RUN ln -s /opt/sonograph/bin/ray /opt/sonograph/bin/serve /opt/sonograph/bin/sonograph /usr/local/bin/
 RUN --mount=type=bind,from=wheel,target=/wheel uv pip install --python /opt/sonograph --no-deps /wheel/*.whl

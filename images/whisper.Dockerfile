@@ -11,7 +11,7 @@ LABEL org.opencontainers.image.title="Sonograph whisper" \
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 USER 0:0
 COPY deployments/whisper/requirements.txt /tmp/deployments/whisper/
-RUN --mount=type=cache,target=/root/.cache/uv python /tmp/images/requirements.py whisper \
+RUN --mount=type=cache,target=/var/cache/uv python /tmp/images/requirements.py whisper \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /tmp/requirements.lock --build-constraints /tmp/requirements.lock
 USER 10001:10001
 
