@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -171,7 +170,6 @@ async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(ser
     moments = random.Random(0)
     places = asyncio.Semaphore(8)
     left = 0
-    unserved: list[dict[str, Any]] = []
 
     async def client() -> None:
         nonlocal left
@@ -180,15 +178,10 @@ async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(ser
             await asyncio.sleep(moments.uniform(0, 2))
             left += call.status is None or call.outcome == (0, "cut")
             await call.leave()
-            if call.outcome == (503, "model_unavailable"):
-                unserved.append(call.problem)
-            else:
-                assert call.outcome in ((0, "cut"), (200, ""), (503, "overloaded")), call.problem
+            assert call.outcome in ((0, "cut"), (200, ""), (503, "overloaded")), call.problem
 
     await asyncio.gather(*(client() for _ in range(300)))
     assert left > 100
-    # A machine that stands still for a second has Triton give its stub up, and the room a new replica: some may find none meanwhile.
-    assert len(unserved) <= 15, unserved
     await serves_as_before(service)
 
     def idle() -> bool:
