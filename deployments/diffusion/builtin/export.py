@@ -70,6 +70,9 @@ picture counts when the nearest training picture is the thing asked for, in the 
 edges at four scales; top-5: among the five nearest things, in both. "Shuffled" scores the same pictures against another thing's name,
 "empty" pictures without a prompt. By latents alone {latent_top1:.1%}, by looks alone {looks_top1:.1%} are nearest.
 
+Training never used these sentences, but it was not blind to them either: what they got wrong decided which words the lessons were given
+("world", as of "world map"), and which checkpoint was kept. The repository's tests ask in others, which had no part in it.
+
 {table}
 
 The twenty worst, labelled with what was asked for:
