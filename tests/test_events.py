@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ray.exceptions import ActorDiedError, TaskCancelledError
 
 from deployments.diffusion import Preview, Step
 from deployments.errors import DeploymentError, NoSpeech
@@ -180,16 +181,23 @@ async def test_a_client_that_leaves_ends_the_drawing_and_gives_its_place_back(ca
     assert (499, True) in [(line["status"], line["cancelled"]) for line in lines]
 
 
-async def test_the_log_says_that_a_client_left_also_where_only_its_connection_ended() -> None:
+@pytest.mark.parametrize(
+    "end", [{"type": "http.disconnect"}, TaskCancelledError(), ActorDiedError()], ids=lambda end: str(type(end))
+)
+async def test_the_log_says_that_a_client_left_however_serve_tells_it(end: dict[str, str] | Exception) -> None:
+    """Serve's `receive` raises Ray's errors where its proxy has cancelled the request, or died."""
     graph = EndlessGraph()
     app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(), 256)
-    messages = [{"type": "http.request", "body": b"sound", "more_body": False}, {"type": "http.disconnect"}]
+    messages: list[Any] = [{"type": "http.request", "body": b"sound", "more_body": False}]
     told = asyncio.Event()
 
     async def receive() -> Any:
-        if len(messages) == 1:
-            await told.wait()
-        return messages.pop(0) if len(messages) > 1 else messages[0]
+        if messages:
+            return messages.pop()
+        await told.wait()
+        if isinstance(end, Exception):
+            raise end
+        return end
 
     async def send(message: Any) -> None:
         if message.get("body"):

@@ -17,6 +17,7 @@ from graphs.http.answers import EVENTS, Drawing, Heard, answer, negotiate
 from graphs.http.deadline import deadline_s
 from graphs.http.events import EventStream, Tell
 from graphs.http.given import Given
+from graphs.http.leaving import Leaving
 from graphs.http.parameters import DrawParameters, parse
 from graphs.http.request_log import Line
 from graphs.http.rooms import Rooms
@@ -37,6 +38,7 @@ class Graph(Protocol):
 def build(graph: Graph, rooms: Rooms, settings: HttpSettings, max_side_px: int) -> FastAPI:
     """The ASGI app. `max_side_px` bounds the width and height that a request may name."""
     app = FastAPI(title="Sonograph", summary="Speech in, picture out.", version="0.1.0")
+    app.add_middleware(Leaving)
     problems.install(app)
     admission = Admission(settings.max_requests, settings.max_bytes)
 
