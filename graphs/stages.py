@@ -62,7 +62,6 @@ class Stage:
             except Exception as error:
                 if not _replica_died(error):
                     raise
-            self._rooms.doubt()
             # Pure functions of their inputs may run again. The call waits for a replica as long as the request's time allows.
             self._refuse_what_cannot_fit(given, key, units)
             self._figures.retried(self.name)

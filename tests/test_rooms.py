@@ -1,14 +1,21 @@
 """Readiness from what Serve's controller knows, asked for beside the requests and not in their way."""
 
 import asyncio
-import contextlib
 import threading
 
 import pytest
-from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
+from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
+from ray.serve.schema import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    DeploymentStatusOverview,
+    ServeInstanceDetails,
+    ServeStatus,
+)
 
 from deployments.errors import ModelUnavailable
 from graphs.http.rooms import FRESH_S, Rooms, RoomState
+from graphs.http.status import from_details
 from tests.fakes import room_status, serve_status
 
 TRACEBACK = """The deployment failed to start 3 times in a row: Traceback (most recent call last):
@@ -93,31 +100,14 @@ async def test_many_questions_at_once_are_one_to_the_controller() -> None:
     assert controller.asked == 1
 
 
-async def asked_again(controller: Controller, asked: Rooms) -> bool:
-    """By a call, when the state is a second old."""
-    before = controller.asked
-    await asyncio.sleep(FRESH_S)
-    with contextlib.suppress(ModelUnavailable):
-        asked.require("whisper")
-    await asyncio.sleep(0.1)
-    return controller.asked > before
-
-
-async def test_calls_ask_often_only_while_a_room_is_amiss_or_in_doubt() -> None:
-    controller = Controller(serve_status(whisper=room_status("UPDATING", STARTING=1)))
+async def test_a_call_asks_anew_when_what_is_known_is_a_second_old() -> None:
+    controller = Controller(serve_status(whisper=room_status()))
     asked = rooms(controller)
     await asked.states()
-    assert await asked_again(controller, asked)
-    controller.status = serve_status(whisper=room_status())
     await asyncio.sleep(FRESH_S)
-    await asked.states()
-    assert not await asked_again(controller, asked)
-    asked.doubt()
-    assert await asked_again(controller, asked)
-    controller.status = ConnectionError("no route")
-    await asyncio.sleep(FRESH_S)
-    await asked.states()
-    assert await asked_again(controller, asked)
+    asked.require("whisper")
+    await asyncio.sleep(0.1)
+    assert controller.asked == 2
 
 
 async def test_a_call_is_refused_at_once_where_the_room_was_seen_without_a_replica() -> None:
@@ -183,3 +173,35 @@ async def test_what_is_in_flight_when_serve_is_shut_down_still_has_its_rooms(end
     await asked.states()
     asked.require("whisper")
     assert asked.replicas("whisper") == 1
+
+
+def test_serves_details_are_read_as_serves_own_status_reads_them() -> None:
+    replica = {"replica_id": "a", "actor_name": "", "start_time_s": 0.0}
+    options = {"name": "whisper"}
+    whisper = {
+        "name": "whisper",
+        "status": DeploymentStatus.UPDATING,
+        "status_trigger": DeploymentStatusTrigger.CONFIG_UPDATE_STARTED,
+        "message": "waits for a GPU",
+        "deployment_config": options,
+        "target_num_replicas": 2,
+        "required_resources": {},
+        "replicas": [
+            {**replica, "state": state} for state in (ReplicaState.RUNNING, ReplicaState.RUNNING, ReplicaState.STARTING)
+        ],
+    }
+    application = {
+        "name": "sonograph",
+        "route_prefix": "/",
+        "docs_path": None,
+        "status": ApplicationStatus.DEPLOYING,
+        "message": "",
+        "last_deployed_time_s": 1.5,
+        "deployed_app_config": None,
+        "source": "declarative",
+        "external_scaler_enabled": False,
+        "deployments": {"whisper": whisper},
+    }
+    details = {"applications": {"sonograph": application}, "proxies": {}, "target_capacity": None, "proxy_location": None}
+    expected = ServeInstanceDetails(**{**ServeInstanceDetails.get_empty_schema_dict(), **details})._get_status()
+    assert from_details(details).applications == expected.applications

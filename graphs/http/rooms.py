@@ -5,15 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ray import serve
 from ray.serve.schema import ApplicationStatusOverview, ServeStatus
 
 from deployments.errors import ModelUnavailable
+from graphs.http import status
 
 FRESH_S = 1.0
 """A state as old as this is asked anew, beside the requests and not in their way."""
-CALM_S = 10.0
-"""The same while every room was seen to serve: an answer costs a tenth of a second of this process, as Ray 2.60 unpacks it."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +28,21 @@ class RoomState:
 
 
 class Rooms:
-    """The state of an application's deployments: about a second old at most where one is amiss or in doubt, else some seconds."""
+    """The state of an application's deployments: about a second old at most."""
 
-    def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], ServeStatus] = serve.status) -> None:
+    def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], ServeStatus] = status.status) -> None:
         self._application = application
         self._names = names
         self._status = status
         self._states: dict[str, RoomState] = {}
         self._unanswered = ""
         """Why the controller did not answer when it was last asked."""
-        self._asked_s = -CALM_S
+        self._asked_s = -FRESH_S
         self._asking: asyncio.Task[None] | None = None
 
     async def states(self) -> dict[str, RoomState]:
         """Every room's state, waiting for a fresh one."""
-        self._ask(FRESH_S)
+        self._ask()
         if self._asking is not None:
             await asyncio.shield(self._asking)
         return {name: RoomState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
@@ -54,8 +52,7 @@ class Rooms:
 
         Replicas serve on while the controller does not answer, so a room is then taken for what it was.
         """
-        calm = not self._unanswered and all(state.ready for state in self._states.values())
-        self._ask(CALM_S if calm else FRESH_S)
+        self._ask()
         state = self._states.get(name)
         if state is not None and not state.ready:
             raise ModelUnavailable(f"{name} is {state.phase}: {state.reason or 'no replica of it serves now'}; try again shortly")
@@ -65,12 +62,8 @@ class Rooms:
         state = self._states.get(name)
         return state.replicas if state else 0
 
-    def doubt(self) -> None:
-        """A replica was seen to die: what is known is old."""
-        self._asked_s = -CALM_S
-
-    def _ask(self, oldest_s: float) -> None:
-        if self._asking is None and time.monotonic() - self._asked_s >= oldest_s:
+    def _ask(self) -> None:
+        if self._asking is None and time.monotonic() - self._asked_s >= FRESH_S:
             self._asking = asyncio.create_task(self._refresh())
 
     async def _refresh(self) -> None:
