@@ -20,6 +20,7 @@ from graphs.http.served import Served
 from graphs.http.settings import HttpSettings
 from graphs.http.stream import EventStream
 from graphs.http.upload import receive
+from graphs.http.v1 import audio as speech
 from graphs.http.v1 import images, models
 
 
@@ -31,6 +32,7 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
     reception = Reception(settings, graph.ended, graph.retry_after_s)
     known = models.Models(served, settings)
     app.include_router(models.router(known))
+    app.include_router(speech.router(graph, reception, known, settings.max_upload_bytes))
     app.include_router(images.router(graph, reception, known, served.max_side_px))
 
     @app.post("/graph", summary="Draw what a recording says", response_class=Response, **openapi.post_graph())
