@@ -50,6 +50,8 @@ def test_a_request_that_is_answered(lines: Lines) -> None:
     assert line == {
         "event": "request",
         "request_id": "abc",
+        "route": "/graph",
+        "key": None,
         "status": 200,
         "code": None,
         "stage": None,

@@ -9,10 +9,22 @@ class MalformedRequest(DeploymentError):
     title = "Malformed request"
 
 
+class InvalidApiKey(DeploymentError):
+    status = 401
+    code = "invalid_api_key"
+    title = "API key needed"
+
+
 class NotFound(DeploymentError):
     status = 404
     code = "not_found"
     title = "Not found"
+
+
+class ModelNotFound(DeploymentError):
+    status = 404
+    code = "model_not_found"
+    title = "No such model"
 
 
 class MethodNotAllowed(DeploymentError):
@@ -31,6 +43,12 @@ class AudioTooLarge(DeploymentError):
     status = 413
     code = "audio_too_large"
     title = "Recording too large"
+
+
+class BodyTooLarge(DeploymentError):
+    status = 413
+    code = "body_too_large"
+    title = "Request too large"
 
 
 class AudioTooLong(DeploymentError):
@@ -53,3 +71,11 @@ class AudioEmpty(InvalidInput):
 class AudioUndecodable(InvalidInput):
     code = "audio_undecodable"
     title = "Recording cannot be decoded"
+
+
+class RateLimitExceeded(DeploymentError):
+    """Its `retry_after_s` is set where it is raised."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    title = "Too many requests of this key"
