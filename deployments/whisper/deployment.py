@@ -66,6 +66,7 @@ class Whisper(Room):
                     "threads": str(threads()),
                     "no_speech_threshold": str(settings.no_speech_threshold),
                     "logprob_threshold": str(settings.logprob_threshold),
+                    "padding": settings.padding,
                 },
                 warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),
                 probe=_inputs(np.zeros(0, np.int16), TranscribeOptions()),

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
+from deployments.whisper.fitted import AnyLength
 from deployments.whisper.weights import CARRIERS, install
 from deployments.whisper.windows import Segment, begin, walk
 
@@ -40,14 +41,21 @@ class WhisperEngine:
         threads: int = 1,
         no_speech_threshold: float = 0.6,
         logprob_threshold: float = -1.0,
+        padding: str = "always",
     ) -> None:
-        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process."""
+        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process.
+
+        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`.
+        """
         torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._name = model
         self._model = load(model, weights, self._device)
         self._no_speech_threshold = no_speech_threshold
         self._logprob_threshold = logprob_threshold
+        self._fitted = padding == "in doubt"
+        if self._fitted:
+            self._model.encoder.__class__ = AnyLength
         self._before_pass: Callable[[], None] = _nothing
         for module in (*self._model.encoder.blocks, self._model.decoder):
             module.register_forward_pre_hook(lambda module, inputs: self._before_pass())
@@ -81,6 +89,7 @@ class WhisperEngine:
         try:
             samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
             path = begin(self._model, samples, code or "", task, self._device == "cuda", prompt, temperature)
+            path.fitted = self._fitted
             segments: list[Segment] = []
             for window in walk(self._model, path, self._no_speech_threshold, self._logprob_threshold):
                 for segment in window:

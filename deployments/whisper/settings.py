@@ -20,5 +20,7 @@ class WhisperSettings(Section):
     """A segment counts as silent above this probability of no speech, if it was also decoded without confidence."""
     logprob_threshold: float = Field(default=-1.0, le=0)
     """Decoded without confidence means a mean log probability of its tokens below this."""
+    padding: Literal["in doubt", "always"] = "always"
+    """Whether what is shorter than 30 s is filled up: as openai-whisper does, or only where the model doubts or repeats itself without."""
     stall_s: float = Field(default=300.0, gt=0)
     """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""

@@ -14,10 +14,10 @@ from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE, pad_or_t
 from whisper.decoding import DecodingOptions, DecodingResult
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
+from deployments.whisper import fitted
+
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried in turn while a window's text is too repetitive or too improbable."""
-COMPRESSION_RATIO = 2.4
-"""Text that gzip shrinks more than this is too repetitive."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Walk:
     prompted: int = 0
     """Tokens at the beginning that are the caller's prompt, and were not said."""
     temperatures: tuple[float, ...] = TEMPERATURES
+    fitted: bool = False
+    """A window is padded to 30 s only where the model doubts what it hears without."""
 
     @property
     def frames(self) -> int:
@@ -81,8 +83,8 @@ def walk(model: whisper.Whisper, path: Walk, no_speech_threshold: float, logprob
     """Each window's segments."""
     while path.frame < path.frames:
         size = min(N_FRAMES, path.frames - path.frame)
-        mel = path.mel[:, path.frame : path.frame + size]
-        mel = pad_or_trim(mel, N_FRAMES).to(model.device).to(torch.float16 if path.options["fp16"] else torch.float32)
+        mel = path.mel[:, path.frame : path.frame + size].to(model.device)
+        mel = mel.to(torch.float16 if path.options["fp16"] else torch.float32)
         result = _decode(model, mel, path, no_speech_threshold, logprob_threshold)
         if result.no_speech_prob > no_speech_threshold and not result.avg_logprob > logprob_threshold:
             path.frame += size  # silence
@@ -94,13 +96,26 @@ def walk(model: whisper.Whisper, path: Walk, no_speech_threshold: float, logprob
 def _decode(
     model: whisper.Whisper, mel: torch.Tensor, path: Walk, no_speech_threshold: float, logprob_threshold: float
 ) -> DecodingResult:
+    """`mel`: [mels, frames] of one window, no longer than it is."""
+    prompt = path.tokens[path.prompt_from :]
+    if path.fitted and path.temperatures[0] == 0:
+        heard = fitted.decode(model, mel, DecodingOptions(**path.options, prompt=prompt))
+        if (
+            heard is not None
+            and heard.text
+            and heard.avg_logprob >= logprob_threshold
+            and heard.no_speech_prob <= no_speech_threshold
+            and heard.compression_ratio <= fitted.COMPRESSION_RATIO
+        ):
+            return heard
+    mel = pad_or_trim(mel, N_FRAMES)
     result: DecodingResult
     for temperature in path.temperatures:
-        options = DecodingOptions(**path.options, temperature=temperature, prompt=path.tokens[path.prompt_from :])
+        options = DecodingOptions(**path.options, temperature=temperature, prompt=prompt)
         result = model.decode(mel, options)
         improbable = result.avg_logprob < logprob_threshold
         silent = result.no_speech_prob > no_speech_threshold and improbable
-        if silent or not (improbable or result.compression_ratio > COMPRESSION_RATIO):
+        if silent or not (improbable or result.compression_ratio > fitted.COMPRESSION_RATIO):
             break
     return result
 

@@ -30,6 +30,7 @@ class TritonPythonModel:
             int(given["threads"]),
             float(given["no_speech_threshold"]),
             float(given["logprob_threshold"]),
+            given["padding"],
         )
 
     def execute(self, requests: list[Any]) -> None:

@@ -1,0 +1,95 @@
+"""What padding to 30 s costs and gives: `python -m benchmarks.hearing`.
+
+Whisper's engine alone, in this process, over all test speech: once as openai-whisper does it, once with padding where it doubts.
+Each recording by both in turns, the order changing from one to the next; word error rates beside it, by openai-whisper's normalizer.
+"""
+
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from whisper.normalizers import EnglishTextNormalizer
+
+from benchmarks.measure import SPEECH, circumstances
+from deployments.whisper import WhisperSettings
+from deployments.whisper.engine import WhisperEngine
+from graphs.http.audio import SAMPLE_RATE_HZ, decode
+
+PADDINGS = ("always", "in doubt")
+NORMALIZER = EnglishTextNormalizer()
+POINTS = 0.5
+"""By so much the error rate may be worse."""
+
+
+def spoken() -> dict[Path, str]:
+    """What is said in each recording of the test speech."""
+    said = {SPEECH / name: text for name, text in json.loads((SPEECH / "sentences.json").read_text()).items()}
+    for folder in ("things", "real"):
+        texts = json.loads((SPEECH / folder / "said.json").read_text())
+        said |= {SPEECH / folder / name: text for name, text in texts.items()}
+    return said | {path: path.stem.split("-")[0] for path in sorted((SPEECH / "words").glob("*.ogg"))}
+
+
+def normal(text: str) -> list[str]:
+    """Its words as openai-whisper's own evaluation compares them."""
+    return str(NORMALIZER(text)).split()
+
+
+def errors(said: Sequence[str], heard: Sequence[str]) -> int:
+    """Words to replace, add or leave out: the Levenshtein distance."""
+    row = list(range(len(heard) + 1))
+    for number, word in enumerate(said, start=1):
+        before, row[0] = row[0], number
+        for column, other in enumerate(heard, start=1):
+            before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (word != other))
+    return row[-1]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95% bootstrap interval of the median."""
+    lots = random.Random(0)
+    medians = sorted(statistics.median(lots.choices(values, k=len(values))) for _ in range(2000))
+    return medians[50], medians[1949]
+
+
+def main() -> None:
+    console = Console()
+    engines = {padding: WhisperEngine("tiny.en", WhisperSettings().weights, padding=padding) for padding in PADDINGS}
+    wrong, cpu_s = dict.fromkeys(PADDINGS, 0), {padding: list[float]() for padding in PADDINGS}
+    words, lengths_s = 0, list[float]()
+    for number, (path, text) in enumerate(track(spoken().items(), "Hearing", console=console)):
+        audio, said = decode(path.read_bytes(), 60), normal(text)
+        words += len(said)
+        lengths_s.append(audio.size / SAMPLE_RATE_HZ)
+        for padding in PADDINGS[:: 1 if number % 2 else -1]:
+            began_s = time.process_time()
+            heard = engines[padding].transcribe(audio, "en").text
+            cpu_s[padding].append(time.process_time() - began_s)
+            wrong[padding] += errors(said, normal(heard))
+    rates = {padding: wrong[padding] / words for padding in PADDINGS}
+    table = Table("padding", "word error rate", "CPU s a recording")
+    for padding in PADDINGS:
+        table.add_row(padding, f"{rates[padding]:.1%}", f"{statistics.median(cpu_s[padding]):.2f}")
+    console.print(table)
+    ratios = [always / doubt for always, doubt in zip(*cpu_s.values(), strict=True)]
+    low, high = interval(ratios)
+    console.print(
+        f"{len(ratios)} recordings of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {words} words: "
+        f"{statistics.median(ratios):.2f} times less CPU (median of pairs, 95% interval {low:.2f} to {high:.2f}); "
+        f"all of them {sum(cpu_s['always']) / sum(cpu_s['in doubt']):.2f} times"
+    )
+    console.print(circumstances())
+    worse = (rates["in doubt"] - rates["always"]) * 100
+    console.print(f"the error rate changes by {worse:+.2f} points; at most {POINTS:+.2f} is the goal")
+    sys.exit(worse > POINTS)
+
+
+if __name__ == "__main__":
+    main()
