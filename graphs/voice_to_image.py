@@ -13,14 +13,16 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
 from deployments.diffusion import GenerateOptions, Image
+from deployments.room import model_name, model_version
 from deployments.whisper import Transcript
 from graphs import stages
 from graphs.figures import INGRESS, Figures
-from graphs.http import edge, proxy
+from graphs.http import edge, placement, proxy
 from graphs.http.answers import Drawing, Heard
 from graphs.http.audio import SAMPLE_RATE_HZ, decode
 from graphs.http.given import Given
 from graphs.http.parameters import DrawParameters
+from graphs.http.placement import StageNow
 from graphs.http.request_log import Line
 from graphs.http.rooms import Rooms
 from graphs.http.speech import require_speech
@@ -40,10 +42,14 @@ class VoiceToImage:
     def __serve_build_asgi_app__(self) -> FastAPI:
         proxy.warn_if_absent()
         self._figures = Figures()
-        self._rooms = Rooms(serve.get_replica_context().app_name, ("whisper", "diffusion"))
+        application = serve.get_replica_context().app_name
+        self._rooms = Rooms(application, ("whisper", "diffusion"))
         self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures)
         self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures)
-        return edge.build(self, self._rooms, self._settings.http, self._settings.diffusion.max_side_px)
+        app = edge.build(self, self._rooms, self._settings.http, self._settings.diffusion.max_side_px)
+        if self._settings.http.show_graph:
+            placement.show(app, application, self._stages)
+        return app
 
     async def listen(self, recording: bytes, given: Given) -> Heard:
         """`recording`: compressed bytes, as they came. Raises a DeploymentError that names its stage."""
@@ -100,6 +106,13 @@ class VoiceToImage:
         return retry_after_s(
             requests, [(stage.pace, self._rooms.replicas(stage.name)) for stage in (self._transcribe, self._generate)]
         )
+
+    def _stages(self) -> list[StageNow]:
+        models = (self._settings.whisper.model, self._settings.diffusion.model)
+        return [
+            StageNow(stage.name, model_name(model), model_version(stage.name), *stage.queue)
+            for stage, model in zip((self._transcribe, self._generate), models, strict=True)
+        ]
 
     def _steps(self, options: GenerateOptions) -> int:
         return self._settings.diffusion.steps if options.steps is None else options.steps

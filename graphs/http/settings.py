@@ -22,6 +22,8 @@ class HttpSettings(Section):
     """Bytes of recordings that one ingress holds at once, at least `max_upload_bytes`; what would be more is refused at once."""
     log_transcripts: bool = False
     """Write what was said into the log's line of each request."""
+    show_graph: bool = False
+    """Answer `GET /graph`, which names nodes and resources, and asks Serve's controller each time."""
 
     @field_validator("max_bytes")
     @classmethod
