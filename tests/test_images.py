@@ -188,7 +188,8 @@ def test_an_image_serves_its_own_rooms_model_and_no_other(image: str, room: str,
         assert "serves" in result.stdout, result.stderr
     else:
         assert result.returncode == 1
-        assert f"No module named '{missing}'" in result.stderr.splitlines()[-1]
+        assert f"{room} did not start: " in result.stderr
+        assert f"No module named '{missing}'" in result.stderr
 
 
 @pytest.mark.slow
