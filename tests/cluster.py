@@ -98,8 +98,8 @@ class Cluster:
         pods = {pod["groupName"]: pod for pod in spec["workerGroupSpecs"]} | {derived.HEAD: spec["headGroupSpec"]}
         (container,) = pods[group]["template"]["spec"]["containers"]
         bin = environment(container["image"].split(":")[0].rsplit("/")[-1]) / "bin"
-        folder, port = self.folder / ("head" if head else f"{group[:4]}{self._started}"), self._serve if head else free_port()
-        folder.mkdir(exist_ok=True)  # a head that comes back finds its own
+        folder, port = self.folder / f"{group[:4]}{self._started}", self._serve if head else free_port()
+        folder.mkdir()  # a container's own: what starts anew finds nothing of before
         self._started += 1
         custom = {name: amount for name, amount in kind.resources.items() if name not in ("CPU", "memory")}
         command = [bin / "ray", "start", "--block", "--num-gpus=0", f"--num-cpus={kind.resources['CPU']}"]
