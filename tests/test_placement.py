@@ -1,7 +1,7 @@
 """Placement, on a real Ray cluster: each node is a virtual environment of its own image, and Serve gets what the manifest has.
 
 Nothing is lowered: the groups have the pods, the CPUs and the replicas of the profile `cpu`. Clients go to the ingress' pods.
-The tests are in order and share one cluster: without pins while a pod is missing; as rendered; a wrong pin; a node's death.
+The tests are in order and share one cluster: without pins while a pod is missing; as rendered; a wrong pin; a node's death; the head's.
 """
 
 import asyncio
@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from graphs.cli import cli
+from kuberay import derived
 from tests import cluster as clusters
 from tests import speech
 from tests.client import Call
@@ -198,3 +200,25 @@ async def test_a_room_whose_node_dies_refuses_and_recovers_with_the_next_node(cl
     assert all(int(call.headers["retry-after"]) >= 1 for call in refused if not call.streaming)
     assert {call.outcome for call in clients.calls[recovered:]} == {(200, "")}
     assert cluster.images("diffusion") == ["diffusion"]
+
+
+async def test_the_heads_death_loses_no_request_since_redis_has_what_it_knew(cluster: Cluster) -> None:
+    (head,) = cluster.of(derived.HEAD)
+    pids = {name: {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} for name in DEPLOYMENTS}
+    async with load(cluster) as clients:
+        await clients.more(2)
+        (gcs,) = (one for one in head.family() if one.name() == "gcs_server")
+        gcs.kill()
+        await asyncio.to_thread(head.process.wait, 60)  # the container's command, which ends with it
+        cluster.kill(head)
+        await clients.more(4)
+        cluster.start(derived.HEAD)
+        await asyncio.to_thread(cluster.wait_for_nodes)
+        known = lambda: all(cluster.running(name) == len(pids[name]) for name in DEPLOYMENTS)  # noqa: E731
+        await asyncio.to_thread(cluster.wait_until, known, "Serve knows its replicas again")
+        await asyncio.to_thread(cluster.wait_until, cluster.ready, "the ingress says so")
+        await clients.more(4)
+    assert [call.problem for call in clients.calls if call.outcome != (200, "")] == []
+    for name in DEPLOYMENTS:  # they went on all the while
+        assert {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} == pids[name]
+        assert all(map(psutil.pid_exists, pids[name]))
