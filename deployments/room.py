@@ -74,3 +74,9 @@ def weights(room: str) -> Path:
 def model_name(model: str) -> str:
     """What a model is called in answers: a path's last part, or the name as it was given."""
     return Path(model).name if model.startswith(("/", ".")) else model
+
+
+def model_version(room: str) -> str:
+    """Triton's of the room's model: of several, Triton loads the latest."""
+    repository = Path(__file__).parent / room / "repository" / room
+    return str(max(int(folder.name) for folder in repository.iterdir() if folder.name.isdecimal()))

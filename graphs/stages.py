@@ -36,6 +36,11 @@ class Stage:
         self._figures = figures
         self._gate = Gate(lambda: AT_ONCE * rooms.replicas(name))
 
+    @property
+    def queue(self) -> tuple[int, int]:
+        """Requests of this ingress replica that wait, and that the room works on."""
+        return self._gate.waiting, self._gate.running
+
     async def call(self, method: str, *arguments: Any, given: Given, key: Hashable, units: int, previews: int = 0) -> Any:
         """The room's answer. `key` and `units`: what the time it takes depends on, see Pace.
 

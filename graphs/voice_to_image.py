@@ -13,15 +13,17 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
 from deployments.diffusion import GenerateOptions, Image
-from deployments.room import model_name
+from deployments.room import model_name, model_version
 from deployments.whisper import TranscribeOptions, Transcript
 from graphs import stages
 from graphs.figures import INGRESS, Figures
-from graphs.http import edge, proxy
+from graphs.http import edge, placement, proxy
+from graphs.http.access import Access
 from graphs.http.answers import Drawing
 from graphs.http.audio import SAMPLE_RATE_HZ, decode
 from graphs.http.given import Given
 from graphs.http.parameters import DrawParameters
+from graphs.http.placement import StageNow
 from graphs.http.request_log import Line
 from graphs.http.rooms import Rooms
 from graphs.http.served import Served
@@ -42,10 +44,14 @@ class VoiceToImage:
     def __serve_build_asgi_app__(self) -> FastAPI:
         proxy.warn_if_absent()
         self._figures = Figures()
-        self._rooms = Rooms(serve.get_replica_context().app_name, ("whisper", "diffusion"))
+        application = serve.get_replica_context().app_name
+        self._rooms = Rooms(application, ("whisper", "diffusion"))
         self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures)
         self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures)
-        return edge.build(self, self._rooms, self._settings.http, served(self._settings))
+        app = edge.build(self, self._rooms, self._settings.http, served(self._settings))
+        if self._settings.http.show_graph:
+            placement.show(app, application, self._stages, Access(self._settings.http.keys, None))
+        return app
 
     async def listen(self, recording: bytes, given: Given) -> NDArray[np.int16]:
         """`recording`: compressed bytes, as they came. Gives int16 [samples], mono 16 kHz, with speech in it.
@@ -109,6 +115,13 @@ class VoiceToImage:
         return retry_after_s(
             requests, [(stage.pace, self._rooms.replicas(stage.name)) for stage in (self._transcribe, self._generate)]
         )
+
+    def _stages(self) -> list[StageNow]:
+        models = (self._settings.whisper.model, self._settings.diffusion.model)
+        return [
+            StageNow(stage.name, model_name(model), model_version(stage.name), *stage.queue)
+            for stage, model in zip((self._transcribe, self._generate), models, strict=True)
+        ]
 
     def _steps(self, options: GenerateOptions) -> int:
         return self._settings.diffusion.steps if options.steps is None else options.steps

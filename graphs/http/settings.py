@@ -34,6 +34,8 @@ class HttpSettings(Section):
     """Requests that one key may make in a minute, in each ingress replica; without it as many as there is room for."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the service from a browser, such as `https://example.org`; `*` for all."""
+    show_graph: bool = False
+    """Answer `GET /graph`, which names nodes and resources, and asks Serve's controller each time."""
 
     @field_validator("max_bytes")
     @classmethod
