@@ -55,7 +55,7 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
         **openapi.post_graph(),
     )
     async def draw(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        upload = await visit.read(receive(request, settings.max_upload_bytes))
+        upload = await visit.read(lambda: receive(request, settings.max_upload_bytes))
         visit.ticket.resize(len(upload.recording))
         parameters = parse(request.query_params.multi_items(), upload.fields, served.max_side_px)
         media_type, format = negotiate(", ".join(request.headers.getlist("accept")), parameters.output_format)

@@ -192,7 +192,7 @@ def record(**properties: Any) -> dict[str, Any]:
 
 
 def _drawing() -> dict[str, Any]:
-    stream = {"type": "string", "description": f"Server-sent events while it is made: {', '.join(TYPES)}."}
+    stream = {"description": f"Server-sent events while it is made: {', '.join(TYPES)}."}
     return {
         "description": "The picture, or everything about it as JSON",
         "headers": headers("X-Request-ID", "X-Transcript", "X-Seed", "Server-Timing"),
