@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import ModelUnavailable
-from graphs.http import docs, openapi, problems
+from graphs.http import docs, examples, openapi, problems
 from graphs.http.answers import EVENTS, Drawing, answer, negotiate
 from graphs.http.events import DrawingEvents, Tell
 from graphs.http.given import Given
@@ -46,6 +46,8 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
     images.install(openai, graph, reception, known, served.max_side_px)
     models.install(openai, known, reception)
     app.include_router(openai)
+    document = app.openapi
+    app.openapi = lambda: examples.fill(document())  # type: ignore[method-assign]
 
     @app.post(
         "/graph",
@@ -55,7 +57,7 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
         **openapi.post_graph(),
     )
     async def draw(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        upload = await visit.read(receive(request, settings.max_upload_bytes))
+        upload = await visit.read(lambda: receive(request, settings.max_upload_bytes))
         visit.ticket.resize(len(upload.recording))
         parameters = parse(request.query_params.multi_items(), upload.fields, served.max_side_px)
         media_type, format = negotiate(", ".join(request.headers.getlist("accept")), parameters.output_format)

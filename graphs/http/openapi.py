@@ -10,7 +10,7 @@ from graphs.http import errors as http
 from graphs.http.answers import EVENTS, IMAGES, JSON
 from graphs.http.deadline import LARGEST_TIMEOUT_MS
 from graphs.http.events import TYPES
-from graphs.http.examples import ANSWERS, shown
+from graphs.http.examples import ANSWERS, MARK, shown
 from graphs.http.parameters import DrawParameters
 from graphs.http.problems import MEDIA_TYPE, OPENAI_SCHEMA, SCHEMA
 from graphs.http.problems import REQUEST_ID as REQUEST_ID_PATTERN
@@ -168,7 +168,7 @@ def problems(classes: tuple[type[DeploymentError], ...], openai: bool = False) -
 
 def _problem(same: list[type[DeploymentError]], openai: bool) -> dict[str, Any]:
     names = {error.code: f"{'openai' if openai else 'problem'} {error.code}" for error in same}
-    examples = {code: {"value": ANSWERS[name]} for code, name in names.items() if name in ANSWERS}
+    examples = {code: {"value": MARK + name} for code, name in names.items() if name in ANSWERS}
     shape = {"schema": OPENAI_SCHEMA if openai else SCHEMA, **({"examples": examples} if examples else {})}
     described = ["X-Request-ID"]
     if any(error.retry_after_s is not None or error is http.RateLimitExceeded for error in same):
@@ -192,7 +192,7 @@ def record(**properties: Any) -> dict[str, Any]:
 
 
 def _drawing() -> dict[str, Any]:
-    stream = {"type": "string", "description": f"Server-sent events while it is made: {', '.join(TYPES)}."}
+    stream = {"description": f"Server-sent events while it is made: {', '.join(TYPES)}."}
     return {
         "description": "The picture, or everything about it as JSON",
         "headers": headers("X-Request-ID", "X-Transcript", "X-Seed", "Server-Timing"),

@@ -146,7 +146,7 @@ def install(routes: APIRouter, graph: Graph, reception: Reception, models: Model
     async def heard[Parameters: TranslationParameters](
         request: Request, visit: Visit, kind: type[Parameters]
     ) -> tuple[NDArray[np.int16], Parameters, Given]:
-        upload = await visit.read(receive_form(request, max_upload_bytes))
+        upload = await visit.read(lambda: receive_form(request, max_upload_bytes))
         visit.ticket.resize(len(upload.recording))
         parameters = validate(fields(upload.fields), kind)
         models.require(parameters.model, "whisper")

@@ -214,7 +214,7 @@ def _answer(images: list[tuple[Image, int]], format: str, timings_ms: dict[str, 
 def install(routes: APIRouter, graph: Graph, reception: Reception, models: Models, max_side_px: int) -> None:
     @routes.post("/images/generations", **openapi.images(ImageParameters))
     async def generate(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        body = await visit.read(receive_json(request))
+        body = await visit.read(lambda: receive_json(request))
         visit.ticket.resize(len(body))
         parameters = parse(body, max_side_px)
         models.require(parameters.model, "diffusion")

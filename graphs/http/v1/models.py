@@ -1,9 +1,9 @@
 """The models by the ids that clients of OpenAI's API name them with."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 
 from graphs.http.errors import ModelNotFound
 from graphs.http.parameters import printable
@@ -55,5 +55,5 @@ def install(routes: APIRouter, models: Models, reception: Reception) -> None:
         return {"object": "list", "data": models.all()}
 
     @routes.get("/models/{model:path}", dependencies=[Depends(reception.identify)], **openapi.model())
-    async def one(model: str) -> dict[str, Any]:
+    async def one(model: Annotated[str, Path(description="An id of `GET /v1/models`.")]) -> dict[str, Any]:
         return models.one(model)

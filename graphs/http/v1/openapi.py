@@ -106,7 +106,7 @@ def _route(
 
 
 def _events(route: str) -> dict[str, Any]:
-    return {"schema": {"type": "string", "description": "With `stream`: server-sent events."}, **shown(f"{route} stream")}
+    return {"schema": {"description": "With `stream`: server-sent events."}, **shown(f"{route} stream")}
 
 
 def _errors(classes: tuple[type[rooms.DeploymentError], ...]) -> dict[int | str, dict[str, Any]]:
