@@ -17,6 +17,8 @@ class DeploymentError(Exception):
     title: ClassVar[str] = "Internal error"
     stage: str | None = None
     """The stage of the graph that was running, once known."""
+    param: str | None = None
+    """The request's parameter that is at fault, where it is one."""
     retry_after_s: int | None = None
     """Seconds after which trying again makes sense, where it does."""
 

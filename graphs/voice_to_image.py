@@ -13,16 +13,18 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
 from deployments.diffusion import GenerateOptions, Image
-from deployments.whisper import Transcript
+from deployments.room import model_name
+from deployments.whisper import TranscribeOptions, Transcript
 from graphs import stages
 from graphs.figures import INGRESS, Figures
 from graphs.http import edge, proxy
-from graphs.http.answers import Drawing, Heard
+from graphs.http.answers import Drawing
 from graphs.http.audio import SAMPLE_RATE_HZ, decode
 from graphs.http.given import Given
 from graphs.http.parameters import DrawParameters
 from graphs.http.request_log import Line
 from graphs.http.rooms import Rooms
+from graphs.http.served import Served
 from graphs.http.speech import require_speech
 from graphs.pace import retry_after_s
 from graphs.settings import VoiceToImageSettings
@@ -43,51 +45,58 @@ class VoiceToImage:
         self._rooms = Rooms(serve.get_replica_context().app_name, ("whisper", "diffusion"))
         self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures)
         self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures)
-        return edge.build(self, self._rooms, self._settings.http, self._settings.diffusion.max_side_px)
+        return edge.build(self, self._rooms, self._settings.http, served(self._settings))
 
-    async def listen(self, recording: bytes, given: Given) -> Heard:
-        """`recording`: compressed bytes, as they came. Raises a DeploymentError that names its stage."""
+    async def listen(self, recording: bytes, given: Given) -> NDArray[np.int16]:
+        """`recording`: compressed bytes, as they came. Gives int16 [samples], mono 16 kHz, with speech in it.
+
+        Raises a DeploymentError that names its stage, as all of these do.
+        """
         started_s = time.perf_counter()
         with self._figures.stage("decode"):
             listening = asyncio.to_thread(listen, recording, self._settings.http.max_audio_s)
             audio = await stages.run("decode", listening, given.time_left)
         took_s = time.perf_counter() - started_s
         given.line.audio_s = audio.size / SAMPLE_RATE_HZ
+        given.line.took(decode=took_s * 1000)
         self._figures.finished("decode", took_s, audio_s=given.line.audio_s)
-        return Heard(audio, took_s * 1000)
+        return audio
 
-    async def draw(self, heard: Heard, parameters: DrawParameters, format: str, given: Given) -> Drawing:
-        """What was heard, drawn. Raises a DeploymentError that names its stage."""
+    async def transcribe(self, audio: NDArray[np.int16], options: TranscribeOptions, given: Given) -> Transcript:
         started_s = time.perf_counter()
-        units = whisper.windows(heard.audio.size)
-        asked = parameters.transcribe_options()
-        transcript = await self._transcribe.call("transcribe", heard.audio, asked, given=given, key=asked.task, units=units)
+        units = whisper.windows(audio.size)
+        transcript: Transcript = await self._transcribe.call(
+            "transcribe", audio, options, given=given, key=options.task, units=units
+        )
+        given.line.took(whisper=(time.perf_counter() - started_s) * 1000)
         given.line.transcript = transcript.text
-        if given.tell is not None:
-            given.tell(transcript)
-        transcribed_s = time.perf_counter()
+        return transcript
 
-        prompt = f"{parameters.prompt_prefix} {transcript.text}".strip()
-        options = parameters.generate_options(format)
-        given.line.seed = options.seed
-        image = await self._generate.call(
+    async def generate(self, prompt: str, options: GenerateOptions, previews: int, given: Given) -> Image:
+        started_s = time.perf_counter()
+        image: Image = await self._generate.call(
             "generate",
             prompt,
             options,
             given=given,
             key=self._size(options),
             units=self._steps(options),
-            previews=parameters.previews,
+            previews=previews,
         )
-        given.line.steps = image.cost.units
-        timings_ms = {
-            "decode": heard.decode_ms,
-            "whisper": (transcribed_s - started_s) * 1000,
-            "diffusion": (time.perf_counter() - transcribed_s) * 1000 - image.encode_ms,
-            "encode": image.encode_ms,
-        }
-        given.line.timings_ms |= timings_ms
-        return Drawing(transcript, prompt, options.seed, image, timings_ms)
+        given.line.steps = (given.line.steps or 0) + image.cost.units
+        given.line.took(diffusion=(time.perf_counter() - started_s) * 1000 - image.encode_ms, encode=image.encode_ms)
+        return image
+
+    async def draw(self, audio: NDArray[np.int16], parameters: DrawParameters, format: str, given: Given) -> Drawing:
+        """What was heard, drawn."""
+        transcript = await self.transcribe(audio, parameters.transcribe_options(), given)
+        if given.tell is not None:
+            given.tell(transcript)
+        prompt = f"{parameters.prompt_prefix} {transcript.text}".strip()
+        options = parameters.generate_options(format)
+        given.line.seed = options.seed
+        image = await self.generate(prompt, options, parameters.previews, given)
+        return Drawing(transcript, prompt, options.seed, image, dict(given.line.timings_ms))
 
     def ended(self, line: Line) -> None:
         """Counts a request of the ingress, and its error where that was none of a stage's."""
@@ -108,6 +117,11 @@ class VoiceToImage:
         """What a denoising step's time depends on: width, height, and whether there is guidance."""
         scale = self._settings.diffusion.guidance_scale if options.guidance_scale is None else options.guidance_scale
         return options.width, options.height, scale > 1
+
+
+def served(settings: VoiceToImageSettings) -> Served:
+    """What the edge says of the models."""
+    return Served(model_name(settings.whisper.model), model_name(settings.diffusion.model), settings.diffusion.max_side_px)
 
 
 def listen(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:

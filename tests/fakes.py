@@ -18,15 +18,16 @@ from ray.serve.schema import (
 )
 
 from deployments.cost import Cost
-from deployments.diffusion import Image
+from deployments.diffusion import GenerateOptions, Image
 from deployments.time_left import TimeLeft
 from deployments.triton import Tensors
-from deployments.whisper import Segment, Transcript
-from graphs.http.answers import Drawing, Heard
+from deployments.whisper import Segment, TranscribeOptions, Transcript
+from graphs.http.answers import Drawing
 from graphs.http.events import Event
 from graphs.http.given import Given
 from graphs.http.parameters import DrawParameters
 from graphs.http.request_log import Line
+from graphs.http.served import Served
 
 CHARACTERS = "".join(map(chr, range(0x180))) + "語ひ🦊\u0301\u200d\u202e\u2028\ufeff١\U0010ffff"
 """Every Latin letter and control, and others that mean trouble. Hypothesis takes seconds to tabulate all of Unicode."""
@@ -99,19 +100,29 @@ class FakeGraph:
 
     result: Drawing | Exception = field(default_factory=drawing)
     events: tuple[Event, ...] = ()
-    requests: list[tuple[bytes, DrawParameters, str, Given]] = field(default_factory=list)
+    requests: list[tuple[Any, ...]] = field(default_factory=list)
     unheard: Exception | None = None
     lines: list[Line] = field(default_factory=list)
     _recordings: list[bytes] = field(default_factory=list)
 
-    async def listen(self, recording: bytes, given: Given) -> Heard:
+    async def listen(self, recording: bytes, given: Given) -> NDArray[np.int16]:
         if self.unheard is not None:
             raise self.unheard
         self._recordings.append(recording)
-        return Heard(np.zeros(16_000, np.int16), 1.04)
+        given.line.audio_s = 1.0
+        return np.zeros(16_000, np.int16)
 
-    async def draw(self, heard: Heard, parameters: DrawParameters, format: str, given: Given) -> Drawing:
-        self.requests.append((self._recordings.pop(), parameters, format, given))
+    async def transcribe(self, audio: NDArray[np.int16], options: TranscribeOptions, given: Given) -> Transcript:
+        return (await self._answer((self._recordings.pop(), options, given), given)).transcript
+
+    async def generate(self, prompt: str, options: GenerateOptions, previews: int, given: Given) -> Image:
+        return (await self._answer((prompt, options, previews, given), given)).image
+
+    async def draw(self, audio: NDArray[np.int16], parameters: DrawParameters, format: str, given: Given) -> Drawing:
+        return await self._answer((self._recordings.pop(), parameters, format, given), given)
+
+    async def _answer(self, request: tuple[Any, ...], given: Given) -> Drawing:
+        self.requests.append(request)
         for event in self.events:
             if given.tell is not None:
                 given.tell(event)
@@ -126,6 +137,9 @@ class FakeGraph:
 
     def retry_after_s(self, requests: int) -> float:
         return 2.0 * requests
+
+
+SERVED = Served("tiny.en", "small-stable-diffusion", max_side_px=256)
 
 
 def serve_status(**rooms: DeploymentStatusOverview) -> ServeStatus:

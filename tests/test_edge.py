@@ -18,7 +18,7 @@ from graphs.http.openapi import ERRORS
 from graphs.http.parameters import DrawParameters
 from graphs.http.rooms import Rooms
 from graphs.http.settings import HttpSettings
-from tests.fakes import PNG, FakeGraph, drawing, room_status, serve_status
+from tests.fakes import PNG, SERVED, FakeGraph, drawing, room_status, serve_status
 
 RECORDING = b"a recording"
 NEW_ID = re.compile("[0-9a-f]{32}")
@@ -31,9 +31,7 @@ class Edge:
         self.graph = FakeGraph()
         self.status = serve_status(whisper=room_status(), diffusion=room_status())
         rooms = Rooms("sonograph", ("whisper", "diffusion"), lambda: self.status)
-        self.app: FastAPI = edge.build(
-            self.graph, rooms, HttpSettings(max_upload_bytes=1000, deadline_s=deadline_s), max_side_px=256
-        )
+        self.app: FastAPI = edge.build(self.graph, rooms, HttpSettings(max_upload_bytes=1000, deadline_s=deadline_s), SERVED)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://service")
 
@@ -298,7 +296,9 @@ async def test_openapi_describes_every_parameter_header_and_error(service: Edge)
         assert f"`{error.code}`" in response["description"]
         assert "code" in response["content"]["application/problem+json"]["schema"]["properties"]
     assert "503" in document["paths"]["/readyz"]["get"]["responses"]
-    assert set(document["paths"]) == {"/graph", "/healthz", "/readyz"}
+    assert set(document["paths"]) == {
+        "/graph", "/healthz", "/readyz", "/v1/images/generations", "/v1/models", "/v1/models/{model}",
+    }  # fmt: skip
 
 
 async def test_openapi_lists_every_error_class_there_is(service: Edge) -> None:

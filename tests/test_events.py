@@ -14,13 +14,13 @@ from ray.exceptions import ActorDiedError, TaskCancelledError
 from deployments.diffusion import Preview, Step
 from deployments.errors import DeploymentError, NoSpeech
 from deployments.whisper import Segment
-from graphs.http import edge, events
+from graphs.http import edge, stream
 from graphs.http.answers import negotiate
 from graphs.http.errors import AudioUndecodable
 from graphs.http.events import TYPES, Queued, Retry
 from graphs.http.rooms import Rooms
 from graphs.http.settings import HttpSettings
-from tests.fakes import FakeGraph, drawing, room_status, serve_status
+from tests.fakes import SERVED, FakeGraph, drawing, room_status, serve_status
 
 SEGMENT = Segment(0.0, 1.5, "une pomme\n\nevent: done 🍎", -0.25, 0.125)
 EVERYTHING = (
@@ -62,7 +62,7 @@ async def graph() -> FakeGraph:
 @pytest.fixture
 async def client(graph: FakeGraph) -> AsyncIterator[httpx.AsyncClient]:
     rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
-    app = edge.build(graph, rooms, HttpSettings(deadline_s=50), 256)
+    app = edge.build(graph, rooms, HttpSettings(deadline_s=50), SERVED)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
@@ -147,7 +147,7 @@ async def test_a_defect_is_told_without_its_reason(client: httpx.AsyncClient, gr
 
 
 async def test_silence_is_filled_with_comments(client: httpx.AsyncClient, graph: FakeGraph, monkeypatch: Any) -> None:
-    monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr(stream, "KEEP_ALIVE_S", 0.01)
     answer = drawing()
 
     async def slowly(*arguments: Any) -> Any:
@@ -163,7 +163,7 @@ async def test_silence_is_filled_with_comments(client: httpx.AsyncClient, graph:
 async def test_a_client_that_leaves_ends_the_drawing_and_gives_its_place_back(caplog: Any) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
     graph = EndlessGraph()
-    app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(max_requests=1), 256)
+    app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(max_requests=1), SERVED)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         leaving = asyncio.create_task(post(client))
@@ -187,7 +187,7 @@ async def test_a_client_that_leaves_ends_the_drawing_and_gives_its_place_back(ca
 async def test_the_log_says_that_a_client_left_however_serve_tells_it(end: dict[str, str] | Exception) -> None:
     """Serve's `receive` raises Ray's errors where its proxy has cancelled the request, or died."""
     graph = EndlessGraph()
-    app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(), 256)
+    app = edge.build(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(), SERVED)
     messages: list[Any] = [{"type": "http.request", "body": b"sound", "more_body": False}]
     told = asyncio.Event()
 

@@ -15,7 +15,7 @@ from graphs.http.parameters import DrawParameters
 from graphs.http.rooms import Rooms
 from graphs.http.settings import HttpSettings
 from graphs.settings import VoiceToImageSettings
-from tests.fakes import FakeGraph, serve_status
+from tests.fakes import SERVED, FakeGraph, serve_status
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_no_setting_is_documented_that_has_gone() -> None:
 
 
 def test_each_route_is_documented() -> None:
-    routes = edge.build(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(), 256).routes
+    routes = edge.build(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(), SERVED).routes
     own = [route for route in routes if isinstance(route, APIRoute)]
     assert own
     for route in own:

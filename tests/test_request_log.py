@@ -50,6 +50,7 @@ def test_a_request_that_is_answered(lines: Lines) -> None:
     assert line == {
         "event": "request",
         "request_id": "abc",
+        "route": "/graph",
         "status": 200,
         "code": None,
         "stage": None,

@@ -1,13 +1,12 @@
 """A drawing as HTTP: which representation the client takes, its headers, its JSON."""
 
 import base64
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
 
 import mimeparse
-import numpy as np
-from numpy.typing import NDArray
 from starlette.responses import JSONResponse, Response
 
 from deployments.diffusion import Image
@@ -20,15 +19,6 @@ IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 """The picture's formats by media type; the first is the default."""
 TRANSCRIPT_BYTES = 1024
 """Longest X-Transcript header."""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A recording that can be worked on."""
-
-    audio: NDArray[np.int16]
-    """[samples], mono 16 kHz, with speech in it."""
-    decode_ms: float
 
 
 @dataclass(frozen=True)
@@ -66,12 +56,16 @@ def answer(drawing: Drawing, media_type: str, format: str, request_id: str) -> R
     headers = {
         "X-Transcript": percent_encoded(drawing.transcript.text),
         "X-Seed": str(drawing.seed),
-        "Server-Timing": ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in drawing.timings_ms.items()),
+        "Server-Timing": server_timing(drawing.timings_ms),
         "Vary": "Accept",
     }
     if media_type != JSON:
         return Response(drawing.image.encoded, headers=headers, media_type=media_type)
     return JSONResponse(_json(drawing, format, request_id), headers=headers)
+
+
+def server_timing(timings_ms: Mapping[str, float]) -> str:
+    return ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in timings_ms.items())
 
 
 def percent_encoded(text: str) -> str:

@@ -15,6 +15,12 @@ class NotFound(DeploymentError):
     title = "Not found"
 
 
+class ModelNotFound(DeploymentError):
+    status = 404
+    code = "model_not_found"
+    title = "No such model"
+
+
 class MethodNotAllowed(DeploymentError):
     status = 405
     code = "method_not_allowed"
@@ -31,6 +37,12 @@ class AudioTooLarge(DeploymentError):
     status = 413
     code = "audio_too_large"
     title = "Recording too large"
+
+
+class BodyTooLarge(DeploymentError):
+    status = 413
+    code = "body_too_large"
+    title = "Request too large"
 
 
 class AudioTooLong(DeploymentError):

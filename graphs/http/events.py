@@ -1,30 +1,16 @@
-"""A drawing as server-sent events, while it is made. Wire format: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""What is told of a request while it is worked on, and how POST /graph says it in a stream."""
 
-import asyncio
 import base64
-import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
-
 from deployments.diffusion import Step
+from deployments.errors import DeploymentError
 from deployments.whisper import Segment, Transcript
 from graphs.http import problems
-from graphs.http.answers import EVENTS, Drawing, picture
-from graphs.http.request_log import Line
-
-KEEP_ALIVE_S = 15.0
-"""Without an event for so long, a comment is sent: proxies close what is silent."""
-
-
-@dataclass(frozen=True)
-class Accepted:
-    deadline_ms: float
+from graphs.http.answers import Drawing, picture
 
 
 @dataclass(frozen=True)
@@ -41,7 +27,7 @@ class Retry:
     stage: str
 
 
-Event = Accepted | Queued | Segment | Transcript | Step | Retry
+Event = Queued | Segment | Transcript | Step | Retry
 Tell = Callable[[Event], None]
 TYPES = (
     "accepted",
@@ -58,67 +44,44 @@ TYPES = (
 """All that a stream can carry."""
 
 
-class EventStream(StreamingResponse):
-    """Draws while it is sent, and stops drawing when it is not."""
+class DrawingEvents:
+    """The stream of one drawing."""
 
-    media_type = EVENTS
+    def __init__(self, deadline_ms: float, format: str, request_id: str) -> None:
+        self._deadline_ms = deadline_ms
+        self._format = format
+        self._request_id = request_id
+        self._sequence = 0
 
-    def __init__(self, draw: Callable[[Tell], Awaitable[Drawing]], deadline_ms: float, format: str, line: Line) -> None:
-        self._events = _events(draw, deadline_ms, format, line)
-        super().__init__(self._events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"})
+    def begun(self) -> Iterator[str]:
+        yield self._wire("accepted", {"deadline_ms": round(self._deadline_ms)})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._events):
-            await super().__call__(scope, receive, send)
+    def told(self, event: Event) -> Iterator[str]:
+        for type, data in _data(event):
+            yield self._wire(type, data)
+
+    def done(self, drawing: Drawing) -> Iterator[str]:
+        yield self._wire("image", picture(drawing, self._format))
+        yield self._wire("done", {"timings_ms": {stage: round(ms, 1) for stage, ms in drawing.timings_ms.items()}})
+
+    def failed(self, error: DeploymentError) -> Iterator[str]:
+        yield self._wire("error", {"problem": problems.content(error, self._request_id)})
+
+    def _wire(self, type: str, data: dict[str, Any]) -> str:
+        told = {"type": type, "request_id": self._request_id, "sequence": self._sequence} | data
+        self._sequence += 1
+        return sse(type, told, self._sequence - 1)
 
 
-async def _events(draw: Callable[[Tell], Awaitable[Drawing]], deadline_ms: float, format: str, line: Line) -> AsyncGenerator[str]:
-    told = asyncio.Queue[Event | None]()
-    told.put_nowait(Accepted(round(deadline_ms)))
-    drawing = asyncio.ensure_future(draw(told.put_nowait))
-    drawing.add_done_callback(lambda drawing: told.put_nowait(None))
-    sequence, complete = 0, False
-
-    def wire(type: str, data: dict[str, Any]) -> str:
-        nonlocal sequence
-        content = json.dumps({"type": type, "request_id": line.request_id, "sequence": sequence} | data, separators=(",", ":"))
-        sequence += 1
-        return f"event: {type}\nid: {sequence - 1}\ndata: {content}\n\n"
-
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(KEEP_ALIVE_S):
-                    event = await told.get()
-            except TimeoutError:
-                yield ": keep-alive\n\n"
-                continue
-            if event is None:
-                break
-            for type, data in _data(event):
-                yield wire(type, data)
-        try:
-            done = drawing.result()
-        except Exception as error:
-            line.failed(error)
-            yield wire("error", {"problem": problems.content(problems.known(error, line.request_id), line.request_id)})
-        else:
-            yield wire("image", picture(done, format))
-            yield wire("done", {"timings_ms": {stage: round(ms, 1) for stage, ms in done.timings_ms.items()}})
-        complete = True
-    finally:
-        if not complete:
-            line.left()  # Starlette ends the response in silence when its client has gone
-        drawing.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await drawing
+def sse(type: str, data: dict[str, Any], id: int | None = None) -> str:
+    """One event, as it is sent."""
+    said = "" if id is None else f"id: {id}\n"
+    return f"event: {type}\n{said}data: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 
 def _data(event: Event) -> list[tuple[str, dict[str, Any]]]:
     """The event's types and data, in their order: a step with a preview is two events."""
     match event:
-        case Accepted():
-            return [("accepted", asdict(event))]
         case Queued():
             return [("queued", asdict(event))]
         case Retry():

@@ -15,10 +15,12 @@ from graphs.http.upload import RAW_TYPES
 ERRORS: tuple[type[DeploymentError], ...] = (
     http.MalformedRequest,
     http.NotFound,
+    http.ModelNotFound,
     http.MethodNotAllowed,
     http.NotAcceptable,
     http.AudioTooLarge,
     http.AudioTooLong,
+    http.BodyTooLarge,
     http.UnsupportedMediaType,
     http.AudioEmpty,
     http.AudioUndecodable,

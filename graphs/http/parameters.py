@@ -66,26 +66,40 @@ def parse(query: Iterable[tuple[str, str]], form: Iterable[tuple[str, str]], max
     given: dict[str, str] = {}
     for name, value in (*query, *form):
         if name in given:
-            raise InvalidInput(f"{_printable(name)} is given twice: once is enough, as a form field or in the query")
+            raise InvalidInput(f"{printable(name)} is given twice: once is enough, as a form field or in the query")
         if value != "":
             given[name] = value
     try:
         parameters = DrawParameters.model_validate(given)
     except ValidationError as error:
-        raise InvalidInput("; ".join(_sentence(details) for details in error.errors())) from error
+        raise refusal(error, DrawParameters) from error
     for name in ("width", "height"):
         if (getattr(parameters, name) or 0) > max_side_px:
             raise InvalidInput(f"{name} must be at most {max_side_px} (this service's setting diffusion.max_side_px)")
     return parameters
 
 
-def _sentence(details: Any) -> str:
-    name = _printable(str(details["loc"][0]))
-    if details["type"] == "extra_forbidden":
-        return f"{name} is no parameter; there are {', '.join(DrawParameters.model_fields)}"
-    message = details["msg"].replace("Input should", "must").replace("String should", "must")
-    return f"{name} {message}"
+def refusal(error: ValidationError, parameters: type[BaseModel]) -> InvalidInput:
+    """What `error` says, in sentences that name parameter and bound. `parameters`: the class that refused."""
+    refused = InvalidInput("; ".join(dict.fromkeys(_sentence(details, parameters) for details in error.errors())))
+    refused.param = next((name for details in error.errors() if (name := _name(details)) in parameters.model_fields), None)
+    return refused
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """What a client sent, short and without controls, for a sentence about it."""
     return "".join(character if character.isprintable() else "?" for character in name[:64])
+
+
+def _sentence(details: Any, parameters: type[BaseModel]) -> str:
+    name = printable(_name(details))
+    if details["type"] == "extra_forbidden":
+        return f"{name} is no parameter; there are {', '.join(parameters.model_fields)}"
+    if details["type"] == "value_error":
+        return str(details["ctx"]["error"])
+    message = details["msg"].replace("Input should", "must").replace("String should", "must")
+    return f"{name} {message}".strip()
+
+
+def _name(details: Any) -> str:
+    return str(details["loc"][0]) if details["loc"] else ""

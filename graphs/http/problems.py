@@ -41,8 +41,11 @@ def request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
-def problem(error: DeploymentError, id: str) -> Response:
+def problem(error: DeploymentError, id: str, path: str) -> Response:
+    """In OpenAI's shape where `path`, the request's, is of its API."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if path.startswith("/v1/"):
+        return JSONResponse({"error": openai_content(error)}, error.status, headers)
     return JSONResponse(content(error, id), error.status, headers, MEDIA_TYPE)
 
 
@@ -56,6 +59,13 @@ def content(error: DeploymentError, id: str) -> dict[str, Any]:
         "stage": error.stage,
         "request_id": id,
     }
+
+
+def openai_content(error: DeploymentError) -> dict[str, Any]:
+    """As OpenAI's clients expect it: https://platform.openai.com/docs/guides/error-codes"""
+    types = {401: "authentication_error", 429: "rate_limit_error"}
+    type = types.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    return {"message": str(error), "type": type, "param": error.param, "code": error.code}
 
 
 def known(error: Exception, id: str) -> DeploymentError:
@@ -72,26 +82,28 @@ def known(error: Exception, id: str) -> DeploymentError:
 def install(app: FastAPI) -> None:
     """Makes `app` answer every error, its own, FastAPI's and defects, in this shape."""
 
+    def answer(request: Request, error: DeploymentError) -> Response:
+        return problem(error, request_id(request), request.url.path)
+
     async def ours(request: Request, error: Exception) -> Response:
-        return problem(known(error, request_id(request)), request_id(request))
+        return answer(request, known(error, request_id(request)))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        id = request_id(request)
         if error.status_code == 404:
-            return problem(NotFound("there is nothing at this path: the service's routes are listed at /docs"), id)
+            return answer(request, NotFound("there is nothing at this path: the service's routes are listed at /docs"))
         if error.status_code == 405:
-            answer = problem(MethodNotAllowed(f"this path does not take the method {request.method}"), id)
-            answer.headers.update(error.headers or {})
-            return answer
-        return problem(MalformedRequest(HTTPStatus(error.status_code).phrase), id)
+            refused = answer(request, MethodNotAllowed(f"this path does not take the method {request.method}"))
+            refused.headers.update(error.headers or {})
+            return refused
+        return answer(request, MalformedRequest(HTTPStatus(error.status_code).phrase))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem(InvalidInput("; ".join(str(details["msg"]) for details in error.errors())), request_id(request))
+        return answer(request, InvalidInput("; ".join(str(details["msg"]) for details in error.errors())))
 
     async def left(request: Request, error: Exception) -> Response:
-        return problem(MalformedRequest("the client left before its request was complete"), request_id(request))
+        return answer(request, MalformedRequest("the client left before its request was complete"))
 
     app.add_exception_handler(DeploymentError, ours)
     app.add_exception_handler(HTTPException, http)

@@ -64,7 +64,7 @@ class Problems:
         if answer.begun:
             return
         gone = ModelUnavailable("the replica that took the request is gone, and a new one is being started: try again shortly")
-        response = problem(answer.failed or gone, id.decode())
+        response = problem(answer.failed or gone, id.decode(), scope["path"])
         response.headers["X-Request-ID"] = id.decode()
         await response(scope, receive, send)
 

@@ -22,6 +22,7 @@ class Line:
     """What the line will say. Routes and graphs fill it in as they learn it; what nobody learnt is null."""
 
     request_id: str
+    route: str = "/graph"
     status: int = 200
     """Also of an error that was sent as an event, after the stream's own 200."""
     code: str | None = None
@@ -35,10 +36,15 @@ class Line:
     """By stage."""
     audio_s: float | None = None
     steps: int | None = None
-    """Denoising steps that ran."""
+    """Denoising steps that ran, of all its pictures."""
     seed: int | None = None
     transcript: str | None = None
     """Is left out of the line unless `http.log_transcripts` is true."""
+
+    def took(self, **timings_ms: float) -> None:
+        """Adds to the stages' times."""
+        for stage, ms in timings_ms.items():
+            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + ms
 
     def failed(self, error: Exception) -> None:
         """A stream that ends with an error event calls it; what is raised comes here by itself."""
@@ -50,13 +56,15 @@ class Line:
 
 
 @contextlib.contextmanager
-def line(request_id: str, transcripts: bool, ended: Callable[[Line], None] = lambda line: None) -> Iterator[Line]:
+def line(
+    request_id: str, transcripts: bool, ended: Callable[[Line], None] = lambda line: None, route: str = "/graph"
+) -> Iterator[Line]:
     """Around all of a request's work, a stream's too. Writes the line at its end, however it ends; `transcripts`: with the words.
 
     `ended` is given the line then.
     """
     started_s = time.perf_counter()
-    said = Line(request_id)
+    said = Line(request_id, route)
     try:
         yield said
     except (asyncio.CancelledError, GeneratorExit, ClientDisconnect):

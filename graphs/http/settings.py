@@ -22,6 +22,10 @@ class HttpSettings(Section):
     """Bytes of recordings that one ingress holds at once, at least `max_upload_bytes`; what would be more is refused at once."""
     log_transcripts: bool = False
     """Write what was said into the log's line of each request."""
+    whisper_aliases: tuple[str, ...] = ("whisper-1",)
+    """Names that clients of /v1 may use for Whisper's model, besides its own."""
+    diffusion_aliases: tuple[str, ...] = ("stable-diffusion",)
+    """Names that clients of /v1 may use for the diffusion model, besides its own."""
 
     @field_validator("max_bytes")
     @classmethod

@@ -7,12 +7,14 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from graphs.http.errors import AudioTooLarge, MalformedRequest, UnsupportedMediaType
+from graphs.http.errors import AudioTooLarge, BodyTooLarge, MalformedRequest, UnsupportedMediaType
 
 RAW_TYPES = ("application/octet-stream", "video/webm", "video/mp4")
 """Besides audio/*; browsers record sound alone as video/webm or video/mp4 too."""
 FIELD_BYTES = 8192
 """Longest form field; the longest parameter is 1,000 characters of at most 4 bytes."""
+JSON_BYTES = 64 * 1024
+"""Largest JSON body; the longest parameters are 6,000 characters, at most 12 bytes each as JSON escapes them."""
 PARTS = 64
 OVERHEAD_BYTES = 64 * 1024
 """What a multipart body may hold besides the recording."""
@@ -49,6 +51,21 @@ async def receive(request: Request, max_bytes: int) -> Upload:
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
     return Upload(bytes(body))
+
+
+async def receive_json(request: Request) -> bytes:
+    """A JSON body, unread. Raises BodyTooLarge, UnsupportedMediaType."""
+    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    if kind.lower() != b"application/json" or request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType(
+            "the body has to be JSON: set --header 'Content-Type: application/json', and no Content-Encoding"
+        )
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_BYTES:
+            raise BodyTooLarge(f"the JSON body is larger than {JSON_BYTES} bytes: send a shorter one")
+    return bytes(body)
 
 
 def _refuse_declared(request: Request, bound: int, max_bytes: int) -> None:
