@@ -6,7 +6,7 @@ const BUTTON = {
   idle: ["Record", "i-microphone", "Hold to speak, or tap to start and tap to end"],
   opening: ["Record", "i-microphone", "The browser may ask for the microphone"],
   recording: ["Finish recording", "i-finish", "Release or tap to draw, Escape to discard"],
-  working: ["Cancel", "i-cancel", "Tap to cancel"],
+  working: ["Cancel", "i-cancel", "Press to cancel"],
 };
 
 export const $ = (id) => document.getElementById(id);
