@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH
 .PHONY: help setup serve test lint check lock clean moved
 
 help:
-	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000"
+	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000 (ADDRESS=0.0.0.0: on every address of this machine)"
 	@echo "make test [ARGS=...]     set up and run every test"
 	@echo "make check               set up, then lint, types and the tests that need neither Ray nor Triton"
 	@echo "make setup               only set up .venv"
@@ -18,7 +18,7 @@ help:
 	@echo "make clean               remove .venv and everything else that was made"
 
 serve: setup
-	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT))
+	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT)) $(if $(ADDRESS),--host $(ADDRESS))
 
 test: setup
 	@$(PYTHON) -m pytest $(ARGS)

@@ -1,6 +1,8 @@
 """`sonograph`: one command with verbs."""
 
 import contextlib
+import errno
+import ipaddress
 import json
 import signal
 import socket
@@ -11,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import psutil
 import typer
@@ -24,6 +26,7 @@ from kuberay.commands import doctor, render
 
 HERE = Path(__file__).parent
 SAMPLE = HERE / "samples" / "red-apple.wav"
+LOCAL = "127.0.0.1"
 START_S = 300.0
 """Longest wait until every room is ready; a large model from a slow disk takes minutes."""
 STOP_S = 60.0
@@ -44,16 +47,25 @@ def sonograph() -> None:
 @cli.command()
 def serve(
     config: Annotated[Path, typer.Option(help="Serve config of the service.")] = HERE / "local.yaml",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Without it the config's.")] = None,
 ) -> None:
     """Serve on this machine until Ctrl-C: what `serve run graphs/local.yaml` does, with a word on each step."""
-    if not _free(port):
+    host = host or str(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options", {}).get("host", LOCAL))
+    keys = _arguments(config).get("http", {}).get("keys")
+    if keys is None and not _loopback(host):
+        console.print(
+            f"[bold]Warning:[/bold] whoever reaches port {port} of this machine can use this service, since it has no API keys: "
+            "set http.keys, or listen on 127.0.0.1 (the README's Access)",
+            soft_wrap=True,
+        )
+    if not _free(host, port):
         _fail(f"port {port} is in use, perhaps by another `make serve`: stop that one, or choose another: PORT=8001 make serve")
     started_s = time.monotonic()
     # A script's `make serve &` has SIGINT ignored, and the server would inherit that: then nothing could end it in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.NamedTemporaryFile("w", prefix="sonograph-", suffix=".yaml") as file:
-        file.write(_on_port(config, port))
+        file.write(_listening(config, host, port))
         file.flush()
         log = Path(tempfile.gettempdir()) / f"sonograph-{port}.log"
         with log.open("w") as output:
@@ -62,26 +74,43 @@ def serve(
             server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            _wait(server, port, log)
-            _greet(config, port, time.monotonic() - started_s)
+            _wait(server, _near(host), port, log)
+            _greet(config, _near(host), port, time.monotonic() - started_s)
             status = server.wait()
             _fail(f"the server ended by itself (status {status}): its last words are in {log}")
         except KeyboardInterrupt:
             console.print("\nStopping: what is in flight is finished first.")
         finally:
             with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: at once
-                wait_until_idle(port, STOP_S)
+                wait_until_idle(port, STOP_S, _near(host))
             _stop(server)
     console.print("Stopped.")
 
 
-def _on_port(config: Path, port: int) -> str:
+def _listening(config: Path, host: str, port: int) -> str:
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    content["http_options"] = {**content.get("http_options", {}), "port": port}
+    content["http_options"] = {**content.get("http_options", {}), "host": host, "port": port}
     return yaml.safe_dump(content)
 
 
-def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _arguments(config: Path) -> dict[str, Any]:
+    """The application's settings."""
+    (application,) = yaml.safe_load(config.read_text(encoding="utf-8"))["applications"]
+    return dict(application.get("args") or {})
+
+
+def _loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _near(host: str) -> str:
+    """Where this machine itself reaches what listens on `host`."""
+    return {"0.0.0.0": LOCAL, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
     """Returns when every room is ready; says what it waits for meanwhile."""
     said = ""
     deadline_s = time.monotonic() + START_S
@@ -90,7 +119,7 @@ def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
         while time.monotonic() < deadline_s:
             if server.poll() is not None:
                 _fail(f"the server ended while it started (status {server.returncode}): its last words are in {log}")
-            waiting = _unready(port)
+            waiting = _unready(host, port)
             if waiting == "":
                 return
             if waiting is not None and waiting != said:
@@ -100,10 +129,10 @@ def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     _fail(f"the rooms were not ready within {START_S:.0f} s ({said}): the server's log is {log}")
 
 
-def _unready(port: int) -> str | None:
+def _unready(host: str, port: int) -> str | None:
     """What /readyz names; empty when all is ready, None when nothing answers yet."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+        with urllib.request.urlopen(f"http://{host}:{port}/readyz", timeout=5):
             return ""
     except urllib.error.HTTPError as error:
         try:
@@ -114,15 +143,15 @@ def _unready(port: int) -> str | None:
         return None
 
 
-def _greet(config: Path, port: int, took_s: float) -> None:
+def _greet(config: Path, host: str, port: int, took_s: float) -> None:
     from graphs.settings import VoiceToImageSettings  # here, since it loads Ray
 
-    (application,) = yaml.safe_load(config.read_text(encoding="utf-8"))["applications"]
-    settings = VoiceToImageSettings.model_validate(application.get("args") or {})
+    settings = VoiceToImageSettings.model_validate(_arguments(config))
     sample = SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE
     console.print(f"Whisper: {settings.whisper.model}. Stable Diffusion: {settings.diffusion.card()}", soft_wrap=True)
-    console.print(f"Ready after {took_s:.0f} s on [bold]http://127.0.0.1:{port}[/bold] (its API: /docs). Ctrl-C stops it. Try:\n")
-    console.print(f"  curl -F file=@{sample} http://127.0.0.1:{port}/graph -o picture.png\n", soft_wrap=True)
+    console.print(f"Ready after {took_s:.0f} s on [bold]http://{host}:{port}[/bold] (its API: /docs). Ctrl-C stops it. Try:\n")
+    key = "" if settings.http.keys is None else "-H 'Authorization: Bearer KEY' "
+    console.print(f"  curl {key}-F file=@{sample} http://{host}:{port}/graph -o picture.png\n", soft_wrap=True)
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
@@ -144,17 +173,23 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
             process.kill()  # psutil looks first whether the id is still that process's
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as listener:
+def _free(host: str, port: int) -> bool:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        _fail(f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
+    with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
+            listener.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                _fail(f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
             return False
     return True
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str) -> NoReturn:
     Console(stderr=True, highlight=False).print(f"sonograph: {sentence}", soft_wrap=True)
     raise typer.Exit(1)
 

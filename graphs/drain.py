@@ -22,14 +22,14 @@ def drain(
     wait_until_idle(port, most_s - settle_s)
 
 
-def wait_until_idle(port: int, most_s: float) -> None:
+def wait_until_idle(port: int, most_s: float, host: str = "127.0.0.1") -> None:
     """Returns when the ingress says that no request is in it, when nothing is there to say so, or after `most_s` seconds."""
     deadline_s = time.monotonic() + most_s
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         while time.monotonic() < deadline_s:
             with (
                 contextlib.suppress(TimeoutError),  # busy
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer,
+                urllib.request.urlopen(f"http://{host}:{port}/healthz", timeout=5) as answer,
             ):
                 if json.load(answer)["requests"] == 0:
                     return

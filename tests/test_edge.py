@@ -298,6 +298,7 @@ async def test_openapi_describes_every_parameter_header_and_error(service: Edge)
     assert "503" in document["paths"]["/readyz"]["get"]["responses"]
     assert set(document["paths"]) == {
         "/graph", "/healthz", "/readyz", "/v1/images/generations", "/v1/models", "/v1/models/{model}",
+        "/v1/audio/transcriptions", "/v1/audio/translations",
     }  # fmt: skip
 
 

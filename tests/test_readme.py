@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from graphs.figures import FIGURES, Figure
 from graphs.http import edge
@@ -14,11 +15,14 @@ from graphs.http.openapi import ERRORS
 from graphs.http.parameters import DrawParameters
 from graphs.http.rooms import Rooms
 from graphs.http.settings import HttpSettings
+from graphs.http.v1.audio import TranscriptionParameters, TranslationParameters
+from graphs.http.v1.images import ImageParameters
 from graphs.settings import VoiceToImageSettings
 from tests.fakes import SERVED, FakeGraph, serve_status
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPENAI = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
 MODEL = ROOT / "deployments" / "diffusion" / "repository" / "diffusion" / "1" / "model.py"
 ROWS = [line for line in README.splitlines() if line.startswith("|")]
 SETTINGS = [f"{section}.{name}" for section, settings in VoiceToImageSettings() for name in type(settings).model_fields]
@@ -74,3 +78,29 @@ def test_no_figure_is_documented_that_has_gone() -> None:
 def test_every_event_is_documented_and_none_that_has_gone() -> None:
     table = README.split("| event | data | when |")[1].split("\n\n")[0]
     assert tuple(re.findall(r"^\| `([a-z.]+)` \|", table, re.MULTILINE)) == TYPES
+
+
+@pytest.mark.parametrize(
+    ("route", "parameters", "more"),
+    [
+        ("/v1/images/generations", ImageParameters, set()),
+        ("/v1/audio/transcriptions", TranscriptionParameters, {"file"}),
+        ("/v1/audio/translations", TranslationParameters, {"file"}),
+    ],
+)
+def test_the_table_of_an_openai_route_says_what_becomes_of_each_parameter(
+    route: str, parameters: type[BaseModel], more: set[str]
+) -> None:
+    section = OPENAI.split(f"## `POST {route}`")[1].split("\n## ")[0]
+    said = dict(re.findall(r"^\| `(\w+)` \| (\w.*?) \|", section.split("| event |")[0], re.MULTILINE))
+    assert set(said) == set(parameters.model_fields) | more
+    assert set(said.values()) <= {"honoured", "ignored", "Sonograph's own"}
+    for name, field in parameters.model_fields.items():
+        assert (said[name] == "ignored") == (field.description or "").startswith("Ignored"), name
+
+
+def test_the_events_of_openais_routes_are_documented() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "graphs" / "http" / "v1").glob("*.py"))
+    sent = set(re.findall(r'(?:_event|sse)\("([a-z_.]+)"', code))
+    assert len(sent) == 7
+    assert set(re.findall(r"^\| `((?:image_generation|transcript)\.[a-z_.]+|error)` \|", OPENAI, re.MULTILINE)) == sent

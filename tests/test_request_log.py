@@ -51,6 +51,7 @@ def test_a_request_that_is_answered(lines: Lines) -> None:
         "event": "request",
         "request_id": "abc",
         "route": "/graph",
+        "key": None,
         "status": 200,
         "code": None,
         "stage": None,

@@ -77,9 +77,10 @@ async def test_times_are_rounded_to_milliseconds_as_whisper_means_them() -> None
 
 async def test_the_recording_its_options_and_its_id_reach_the_model() -> None:
     triton, time_left = FakeTriton(outputs(("ein Apfel", CLEAR))), TimeLeft(10)
-    await room(triton).transcribe(AUDIO, TranscribeOptions("de", "translate"), time_left, "id-1")
+    await room(triton).transcribe(AUDIO, TranscribeOptions("de", "translate", "Äpfel", 0.5), time_left, "id-1")
     (inputs,) = triton.inputs
-    assert set(inputs) == {"AUDIO", "LANGUAGE", "TASK", "PROGRESS"}
+    assert set(inputs) == {"AUDIO", "LANGUAGE", "TASK", "PROMPT", "TEMPERATURE", "PROGRESS"}
+    assert (inputs["PROMPT"].tolist(), inputs["TEMPERATURE"].tolist()) == (["Äpfel".encode()], [0.5])
     assert inputs["PROGRESS"].tolist() == [0]
     assert inputs["AUDIO"] is AUDIO
     assert (inputs["LANGUAGE"].tolist(), inputs["TASK"].tolist()) == ([b"de"], [b"translate"])

@@ -139,6 +139,33 @@ def test_window_by_window_it_hears_what_openai_whisper_hears(audio: NDArray[np.i
     assert tuple(told) == heard.segments
 
 
+@pytest.mark.parametrize(
+    ("prompt", "temperature"),
+    [("Sopha, colour.", 0.0), ("<|endoftext|> a cat", 0.0), ("many words " * 300, 0.0), ("", 0.7), ("A film script:", 1.0)],
+)
+def test_a_prompt_and_a_temperature_mean_what_they_mean_to_openai_whisper(
+    prompt: str, temperature: float, tiny: WhisperEngine
+) -> None:
+    audio = spoken("cat-slt")
+    encode = whisper.tokenizer.get_tokenizer(False).encoding.encode
+    torch.manual_seed(0)
+    options = {"temperature": temperature} if temperature else {}
+    if "<|" not in prompt:  # of which openai-whisper makes a defect
+        options |= {"initial_prompt": prompt or None}
+        stock = whisper.transcribe(tiny._model, audio.astype(np.float32) / 32768, language="en", fp16=False, **options)["text"]
+        assert tiny.transcribe(audio, prompt=prompt, temperature=temperature).text == stock.strip()
+    else:
+        assert encode(prompt, disallowed_special=()) != [50256]
+        assert "cat" in tiny.transcribe(audio, prompt=prompt, temperature=temperature).text
+    assert tiny.transcribe(audio).text == "A black cat sleeping on a blue sofa.", "nothing of it is in the next"
+
+
+def test_a_prompt_changes_how_a_word_is_spelled(tiny: WhisperEngine) -> None:
+    audio = spoken("cat-slt")
+    assert "sofa" in tiny.transcribe(audio).text
+    assert "SOFA" in tiny.transcribe(audio, prompt="A DOG ON A GREEN SOFA. A BLACK CAT. A BLUE").text
+
+
 def test_it_can_be_left_before_every_encoder_block_and_every_step_of_the_decoder(tiny: WhisperEngine) -> None:
     audio, passes = spoken("cat-slt"), 0
 

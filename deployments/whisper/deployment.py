@@ -27,6 +27,10 @@ class TranscribeOptions:
     """A code or an English name; empty to detect it."""
     task: str = "transcribe"
     """`transcribe`, or `translate` into English."""
+    prompt: str = ""
+    """Text that is taken to have been said before: names and spellings to expect."""
+    temperature: float = 0.0
+    """0 to 1; 0 raises it only where the text would be too repetitive or improbable."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ def _inputs(audio: NDArray[np.int16], options: TranscribeOptions, progress: bool
         "AUDIO": audio,
         "LANGUAGE": np.array([options.language.encode()], dtype=np.object_),
         "TASK": np.array([options.task.encode()], dtype=np.object_),
+        "PROMPT": np.array([options.prompt.encode()], dtype=np.object_),
+        "TEMPERATURE": np.array([options.temperature], dtype=np.float32),
         "PROGRESS": np.array([progress], dtype=np.uint8),
     }
 

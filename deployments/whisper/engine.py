@@ -57,10 +57,15 @@ class WhisperEngine:
         audio: NDArray[np.int16],
         language: str = "",
         task: str = "transcribe",
+        prompt: str = "",
+        temperature: float = 0.0,
         tell: Callable[[Segment], None] = lambda segment: None,
         before_pass: Callable[[], None] = _nothing,
     ) -> Spoken:
         """`audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name; empty to detect it.
+
+        `prompt`: text that is taken to have been said before; of a long one the last 223 tokens count. `temperature`: 0 to 1;
+        0 raises it only while a window's text is too repetitive or improbable.
 
         `tell` hears each segment once it is decoded. `before_pass` is called before each encoder block and each step of the
         decoder; what it raises ends the transcript.
@@ -74,9 +79,8 @@ class WhisperEngine:
         torch.manual_seed(0)
         self._before_pass = before_pass
         try:
-            path = begin(
-                self._model, torch.from_numpy(audio.astype(np.float32) / 32768.0), code or "", task, self._device == "cuda"
-            )
+            samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
+            path = begin(self._model, samples, code or "", task, self._device == "cuda", prompt, temperature)
             segments: list[Segment] = []
             for window in walk(self._model, path, self._no_speech_threshold, self._logprob_threshold):
                 for segment in window:

@@ -43,6 +43,9 @@ class Walk:
     tokens: list[int] = field(default_factory=list)
     prompt_from: int = 0
     """What was said before this token is no prompt for the next window."""
+    prompted: int = 0
+    """Tokens at the beginning that are the caller's prompt, and were not said."""
+    temperatures: tuple[float, ...] = TEMPERATURES
 
     @property
     def frames(self) -> int:
@@ -50,18 +53,28 @@ class Walk:
 
     @property
     def text(self) -> str:
-        return str(self.tokenizer.decode(self.tokens))
+        return str(self.tokenizer.decode(self.tokens[self.prompted :]))
 
 
-def begin(model: whisper.Whisper, audio: torch.Tensor, language: str, task: str, fp16: bool) -> Walk:
-    """`audio`: float32 [samples] in [-1, 1], mono 16 kHz. `language`: a code; empty to detect it in the first window."""
+def begin(
+    model: whisper.Whisper, audio: torch.Tensor, language: str, task: str, fp16: bool, prompt: str = "", temperature: float = 0.0
+) -> Walk:
+    """`audio`: float32 [samples] in [-1, 1], mono 16 kHz. `language`: a code; empty to detect it in the first window.
+
+    `prompt`: what is taken to have been said before. `temperature`: the only one that is tried; 0 tries TEMPERATURES.
+    """
     mel = whisper.log_mel_spectrogram(audio, model.dims.n_mels, padding=N_SAMPLES)
     if not language:
         first = pad_or_trim(mel, N_FRAMES).to(model.device).to(torch.float16 if fp16 else torch.float32)
         _, chances = model.detect_language(first)
         language = max(chances, key=chances.get)
     tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language=language, task=task)
-    return Walk(mel, {"language": language, "task": task, "fp16": fp16}, tokenizer)
+    # A client's text may spell a special token; it is text all the same.
+    tokens = tokenizer.encode(f" {prompt.strip()}", disallowed_special=()) if prompt.strip() else []
+    path = Walk(mel, {"language": language, "task": task, "fp16": fp16}, tokenizer, tokens=tokens, prompted=len(tokens))
+    if temperature > 0:
+        path.temperatures = (temperature,)
+    return path
 
 
 def walk(model: whisper.Whisper, path: Walk, no_speech_threshold: float, logprob_threshold: float) -> Iterator[list[Segment]]:
@@ -82,7 +95,7 @@ def _decode(
     model: whisper.Whisper, mel: torch.Tensor, path: Walk, no_speech_threshold: float, logprob_threshold: float
 ) -> DecodingResult:
     result: DecodingResult
-    for temperature in TEMPERATURES:
+    for temperature in path.temperatures:
         options = DecodingOptions(**path.options, temperature=temperature, prompt=path.tokens[path.prompt_from :])
         result = model.decode(mel, options)
         improbable = result.avg_logprob < logprob_threshold

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from graphs.http.served import Served
 from graphs.http.settings import HttpSettings
 from graphs.http.stream import EventStream
 from graphs.http.upload import receive
+from graphs.http.v1 import audio as speech
 from graphs.http.v1 import images, models
 
 
@@ -27,10 +29,19 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
     """The ASGI app."""
     app = FastAPI(title="Sonograph", summary="Speech in, picture out.", version="0.1.0")
     app.add_middleware(Leaving)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[*openapi.HEADERS, "Retry-After"],
+        )
     problems.install(app)
     reception = Reception(settings, graph.ended, graph.retry_after_s)
     known = models.Models(served, settings)
-    app.include_router(models.router(known))
+    app.include_router(models.router(known, reception))
+    app.include_router(speech.router(graph, reception, known, settings.max_upload_bytes))
     app.include_router(images.router(graph, reception, known, served.max_side_px))
     page.install(app, settings, served.max_side_px)
 

@@ -9,6 +9,12 @@ class MalformedRequest(DeploymentError):
     title = "Malformed request"
 
 
+class InvalidApiKey(DeploymentError):
+    status = 401
+    code = "invalid_api_key"
+    title = "API key needed"
+
+
 class NotFound(DeploymentError):
     status = 404
     code = "not_found"
@@ -65,3 +71,11 @@ class AudioEmpty(InvalidInput):
 class AudioUndecodable(InvalidInput):
     code = "audio_undecodable"
     title = "Recording cannot be decoded"
+
+
+class RateLimitExceeded(DeploymentError):
+    """Its `retry_after_s` is set where it is raised."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    title = "Too many requests of this key"

@@ -14,6 +14,7 @@ from graphs.http.upload import RAW_TYPES
 
 ERRORS: tuple[type[DeploymentError], ...] = (
     http.MalformedRequest,
+    http.InvalidApiKey,
     http.NotFound,
     http.ModelNotFound,
     http.MethodNotAllowed,
@@ -27,6 +28,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
     rooms.NoSpeech,
     rooms.InvalidInput,
     rooms.ContentRefused,
+    http.RateLimitExceeded,
     rooms.Overloaded,
     rooms.ModelUnavailable,
     rooms.DeadlineExceeded,

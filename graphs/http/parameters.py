@@ -62,21 +62,29 @@ class DrawParameters(BaseModel):
 
 
 def parse(query: Iterable[tuple[str, str]], form: Iterable[tuple[str, str]], max_side_px: int) -> DrawParameters:
-    """Fields without a value count as not given, as HTML forms send them. Raises InvalidInput that names parameter and bound."""
-    given: dict[str, str] = {}
-    for name, value in (*query, *form):
-        if name in given:
-            raise InvalidInput(f"{printable(name)} is given twice: once is enough, as a form field or in the query")
-        if value != "":
-            given[name] = value
-    try:
-        parameters = DrawParameters.model_validate(given)
-    except ValidationError as error:
-        raise refusal(error, DrawParameters) from error
+    """Raises InvalidInput that names parameter and bound."""
+    parameters = validate((*query, *form), DrawParameters)
     for name in ("width", "height"):
         if (getattr(parameters, name) or 0) > max_side_px:
             raise InvalidInput(f"{name} must be at most {max_side_px} (this service's setting diffusion.max_side_px)")
     return parameters
+
+
+def validate[Parameters: BaseModel](fields: Iterable[tuple[str, str]], parameters: type[Parameters]) -> Parameters:
+    """Fields without a value count as not given, as HTML forms send them.
+
+    Raises InvalidInput that names parameter and bound.
+    """
+    given: dict[str, str] = {}
+    for name, value in fields:
+        if name in given:
+            raise InvalidInput(f"{printable(name)} is given twice: once is enough")
+        if value != "":
+            given[name] = value
+    try:
+        return parameters.model_validate(given)
+    except ValidationError as error:
+        raise refusal(error, parameters) from error
 
 
 def refusal(error: ValidationError, parameters: type[BaseModel]) -> InvalidInput:

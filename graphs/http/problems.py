@@ -44,6 +44,8 @@ def request_id(request: Request) -> str:
 def problem(error: DeploymentError, id: str, path: str) -> Response:
     """In OpenAI's shape where `path`, the request's, is of its API."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if path.startswith("/v1/"):
         return JSONResponse({"error": openai_content(error)}, error.status, headers)
     return JSONResponse(content(error, id), error.status, headers, MEDIA_TYPE)

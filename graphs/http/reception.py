@@ -10,6 +10,7 @@ from starlette.requests import Request
 from deployments.errors import DeadlineExceeded
 from deployments.time_left import TimeLeft
 from graphs.http import problems, request_log
+from graphs.http.access import Access
 from graphs.http.admission import Admission, Ticket, declared_bytes
 from graphs.http.deadline import deadline_s
 from graphs.http.given import Given
@@ -55,6 +56,7 @@ class Reception:
         self._settings = settings
         self._ended = ended
         self._retry_after_s = retry_after_s
+        self._access = Access(settings.keys, settings.key_requests_per_minute)
         self._admission = Admission(settings.max_requests, settings.max_bytes)
 
     @property
@@ -62,12 +64,16 @@ class Reception:
         """That are in the ingress now."""
         return self._admission.requests
 
+    async def identify(self, request: Request) -> None:
+        """For what costs nothing: a key suffices. Raises InvalidApiKey."""
+        self._access.require(request)
+
     async def admit(self, request: Request) -> AsyncIterator[Visit]:
+        """Raises InvalidApiKey, RateLimitExceeded, Overloaded."""
         declared = declared_bytes(request.headers.get("content-length"), self._settings.max_upload_bytes)
-        with (
-            request_log.line(
-                problems.request_id(request), self._settings.log_transcripts, self._ended, request.scope["route"].path
-            ) as line,
-            self._admission.admit(declared, lambda: self._retry_after_s(self.requests)) as ticket,
-        ):
-            yield Visit(line, ticket, self._settings.deadline_s, request.headers.getlist("x-timeout-ms"))
+        id, route = problems.request_id(request), request.scope["route"].path
+        with request_log.line(id, self._settings.log_transcripts, self._ended, route) as line:
+            line.key = self._access.require(request)
+            self._access.count(line.key)
+            with self._admission.admit(declared, lambda: self._retry_after_s(self.requests)) as ticket:
+                yield Visit(line, ticket, self._settings.deadline_s, request.headers.getlist("x-timeout-ms"))

@@ -23,6 +23,8 @@ class Line:
 
     request_id: str
     route: str = "/graph"
+    key: str | None = None
+    """The name of the API key that it came with."""
     status: int = 200
     """Also of an error that was sent as an event, after the stream's own 200."""
     code: str | None = None

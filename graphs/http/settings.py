@@ -1,5 +1,7 @@
 """The HTTP edge's settings."""
 
+from pathlib import Path
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from deployments.settings import Section
@@ -26,6 +28,12 @@ class HttpSettings(Section):
     """Names that clients of /v1 may use for Whisper's model, besides its own."""
     diffusion_aliases: tuple[str, ...] = ("stable-diffusion",)
     """Names that clients of /v1 may use for the diffusion model, besides its own."""
+    keys: Path | None = None
+    """File of the API keys, a name and a key on each line, read when the ingress starts; without it everyone is served."""
+    key_requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests that one key may make in a minute, in each ingress replica; without it as many as there is room for."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may use the service from a browser, such as `https://example.org`; `*` for all."""
 
     @field_validator("max_bytes")
     @classmethod

@@ -53,6 +53,14 @@ async def receive(request: Request, max_bytes: int) -> Upload:
     return Upload(bytes(body))
 
 
+async def receive_form(request: Request, max_bytes: int) -> Upload:
+    """As `receive`, and nothing but a form."""
+    kind, _ = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data":
+        raise UnsupportedMediaType("the body has to be multipart/form-data with the recording in its field `file`")
+    return await receive(request, max_bytes)
+
+
 async def receive_json(request: Request) -> bytes:
     """A JSON body, unread. Raises BodyTooLarge, UnsupportedMediaType."""
     kind, _ = parse_options_header(request.headers.get("content-type", ""))

@@ -3,10 +3,11 @@
 import time
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from graphs.http.errors import ModelNotFound
 from graphs.http.parameters import printable
+from graphs.http.reception import Reception
 from graphs.http.served import Served
 from graphs.http.settings import HttpSettings
 
@@ -47,8 +48,8 @@ def _not_found(id: str, known: tuple[str, ...]) -> ModelNotFound:
     return error
 
 
-def router(models: Models) -> APIRouter:
-    routes = APIRouter()
+def router(models: Models, reception: Reception) -> APIRouter:
+    routes = APIRouter(dependencies=[Depends(reception.identify)])
 
     @routes.get("/v1/models", summary="The models, by their names and aliases")
     async def all() -> dict[str, Any]:

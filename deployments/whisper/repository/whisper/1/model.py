@@ -1,4 +1,4 @@
-"""AUDIO INT16 [samples], mono 16 kHz; LANGUAGE, TASK BYTES [1], UTF-8 (no language: detect);
+"""AUDIO INT16 [samples], mono 16 kHz; LANGUAGE, TASK, PROMPT BYTES [1], UTF-8 (no language: detect); TEMPERATURE FP32 [1];
 PROGRESS UINT8 [1]: 1 for each segment once it is decoded
 ->  TEXT, LANGUAGE BYTES [1]; SEGMENT_TEXT BYTES [n]; SEGMENT_FIGURES FP32 [n, 4]: start s, end s, avg_logprob, no_speech_prob;
 COMPUTE_S FP32 [1]. Before that each segment alone, by its text and figures.
@@ -43,6 +43,8 @@ class TritonPythonModel:
             pb.array(request, "AUDIO"),
             pb.text(request, "LANGUAGE"),
             pb.text(request, "TASK"),
+            pb.text(request, "PROMPT"),
+            float(pb.array(request, "TEMPERATURE")[0]),
             tell=lambda segment: tell(_segments([segment])) if progress else None,
             before_pass=lambda: pb.leave_if_cancelled(request),
         )

@@ -1,0 +1,94 @@
+"""Who may use the service: API keys with names, and how often each may."""
+
+import hashlib
+import hmac
+import math
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.requests import Request
+
+from graphs.http.errors import InvalidApiKey, RateLimitExceeded
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+KEY = re.compile(r"[!-~]{16,256}")
+
+
+class Access:
+    """Everyone's where there are no keys. One for each ingress replica: a key's rate is counted in each."""
+
+    def __init__(self, keys: Path | None, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`keys`: a file as `read` takes it. Raises ValueError with a sentence that holds no key."""
+        self._names = {} if keys is None else read(keys)
+        self._buckets = {} if per_minute is None else {name: _Bucket(per_minute, clock) for name in self._names.values()}
+
+    def require(self, request: Request) -> str | None:
+        """The name of the request's key; None where none is needed. Raises InvalidApiKey."""
+        if not self._names:
+            return None
+        scheme, _, key = ", ".join(request.headers.getlist("authorization")).partition(" ")
+        given, found = _digest(key.strip()), None
+        for digest, name in self._names.items():  # all of them, whichever it is: the time tells nothing
+            if hmac.compare_digest(digest, given):
+                found = name
+        if found is None or scheme.lower() != "bearer":
+            raise InvalidApiKey("this service needs one of its API keys: send it as the header Authorization: Bearer KEY")
+        return found
+
+    def count(self, name: str | None) -> None:
+        """Raises RateLimitExceeded where the key `name` comes too often."""
+        if name in self._buckets:
+            self._buckets[name].take()
+
+
+class _Bucket:
+    """A token bucket: a minute's requests may come at once, and come back evenly."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._tokens = float(per_minute)
+        self._at_s = clock()
+
+    def take(self) -> None:
+        now_s = self._clock()
+        self._tokens = min(self._per_minute, self._tokens + (now_s - self._at_s) * self._per_minute / 60)
+        self._at_s = now_s
+        if self._tokens < 1:
+            error = RateLimitExceeded(
+                f"this key has made its {self._per_minute} requests of a minute (the service's setting http.key_requests_per_minute)"
+            )
+            error.retry_after_s = math.ceil((1 - self._tokens) * 60 / self._per_minute)
+            raise error
+        self._tokens -= 1
+
+
+def read(keys: Path) -> dict[bytes, str]:
+    """Names by their keys' digests. Of the file each line is a name, blanks and a key; empty ones and those with # are skipped.
+
+    Raises ValueError.
+    """
+    try:
+        lines = keys.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"http.keys is {str(keys)!r}, which cannot be read: {type(error).__name__}") from None
+    names: dict[bytes, str] = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2 or not NAME.fullmatch(words[0]) or not KEY.fullmatch(words[1]):
+            raise ValueError(f"{keys}, line {number}: not a name of [A-Za-z0-9._-], a blank, and a key of 16 to 256 characters")
+        digest = _digest(words[1])
+        if digest in names or words[0] in names.values():
+            raise ValueError(f"{keys}, line {number}: the name {words[0]}, or its key, is there before")
+        names[digest] = words[0]
+    if not names:
+        raise ValueError(f"{keys} has no key, so nobody could use the service: add one, or leave http.keys out")
+    return names
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
