@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -76,6 +77,15 @@ async def test_a_file_that_a_browser_has_is_not_sent_again(client: httpx.AsyncCl
     assert (await client.get(path, headers={"If-None-Match": '"other"'})).content == first.content
     asked = await client.head(path)
     assert (asked.status_code, asked.content, asked.headers["content-length"]) == (200, b"", str(len(first.content)))
+
+
+async def test_the_page_is_open_where_the_service_asks_for_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("anna 0123456789abcdef\n")
+    app = edge.build(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(keys=tmp_path / "keys"), SERVED)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        for path in ("/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"):
+            assert (await client.get(path)).status_code == 200
+        assert (await client.post("/graph")).status_code == 401
 
 
 async def test_the_page_is_told_the_services_own_bounds(client: httpx.AsyncClient) -> None:

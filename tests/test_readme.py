@@ -58,6 +58,7 @@ def test_each_route_is_documented() -> None:
     assert own
     for route in own:
         assert f"`{min(route.methods)} {route.path}`" in README
+    assert "`GET /`" in README  # the page, which is no part of the OpenAPI document
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)

@@ -55,11 +55,6 @@ async function make(asked, command, bars, file = null) {
 
 function drawFile(file, bars) {
   const { parameters, key } = settings;
-  if (file.size > bounds.max_upload_bytes) {
-    const most = Math.floor(bounds.max_upload_bytes / 2 ** 20);
-    repeat = null;
-    return failed(new Failed("The file is too large", `This service takes at most ${most} MB: choose a shorter recording.`));
-  }
   const command = (seed) => curl.drawing(address("graph"), file.name, { ...parameters, seed }, key);
   return make((signal) => draw(file, parameters, key, signal), command, bars, file);
 }
@@ -184,7 +179,15 @@ $("file").addEventListener("change", () => {
 });
 
 async function takeFile(file) {
-  if (state() === "idle") drawFile(file, await heard(file));
+  if (state() !== "idle") return;
+  if (file.size > bounds.max_upload_bytes) {
+    const most = Math.floor(bounds.max_upload_bytes / 2 ** 20);
+    repeat = null;
+    failed(new Failed("The file is too large", `This service takes at most ${most} MB: choose a shorter recording.`));
+    return;
+  }
+  const bars = await heard(file);
+  if (state() === "idle") drawFile(file, bars);
 }
 
 for (const button of document.querySelectorAll("[data-sample]")) {
