@@ -13,6 +13,9 @@ NAME = "sonograph"
 IMPORT_PATH = "graphs.voice_to_image:app"
 PORT = 8000
 REDIS_SECRET = "sonograph-redis"
+KEYS_SECRET = "sonograph-keys"
+"""Its entry `keys` is the file of API keys, in the ingress's pods; there need be none."""
+KEYS = "/etc/sonograph"
 WEIGHTS = "/opt/sonograph/share/sonograph"
 """Where an image looks for weights: below the folder of its Python environment (deployments/room.py)."""
 

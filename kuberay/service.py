@@ -12,6 +12,8 @@ from kuberay.graph import (
     AUTOSCALER_CPU,
     HEAD_CPU,
     HEAD_MEMORY_GIB,
+    KEYS,
+    KEYS_SECRET,
     NAME,
     POD_CPU,
     PORT,
@@ -113,9 +115,14 @@ def _group(group: Group, profile: Profile, images: Images) -> Object:
     }
     if group.gpu:
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    mounted: dict[str, tuple[str, Object]] = {}
     if profile.weights_gib and any(weights.room in group.resources for weights in profile.weights):
-        container["volumeMounts"] = [{"name": "weights", "mountPath": WEIGHTS, "readOnly": True}]
-        spec["volumes"] = [{"name": "weights", "persistentVolumeClaim": {"claimName": "weights", "readOnly": True}}]
+        mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": "weights", "readOnly": True}})
+    if any(deployment.name == "ingress" for deployment in group.deployments):
+        mounted["keys"] = (KEYS, {"secret": {"secretName": KEYS_SECRET, "optional": True}})
+    if mounted:
+        container["volumeMounts"] = [{"name": name, "mountPath": path, "readOnly": True} for name, (path, _) in mounted.items()]
+        spec["volumes"] = [{"name": name, **volume} for name, (_, volume) in mounted.items()]
     return {
         "groupName": group.name,
         "minReplicas": group.min_pods,  # no `replicas`: the autoscaler owns it

@@ -1,6 +1,7 @@
 """The HTTP edge over a graph that draws at once: routes, headers, and one shape for every error."""
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from deployments import errors as rooms_errors
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable, Overloaded
 from graphs.http import edge
 from graphs.http.errors import AudioTooLong, AudioUndecodable
-from graphs.http.openapi import ERRORS
+from graphs.http.openapi import ERRORS, GRAPH
 from graphs.http.parameters import DrawParameters
 from graphs.http.rooms import Rooms
 from graphs.http.settings import HttpSettings
@@ -280,7 +281,8 @@ async def test_openapi_describes_every_parameter_header_and_error(service: Edge)
     post = document["paths"]["/graph"]["post"]
     described = {parameter["name"]: parameter for parameter in post["parameters"]}
     form = post["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert described.pop("X-Timeout-Ms")["in"] == "header"
+    for header in ("X-Timeout-Ms", "X-Request-ID"):
+        assert described.pop(header)["in"] == "header"
     assert set(described) == set(DrawParameters.model_fields) == set(form["properties"]) - {"file"}
     assert form["required"] == ["file"]
     for name, parameter in described.items():
@@ -291,10 +293,12 @@ async def test_openapi_describes_every_parameter_header_and_error(service: Edge)
     responses = post["responses"]
     assert set(responses["200"]["content"]) == {"image/png", "image/jpeg", "image/webp", "application/json", "text/event-stream"}
     assert set(responses["200"]["headers"]) == {"X-Request-ID", "X-Transcript", "X-Seed", "Server-Timing"}
-    for error in ERRORS:
+    for error in GRAPH:
         response = responses[str(error.status)]
         assert f"`{error.code}`" in response["description"]
         assert "code" in response["content"]["application/problem+json"]["schema"]["properties"]
+    told = json.dumps(document["paths"])
+    assert [error.code for error in ERRORS if f"`{error.code}`" not in told] == []
     assert "503" in document["paths"]["/readyz"]["get"]["responses"]
     assert set(document["paths"]) == {
         "/graph", "/healthz", "/readyz", "/v1/images/generations", "/v1/models", "/v1/models/{model}",
@@ -311,8 +315,21 @@ async def test_openapi_lists_every_error_class_there_is(service: Edge) -> None:
     assert len({error.code for error in ERRORS}) == len(ERRORS)
 
 
-async def test_docs_are_served(service: Edge) -> None:
-    assert "/openapi.json" in (await service.client.get("/docs")).text
+async def test_the_docs_name_no_other_host_and_run_no_script_of_a_page(service: Edge) -> None:
+    page = await service.client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "//" not in page.text
+    assert not re.search(r"<script>|<style>| style=| on[a-z]+=", page.text)
+    for path in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        for encoding in ("gzip", "identity"):
+            file = await service.client.get(path, headers={"accept-encoding": encoding})
+            assert (file.status_code, file.headers.get("content-encoding")) == (200, "gzip" if encoding == "gzip" else None)
+            assert len(file.text) > 50
+            assert file.headers["content-type"].split(";")[0] == ("text/css" if path.endswith("css") else "text/javascript")
+    assert 'url: "/openapi.json"' in (await service.client.get("/docs/begin.js")).text
+    assert (await service.client.get("/redoc")).status_code == 404
 
 
 async def test_requests_at_once_get_their_own_answers(service: Edge) -> None:

@@ -161,8 +161,21 @@ def test_only_the_job_writes_the_weights_and_every_room_with_some_reads_them(pro
         (container,) = group["template"]["spec"]["containers"]
         mounts = container.get("volumeMounts", [])
         assert all(mount["readOnly"] for mount in mounts)
-        reading |= set(group["resources"]) if mounts else set()
+        reading |= set(group["resources"]) if "weights" in {mount["name"] for mount in mounts} else set()
     assert {weights.room for weights in profile.weights} <= reading
+
+
+@EACH
+def test_the_pods_of_the_ingress_and_no_others_have_the_secret_of_api_keys_if_there_is_one(profile: Profile) -> None:
+    having = set()
+    for group in cluster(profile)["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        for volume in (one for one in spec.get("volumes", []) if "secret" in one):
+            assert volume["secret"] == {"secretName": "sonograph-keys", "optional": True}
+            mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+            assert mounts[volume["name"]] == "/etc/sonograph"
+            having.add(group["groupName"])
+    assert having == {group.name for group in profile.groups if "ingress" in {one.name for one in group.deployments}}
 
 
 def test_images_that_carry_their_weights_need_neither_volume_nor_job() -> None:

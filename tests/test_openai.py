@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import re
+import shlex
+import subprocess
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests import media, speech
-from tests.service import Service
+from tests.service import ROOT, Service
 from tests.test_life import Steps
 
 pytestmark = pytest.mark.serve
@@ -171,3 +174,19 @@ def test_a_client_that_leaves_a_transcript_frees_the_model(service: Service, cli
     service.wait_until(
         lambda: service.figure("ray_serve_replica_processing_queries", deployment="whisper") == 0, "a free whisper"
     )
+
+
+def test_the_readmes_commands_and_its_program_work_as_printed(service: Service) -> None:
+    section = (ROOT / "README.md").read_text().split("## From what is there already")[1].split("\n## ")[0]
+    curls = [line.removeprefix("$ ") for line in section.splitlines() if line.startswith("$ curl")]
+    assert len(curls) == 2
+    for line in curls:
+        command = line.replace("http://127.0.0.1:8000", service.url).split("|")[0]
+        said = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, timeout=120, check=True).stdout
+        answer = json.loads(said)
+        assert "apple" in answer.get("text", "").lower() or picture(answer["data"][0]["b64_json"]).size == (64, 64)
+    (program,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    found: dict[str, Any] = {"openai": openai}
+    with contextlib.chdir(ROOT):
+        exec(program.replace("http://127.0.0.1:8000", service.url), found)
+    assert picture(found["picture"]).size == (64, 64)

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import ModelUnavailable
-from graphs.http import openapi, page, problems
+from graphs.http import docs, openapi, page, problems
 from graphs.http.answers import EVENTS, Drawing, answer, negotiate
 from graphs.http.events import DrawingEvents, Tell
 from graphs.http.given import Given
@@ -27,7 +27,7 @@ from graphs.http.v1 import images, models
 
 def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) -> FastAPI:
     """The ASGI app."""
-    app = FastAPI(title="Sonograph", summary="Speech in, picture out.", version="0.1.0")
+    app = FastAPI(title="Sonograph", summary="Speech in, picture out.", version="0.1.0", docs_url=None, redoc_url=None)
     app.add_middleware(Leaving)
     if settings.cors_origins:
         app.add_middleware(
@@ -38,16 +38,25 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
             expose_headers=[*openapi.HEADERS, "Retry-After"],
         )
     problems.install(app)
+    docs.install(app)
     reception = Reception(settings, graph.ended, graph.retry_after_s)
     known = models.Models(served, settings)
-    app.include_router(models.router(known, reception))
-    app.include_router(speech.router(graph, reception, known, settings.max_upload_bytes))
-    app.include_router(images.router(graph, reception, known, served.max_side_px))
+    openai = APIRouter(prefix="/v1", tags=["OpenAI's API"], dependencies=[Depends(openapi.KEY)])
+    speech.install(openai, graph, reception, known, settings.max_upload_bytes)
+    images.install(openai, graph, reception, known, served.max_side_px)
+    models.install(openai, known, reception)
+    app.include_router(openai)
     page.install(app, settings, served.max_side_px)
 
-    @app.post("/graph", summary="Draw what a recording says", response_class=Response, **openapi.post_graph())
+    @app.post(
+        "/graph",
+        summary="Draw what a recording says",
+        response_class=Response,
+        dependencies=[Depends(openapi.KEY)],
+        **openapi.post_graph(),
+    )
     async def draw(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        upload = await visit.read(receive(request, settings.max_upload_bytes))
+        upload = await visit.read(lambda: receive(request, settings.max_upload_bytes))
         visit.ticket.resize(len(upload.recording))
         parameters = parse(request.query_params.multi_items(), upload.fields, served.max_side_px)
         media_type, format = negotiate(", ".join(request.headers.getlist("accept")), parameters.output_format)
@@ -64,13 +73,11 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
         events = DrawingEvents(visit.allowed_s(parameters.timeout_ms) * 1000, format, visit.line.request_id)
         return EventStream(drawing, events, visit.line)
 
-    @app.get("/healthz", summary="This process answers")
+    @app.get("/healthz", **openapi.healthz())
     async def healthz() -> dict[str, Any]:
         return {"status": "ok", "requests": reception.requests}
 
-    @app.get(
-        "/readyz", summary="Every room has answered an inference and serves", responses=openapi.problems((ModelUnavailable,))
-    )
+    @app.get("/readyz", **openapi.readyz())
     async def readyz() -> dict[str, Any]:
         states = await rooms.states()
         unready = [f"{name} is {state.phase}: {state.reason}".rstrip(": ") for name, state in states.items() if not state.ready]

@@ -2,14 +2,18 @@
 
 from typing import Any
 
+from fastapi.security import HTTPBearer
+
 from deployments import errors as rooms
 from deployments.errors import DeploymentError
 from graphs.http import errors as http
 from graphs.http.answers import EVENTS, IMAGES, JSON
 from graphs.http.deadline import LARGEST_TIMEOUT_MS
 from graphs.http.events import TYPES
+from graphs.http.examples import ANSWERS, shown
 from graphs.http.parameters import DrawParameters
-from graphs.http.problems import MEDIA_TYPE, SCHEMA
+from graphs.http.problems import MEDIA_TYPE, OPENAI_SCHEMA, SCHEMA
+from graphs.http.problems import REQUEST_ID as REQUEST_ID_PATTERN
 from graphs.http.upload import RAW_TYPES
 
 ERRORS: tuple[type[DeploymentError], ...] = (
@@ -37,15 +41,32 @@ ERRORS: tuple[type[DeploymentError], ...] = (
 )
 """Every error that a client can get, in the order of the README's table."""
 
+GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, http.BodyTooLarge))
+"""Those of POST /graph."""
+
 RECORDING = {"type": "string", "format": "binary", "description": "wav, mp3, flac, ogg, opus, webm or m4a; the content decides."}
 HEADERS = {
     "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
     "X-Transcript": "What was said: UTF-8, percent-encoded, at most 1 KiB.",
     "X-Seed": "The seed that was used.",
-    "Server-Timing": "Milliseconds of decode, whisper, diffusion and encode.",
+    "Server-Timing": "Milliseconds of those of decode, whisper, diffusion and encode that ran.",
+    "Retry-After": "Seconds after which trying again makes sense.",
+    "WWW-Authenticate": "Bearer",
 }
 JSON_ANSWER: dict[str, Any] = {
     "type": "object",
+    "required": [
+        "request_id",
+        "transcript",
+        "language",
+        "segments",
+        "prompt",
+        "prompt_truncated",
+        "seed",
+        "image",
+        "timings_ms",
+        "models",
+    ],
     "properties": {
         "request_id": {"type": "string"},
         "transcript": {"type": "string"},
@@ -89,19 +110,30 @@ TIMEOUT = {
 }
 
 
+REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "required": False,
+    "description": "What the answer, its problem and the log call this request; another one than this pattern's is replaced.",
+    "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN.pattern}$"},
+}
+KEY = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, where the service has any (http.keys).")
+"""Is there for the document: `Access` looks at the header itself."""
+
+
 def post_graph() -> dict[str, Any]:
     """Keyword arguments for the route."""
     properties = DrawParameters.model_json_schema()["properties"]
     form = {"type": "object", "required": ["file"], "properties": {"file": RECORDING, **properties}}
     raw = {"schema": RECORDING}
     return {
-        "responses": {200: _drawing(), **problems(ERRORS)},
+        "responses": {200: _drawing(), **problems(GRAPH)},
         "openapi_extra": {
             "parameters": [
                 {"name": name, "in": "query", "required": False, "description": schema.get("description", ""), "schema": schema}
                 for name, schema in properties.items()
             ]
-            + [TIMEOUT],
+            + [TIMEOUT, REQUEST_ID],
             "requestBody": {
                 "required": True,
                 "content": {"multipart/form-data": {"schema": form}, "audio/*": raw, **dict.fromkeys(RAW_TYPES, raw)},
@@ -110,27 +142,63 @@ def post_graph() -> dict[str, Any]:
     }
 
 
-def problems(classes: tuple[type[DeploymentError], ...]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` of these errors, by status."""
+def healthz() -> dict[str, Any]:
+    schema = record(status={"type": "string"}, requests={"type": "integer", "description": "That are in it now."})
+    return _health("/healthz", "This process answers", schema)
+
+
+def readyz() -> dict[str, Any]:
+    schema = record(status={"type": "string"}, rooms={"type": "object", "additionalProperties": {"type": "string"}})
+    return _health("/readyz", "Every room has answered an inference and serves", schema)
+
+
+def _health(route: str, summary: str, schema: dict[str, Any]) -> dict[str, Any]:
+    errors = problems((rooms.Overloaded, rooms.ModelUnavailable, rooms.DeadlineExceeded, rooms.DeploymentError))
+    content = {JSON: {"schema": schema, **shown(route)}}
+    return {"summary": summary, "responses": {200: {"description": summary, "content": content}, **errors}}
+
+
+def problems(classes: tuple[type[DeploymentError], ...], openai: bool = False) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` of these errors, by status; `openai`: in OpenAI's shape."""
     by_status: dict[int | str, list[type[DeploymentError]]] = {}
     for error in classes:
         by_status.setdefault(error.status, []).append(error)
+    return {status: _problem(same, openai) for status, same in by_status.items()}
+
+
+def _problem(same: list[type[DeploymentError]], openai: bool) -> dict[str, Any]:
+    names = {error.code: f"{'openai' if openai else 'problem'} {error.code}" for error in same}
+    examples = {code: {"value": ANSWERS[name]} for code, name in names.items() if name in ANSWERS}
+    shape = {"schema": OPENAI_SCHEMA if openai else SCHEMA, **({"examples": examples} if examples else {})}
+    described = ["X-Request-ID"]
+    if any(error.retry_after_s is not None or error is http.RateLimitExceeded for error in same):
+        described.append("Retry-After")
+    if any(error is http.InvalidApiKey for error in same):
+        described.append("WWW-Authenticate")
     return {
-        status: {
-            "description": "; ".join(f"`{error.code}`: {error.title}" for error in same),
-            "content": {MEDIA_TYPE: {"schema": SCHEMA}},
-        }
-        for status, same in by_status.items()
+        "description": "; ".join(f"`{error.code}`: {error.title}" for error in same),
+        "headers": headers(*described),
+        "content": {JSON if openai else MEDIA_TYPE: shape},
     }
 
 
+def headers(*names: str) -> dict[str, Any]:
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
+
+
+def record(**properties: Any) -> dict[str, Any]:
+    """An object's schema that always has all of these."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
 def _drawing() -> dict[str, Any]:
+    stream = {"description": f"Server-sent events while it is made: {', '.join(TYPES)}."}
     return {
         "description": "The picture, or everything about it as JSON",
-        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS.items()},
+        "headers": headers("X-Request-ID", "X-Transcript", "X-Seed", "Server-Timing"),
         "content": {
             **{media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in IMAGES},
-            JSON: {"schema": JSON_ANSWER},
-            EVENTS: {"schema": {"type": "string", "description": f"Server-sent events while it is made: {', '.join(TYPES)}."}},
+            JSON: {"schema": JSON_ANSWER, **shown("/graph")},
+            EVENTS: {"schema": stream, **shown("/graph stream")},
         },
     }

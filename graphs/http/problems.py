@@ -32,6 +32,26 @@ SCHEMA: dict[str, Any] = {
     },
 }
 
+OPENAI_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string", "description": "What was wrong, which bound, and what to do."},
+                "type": {
+                    "type": "string",
+                    "enum": ["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"],
+                },
+                "param": {"type": ["string", "null"], "description": "The parameter that is at fault, where it is one."},
+                "code": {"type": "string", "description": "Stable name of the error."},
+            },
+        }
+    },
+}
+
 
 def request_id(request: Request) -> str:
     """The client's X-Request-ID where it is well formed, as the proxy lets through; else a new one."""

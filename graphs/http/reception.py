@@ -36,11 +36,11 @@ class Visit:
     def given(self, timeout_ms: int | None = None) -> Given:
         return Given(TimeLeft(self.allowed_s(timeout_ms) - (time.monotonic() - self.received_s)), self.line)
 
-    async def read[Body](self, body: Awaitable[Body]) -> Body:
-        """Raises DeadlineExceeded where it does not arrive in time."""
+    async def read[Body](self, receive: Callable[[], Awaitable[Body]]) -> Body:
+        """What `receive` gives. Raises DeadlineExceeded where it does not arrive in time."""
         try:
             async with asyncio.timeout(self.allowed_s()):
-                return await body
+                return await receive()
         except TimeoutError as error:
             raise DeadlineExceeded("the request did not arrive within its time: send a smaller one") from error
 

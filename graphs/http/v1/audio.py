@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from deployments.errors import DeploymentError
 from deployments.whisper import Segment, TranscribeOptions, Transcript
 from graphs.http import problems
-from graphs.http.answers import server_timing
+from graphs.http.answers import EVENTS, server_timing
 from graphs.http.audio import SAMPLE_RATE_HZ
 from graphs.http.deadline import LARGEST_TIMEOUT_MS
 from graphs.http.events import Event, Retry, Tell, sse
@@ -25,6 +25,7 @@ from graphs.http.parameters import validate
 from graphs.http.reception import Reception, Visit
 from graphs.http.stream import EventStream
 from graphs.http.upload import receive_form
+from graphs.http.v1 import openapi
 from graphs.http.v1.models import Models
 from graphs.http.v1.subtitles import srt, vtt
 
@@ -140,13 +141,12 @@ def answer(transcript: Transcript, format: str, task: str, audio_s: float, timin
     return JSONResponse({"text": transcript.text, "usage": usage}, headers=headers)
 
 
-def router(graph: Graph, reception: Reception, models: Models, max_upload_bytes: int) -> APIRouter:
-    routes = APIRouter()
+def install(routes: APIRouter, graph: Graph, reception: Reception, models: Models, max_upload_bytes: int) -> None:
 
     async def heard[Parameters: TranslationParameters](
         request: Request, visit: Visit, kind: type[Parameters]
     ) -> tuple[NDArray[np.int16], Parameters, Given]:
-        upload = await visit.read(receive_form(request, max_upload_bytes))
+        upload = await visit.read(lambda: receive_form(request, max_upload_bytes))
         visit.ticket.resize(len(upload.recording))
         parameters = validate(fields(upload.fields), kind)
         models.require(parameters.model, "whisper")
@@ -160,7 +160,7 @@ def router(graph: Graph, reception: Reception, models: Models, max_upload_bytes:
         audio_s, task = audio.size / SAMPLE_RATE_HZ, parameters.options().task
         return answer(transcript, parameters.response_format, task, audio_s, given.line.timings_ms)
 
-    @routes.post("/v1/audio/transcriptions", summary="Write down what a recording says", response_class=Response)
+    @routes.post("/audio/transcriptions", **openapi.audio("/v1/audio/transcriptions", TranscriptionParameters, EVENTS))
     async def transcribe(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
         audio, parameters, given = await heard(request, visit, TranscriptionParameters)
         if not parameters.stream:
@@ -171,8 +171,6 @@ def router(graph: Graph, reception: Reception, models: Models, max_upload_bytes:
 
         return EventStream(transcribing, TranscriptEvents(), visit.line)
 
-    @routes.post("/v1/audio/translations", summary="Write down what a recording says, in English", response_class=Response)
+    @routes.post("/audio/translations", **openapi.audio("/v1/audio/translations", TranslationParameters))
     async def translate(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
         return await answered(*await heard(request, visit, TranslationParameters))
-
-    return routes

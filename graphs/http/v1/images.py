@@ -24,6 +24,7 @@ from graphs.http.parameters import refusal
 from graphs.http.reception import Reception, Visit
 from graphs.http.stream import EventStream
 from graphs.http.upload import receive_json
+from graphs.http.v1 import openapi
 from graphs.http.v1.models import Models
 
 SIZE = re.compile("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
@@ -210,12 +211,10 @@ def _answer(images: list[tuple[Image, int]], format: str, timings_ms: dict[str, 
     return JSONResponse(content, headers={"Server-Timing": server_timing(timings_ms)})
 
 
-def router(graph: Graph, reception: Reception, models: Models, max_side_px: int) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.post("/v1/images/generations", summary="Draw a text", response_class=Response)
+def install(routes: APIRouter, graph: Graph, reception: Reception, models: Models, max_side_px: int) -> None:
+    @routes.post("/images/generations", **openapi.images(ImageParameters))
     async def generate(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        body = await visit.read(receive_json(request))
+        body = await visit.read(lambda: receive_json(request))
         visit.ticket.resize(len(body))
         parameters = parse(body, max_side_px)
         models.require(parameters.model, "diffusion")
@@ -233,5 +232,3 @@ def router(graph: Graph, reception: Reception, models: Models, max_side_px: int)
         if parameters.stream:
             return EventStream(drawing, ImageEvents(parameters, visit.line.request_id), visit.line)
         return _answer(await drawing(), parameters.format, visit.line.timings_ms)
-
-    return routes

@@ -10,6 +10,7 @@ from graphs.http.parameters import printable
 from graphs.http.reception import Reception
 from graphs.http.served import Served
 from graphs.http.settings import HttpSettings
+from graphs.http.v1 import openapi
 
 
 class Models:
@@ -48,15 +49,11 @@ def _not_found(id: str, known: tuple[str, ...]) -> ModelNotFound:
     return error
 
 
-def router(models: Models, reception: Reception) -> APIRouter:
-    routes = APIRouter(dependencies=[Depends(reception.identify)])
-
-    @routes.get("/v1/models", summary="The models, by their names and aliases")
+def install(routes: APIRouter, models: Models, reception: Reception) -> None:
+    @routes.get("/models", dependencies=[Depends(reception.identify)], **openapi.models())
     async def all() -> dict[str, Any]:
         return {"object": "list", "data": models.all()}
 
-    @routes.get("/v1/models/{model:path}", summary="One model")
+    @routes.get("/models/{model:path}", dependencies=[Depends(reception.identify)], **openapi.model())
     async def one(model: str) -> dict[str, Any]:
         return models.one(model)
-
-    return routes
