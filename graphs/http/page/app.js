@@ -16,13 +16,18 @@ const LEVEL_MS = 60;
 const MENDED_BY_SETTINGS = new Set(["invalid_parameter", "invalid_api_key"]);
 
 const settings = new Settings($("settings-form"));
-const strip = new Strip($("strip"), (picture) => present(picture));
+const strip = new Strip($("strip"), (picture) => {
+  toTop();
+  present(picture);
+});
 const bounds = { max_audio_s: Infinity, max_upload_bytes: Infinity };
 let recording = null; // while the microphone is open
 let levels = []; // of the microphone so far
 let making = null;
 let current = null; // the picture that is done
 let repeat = null; // asks again for what failed
+
+const toTop = () => scrollTo({ top: 0 }); // to the print
 
 // What is made
 
@@ -32,6 +37,7 @@ async function make(asked, command, bars, file = null) {
   making = new Making(bars);
   become("working");
   blank();
+  toTop();
   wave(bars);
   progress(null);
   say("Sending");
@@ -101,6 +107,7 @@ function failed(error) {
   const known = error instanceof Failed;
   const { title, detail, code } = known ? error : new Failed("This page has a defect", `Load it anew. It says: ${error}`);
   wave([]);
+  toTop();
   fail({ title, detail, repeats: repeat !== null, settings: MENDED_BY_SETTINGS.has(code) });
   if (!known) throw error;
 }

@@ -31,7 +31,7 @@ export function facts(list, picture) {
 /** The stages' shares of the time, as a bar, and their words. */
 export function timings(bar, legend, picture) {
   const stages = Object.entries(picture.timings).filter(([stage]) => STAGES[stage]);
-  bar.hidden = legend.hidden = !stages.length;
+  bar.parentElement.hidden = !stages.length;
   bar.replaceChildren(
     ...stages.map(([stage, ms]) => {
       const part = element("span", undefined, { className: stage });
