@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from graphs.http.settings import HttpSettings
 
-FILES = Path(__file__).with_name("page")
+FILES = Path(__file__).with_name("static")
 SAMPLES = Path(__file__).parents[1] / "samples"
 TYPES = {".js": "text/javascript", ".ogg": "audio/ogg", ".wav": "audio/wav", ".svg": "image/svg+xml"}
 """Those that Python's table lacks, or that a machine's own may change."""
