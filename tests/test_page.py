@@ -66,6 +66,15 @@ def test_an_uploaded_recording_is_heard_and_drawn_step_by_step(visitor: Visitor,
     ]
 
 
+def test_each_sample_is_heard_as_its_button_says(visitor: Visitor) -> None:
+    buttons = visitor.page.locator("[data-sample]")
+    for pictures in range(1, buttons.count() + 1):
+        said = buttons.nth(pictures - 1).inner_text()
+        buttons.nth(pictures - 1).click()
+        visitor.gets(pictures)
+        assert re.findall(r"\w+", visitor.prompt.lower()) == re.findall(r"\w+", said.lower())
+
+
 @pytest.mark.parametrize("how", ["held", "tapped", "clicked by a screen reader"])
 def test_what_is_spoken_is_drawn(visitor: Visitor, how: str) -> None:
     visitor.record.hover()
