@@ -235,7 +235,7 @@ async def test_an_upload_that_does_not_end_is_ended_by_the_deadline() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nothing", 404, "not_found"),
         ("POST", "/graphs", 404, "not_found"),
         ("GET", "/graph", 405, "method_not_allowed"),
         ("DELETE", "/readyz", 405, "method_not_allowed"),

@@ -57,6 +57,7 @@ def test_each_route_is_documented() -> None:
     assert len(routes) >= 8
     for method, path in routes:
         assert f"`{method} {path}`" in README
+    assert "`GET /`" in README  # the page, which is no part of the OpenAPI document
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)

@@ -66,6 +66,9 @@ def test_the_wheel_ships_the_small_pipeline_and_nothing_of_its_training(tmp_path
     wheel = subprocess.run(command, cwd=source, capture_output=True, text=True, check=True).stdout.split()[-1]
     shipped = set(zipfile.ZipFile(tmp_path / wheel).namelist())
     assert {name for name in shipped if name.startswith(builtin)} == pipeline
+    page = {str(file.relative_to(ROOT)) for folder in ("http/static", "samples") for file in (ROOT / "graphs" / folder).iterdir()}
+    assert "graphs/http/static/index.html" in page
+    assert page <= shipped
     for module in (*ROOT.glob("deployments/**/*.py"), *ROOT.glob("graphs/**/*.py")):
         name = str(module.relative_to(ROOT))
         assert (name in shipped) != name.startswith(builtin), name

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import ModelUnavailable
-from graphs.http import docs, examples, openapi, problems
+from graphs.http import docs, examples, openapi, page, problems
 from graphs.http.answers import EVENTS, Drawing, answer, negotiate
 from graphs.http.events import DrawingEvents, Tell
 from graphs.http.given import Given
@@ -46,6 +46,7 @@ def build(graph: Graph, rooms: Rooms, settings: HttpSettings, served: Served) ->
     images.install(openai, graph, reception, known, served.max_side_px)
     models.install(openai, known, reception)
     app.include_router(openai)
+    page.install(app, settings, served.max_side_px)
     document = app.openapi
     app.openapi = lambda: examples.fill(document())  # type: ignore[method-assign]
 

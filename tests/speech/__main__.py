@@ -9,7 +9,10 @@ import av
 import numpy as np
 
 from tests import media
+from tests.service import ROOT
 from tests.speech import HERE, VOICES, things
+
+SHIPPED = ROOT / "graphs" / "samples"
 
 SENTENCES = {
     "bicycle": "A yellow bicycle leaning against a brick wall.",
@@ -27,9 +30,17 @@ SENTENCES = {
 SLOWER = 1.2
 """For single nouns out of any context, which flite swallows at its own pace."""
 WORDS = ("cat", "tree", "boat", "sunset")
+SAMPLES = {
+    "sunflower": ("A big yellow sunflower.", "slt"),
+    "rocket": ("I want to see a rocket.", "rms"),
+    "guitar": ("Show me a guitar.", "slt"),
+}
+"""Those that ship, for the page to offer."""
 
 
 def main() -> None:
+    for word, (text, voice) in SAMPLES.items():
+        (SHIPPED / f"{word}.ogg").write_bytes(spoken(text, voice, SLOWER))
     said = {}
     for word, text in SENTENCES.items():
         for voice in VOICES:
