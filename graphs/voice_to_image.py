@@ -70,9 +70,9 @@ class VoiceToImage:
 
     async def transcribe(self, audio: NDArray[np.int16], options: TranscribeOptions, given: Given) -> Transcript:
         started_s = time.perf_counter()
-        units = whisper.windows(audio.size)
+        key = options.task, audio.size // (10 * SAMPLE_RATE_HZ)  # below a window it does not scale with the length
         transcript: Transcript = await self._transcribe.call(
-            "transcribe", audio, options, given=given, key=options.task, units=units
+            "transcribe", audio, options, given=given, key=key, units=whisper.windows(audio.size)
         )
         given.line.took(whisper=(time.perf_counter() - started_s) * 1000)
         given.line.transcript = transcript.text

@@ -19,6 +19,7 @@ def document() -> BaseSchema:
 DOCUMENT = document()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", fuzz.routes(DOCUMENT))
 def test_every_answer_is_documented(route: str) -> None:
     fuzz.attack(DOCUMENT, route, 30)

@@ -66,6 +66,18 @@ def test_an_uploaded_recording_is_heard_and_drawn_step_by_step(visitor: Visitor,
     ]
 
 
+def test_a_file_that_is_dropped_is_drawn(visitor: Visitor) -> None:
+    fill = "encoded => { const data = new DataTransfer(); data.items.add(new File([Uint8Array.from(encoded)], 'cat.ogg')); return data; }"
+    dropped = visitor.page.evaluate_handle(fill, list(CAT.read_bytes()))
+    for event in ("dragenter", "dragover"):
+        visitor.page.dispatch_event("body", event, {"dataTransfer": dropped})
+    expect(visitor.page.locator("body[data-drop]")).to_be_attached()
+    visitor.page.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    expect(visitor.page.locator("body[data-drop]")).not_to_be_attached()
+    visitor.gets(1)
+    assert "cat sleeping" in visitor.prompt.lower()
+
+
 def test_each_sample_is_heard_as_its_button_says(visitor: Visitor) -> None:
     buttons = visitor.page.locator("[data-sample]")
     for pictures in range(1, buttons.count() + 1):

@@ -139,6 +139,7 @@ def test_window_by_window_it_hears_what_openai_whisper_hears(audio: NDArray[np.i
     assert tuple(told) == heard.segments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "temperature"),
     [("Sopha, colour.", 0.0), ("<|endoftext|> a cat", 0.0), ("many words " * 300, 0.0), ("", 0.7), ("A film script:", 1.0)],
@@ -166,6 +167,7 @@ def test_a_prompt_changes_how_a_word_is_spelled(tiny: WhisperEngine) -> None:
     assert "SOFA" in tiny.transcribe(audio, prompt="A DOG ON A GREEN SOFA. A BLACK CAT. A BLUE").text
 
 
+@pytest.mark.slow
 def test_it_can_be_left_before_every_encoder_block_and_every_step_of_the_decoder(tiny: WhisperEngine) -> None:
     audio, passes = spoken("cat-slt"), 0
 
