@@ -93,6 +93,7 @@ class Visitor:
 
     def gets(self, count: int) -> None:
         """The visit's picture number `count` is there, and shown."""
+        expect(self.failure).to_be_hidden()  # one from before goes when the new drawing begins
         expect(self.pictures.or_(self.failure.filter(visible=True))).to_have_count(count, timeout=DRAWN_MS)
         assert not self.failure.is_visible(), self.failure.inner_text()
         expect(self.result).to_be_visible()

@@ -51,6 +51,8 @@ def rooms(controller: Controller) -> Rooms:
         (room_status(), RoomState("ready", replicas=1)),
         (room_status("UPDATING", RUNNING=1, STARTING=1), RoomState("ready", replicas=1)),
         (room_status("UNHEALTHY", "a replica died", RUNNING=3), RoomState("ready", replicas=3)),
+        (room_status("UPDATING", RECOVERING=2, STARTING=1), RoomState("ready", replicas=2)),
+        (room_status("UPDATING", UPDATING=1, PENDING_MIGRATION=1), RoomState("ready", replicas=2)),
         (room_status("UPDATING", STARTING=1), RoomState("starting")),
         (room_status("HEALTHY", RUNNING=0, STOPPING=1), RoomState("starting")),
         (room_status("UPDATING", "waits for a CPU\n", STARTING=1), RoomState("starting", "waits for a CPU")),

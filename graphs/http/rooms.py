@@ -12,6 +12,8 @@ from graphs.http import status
 
 FRESH_S = 1.0
 """A state as old as this is asked anew, beside the requests and not in their way."""
+SERVING = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+"""Serve's states of a replica that takes requests; it is recovering while a controller that was started anew looks for it."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def _state(application: ApplicationStatusOverview | None, name: str) -> RoomStat
     deployment = application.deployments.get(name) if application else None
     if deployment is None:
         return RoomState("absent", "Serve has no deployment of this name")
-    # Declared as an enumeration's members, which arrive as plain strings.
-    running: int = deployment.replica_states.get("RUNNING", 0)  # type: ignore[call-overload]
+    # Declared as an enumeration's members, which arrive as plain strings, and are equal to them.
+    running: int = sum(deployment.replica_states.get(phase, 0) for phase in SERVING)  # type: ignore[call-overload]
     if running > 0:
         return RoomState("ready", replicas=running)
     failed = deployment.status in ("UNHEALTHY", "DEPLOY_FAILED")
