@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Playwright, Route, expect, sync_playwright
 
 from graphs.http.page import SAMPLES
 from tests import media, speech
@@ -362,6 +362,20 @@ def test_what_is_too_large_is_not_sent(visitor: Visitor, tmp_path: Path) -> None
     assert "25 MB" in visitor.fails("The file is too large")
     assert not [one for one in visitor.requests if one.endswith("/graph")]
     expect(visitor.try_again).to_be_hidden()
+
+
+def test_a_file_that_is_taken_before_the_bounds_are_known_waits_for_them(visitor: Visitor, tmp_path: Path) -> None:
+    held: list[Route] = []
+    visitor.page.route("**/limits.json", lambda route: held.append(route))
+    visitor.page.reload()
+    expect(visitor.state("idle")).to_be_visible()
+    with (tmp_path / "hours.wav").open("wb") as file:
+        file.truncate((25 << 20) + 1)
+    visitor.upload(tmp_path / "hours.wav")
+    (limits,) = held
+    limits.continue_()
+    assert "25 MB" in visitor.fails("The file is too large")
+    assert not [one for one in visitor.requests if one.endswith("/graph")]
 
 
 def test_a_microphone_that_is_refused_is_told(playwright: Playwright, service: Service) -> None:

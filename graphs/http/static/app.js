@@ -21,6 +21,12 @@ const strip = new Strip($("strip"), (picture) => {
   present(picture);
 });
 const bounds = { max_audio_s: Infinity, max_upload_bytes: Infinity };
+const told = limits()
+  .then((said) => {
+    Object.assign(bounds, said);
+    $("width").max = $("height").max = said.max_side_px;
+  })
+  .catch(() => {}); // the service says itself where they are passed
 let recording = null; // while the microphone is open
 let levels = []; // of the microphone so far
 let making = null;
@@ -186,6 +192,7 @@ $("file").addEventListener("change", () => {
 });
 
 async function takeFile(file) {
+  await told;
   if (state() !== "idle") return;
   if (file.size > bounds.max_upload_bytes) {
     const most = Math.floor(bounds.max_upload_bytes / 2 ** 20);
@@ -280,9 +287,3 @@ blank();
 become("idle");
 wave([]);
 count();
-limits()
-  .then((told) => {
-    Object.assign(bounds, told);
-    $("width").max = $("height").max = told.max_side_px;
-  })
-  .catch(() => {}); // the service says itself where they are passed
