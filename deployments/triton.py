@@ -5,6 +5,7 @@ API: NVIDIA's in-process Python API, `tritonserver` 2.71.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -39,7 +40,7 @@ PROBE_S = 5.0
 RECENT_S = 10.0
 """A model that answered this recently needs no probe."""
 STUB = "triton_python_backend_stub"
-BEHIND = 5
+BEHIND = 10
 """Niceness of the process that computes: where CPUs are short, what takes requests, refuses and cancels goes first."""
 
 
@@ -104,7 +105,7 @@ class InProcessTriton:
                 self._contract = Contract(self._name, self._model.metadata()["inputs"])
                 self._stubs = [child for child in psutil.Process().children() if child.name() == STUB]
                 for stub in self._stubs:
-                    stub.nice(BEHIND)
+                    _put_behind(stub)
                 self._warm(warm_up)
             except BaseException:
                 self._stop()
@@ -252,6 +253,13 @@ def _put_our_python_first() -> None:
     path = os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != binaries:
         os.environ["PATH"] = os.pathsep.join((binaries, path))
+
+
+def _put_behind(process: psutil.Process) -> None:
+    """Niceness is a thread's on Linux, and its children's. It can be raised only, except by root."""
+    for thread in process.threads():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.setpriority(os.PRIO_PROCESS, thread.id, max(BEHIND, os.getpriority(os.PRIO_PROCESS, thread.id)))
 
 
 def _start(repository: Path) -> Any:

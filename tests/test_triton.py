@@ -51,6 +51,11 @@ def triton() -> Iterator[InProcessTriton]:
     assert stubs() == []
 
 
+def test_every_thread_that_computes_steps_back(triton: InProcessTriton) -> None:
+    niceness = {os.getpriority(os.PRIO_PROCESS, thread.id) for stub in stubs() for thread in stub.threads()}
+    assert niceness == {10}
+
+
 async def test_trailing_nul_bytes_survive_both_ways(triton: InProcessTriton) -> None:
     answer = await triton.infer(say("echo", b"RIFF\x00\x01\x00\x00"), TimeLeft(10))
     assert answer["DATA"][0] == b"RIFF\x00\x01\x00\x00"
