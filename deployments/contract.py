@@ -15,9 +15,10 @@ class Contract:
     What Triton itself refuses on submit leaks in its binding, and the server then never stops.
     """
 
-    def __init__(self, name: str, metadata: list[dict[str, Any]]) -> None:
+    def __init__(self, name: str, metadata: list[dict[str, Any]], batched: bool = False) -> None:
+        """`batched`: the shapes are of rows; the first dimension that Triton states is the batch's."""
         self._name = name
-        self._inputs = {one["name"]: (_dtype(one["datatype"]), one["shape"]) for one in metadata}
+        self._inputs = {one["name"]: (_dtype(one["datatype"]), one["shape"][1 if batched else 0 :]) for one in metadata}
 
     def check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Raises DeploymentError, which is a defect of the caller, not of the request."""
