@@ -103,8 +103,8 @@ class InProcessTriton:
             try:
                 # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
                 self._model = self._server.load(self._name)
-                self._batched = self._model.config()["max_batch_size"] > 0
-                self._contract = Contract(self._name, self._model.metadata()["inputs"], self._batched)
+                batched = self._model.config()["max_batch_size"] > 0
+                self._contract = Contract(self._name, self._model.metadata()["inputs"], batched)
                 self._stubs = [child for child in psutil.Process().children() if child.name() == STUB]
                 for stub in self._stubs:
                     stub.nice(BEHIND)
@@ -188,9 +188,9 @@ class InProcessTriton:
 
         if self._model is None:
             raise ModelUnavailable(f"{self._name} is being stopped")
-        self._contract.check(inputs)
+        tensors = self._contract.tensors(inputs)
         try:
-            request = self._model.create_request(request_id=request_id, inputs=_inputs(inputs, self._batched))
+            request = self._model.create_request(request_id=request_id, inputs=tensors)
             return self._model.async_infer(request, raise_on_error=False)
         except TritonError as error:
             raise self._translate(error) from None
@@ -203,7 +203,7 @@ class InProcessTriton:
                 if response.error is not None:
                     drained.put_nowait(self._translate(response.error))
                 elif response.outputs:
-                    drained.put_nowait(_outputs(response, self._batched))
+                    drained.put_nowait(_outputs(response, self._contract.batched))
         except Exception as error:
             drained.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
         finally:
@@ -216,7 +216,7 @@ class InProcessTriton:
             pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
 
     def _warm(self, inputs: Mapping[str, NDArray[Any]]) -> None:
-        request = self._model.create_request(inputs=_inputs(inputs, self._batched))
+        request = self._model.create_request(inputs=self._contract.tensors(inputs))
         for response in self._model.infer(request, raise_on_error=False):
             if response.error is not None:
                 raise self._translate(response.error)
@@ -272,12 +272,6 @@ def _start(repository: Path) -> Any:
         cpu_metrics=False,
     )
     return server.start(wait_until_ready=True)
-
-
-def _inputs(tensors: Mapping[str, NDArray[Any]], batched: bool) -> Tensors:
-    """Triton reads an array's memory in order and ignores its strides."""
-    rows = {name: array[None] if batched else array for name, array in tensors.items()}
-    return {name: array if array.dtype == object else np.ascontiguousarray(array) for name, array in rows.items()}
 
 
 def _outputs(response: Any, batched: bool) -> Tensors:

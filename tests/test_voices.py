@@ -23,10 +23,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
     folder = tmp_path_factory.mktemp("checkpoints")
     torch.manual_seed(1)
     dims = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 16, "n_audio_head": 2, "n_audio_layer": 2}
-    dims |= {"n_vocab": 51865, "n_text_ctx": 448, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 2}
+    dims |= {"n_vocab": 51865, "n_text_ctx": 64, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 2}
     state = whisper.Whisper(whisper.ModelDimensions(**dims)).state_dict()
     state = {name: value * 4 if value.ndim > 1 else value for name, value in state.items()}  # else every sound is alike
-    state["decoder.positional_embedding"] = torch.randn(448, 16)  # which is left as memory was
+    state["decoder.positional_embedding"] = torch.randn(64, 16)  # which is left as memory was
     save_file(state, folder / "random.safetensors", metadata={"dims": json.dumps(dims)})
     return WhisperEngine("random", folder)
 

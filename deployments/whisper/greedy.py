@@ -21,7 +21,8 @@ class Rules:
     def __init__(self, model: whisper.Whisper) -> None:
         tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language="en", task="transcribe")
         options = DecodingOptions(language="en", fp16=False)
-        self._never = torch.tensor(DecodingTask(model, options)._get_suppress_tokens(), device=model.device)
+        never = (*DecodingTask(model, options)._get_suppress_tokens(), tokenizer.no_timestamps)
+        self._never = torch.tensor(never, device=model.device)
         self._not_first = torch.tensor([*tokenizer.encode(" "), tokenizer.eot], device=model.device)
         self._first = tokenizer.timestamp_begin
         self._last_initial = self._first + round(MOST_INITIAL_S / (CHUNK_LENGTH / model.dims.n_audio_ctx))
