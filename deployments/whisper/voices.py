@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 import whisper
+from torch import nn
 from whisper.tokenizer import get_tokenizer
 
 from deployments.whisper import decoder, fitted, greedy
@@ -130,6 +131,9 @@ class Listener:
     def __init__(self, model: whisper.Whisper, dtype: torch.dtype = torch.float32) -> None:
         self._model = model
         self._dtype = dtype
+        for module in model.modules():
+            if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)):  # norms stay fp32, as in openai-whisper
+                module.to(dtype)
         self._rules = greedy.Rules(model)
         self._context = model.dims.n_text_ctx
 
