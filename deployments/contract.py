@@ -15,12 +15,22 @@ class Contract:
     What Triton itself refuses on submit leaks in its binding, and the server then never stops.
     """
 
-    def __init__(self, name: str, metadata: list[dict[str, Any]]) -> None:
+    def __init__(self, name: str, metadata: list[dict[str, Any]], batched: bool = False) -> None:
+        """`batched`: the shapes are of rows; the first dimension that Triton states is the batch's."""
         self._name = name
-        self._inputs = {one["name"]: (_dtype(one["datatype"]), one["shape"]) for one in metadata}
+        self.batched = batched
+        self._inputs = {one["name"]: (_dtype(one["datatype"]), one["shape"][1 if batched else 0 :]) for one in metadata}
+
+    def tensors(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """As Triton takes them: one row, where there are any, and in order, since it ignores an array's strides.
+
+        Raises DeploymentError, which is a defect of the caller, not of the request.
+        """
+        self.check(inputs)
+        rows = {name: array[None] if self.batched else array for name, array in inputs.items()}
+        return {name: array if array.dtype == object else np.ascontiguousarray(array) for name, array in rows.items()}
 
     def check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Raises DeploymentError, which is a defect of the caller, not of the request."""
         if set(inputs) != set(self._inputs):
             raise DeploymentError(f"{self._name} takes the inputs {_list(self._inputs)}, not {_list(inputs)}")
         for name, array in inputs.items():

@@ -43,8 +43,8 @@ class Counter:
 
 
 def text(request: Any, name: str) -> str:
-    """The one item of a BYTES [1] input."""
-    item = pb_utils.get_input_tensor_by_name(request, name).as_numpy()[0]
+    """The one item of a BYTES input."""
+    item = pb_utils.get_input_tensor_by_name(request, name).as_numpy().flat[0]
     return bytes(item).decode("utf-8")
 
 
@@ -69,6 +69,28 @@ def answer(requests: list[Any], serve: Callable[[Any, Tell], Outputs]) -> None:
         sender.send(_respond(request, sender, serve), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
+class Reply:
+    """One request's answers, which may come after `execute` has returned, from another thread."""
+
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
+
+    def tell(self, outputs: Outputs) -> None:
+        """A word on the way."""
+        self._sender.send(_response(outputs))
+
+    def end(self, outcome: Outputs | Exception) -> None:
+        """The last of them. Never raises."""
+        try:
+            response = _failure(outcome) if isinstance(outcome, Exception) else _response(outcome)
+            self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception:
+            log.exception("an answer could not be sent")
+
+    def leave_if_cancelled(self) -> None:
+        leave_if_cancelled(self._sender)
+
+
 def leave_if_cancelled(request: Any) -> None:
     if request.is_cancelled():
         raise Cancelled("the caller has left")
@@ -77,15 +99,20 @@ def leave_if_cancelled(request: Any) -> None:
 def _respond(request: Any, sender: Any, serve: Callable[[Any, Tell], Outputs]) -> Any:
     try:
         return _response(serve(request, lambda outputs: sender.send(_response(outputs))))
-    except InvalidInput as error:
-        return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
-    except ModelUnavailable as error:
-        return _refuse(str(error), pb_utils.TritonError.UNAVAILABLE)
-    except Cancelled as error:
-        return _refuse(str(error), pb_utils.TritonError.CANCELLED)
     except Exception as error:
-        log.exception("the model failed")
-        return _refuse(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+        return _failure(error)
+
+
+def _failure(error: Exception) -> Any:
+    match error:
+        case InvalidInput():
+            return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
+        case ModelUnavailable():
+            return _refuse(str(error), pb_utils.TritonError.UNAVAILABLE)
+        case Cancelled():
+            return _refuse(str(error), pb_utils.TritonError.CANCELLED)
+    log.error("the model failed", exc_info=error)
+    return _refuse(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
 
 
 def _response(outputs: Outputs) -> Any:

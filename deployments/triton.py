@@ -78,6 +78,7 @@ class InProcessTriton:
 
     `parameters` reach the model as Triton's config parameters. `warm_up` is a small real inference;
     `probe` one that the model answers at once, for the health check. Blocks while it starts, with the GIL released.
+    Of a model that takes batches each request is one row: Triton's first dimension, 1, is put before its tensors and taken off here.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class InProcessTriton:
         warm_up: Mapping[str, NDArray[Any]],
         probe: Mapping[str, NDArray[Any]],
         stall_s: float = 300.0,
+        max_batch: int | None = None,
     ) -> None:
         (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
         self._probe = probe
@@ -97,12 +99,13 @@ class InProcessTriton:
         _put_our_python_first()
         staged = Path(tempfile.mkdtemp(prefix="sonograph-"))
         try:
-            stage(repository / self._name, staged / self._name, parameters)
+            stage(repository / self._name, staged / self._name, parameters, max_batch)
             self._server = _start(staged)
             try:
                 # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
                 self._model = self._server.load(self._name)
-                self._contract = Contract(self._name, self._model.metadata()["inputs"])
+                batched = self._model.config()["max_batch_size"] > 0
+                self._contract = Contract(self._name, self._model.metadata()["inputs"], batched)
                 self._stubs = [child for child in psutil.Process().children() if child.name() == STUB]
                 for stub in self._stubs:
                     _put_behind(stub)
@@ -186,9 +189,9 @@ class InProcessTriton:
 
         if self._model is None:
             raise ModelUnavailable(f"{self._name} is being stopped")
-        self._contract.check(inputs)
+        tensors = self._contract.tensors(inputs)
         try:
-            request = self._model.create_request(request_id=request_id, inputs=_inputs(inputs))
+            request = self._model.create_request(request_id=request_id, inputs=tensors)
             return self._model.async_infer(request, raise_on_error=False)
         except TritonError as error:
             raise self._translate(error) from None
@@ -201,7 +204,7 @@ class InProcessTriton:
                 if response.error is not None:
                     drained.put_nowait(self._translate(response.error))
                 elif response.outputs:
-                    drained.put_nowait(_outputs(response))
+                    drained.put_nowait(_outputs(response, self._contract.batched))
         except Exception as error:
             drained.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
         finally:
@@ -214,7 +217,7 @@ class InProcessTriton:
             pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
 
     def _warm(self, inputs: Mapping[str, NDArray[Any]]) -> None:
-        request = self._model.create_request(inputs=_inputs(inputs))
+        request = self._model.create_request(inputs=self._contract.tensors(inputs))
         for response in self._model.infer(request, raise_on_error=False):
             if response.error is not None:
                 raise self._translate(response.error)
@@ -279,20 +282,16 @@ def _start(repository: Path) -> Any:
     return server.start(wait_until_ready=True)
 
 
-def _inputs(tensors: Mapping[str, NDArray[Any]]) -> Tensors:
-    """Triton reads an array's memory in order and ignores its strides."""
-    return {name: array if array.dtype == object else np.ascontiguousarray(array) for name, array in tensors.items()}
-
-
-def _outputs(response: Any) -> Tensors:
+def _outputs(response: Any, batched: bool) -> Tensors:
     import tritonserver
 
-    return {
+    tensors = {
         name: tensor.to_bytes_array().copy()
         if tensor.data_type == tritonserver.DataType.BYTES
         else np.array(np.from_dlpack(tensor))
         for name, tensor in response.outputs.items()
     }
+    return {name: array[0] for name, array in tensors.items()} if batched else tensors
 
 
 def _alive(process: psutil.Process) -> bool:

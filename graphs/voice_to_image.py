@@ -46,7 +46,8 @@ class VoiceToImage:
         self._figures = Figures()
         application = serve.get_replica_context().app_name
         self._rooms = Rooms(application, ("whisper", "diffusion"))
-        self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures)
+        at_once = self._settings.whisper.at_once
+        self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures, at_once)
         self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures)
         app = edge.build(self, self._rooms, self._settings.http, served(self._settings))
         if self._settings.http.show_graph:

@@ -74,11 +74,11 @@ class Deployment:
     min_replicas: int = 1
     max_replicas: int = 1
     batch: int = 1
-    """Requests that its model works on at once."""
+    """Requests that keep its CPUs busy at once; more in a batch cost less each, and another replica still makes them faster."""
 
     @property
     def target_ongoing_requests(self) -> int:
-        """Autoscaling aims at one batch in work and one waiting. The ingress gives a replica 8 at most, so overload shows."""
+        """Autoscaling aims at one batch in work and one waiting. The ingress gives a replica 8 or more, so overload shows."""
         return 2 * self.batch
 
 

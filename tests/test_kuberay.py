@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
+from deployments.whisper import WhisperSettings
 from graphs.cli import cli
 from graphs.figures import FIGURES
 from graphs.http.openapi import ERRORS
@@ -199,7 +200,8 @@ def test_a_container_has_rays_variables_as_make_serve_sets_them(profile: Profile
 def test_autoscaling_aims_above_a_batch_and_below_what_a_replica_is_given(profile: Profile) -> None:
     for group in profile.groups:
         for deployment in group.deployments:
-            given = 32 if deployment.name == "ingress" else 8  # http.max_requests and graphs/stages.py's AT_ONCE
+            # http.max_requests, two of Whisper's batches, and graphs/stages.py's AT_ONCE
+            given = {"ingress": 32, "whisper": WhisperSettings().at_once}.get(deployment.name, 8)
             assert deployment.batch < deployment.target_ongoing_requests < given
 
 

@@ -139,7 +139,7 @@ async def test_a_cancelled_caller_cancels_the_work_and_stays_cancelled() -> None
 class Answer:
     """A room's answer with its cost."""
 
-    cost = Cost(fixed_s=1.0, unit_s=0.5, units=4, batch_size=3)
+    cost = Cost(fixed_s=3.0, unit_s=1.5, units=4, batch_size=3)
 
 
 class FakeResponse:
@@ -302,7 +302,7 @@ async def test_what_a_replica_is_not_given_yet_waits_in_the_ingress_and_hears_it
 async def test_what_cannot_be_done_in_the_time_left_is_refused_before_it_starts() -> None:
     bench = Bench([Answer()])
     for _ in range(20):
-        assert await bench.call(2.5)  # a first twenty: 1 s, and 0.5 s for each of 4 units, were measured for each
+        assert await bench.call(2.5)  # a first twenty: of three together each has 1 s, and 0.5 s for each of 4 units
     with pytest.raises(DeadlineUnreachable, match=r"painter takes at least 3\.00 s .* 2\.\d\d s of the request's time are left"):
         await bench.call(2.5)
     assert len(bench.handle.calls) == 20

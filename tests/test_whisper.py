@@ -25,6 +25,7 @@ def outputs(*segments: tuple[str, tuple[float, float]], text: str | None = None,
         "SEGMENT_TEXT": texts(*(words for words, _ in segments)),
         "SEGMENT_FIGURES": np.array(figures, dtype=np.float32).reshape(-1, 4),
         "COMPUTE_S": np.array([1.5], dtype=np.float32),
+        "BATCH_SIZE": np.array([3], dtype=np.int32),
     }
 
 
@@ -65,7 +66,7 @@ async def test_a_stream_that_heard_no_words_ends_so() -> None:
 async def test_the_cost_is_told_for_each_window_of_thirty_seconds(seconds: float, units: int) -> None:
     audio = np.zeros(int(seconds * 16_000), np.int16)
     answer = await room(FakeTriton(outputs(("a cat", CLEAR)))).transcribe(audio, TranscribeOptions(), TimeLeft(10))
-    assert answer.cost == Cost(0.0, 1.5 / units, units)
+    assert answer.cost == Cost(0.0, 1.5 / units, units, batch_size=3)
 
 
 async def test_times_are_rounded_to_milliseconds_as_whisper_means_them() -> None:

@@ -67,10 +67,13 @@ class Whisper(Room):
                     "no_speech_threshold": str(settings.no_speech_threshold),
                     "logprob_threshold": str(settings.logprob_threshold),
                     "padding": settings.padding,
+                    "precision": settings.precision,
+                    "max_batch": str(settings.max_batch),
                 },
                 warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),
                 probe=_inputs(np.zeros(0, np.int16), TranscribeOptions()),
                 stall_s=settings.stall_s,
+                max_batch=settings.max_batch,
             )
         )
 
@@ -100,7 +103,7 @@ class Whisper(Room):
             outputs["LANGUAGE"][0].decode(),
             _segments(outputs),
             model_name(self._settings.model),
-            Cost(0.0, float(outputs["COMPUTE_S"][0]) / units, units),
+            Cost(0.0, float(outputs["COMPUTE_S"][0]) / units, units, int(outputs["BATCH_SIZE"][0])),
         )
         if not any(map(str.isalnum, transcript.text)) or all(map(self._silent, transcript.segments)):
             raise NoSpeech("Whisper heard no words in the recording: speak closer to the microphone, or send another one")
@@ -142,7 +145,7 @@ def bind(settings: WhisperSettings) -> Application:
     return serve.deployment(
         name="whisper",
         ray_actor_options={"num_cpus": 1},
-        max_ongoing_requests=16,
+        max_ongoing_requests=settings.at_once,
         health_check_period_s=4,
         health_check_timeout_s=20,
         graceful_shutdown_timeout_s=30,

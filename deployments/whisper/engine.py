@@ -1,8 +1,7 @@
 """Whisper in torch, without Triton or Ray. Source of the model and of its defaults: openai-whisper (Radford et al. 2022)."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,12 @@ from safetensors import safe_open
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
-from deployments.whisper.fitted import AnyLength
+from deployments.whisper.voices import Listener, Spoken, Voice
 from deployments.whisper.weights import CARRIERS, install
-from deployments.whisper.windows import Segment, begin, walk
+from deployments.whisper.windows import Ask, Segment, Thresholds, begin, walk
 
 TASKS = ("transcribe", "translate")
-
-
-@dataclass(frozen=True)
-class Spoken:
-    text: str
-    language: str
-    """ISO 639-1 code, as openai-whisper names it."""
-    segments: tuple[Segment, ...]
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _nothing() -> None:
@@ -42,23 +34,22 @@ class WhisperEngine:
         no_speech_threshold: float = 0.6,
         logprob_threshold: float = -1.0,
         padding: str = "always",
+        precision: str = "auto",
     ) -> None:
         """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process.
 
-        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`.
+        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU and
+        fp32 on a CPU.
         """
         torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._name = model
         self._model = load(model, weights, self._device)
-        self._no_speech_threshold = no_speech_threshold
-        self._logprob_threshold = logprob_threshold
+        self._thresholds = Thresholds(no_speech_threshold, logprob_threshold)
         self._fitted = padding == "in doubt"
-        if self._fitted:
-            self._model.encoder.__class__ = AnyLength
-        self._before_pass: Callable[[], None] = _nothing
-        for module in (*self._model.encoder.blocks, self._model.decoder):
-            module.register_forward_pre_hook(lambda module, inputs: self._before_pass())
+        if precision == "auto":
+            precision = "fp16" if self._device == "cuda" else "fp32"
+        self._listener = Listener(self._model, PRECISIONS[precision])
 
     def transcribe(
         self,
@@ -70,34 +61,62 @@ class WhisperEngine:
         tell: Callable[[Segment], None] = lambda segment: None,
         before_pass: Callable[[], None] = _nothing,
     ) -> Spoken:
-        """`audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name; empty to detect it.
+        """One recording alone: see `voice`. `before_pass` is its `poll`. Raises what it ends with."""
+        voice = self.voice(audio, language, task, prompt, temperature, tell, before_pass)
+        while not voice.done:
+            self.listen([voice])
+        if voice.error is not None:
+            raise voice.error
+        assert voice.answer is not None
+        return voice.answer
+
+    def voice(
+        self,
+        audio: NDArray[np.int16],
+        language: str = "",
+        task: str = "transcribe",
+        prompt: str = "",
+        temperature: float = 0.0,
+        tell: Callable[[Segment], None] = lambda segment: None,
+        poll: Callable[[], None] = _nothing,
+        ended: Callable[[Voice], None] = lambda voice: None,
+    ) -> Voice:
+        """A recording that `listen` is to hear. `audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name;
+        empty to detect it.
 
         `prompt`: text that is taken to have been said before; of a long one the last 223 tokens count. `temperature`: 0 to 1;
         0 raises it only while a window's text is too repetitive or improbable.
 
-        `tell` hears each segment once it is decoded. `before_pass` is called before each encoder block and each step of the
-        decoder; what it raises ends the transcript.
+        `tell` hears each segment once it is decoded. `poll` is called before each encoder block and each step of the
+        decoder; what it raises ends this voice alone. `ended` is called once it has its answer or its error.
 
-        Raises InvalidInput for a language or task that the model does not have. The same input gives the same text:
-        the fallback that samples (temperature above 0) starts from a fixed seed.
+        Raises InvalidInput for a language or task that the model does not have. The same input gives the same text, whatever
+        is heard with it: the fallback that samples (temperature above 0) starts from a fixed seed.
         """
-        code = self._language(language, task)
+        work = self._work(audio, self._language(language, task) or "", task, prompt, temperature, tell)
+        return Voice(work, self._device, poll, ended)
+
+    def listen(self, voices: Sequence[Voice]) -> None:
+        """One pass over the next window of each, together."""
+        self._listener.listen(voices)
+
+    def _work(
+        self, audio: NDArray[np.int16], language: str, task: str, prompt: str, temperature: float, tell: Callable[[Segment], None]
+    ) -> Generator[Ask, object, Spoken]:
         if audio.size == 0:
-            return Spoken("", code or "en", ())
-        torch.manual_seed(0)
-        self._before_pass = before_pass
-        try:
-            samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
-            path = begin(self._model, samples, code or "", task, self._device == "cuda", prompt, temperature)
-            path.fitted = self._fitted
-            segments: list[Segment] = []
-            for window in walk(self._model, path, self._no_speech_threshold, self._logprob_threshold):
-                for segment in window:
-                    segments.append(segment)
-                    tell(segment)
-        finally:
-            self._before_pass = _nothing
-        return Spoken(path.text.strip(), path.options["language"], tuple(segments))
+            return Spoken("", language or "en", ())
+        samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
+        path = yield from begin(self._model, samples, language, task, prompt, temperature)
+        path.fitted = self._fitted
+        segments: list[Segment] = []
+
+        def told(window: list[Segment]) -> None:
+            for segment in window:
+                segments.append(segment)
+                tell(segment)
+
+        yield from walk(self._model, path, self._thresholds, told)
+        return Spoken(path.text.strip(), path.language, tuple(segments))
 
     def _language(self, language: str, task: str) -> str | None:
         if task not in TASKS:

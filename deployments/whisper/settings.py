@@ -15,7 +15,11 @@ class WhisperSettings(Section):
     weights: Path = Field(default_factory=lambda: weights("whisper"))
     """Folder of the checkpoints that set-up converted; an official name that is not in it is downloaded into it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs; `auto` takes a GPU if there is one. fp16 on a GPU, fp32 on a CPU."""
+    """Where the model runs; `auto` takes a GPU if there is one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What it computes in; `auto` is fp16 on a GPU and fp32 on a CPU."""
+    max_batch: int = Field(default=8, ge=1, le=64)
+    """Most recordings that are heard in one pass of the model."""
     no_speech_threshold: float = Field(default=0.6, ge=0, le=1)
     """A segment counts as silent above this probability of no speech, if it was also decoded without confidence."""
     logprob_threshold: float = Field(default=-1.0, le=0)
@@ -24,3 +28,8 @@ class WhisperSettings(Section):
     """Whether what is shorter than 30 s is filled up: as openai-whisper does, or only where the model doubts or repeats itself without."""
     stall_s: float = Field(default=300.0, gt=0)
     """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""
+
+    @property
+    def at_once(self) -> int:
+        """Requests that one replica is given: while one batch is heard, the next gathers in Triton's queue."""
+        return 2 * self.max_batch

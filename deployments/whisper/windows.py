@@ -1,23 +1,26 @@
 """Whisper's walk over a recording, window by window: the loop of `whisper.transcribe` (openai-whisper 20250625) taken apart.
 
-A caller sees each window's segments as they are decoded, and for the same input gets the same ones as from that function
-at its defaults.
+It asks for one window at a time to be heard, and is told what was; who answers may hear the windows of many recordings together.
+For the same input it gives the same segments as that function at its defaults.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 import whisper
+from torch import Tensor
 from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE, pad_or_trim
-from whisper.decoding import DecodingOptions, DecodingResult
 from whisper.tokenizer import Tokenizer, get_tokenizer
+from whisper.utils import compression_ratio
 
 from deployments.whisper import fitted
+from deployments.whisper.decoder import Sound
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried in turn while a window's text is too repetitive or too improbable."""
+COMPRESSION_RATIO = 2.4
+"""Text that gzip shrinks more than this is too repetitive."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,53 @@ class Segment:
 
 
 @dataclass
+class Window:
+    """What the encoder is given: [mels, frames]; once it has been, what came of it."""
+
+    mel: Tensor
+    sound: Sound | None = None
+
+
+@dataclass(frozen=True)
+class Language:
+    """Asks in which language a window is spoken; the answer is a code."""
+
+    window: Window
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Asks for a window's text; the answer is `Heard`, or None where `strict` and the model repeats itself."""
+
+    window: Window
+    initial: tuple[int, ...]
+    """Tokens that it begins with."""
+    begin: int
+    """The token of the beginning, `<|startoftranscript|>`, among them: what is before it is a prompt."""
+    most: int
+    """Tokens that it may become."""
+    temperature: float = 0.0
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Heard:
+    tokens: list[int]
+    avg_logprob: float
+    no_speech_prob: float
+    temperature: float
+
+
+Ask = Language | Attempt
+
+
+@dataclass
 class Walk:
     """One recording on its way: where the next window starts, and what was said so far."""
 
-    mel: torch.Tensor
+    mel: Tensor
     """[mels, frames]; 30 s longer than the recording."""
-    options: dict[str, Any]
-    """For `whisper.DecodingOptions`: language, task, fp16."""
+    language: str
     tokenizer: Tokenizer
     frame: int = 0
     tokens: list[int] = field(default_factory=list)
@@ -58,69 +101,80 @@ class Walk:
         return str(self.tokenizer.decode(self.tokens[self.prompted :]))
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    no_speech: float
+    logprob: float
+
+
 def begin(
-    model: whisper.Whisper, audio: torch.Tensor, language: str, task: str, fp16: bool, prompt: str = "", temperature: float = 0.0
-) -> Walk:
+    model: whisper.Whisper, audio: Tensor, language: str, task: str, prompt: str = "", temperature: float = 0.0
+) -> Generator[Ask, Any, Walk]:
     """`audio`: float32 [samples] in [-1, 1], mono 16 kHz. `language`: a code; empty to detect it in the first window.
 
     `prompt`: what is taken to have been said before. `temperature`: the only one that is tried; 0 tries TEMPERATURES.
     """
     mel = whisper.log_mel_spectrogram(audio, model.dims.n_mels, padding=N_SAMPLES)
     if not language:
-        first = pad_or_trim(mel, N_FRAMES).to(model.device).to(torch.float16 if fp16 else torch.float32)
-        _, chances = model.detect_language(first)
-        language = max(chances, key=chances.get)
+        language = yield Language(Window(pad_or_trim(mel, N_FRAMES)))
     tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language=language, task=task)
     # A client's text may spell a special token; it is text all the same.
     tokens = tokenizer.encode(f" {prompt.strip()}", disallowed_special=()) if prompt.strip() else []
-    path = Walk(mel, {"language": language, "task": task, "fp16": fp16}, tokenizer, tokens=tokens, prompted=len(tokens))
+    path = Walk(mel, language, tokenizer, tokens=tokens, prompted=len(tokens))
     if temperature > 0:
         path.temperatures = (temperature,)
     return path
 
 
-def walk(model: whisper.Whisper, path: Walk, no_speech_threshold: float, logprob_threshold: float) -> Iterator[list[Segment]]:
-    """Each window's segments."""
+def walk(
+    model: whisper.Whisper, path: Walk, thresholds: Thresholds, tell: Callable[[list[Segment]], None]
+) -> Generator[Ask, Heard | None, None]:
+    """Asks for window after window to be heard, and tells each one's segments."""
     while path.frame < path.frames:
         size = min(N_FRAMES, path.frames - path.frame)
-        mel = path.mel[:, path.frame : path.frame + size].to(model.device)
-        mel = mel.to(torch.float16 if path.options["fp16"] else torch.float32)
-        result = _decode(model, mel, path, no_speech_threshold, logprob_threshold)
-        if result.no_speech_prob > no_speech_threshold and not result.avg_logprob > logprob_threshold:
+        mel = path.mel[:, path.frame : path.frame + size]
+        heard = yield from _hear(model, mel, path, thresholds)
+        if heard.no_speech_prob > thresholds.no_speech and not heard.avg_logprob > thresholds.logprob:
             path.frame += size  # silence
-            yield []
         else:
-            yield _take(model, path, result, size)
+            tell(_take(model, path, heard, size))
 
 
-def _decode(
-    model: whisper.Whisper, mel: torch.Tensor, path: Walk, no_speech_threshold: float, logprob_threshold: float
-) -> DecodingResult:
+def _hear(model: whisper.Whisper, mel: Tensor, path: Walk, thresholds: Thresholds) -> Generator[Ask, Heard | None, Heard]:
     """`mel`: [mels, frames] of one window, no longer than it is."""
-    prompt = path.tokens[path.prompt_from :]
-    if path.fitted and path.temperatures[0] == 0:
-        heard = fitted.decode(model, mel, DecodingOptions(**path.options, prompt=prompt))
+    sot, context = path.tokenizer.sot_sequence, model.dims.n_text_ctx
+    prompt = path.tokens[path.prompt_from :][-(context // 2 - 1) :]
+    initial = ((path.tokenizer.sot_prev, *prompt, *sot) if prompt else sot, len(prompt) + 1 if prompt else 0)
+    spoken = mel.shape[-1]
+    if path.fitted and path.temperatures[0] == 0 and fitted.frames(spoken) < N_FRAMES:
+        most = fitted.cap(spoken)
+        heard = yield Attempt(Window(pad_or_trim(mel, fitted.frames(spoken))), *initial, most, strict=True)
         if (
             heard is not None
-            and heard.text
-            and heard.avg_logprob >= logprob_threshold
-            and heard.no_speech_prob <= no_speech_threshold
-            and heard.compression_ratio <= fitted.COMPRESSION_RATIO
+            and len(heard.tokens) < most
+            and _text(path, heard)
+            and heard.avg_logprob >= thresholds.logprob
+            and heard.no_speech_prob <= thresholds.no_speech
+            and compression_ratio(_text(path, heard)) <= COMPRESSION_RATIO
         ):
             return heard
-    mel = pad_or_trim(mel, N_FRAMES)
-    result: DecodingResult
+    window = Window(pad_or_trim(mel, N_FRAMES))
     for temperature in path.temperatures:
-        options = DecodingOptions(**path.options, temperature=temperature, prompt=prompt)
-        result = model.decode(mel, options)
-        improbable = result.avg_logprob < logprob_threshold
-        silent = result.no_speech_prob > no_speech_threshold and improbable
-        if silent or not (improbable or result.compression_ratio > fitted.COMPRESSION_RATIO):
+        answer = yield Attempt(window, *initial, context // 2, temperature)
+        assert answer is not None, "it is not strict"
+        improbable = answer.avg_logprob < thresholds.logprob
+        silent = answer.no_speech_prob > thresholds.no_speech and improbable
+        if silent or not (improbable or compression_ratio(_text(path, answer)) > COMPRESSION_RATIO):
             break
-    return result
+    assert answer is not None
+    return answer
 
 
-def _take(model: whisper.Whisper, path: Walk, result: DecodingResult, size: int) -> list[Segment]:
+def _text(path: Walk, heard: Heard) -> str:
+    return str(path.tokenizer.decode(heard.tokens)).strip()
+
+
+def _take(model: whisper.Whisper, path: Walk, result: Heard, size: int) -> list[Segment]:
     """The window's segments by its timestamp tokens; the next window starts where the last whole segment ends."""
     tokens, first_timestamp = result.tokens, path.tokenizer.timestamp_begin
     frames_each = N_FRAMES // model.dims.n_audio_ctx

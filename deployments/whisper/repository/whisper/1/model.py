@@ -1,13 +1,13 @@
 """AUDIO INT16 [samples], mono 16 kHz; LANGUAGE, TASK, PROMPT BYTES [1], UTF-8 (no language: detect); TEMPERATURE FP32 [1];
 PROGRESS UINT8 [1]: 1 for each segment once it is decoded
 ->  TEXT, LANGUAGE BYTES [1]; SEGMENT_TEXT BYTES [n]; SEGMENT_FIGURES FP32 [n, 4]: start s, end s, avg_logprob, no_speech_prob;
-COMPUTE_S FP32 [1]. Before that each segment alone, by its text and figures.
+COMPUTE_S FP32 [1]: in the passes that it took part in; BATCH_SIZE INT32 [1]: recordings in them. Before that each segment alone,
+by its text and figures. Each tensor has Triton's batch dimension before these, which is 1 in a request.
 
-No samples are answered at once with no text: the health probe. The instance is a process on the CPU for Triton;
-the engine takes the GPU by its own setting.
+Requests of one batch are heard in one pass of the model. No samples are answered at once with no text: the health probe.
+The instance is a process on the CPU for Triton; the engine takes the GPU by its own setting.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from deployments import pb
 from deployments.whisper.engine import WhisperEngine
+from deployments.whisper.rounds import Rounds
+from deployments.whisper.voices import Spoken, Voice
 from deployments.whisper.windows import Segment
 
 
@@ -31,32 +33,58 @@ class TritonPythonModel:
             float(given["no_speech_threshold"]),
             float(given["logprob_threshold"]),
             given["padding"],
+            given["precision"],
         )
+        self._rounds = Rounds(self._engine.listen, int(given["max_batch"]))
 
     def execute(self, requests: list[Any]) -> None:
-        pb.answer(requests, self._transcribe)
+        self._rounds.join([voice for request in requests if (voice := self._voice(request))])
 
-    def _transcribe(self, request: Any, tell: pb.Tell) -> pb.Outputs:
-        pb.leave_if_cancelled(request)
-        started_s = time.perf_counter()
-        progress = bool(pb.array(request, "PROGRESS")[0])
-        spoken = self._engine.transcribe(
-            pb.array(request, "AUDIO"),
-            pb.text(request, "LANGUAGE"),
-            pb.text(request, "TASK"),
-            pb.text(request, "PROMPT"),
-            float(pb.array(request, "TEMPERATURE")[0]),
-            tell=lambda segment: tell(_segments([segment])) if progress else None,
-            before_pass=lambda: pb.leave_if_cancelled(request),
-        )
-        compute_s = np.array([time.perf_counter() - started_s], dtype=np.float32)
-        said = {"TEXT": pb.texts([spoken.text]), "LANGUAGE": pb.texts([spoken.language]), "COMPUTE_S": compute_s}
-        return said | _segments(spoken.segments)
+    def finalize(self) -> None:
+        self._rounds.close()
+
+    def _voice(self, request: Any) -> Voice | None:
+        """None where it has been answered: it cannot be heard, or there is nothing to hear."""
+        reply = pb.Reply(request)
+        try:
+            reply.leave_if_cancelled()
+            audio, progress = pb.array(request, "AUDIO")[0], bool(pb.array(request, "PROGRESS").flat[0])
+            if not audio.size:
+                reply.end(_said(Spoken("", "en", ()), 0.0, 1))
+                return None
+            return self._engine.voice(
+                audio.copy(),
+                pb.text(request, "LANGUAGE"),
+                pb.text(request, "TASK"),
+                pb.text(request, "PROMPT"),
+                float(pb.array(request, "TEMPERATURE").flat[0]),
+                tell=lambda segment: reply.tell(_segments([segment])) if progress else None,
+                poll=reply.leave_if_cancelled,
+                ended=lambda voice: reply.end(_outcome(voice)),
+            )
+        except Exception as error:
+            reply.end(error)
+            return None
+
+
+def _outcome(voice: Voice) -> pb.Outputs | Exception:
+    if voice.answer is None:
+        return voice.error or RuntimeError("the recording has not been heard")
+    return _said(voice.answer, voice.computed_s, voice.batch_size)
+
+
+def _said(spoken: Spoken, compute_s: float, batch_size: int) -> dict[str, NDArray[Any]]:
+    return {
+        "TEXT": pb.texts([spoken.text])[None],
+        "LANGUAGE": pb.texts([spoken.language])[None],
+        "COMPUTE_S": np.array([[compute_s]], dtype=np.float32),
+        "BATCH_SIZE": np.array([[batch_size]], dtype=np.int32),
+    } | _segments(spoken.segments)
 
 
 def _segments(segments: Sequence[Segment]) -> dict[str, NDArray[Any]]:
     figures = [(one.start_s, one.end_s, one.avg_logprob, one.no_speech_prob) for one in segments]
     return {
-        "SEGMENT_TEXT": pb.texts([one.text for one in segments]),
-        "SEGMENT_FIGURES": np.array(figures, dtype=np.float32).reshape(-1, 4),
+        "SEGMENT_TEXT": pb.texts([one.text for one in segments])[None],
+        "SEGMENT_FIGURES": np.array(figures, dtype=np.float32).reshape(1, -1, 4),
     }

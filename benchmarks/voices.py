@@ -1,0 +1,239 @@
+"""What hearing many voices in one pass gives: `python -m benchmarks.voices`, or one `--part` of it.
+
+engine: 16 recordings of 3 to 12 s one by one by openai-whisper's own `transcribe`, all in one pass of the same weights in fp32
+(exact), and in one pass in bf16 with padding in doubt (tuned): in this process, in turns, the order reversed every other round.
+gate: word error rates of the same three over all test speech. batches: CPU by how many are heard together.
+room: over the real Triton room, how many are heard together with 16 clients, and what batching costs a client that is alone.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import whisper
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.chart import Panel, draw
+from benchmarks.hearing import errors, interval, normal, spoken
+from benchmarks.measure import Others, circumstances, cpu_s, tree
+from deployments.time_left import TimeLeft
+from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
+from deployments.whisper.engine import WhisperEngine
+from graphs.http.audio import SAMPLE_RATE_HZ, decode
+
+RESULTS = Path(__file__).parent / "results"
+COUNT = 16
+LENGTHS_S = (3, 12)
+BATCHES = (1, 2, 4, 8, 16)
+GOALS = {"exact": 1.3, "tuned": 6.0}
+ALONE = 1.02
+FULL = 0.8
+Audio = NDArray[np.int16]
+console = Console()
+
+
+def recordings() -> list[tuple[Audio, list[str]]]:
+    """16 of 3 to 12 s, and their words: sentences of the test speech, as they are or put one after the other."""
+    said = [(decode(path.read_bytes(), 60), normal(text)) for path, text in spoken().items() if path.parent.name != "words"]
+    found: list[tuple[Audio, list[str]]] = []
+    for number in range(COUNT):
+        least = (LENGTHS_S[0] + (LENGTHS_S[1] - LENGTHS_S[0] - 3) * number / COUNT) * SAMPLE_RATE_HZ
+        audio, words = np.zeros(0, np.int16), list[str]()
+        while audio.size < least:
+            more, text = said.pop(number % 3)
+            audio, words = np.concatenate([audio, more]), words + text
+        found.append((audio[: LENGTHS_S[1] * SAMPLE_RATE_HZ], words))
+    return found
+
+
+def together(engine: WhisperEngine, audios: Sequence[Audio], most: int) -> list[str]:
+    texts = []
+    for some in batched(audios, most):
+        voices = [engine.voice(audio, "en") for audio in some]
+        while still := [voice for voice in voices if not voice.done]:
+            engine.listen(still)
+        texts += [voice.answer.text if voice.answer else repr(voice.error) for voice in voices]
+    return texts
+
+
+class Sides:
+    def __init__(self) -> None:
+        weights = WhisperSettings().weights
+        self.exact = WhisperEngine("tiny.en", weights)
+        self.tuned = WhisperEngine("tiny.en", weights, padding="in doubt", precision="bf16")
+        self.hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {
+            "one by one": self._one_by_one,
+            "exact": lambda audios: together(self.exact, audios, COUNT),
+            "tuned": lambda audios: together(self.tuned, audios, COUNT),
+        }
+
+    def _one_by_one(self, audios: Sequence[Audio]) -> list[str]:
+        stock, options = self.exact._model, {"language": "en", "fp16": False}
+        return [whisper.transcribe(stock, audio.astype(np.float32) / 32768, **options)["text"].strip() for audio in audios]
+
+
+def wrong(heard: Sequence[str], said: Sequence[list[str]]) -> float:
+    """Word error rate."""
+    found = sum(errors(words, normal(text)) for words, text in zip(said, heard, strict=True))
+    return found / sum(map(len, said))
+
+
+def engine(pairs: int) -> dict[str, Any]:
+    audios, said = zip(*recordings(), strict=True)
+    sides = Sides()
+    for hear in sides.hear.values():
+        hear(audios[:2])
+    took_s: dict[str, list[float]] = {name: [] for name in sides.hear}
+    texts: dict[str, list[str]] = {}
+    for number in range(pairs):
+        for name in list(sides.hear)[:: 1 if number % 2 else -1]:
+            began_s = time.process_time()
+            texts[name] = sides.hear[name](audios)
+            took_s[name].append((time.process_time() - began_s) / COUNT)
+    lengths_s = [audio.size / SAMPLE_RATE_HZ for audio in audios]
+    result: dict[str, Any] = {"pairs": pairs, "lengths_s": [min(lengths_s), max(lengths_s)]}
+    table = Table("", "CPU s a recording", "times less CPU (95% interval)", "goal", "word error rate", "texts that differ")
+    for name in sides.hear:
+        ratios = [one / other for one, other in zip(took_s["one by one"], took_s[name], strict=True)]
+        differ = sum(a != b for a, b in zip(texts["one by one"], texts[name], strict=True))
+        row = {
+            "cpu_s": statistics.median(took_s[name]),
+            "ratio": statistics.median(ratios),
+            "interval": interval(ratios),
+            "word_error_rate": wrong(texts[name], said),
+            "differ": differ,
+        }
+        result[name] = row
+        low, high = row["interval"]
+        goal = f"{GOALS[name]:g}" if name in GOALS else ""
+        gained = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if goal else ""
+        table.add_row(name, f"{row['cpu_s']:.2f}", gained, goal, f"{row['word_error_rate']:.1%}", str(differ))
+    console.print(f"{COUNT} recordings of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {pairs} rounds", table)
+    return result
+
+
+def gate(pairs: int) -> dict[str, Any]:
+    audios, said = zip(*((decode(path.read_bytes(), 60), normal(text)) for path, text in spoken().items()), strict=True)
+    sides = Sides()
+    texts = {name: hear(audios) for name, hear in sides.hear.items()}
+    rates = {name: wrong(heard, said) for name, heard in texts.items()}
+    differ = {name: sum(a != b for a, b in zip(texts["one by one"], heard, strict=True)) for name, heard in texts.items()}
+    table = Table("", "word error rate", "points worse (at most 0.5)", "texts that differ")
+    for name, rate in rates.items():
+        table.add_row(name, f"{rate:.2%}", f"{(rate - rates['one by one']) * 100:+.2f}", str(differ[name]))
+    console.print(f"{len(audios)} recordings, {sum(map(len, said))} words", table)
+    return {"recordings": len(audios), "word_error_rate": rates, "differ": differ}
+
+
+def batches(pairs: int) -> dict[str, Any]:
+    audios, _ = zip(*recordings(), strict=True)
+    sides = Sides()
+    took_s: dict[str, dict[int, float]] = {"exact": {}, "tuned": {}}
+    for name, one in (("exact", sides.exact), ("tuned", sides.tuned)):
+        together(one, audios[:2], 2)
+        for most in BATCHES:
+            began_s = time.process_time()
+            together(one, audios, most)
+            took_s[name][most] = (time.process_time() - began_s) / COUNT
+    table = Table("heard together", *took_s)
+    for most in BATCHES:
+        table.add_row(str(most), *(f"{took_s[name][most]:.3f}" for name in took_s))
+    console.print("CPU s a recording", table)
+    lines = [list(took_s[name].items()) for name in took_s]
+    panels = [
+        Panel("CPU seconds a recording: exact", "recordings heard together", [lines[0], []]),
+        Panel("CPU seconds a recording: tuned", "recordings heard together", [[], lines[1]]),
+    ]
+    draw(RESULTS / "voices.png", list(took_s), panels)
+    return took_s
+
+
+def room(pairs: int) -> dict[str, Any]:
+    return asyncio.run(_room(pairs))
+
+
+async def _room(pairs: int) -> dict[str, Any]:
+    audios = [audio for audio, _ in recordings()]
+    rooms = {"on": Whisper(WhisperSettings()), "off": Whisper(WhisperSettings(max_batch=1))}
+    options = TranscribeOptions(language="en")
+    for one in rooms.values():
+        await one.transcribe(audios[0], options, TimeLeft(60))
+    wall_s: dict[str, list[float]] = {name: [] for name in rooms}
+    for number in range(max(16, 2 * pairs)):
+        for name in list(rooms)[:: 1 if number % 2 else -1]:
+            began_s = time.perf_counter()
+            await rooms[name].transcribe(audios[number % 4], options, TimeLeft(60))
+            wall_s[name].append(time.perf_counter() - began_s)
+    ratios = [on / off for on, off in zip(wall_s["on"], wall_s["off"], strict=True)]
+    low, high = interval(ratios)
+    p50 = {name: statistics.median(values) for name, values in wall_s.items()}
+    console.print(
+        f"one client: p50 {p50['on']:.3f} s with batching, {p50['off']:.3f} s without; {statistics.median(ratios):.3f} times "
+        f"(median of {len(ratios)} pairs, 95% interval {low:.3f} to {high:.3f}); at most {ALONE} is the goal"
+    )
+    limit = WhisperSettings().max_batch
+    before, todo, sizes = _executed(rooms["on"]), audios * 4, list[int]()
+
+    async def client() -> None:
+        while todo:
+            sizes.append((await rooms["on"].transcribe(todo.pop(), options, TimeLeft(300))).cost.batch_size)
+
+    processes = tree(os.getpid())
+    began_cpu_s, began_s = cpu_s(processes), time.perf_counter()
+    clients = [asyncio.create_task(client()) for _ in range(COUNT)]
+    await asyncio.gather(*clients)
+    rows, passes = (after - then for after, then in zip(_executed(rooms["on"]), before, strict=True))
+    took_s = time.perf_counter() - began_s
+    console.print(
+        f"{COUNT} clients: {rows / passes:.2f} in a batch (Triton's count / exec_count = {rows:.0f} / {passes:.0f}); "
+        f"{FULL} x min(clients, {limit}) = {FULL * min(COUNT, limit):.1f} is the goal; {rows / took_s:.2f} recordings a second, "
+        f"{(cpu_s(processes) - began_cpu_s) / rows:.2f} CPU s each; each says {statistics.mean(sizes):.2f} on average"
+    )
+    for one in rooms.values():
+        await one.close()
+    return {
+        "one_client": {"p50_s": p50, "ratio": statistics.median(ratios), "interval": [low, high], "pairs": len(ratios)},
+        "saturated": {"clients": COUNT, "limit": limit, "count": rows, "exec_count": passes, "mean_batch": rows / passes},
+    }
+
+
+def _executed(one: Whisper) -> tuple[float, float]:
+    """Triton's count of rows, and of batches."""
+    text = one._triton.metrics()
+    found = (re.search(rf"^nv_inference_{name}\{{.*\}} (\S+)$", text, re.M) for name in ("count", "exec_count"))
+    rows, passes = (float(match[1]) for match in found if match)
+    return rows, passes
+
+
+PARTS = {"engine": engine, "gate": gate, "batches": batches, "room": room}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this; may be given several times")
+    parser.add_argument("--pairs", type=int, default=7)
+    given = parser.parse_args()
+    path = RESULTS / "voices.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for part in given.part or PARTS:
+        others = Others()
+        result = PARTS[part](given.pairs)
+        by = f"{circumstances()}; {others.cores:.1f} cores busy with other things"
+        console.print(by, "\n")
+        results[part] = {**result, "circumstances": by}
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

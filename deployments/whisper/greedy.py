@@ -1,0 +1,66 @@
+"""Which token is next, for many rows at once: openai-whisper's rules at its defaults (`whisper.decoding` of 20250625)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+import whisper
+from torch import Tensor
+from whisper.audio import CHUNK_LENGTH
+from whisper.decoding import DecodingOptions, DecodingTask
+from whisper.tokenizer import get_tokenizer
+
+MOST_INITIAL_S = 1.0
+"""The first words begin no later in a window."""
+NEVER = -float("inf")
+
+
+class Rules:
+    """A model's: they are the same for every language and task."""
+
+    def __init__(self, model: whisper.Whisper) -> None:
+        tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language="en", task="transcribe")
+        options = DecodingOptions(language="en", fp16=False)
+        never = (*DecodingTask(model, options)._get_suppress_tokens(), tokenizer.no_timestamps)
+        self._never = torch.tensor(never, device=model.device)
+        self._not_first = torch.tensor([*tokenizer.encode(" "), tokenizer.eot], device=model.device)
+        self._first = tokenizer.timestamp_begin
+        self._last_initial = self._first + round(MOST_INITIAL_S / (CHUNK_LENGTH / model.dims.n_audio_ctx))
+        self.eot = tokenizer.eot
+        self.no_speech = tokenizer.no_speech
+
+    def apply(self, logits: Tensor, said: Sequence[Sequence[int]]) -> None:
+        """Puts what may not follow on `said` out of the question, in place. `logits`: float32 [rows, vocabulary]."""
+        logits[:, self._never] = NEVER
+        for row, tokens in zip(logits, said, strict=True):
+            self._keep_order(row, tokens)
+        # If it is likelier that time passes than any one word, it does.
+        passes = logits[:, self._first :].logsumexp(dim=-1) > logits[:, : self._first].max(dim=-1).values
+        for row, must in zip(logits, passes.tolist(), strict=True):
+            if must:
+                row[: self._first] = NEVER
+
+    def _keep_order(self, logits: Tensor, said: Sequence[int]) -> None:
+        """Timestamps come in pairs, but at the beginning and the end, and never go back."""
+        if not said:
+            logits[self._not_first] = NEVER
+            logits[: self._first] = NEVER
+            logits[self._last_initial + 1 :] = NEVER
+            return
+        last, before = said[-1] >= self._first, len(said) < 2 or said[-2] >= self._first
+        if last and before:
+            logits[self._first :] = NEVER
+        elif last:
+            logits[: self.eot] = NEVER
+        times = [token for token in said if token >= self._first]
+        if times:
+            logits[self._first : times[-1] + (0 if last and not before else 1)] = NEVER
+
+
+def choose(logits: Tensor, temperature: float, lots: torch.Generator) -> int:
+    """Of [vocabulary]. At a temperature above 0 it draws a lot, as `torch.distributions.Categorical` does."""
+    if temperature == 0:
+        return int(logits.argmax())
+    warm = logits / temperature
+    chances = F.softmax(warm - warm.logsumexp(dim=-1, keepdim=True), dim=-1)
+    return int(torch.multinomial(chances[None], 1, True, generator=lots))

@@ -1,0 +1,52 @@
+"""Pass after pass over the recordings that are there: who comes joins at the next one, and who has ended is gone. Runs in the stub."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from deployments.whisper.voices import Voice
+
+JOIN_S = 0.003
+"""Between two passes: what has been waiting for a seat comes now, through Triton's queue."""
+
+
+class Rounds:
+    """A thread of its own hears, so that a long recording, which takes several passes, holds nobody up for more than one."""
+
+    def __init__(self, listen: Callable[[Sequence[Voice]], None], most: int) -> None:
+        """`listen`: one pass, of at most `most` voices."""
+        self._listen = listen
+        self._most = most
+        self._changed = threading.Condition()
+        self._voices: list[Voice] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
+        self._thread.start()
+
+    def join(self, voices: Sequence[Voice]) -> None:
+        """Returns once each of them has been heard in a pass, if only in its first window: meanwhile more may gather."""
+        with self._changed:
+            self._voices += voices
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: all(voice.heard for voice in voices) or self._closed)
+
+    def close(self) -> None:
+        """What is under way is left."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._voices:
+                    self._changed.wait(JOIN_S)
+                self._changed.wait_for(lambda: self._voices or self._closed)
+                if self._closed:
+                    return
+                # Who has waited longest comes first; a long recording goes to the end after each pass.
+                turn, later = self._voices[: self._most], self._voices[self._most :]
+            self._listen(turn)
+            with self._changed:
+                self._voices = later + self._voices[len(turn) + len(later) :] + [voice for voice in turn if not voice.done]
+                self._changed.notify_all()

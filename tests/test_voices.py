@@ -1,0 +1,143 @@
+"""Many recordings in one pass of Whisper: each is heard as if it were alone, and what becomes of one is its own."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import whisper
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from whisper.decoding import DecodingOptions, DecodingTask
+
+from deployments.whisper.engine import WhisperEngine
+from deployments.whisper.greedy import Rules
+from deployments.whisper.voices import Voice
+from deployments.whisper.windows import Segment
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
+    """A multilingual Whisper of random weights: it says something for any sound, at length."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    torch.manual_seed(1)
+    dims = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 16, "n_audio_head": 2, "n_audio_layer": 2}
+    dims |= {"n_vocab": 51865, "n_text_ctx": 64, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 2}
+    state = whisper.Whisper(whisper.ModelDimensions(**dims)).state_dict()
+    state = {name: value * 4 if value.ndim > 1 else value for name, value in state.items()}  # else every sound is alike
+    state["decoder.positional_embedding"] = torch.randn(64, 16)  # which is left as memory was
+    save_file(state, folder / "random.safetensors", metadata={"dims": json.dumps(dims)})
+    return WhisperEngine("random", folder)
+
+
+def noise(number: int, seconds: float = 1.0) -> NDArray[np.int16]:
+    return np.random.default_rng(number).integers(-9000, 9000, int(seconds * 16_000)).astype(np.int16)
+
+
+REQUESTS: list[tuple[NDArray[np.int16], dict[str, Any]]] = [
+    (noise(1), {"language": "en", "temperature": 0.6}),
+    (noise(2, 2.5), {"language": "de", "task": "translate", "temperature": 0.4}),
+    (noise(3, 5), {"temperature": 0.2}),
+    (noise(4), {"language": "ja", "prompt": "colour, sofa " * 9, "temperature": 0.6}),
+    (noise(1), {"language": "en", "temperature": 0.6}),
+]
+
+
+def listen(engine: WhisperEngine, *voices: Voice) -> None:
+    while still := [voice for voice in voices if not voice.done]:
+        engine.listen(still)
+
+
+def test_each_is_heard_as_if_it_were_alone(engine: WhisperEngine) -> None:
+    """They differ in length, language, task, prompt and temperature."""
+    alone = [engine.transcribe(audio, **options) for audio, options in REQUESTS]
+    voices = [engine.voice(audio, **options) for audio, options in REQUESTS]
+    listen(engine, *voices)
+    for voice, one in zip(voices, alone, strict=True):
+        assert voice.answer is not None
+        assert (voice.answer.text, voice.answer.language) == (one.text, one.language)
+        assert [segment.text for segment in voice.answer.segments] == [segment.text for segment in one.segments]
+        assert [s.avg_logprob for s in voice.answer.segments] == pytest.approx([s.avg_logprob for s in one.segments], abs=1e-3)
+    assert len({one.text for one in alone}) == len(REQUESTS) - 1, "the equal ones alone are equal"
+    assert all(one.text for one in alone)
+
+
+def test_alone_it_is_heard_as_openai_whisper_hears_it(engine: WhisperEngine) -> None:
+    for audio, options in REQUESTS:
+        torch.manual_seed(0)
+        asked = {"initial_prompt" if name == "prompt" else name: value for name, value in options.items()}
+        stock = whisper.transcribe(engine._model, audio.astype(np.float32) / 32768, fp16=False, **asked)
+        heard = engine.transcribe(audio, **options)
+        assert (heard.text, heard.language) == (stock["text"].strip(), stock["language"])
+
+
+def test_one_that_leaves_goes_at_its_next_step_and_the_others_go_on(engine: WhisperEngine) -> None:
+    polls = 0
+
+    def leave() -> None:
+        nonlocal polls
+        polls += 1
+        if polls == 9:
+            raise InterruptedError
+
+    alone = engine.transcribe(*REQUESTS[0][:1], **REQUESTS[0][1])
+    leaving = engine.voice(REQUESTS[1][0], **REQUESTS[1][1], poll=leave)
+    staying = engine.voice(REQUESTS[0][0], **REQUESTS[0][1])
+    listen(engine, leaving, staying)
+    assert isinstance(leaving.error, InterruptedError)
+    assert polls == 9, "it is asked no more"
+    assert staying.answer is not None
+    assert staying.answer.text == alone.text
+
+
+def test_one_that_fails_fails_alone(engine: WhisperEngine) -> None:
+    def cannot_be_told(segment: Segment) -> None:
+        raise BrokenPipeError
+
+    failing = engine.voice(REQUESTS[1][0], **REQUESTS[1][1], tell=cannot_be_told)
+    staying = engine.voice(REQUESTS[0][0], **REQUESTS[0][1])
+    listen(engine, failing, staying)
+    assert isinstance(failing.error, BrokenPipeError)
+    assert staying.answer is not None
+
+
+def test_each_says_how_many_it_was_heard_with(engine: WhisperEngine) -> None:
+    ended: list[Voice] = []
+    voices = [engine.voice(audio, **options, ended=ended.append) for audio, options in REQUESTS[:3]]
+    engine.listen(voices)
+    listen(engine, *voices)
+    alone = engine.voice(REQUESTS[0][0], **REQUESTS[0][1])
+    listen(engine, alone)
+    assert sorted(map(id, ended)) == sorted(map(id, voices)), "each ended once"
+    assert (alone.batch_size, max(voice.batch_size for voice in voices)) == (1, 3)
+    assert all(voice.shared_s < voice.computed_s for voice in voices)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        [(0.0,)],
+        [(0.5,), "a", "cat"],
+        [(0.5,), "a", "cat", (1.5,)],
+        [(0.5,), "a", "cat", (1.5,), (1.5,)],
+        [(0.5,), "a", (1.5,), (1.5,), "dog", (2.0,)],
+        [(29.0,), "a", "cat", (30.0,)],
+    ],
+)
+def test_what_may_follow_is_what_openai_whisper_lets_follow(said: list[Any], engine: WhisperEngine) -> None:
+    task = DecodingTask(engine._model, DecodingOptions(language="en", fp16=False))
+    tokenizer = task.tokenizer
+    tokens = [
+        tokenizer.timestamp_begin + round(one[0] / 0.02) if isinstance(one, tuple) else tokenizer.encode(f" {one}")[0]
+        for one in said
+    ]
+    for seed, more in ((0, 0.0), (1, 0.0), (2, 6.0)):  # once with time that is likely to pass
+        theirs = torch.randn(1, tokenizer.timestamp_begin + 1501, generator=torch.Generator().manual_seed(seed))
+        theirs[:, tokenizer.timestamp_begin :] += more
+        ours = theirs.clone()
+        for rule in task.logit_filters:
+            rule.apply(theirs, torch.tensor([[*task.initial_tokens, *tokens]]))
+        Rules(engine._model).apply(ours, [tokens])
+        assert torch.equal(ours, theirs)
