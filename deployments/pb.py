@@ -1,9 +1,10 @@
 """Stub side of the Triton seam: what every `model.py` shares. Runs in Triton's Python stub; never imports Ray or pydantic."""
 
+import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -69,23 +70,43 @@ def answer(requests: list[Any], serve: Callable[[Any, Tell], Outputs]) -> None:
         sender.send(_respond(request, sender, serve), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
+async def answer_together(requests: list[Any], serve: Callable[[Any, Tell], Awaitable[Outputs]]) -> None:
+    """`answer` for a model that serves many requests at once in its event loop. All of these run in the loop's thread."""
+    await asyncio.gather(*(_answer(request, serve) for request in requests))
+
+
 def leave_if_cancelled(request: Any) -> None:
     if request.is_cancelled():
         raise Cancelled("the caller has left")
 
 
+async def _answer(request: Any, serve: Callable[[Any, Tell], Awaitable[Outputs]]) -> None:
+    sender = request.get_response_sender()
+    try:
+        response = _response(await serve(request, lambda outputs: sender.send(_response(outputs))))
+    except Exception as error:
+        response = _refusal(error)
+    sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
 def _respond(request: Any, sender: Any, serve: Callable[[Any, Tell], Outputs]) -> Any:
     try:
         return _response(serve(request, lambda outputs: sender.send(_response(outputs))))
-    except InvalidInput as error:
-        return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
-    except ModelUnavailable as error:
-        return _refuse(str(error), pb_utils.TritonError.UNAVAILABLE)
-    except Cancelled as error:
-        return _refuse(str(error), pb_utils.TritonError.CANCELLED)
     except Exception as error:
-        log.exception("the model failed")
-        return _refuse(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+        return _refusal(error)
+
+
+def _refusal(error: Exception) -> Any:
+    codes = {
+        InvalidInput: pb_utils.TritonError.INVALID_ARG,
+        ModelUnavailable: pb_utils.TritonError.UNAVAILABLE,
+        Cancelled: pb_utils.TritonError.CANCELLED,
+    }
+    for kind, code in codes.items():
+        if isinstance(error, kind):
+            return _refuse(str(error), code)
+    log.error("the model failed", exc_info=error)
+    return _refuse(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
 
 
 def _response(outputs: Outputs) -> Any:

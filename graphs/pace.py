@@ -30,16 +30,16 @@ class Pace:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._samples: OrderedDict[Hashable, deque[_Sample]] = OrderedDict()
-        self._whole_s: deque[float] = deque(maxlen=SAMPLES)
+        self._shares_s: deque[float] = deque(maxlen=SAMPLES)
 
-    def add(self, key: Hashable, fixed_s: float, unit_s: float, units: int) -> None:
-        """One request that finished: `fixed_s` whatever its units are, and `unit_s` for each of them."""
+    def add(self, key: Hashable, fixed_s: float, unit_s: float, units: int, batch_size: float = 1.0) -> None:
+        """One request that finished: `fixed_s` whatever its units are, and `unit_s` for each of them, `batch_size` at once."""
         samples = self._samples.setdefault(key, deque(maxlen=SAMPLES))
         samples.append(_Sample(self._clock(), fixed_s, unit_s))
         self._samples.move_to_end(key)
         if len(self._samples) > KEYS:
             self._samples.popitem(last=False)
-        self._whole_s.append(fixed_s + units * unit_s)
+        self._shares_s.append((fixed_s + units * unit_s) / max(1.0, batch_size))
 
     def at_least_s(self, key: Hashable, units: int) -> float | None:
         """The 10th percentile of the fixed part, and of a unit `units` times. None with fewer than 20 samples of 5 minutes."""
@@ -53,8 +53,8 @@ class Pace:
         return _percentile_10([sample.fixed_s for sample in fresh]) + units * _percentile_10([sample.unit_s for sample in fresh])
 
     def typical_s(self) -> float | None:
-        """The median of the last 100 whole requests, whatever their keys; None before the first."""
-        return median(self._whole_s) if self._whole_s else None
+        """A request's share of the stage's time: the median of the last 100, whatever their keys; None before the first."""
+        return median(self._shares_s) if self._shares_s else None
 
 
 def retry_after_s(in_flight: int, stages: Iterable[tuple[Pace, int]]) -> float:

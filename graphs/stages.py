@@ -9,6 +9,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from deployments import room
 from deployments.errors import DeadlineExceeded, DeadlineUnreachable, DeploymentError, ModelUnavailable, Overloaded
 from deployments.time_left import TimeLeft
 from graphs.figures import Figures
@@ -18,14 +19,16 @@ from graphs.http.given import Given
 from graphs.http.rooms import Rooms
 from graphs.pace import Pace
 
-AT_ONCE = 8
+AT_ONCE = room.at_once()
 """Requests that one replica is given at once; the rest wait in the ingress, where they are counted and can be told their place."""
 
 
 class Stage:
     """One for each room and ingress replica."""
 
-    def __init__(self, name: str, handle: DeploymentHandle[Any], result: type, rooms: Rooms, figures: Figures) -> None:
+    def __init__(
+        self, name: str, handle: DeploymentHandle[Any], result: type, rooms: Rooms, figures: Figures, at_once: int = AT_ONCE
+    ) -> None:
         """`result`: what the room answers with; whatever else a stream of it carries is progress."""
         self.name = name
         self.pace = Pace()
@@ -34,7 +37,7 @@ class Stage:
         self._result = result
         self._rooms = rooms
         self._figures = figures
-        self._gate = Gate(lambda: AT_ONCE * rooms.replicas(name))
+        self._gate = Gate(lambda: at_once * rooms.replicas(name))
 
     @property
     def queue(self) -> tuple[int, int]:
@@ -50,7 +53,7 @@ class Stage:
         with self._figures.stage(self.name):
             result = await run(self.name, self._in_turn(method, arguments, given, key, units, previews), given.time_left)
         cost = result.cost
-        self.pace.add(key, cost.fixed_s, cost.unit_s, cost.units)
+        self.pace.add(key, cost.fixed_s, cost.unit_s, cost.units, cost.batch_size)
         took_s = time.perf_counter() - entered_s
         self._figures.finished(self.name, cost.compute_s, max(0.0, took_s - cost.compute_s), cost.batch_size)
         return result

@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
 from deployments.diffusion import GenerateOptions, Image
-from deployments.room import model_name, model_version
+from deployments.room import at_once, model_name, model_version
 from deployments.whisper import TranscribeOptions, Transcript
 from graphs import stages
 from graphs.figures import INGRESS, Figures
@@ -47,7 +47,8 @@ class VoiceToImage:
         application = serve.get_replica_context().app_name
         self._rooms = Rooms(application, ("whisper", "diffusion"))
         self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures)
-        self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures)
+        drawn_at_once = at_once(self._settings.diffusion.max_batch)
+        self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures, drawn_at_once)
         app = edge.build(self, self._rooms, self._settings.http, served(self._settings))
         if self._settings.http.show_graph:
             placement.show(app, application, self._stages, Access(self._settings.http.keys, None))
