@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import PIL.Image
 import pytest
@@ -19,7 +18,7 @@ from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.picture import Denoising, Prompt
 from deployments.errors import InvalidInput
 from tests.pipelines import Stock, pixels
-from tests.random_pipelines import KINDS, write
+from tests.random_pipelines import KINDS, set_scheduler, write
 
 DEFAULT = "DPMSolverMultistepScheduler"
 
@@ -36,13 +35,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         path = folder / f"{kind}-{scheduler}"
         if not path.exists():
             shutil.copytree(folder / kind, path)
-            own = json.loads((path / "scheduler" / "scheduler_config.json").read_text())
-            getattr(diffusers, scheduler).from_config(own, clip_sample=False, skip_prk_steps=True).save_pretrained(
-                path / "scheduler"
-            )
-            index = json.loads((path / "model_index.json").read_text())
-            index["scheduler"] = ["diffusers", scheduler]
-            (path / "model_index.json").write_text(json.dumps(index))
+            set_scheduler(path, scheduler)
         return path
 
     return of
