@@ -43,6 +43,16 @@ def test_it_is_the_tenth_percentile_of_each_part() -> None:
     assert pace.at_least_s("64x64", 7) == pytest.approx(np.percentile(fixed_s, 10) + 7 * np.percentile(unit_s, 10))
 
 
+def test_what_is_computed_together_shares_the_stage_and_takes_as_long() -> None:
+    """The rate is of all that share it; a deadline is of one."""
+    pace = Pace()
+    for _ in range(20):
+        pace.add("64x64", 0.5, 0.1, 10, batch_size=4.0)
+    assert pace.at_least_s("64x64", 10) == pytest.approx(1.5)
+    assert pace.typical_s() == pytest.approx(1.5 / 4)
+    assert retry_after_s(8, [(pace, 1)]) == pytest.approx(8 * 1.5 / 4 + 1)
+
+
 def test_one_key_says_nothing_of_another() -> None:
     pace = measured(20, key=(64, 64, True))
     for _ in range(20):
