@@ -5,7 +5,6 @@ Each recording by both in turns, the order changing from one to the next; word e
 """
 
 import json
-import random
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ from rich.progress import track
 from rich.table import Table
 from whisper.normalizers import EnglishTextNormalizer
 
+from benchmarks import measure
 from benchmarks.measure import SPEECH, circumstances
 from deployments.whisper import WhisperSettings
 from deployments.whisper.engine import WhisperEngine
@@ -52,13 +52,6 @@ def errors(said: Sequence[str], heard: Sequence[str]) -> int:
     return row[-1]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% bootstrap interval of the median."""
-    lots = random.Random(0)
-    medians = sorted(statistics.median(lots.choices(values, k=len(values))) for _ in range(2000))
-    return medians[50], medians[1949]
-
-
 def main() -> None:
     console = Console()
     engines = {padding: WhisperEngine("tiny.en", WhisperSettings().weights, padding=padding) for padding in PADDINGS}
@@ -79,7 +72,7 @@ def main() -> None:
         table.add_row(padding, f"{rates[padding]:.1%}", f"{statistics.median(cpu_s[padding]):.2f}")
     console.print(table)
     ratios = [always / doubt for always, doubt in zip(*cpu_s.values(), strict=True)]
-    low, high = interval(ratios)
+    low, high = measure.interval(ratios)
     console.print(
         f"{len(ratios)} recordings of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {words} words: "
         f"{statistics.median(ratios):.2f} times less CPU (median of pairs, 95% interval {low:.2f} to {high:.2f}); "

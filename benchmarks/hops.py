@@ -43,7 +43,8 @@ Answer = tuple[str, bytes]
 
 def direct(connection: Connection) -> None:
     """Both engines and the decoder, in this process alone."""
-    from deployments.diffusion.engine import DiffusionEngine, Prompt
+    from deployments.diffusion.engine import DiffusionEngine
+    from deployments.diffusion.picture import Prompt
     from deployments.whisper.engine import WhisperEngine
 
     whisper = WhisperEngine("tiny.en", WhisperSettings().weights)

@@ -2,10 +2,11 @@
 
 import os
 import platform
+import random
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -67,6 +68,13 @@ class Others:
 def spread(values: list[float]) -> str:
     """Median, and the least and greatest."""
     return f"{statistics.median(values):8.1f}  ({min(values):.1f} to {max(values):.1f})"
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95% bootstrap interval of the median."""
+    lots = random.Random(0)
+    medians = sorted(statistics.median(lots.choices(values, k=len(values))) for _ in range(2000))
+    return medians[50], medians[1949]
 
 
 def rss_mib(root: int) -> dict[str, float]:

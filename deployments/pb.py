@@ -1,9 +1,10 @@
 """Stub side of the Triton seam: what every `model.py` shares. Runs in Triton's Python stub; never imports Ray or pydantic."""
 
+import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,18 +60,8 @@ def texts(items: list[str]) -> NDArray[Any]:
     return np.array([item.encode("utf-8") for item in items], dtype=np.object_)
 
 
-def answer(requests: list[Any], serve: Callable[[Any, Tell], Outputs]) -> None:
-    """Sends each request its answers: what `serve` tells on the way, then what it returns.
-
-    What one request fails with is its own; the others are served. `serve` asks by itself whether the caller has left.
-    """
-    for request in requests:
-        sender = request.get_response_sender()
-        sender.send(_respond(request, sender, serve), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-
 class Reply:
-    """One request's answers, which may come after `execute` has returned, from another thread."""
+    """One request's answers, which may come after `execute` has returned, from another thread. What it fails with is its own."""
 
     def __init__(self, request: Any) -> None:
         self._sender = request.get_response_sender()
@@ -83,6 +74,9 @@ class Reply:
         """The last of them. Never raises."""
         try:
             response = _failure(outcome) if isinstance(outcome, Exception) else _response(outcome)
+        except Exception as error:
+            response = _failure(error)
+        try:
             self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception:
             log.exception("an answer could not be sent")
@@ -91,16 +85,26 @@ class Reply:
         leave_if_cancelled(self._sender)
 
 
+async def answer_together(requests: list[Any], serve: Callable[[Any, Tell], Awaitable[Outputs]]) -> None:
+    """For a model that serves many requests at once in its event loop: each is sent what `serve` tells on the way, then what it
+    returns. What one fails with is its own. All of it runs in the loop's thread.
+    """
+    await asyncio.gather(*(_answer(request, serve) for request in requests))
+
+
 def leave_if_cancelled(request: Any) -> None:
     if request.is_cancelled():
         raise Cancelled("the caller has left")
 
 
-def _respond(request: Any, sender: Any, serve: Callable[[Any, Tell], Outputs]) -> Any:
+async def _answer(request: Any, serve: Callable[[Any, Tell], Awaitable[Outputs]]) -> None:
+    reply = Reply(request)
+    outcome: Outputs | Exception
     try:
-        return _response(serve(request, lambda outputs: sender.send(_response(outputs))))
+        outcome = await serve(request, reply.tell)
     except Exception as error:
-        return _failure(error)
+        outcome = error
+    reply.end(outcome)
 
 
 def _failure(error: Exception) -> Any:

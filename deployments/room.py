@@ -66,6 +66,16 @@ def threads() -> int:
     return max(1, int(resources.get("CPU", 1)))
 
 
+def at_once(batch: int = 1) -> int:
+    """Requests that one ingress gives a replica: a batch in work and one that waits, so that the model never waits; 8 at least."""
+    return max(8, 2 * batch)
+
+
+def ongoing_requests(batch: int = 1) -> int:
+    """Serve's `max_ongoing_requests` of a replica: what two ingresses give it."""
+    return 2 * at_once(batch)
+
+
 def weights(room: str) -> Path:
     """Where set-up puts a room's weights."""
     return Path(sys.prefix) / "share" / "sonograph" / room

@@ -9,6 +9,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from deployments import room
 from deployments.errors import DeadlineExceeded, DeadlineUnreachable, DeploymentError, ModelUnavailable, Overloaded
 from deployments.time_left import TimeLeft
 from graphs.figures import Figures
@@ -18,9 +19,8 @@ from graphs.http.given import Given
 from graphs.http.rooms import Rooms
 from graphs.pace import Pace
 
-AT_ONCE = 8
-"""Requests that one replica is given at once, where its room does not say; the rest wait in the ingress, where they are counted and
-can be told their place."""
+AT_ONCE = room.at_once()
+"""Requests that one replica is given at once; the rest wait in the ingress, where they are counted and can be told their place."""
 
 
 class Stage:

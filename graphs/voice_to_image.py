@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
 from deployments.diffusion import GenerateOptions, Image
-from deployments.room import model_name, model_version
+from deployments.room import at_once, model_name, model_version
 from deployments.whisper import TranscribeOptions, Transcript
 from graphs import stages
 from graphs.figures import INGRESS, Figures
@@ -46,9 +46,9 @@ class VoiceToImage:
         self._figures = Figures()
         application = serve.get_replica_context().app_name
         self._rooms = Rooms(application, ("whisper", "diffusion"))
-        at_once = self._settings.whisper.at_once
-        self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures, at_once)
-        self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures)
+        heard, drawn = at_once(self._settings.whisper.max_batch), at_once(self._settings.diffusion.max_batch)
+        self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures, heard)
+        self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures, drawn)
         app = edge.build(self, self._rooms, self._settings.http, served(self._settings))
         if self._settings.http.show_graph:
             placement.show(app, application, self._stages, Access(self._settings.http.keys, None))

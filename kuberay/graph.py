@@ -74,12 +74,12 @@ class Deployment:
     min_replicas: int = 1
     max_replicas: int = 1
     batch: int = 1
-    """Requests that keep its CPUs busy at once; more in a batch cost less each, and another replica still makes them faster."""
+    """Requests that it works on at once."""
 
     @property
     def target_ongoing_requests(self) -> int:
-        """Autoscaling aims at one batch in work and one waiting. The ingress gives a replica 8 or more, so overload shows."""
-        return 2 * self.batch
+        """Autoscaling aims at a full batch and one that waits. An ingress gives a replica more (`at_once`), so overload shows."""
+        return self.batch + 1
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,10 @@ class Profile:
 HEAD_CPU, HEAD_MEMORY_GIB, AUTOSCALER_CPU = 1.0, 3, 0.5
 """Measured: Ray's processes and Serve's controller hold 1.0 GiB."""
 
-INGRESS = Group("ingress", (Deployment("ingress", cpus=1, min_replicas=2, max_replicas=4, batch=8),), memory_gib=2)
+HEARD_AT_ONCE, DRAWN_AT_ONCE = 8, 8
+"""`whisper.max_batch`, `diffusion.max_batch`."""
+
+INGRESS = Group("ingress", (Deployment("ingress", cpus=1, min_replicas=2, max_replicas=4, batch=15),), memory_gib=2)
 """Two, so that one can go at any time. Measured: replica 0.2, proxy 0.2, raylet and agents 0.2 GiB; 0.25 of recordings on top."""
 
 SD_TURBO = f"{WEIGHTS}/diffusion/sd-turbo"
@@ -193,8 +196,8 @@ CPU = Profile(
     groups=(
         INGRESS,
         # Measured: replica 0.2, stub 0.95, proxy 0.2, raylet and agents 0.2 GiB; the rest is Ray's object store.
-        Group("whisper", (Deployment("whisper", cpus=1, max_replicas=2),), memory_gib=3),
-        Group("diffusion", (Deployment("diffusion", cpus=2, max_replicas=2),), memory_gib=3),
+        Group("whisper", (Deployment("whisper", cpus=1, max_replicas=2, batch=HEARD_AT_ONCE),), memory_gib=3),
+        Group("diffusion", (Deployment("diffusion", cpus=2, max_replicas=2, batch=DRAWN_AT_ONCE),), memory_gib=3),
     ),
     nodes=(Node("cpu", count=6, cpu=3.9, memory_gib=14),),
     args={"http": {"deadline_s": 120}, "whisper": {"model": "tiny.en"}},
@@ -209,8 +212,18 @@ SMALL_GPUS = Profile(
     measured=False,
     groups=(
         INGRESS,
-        Group("whisper", (Deployment("whisper", cpus=2, gpus=1, max_replicas=2),), memory_gib=10, gpu="nvidia.com/gpu"),
-        Group("diffusion", (Deployment("diffusion", cpus=2, gpus=1, max_replicas=2),), memory_gib=12, gpu="nvidia.com/gpu"),
+        Group(
+            "whisper",
+            (Deployment("whisper", cpus=2, gpus=1, max_replicas=2, batch=HEARD_AT_ONCE),),
+            memory_gib=10,
+            gpu="nvidia.com/gpu",
+        ),
+        Group(
+            "diffusion",
+            (Deployment("diffusion", cpus=2, gpus=1, max_replicas=2, batch=DRAWN_AT_ONCE),),
+            memory_gib=12,
+            gpu="nvidia.com/gpu",
+        ),
     ),
     nodes=(CPU_NODE, Node("t4", count=6, cpu=3.9, memory_gib=14, gpus={"nvidia.com/gpu": 1})),
     args=GPU_ARGS,
@@ -225,7 +238,10 @@ ONE_GPU = Profile(
         INGRESS,
         Group(
             "all",
-            (Deployment("whisper", cpus=2, gpus=0.3), Deployment("diffusion", cpus=2, gpus=0.7)),
+            (
+                Deployment("whisper", cpus=2, gpus=0.3, batch=HEARD_AT_ONCE),
+                Deployment("diffusion", cpus=2, gpus=0.7, batch=DRAWN_AT_ONCE),
+            ),
             memory_gib=20,
             gpu="nvidia.com/gpu",
             surge_percent=0,
@@ -243,8 +259,18 @@ MIG = Profile(
     measured=False,
     groups=(
         INGRESS,
-        Group("whisper", (Deployment("whisper", cpus=2, gpus=1, max_replicas=2),), memory_gib=10, gpu="nvidia.com/mig-1g.10gb"),
-        Group("diffusion", (Deployment("diffusion", cpus=2, gpus=1),), memory_gib=12, gpu="nvidia.com/mig-2g.20gb"),
+        Group(
+            "whisper",
+            (Deployment("whisper", cpus=2, gpus=1, max_replicas=2, batch=HEARD_AT_ONCE),),
+            memory_gib=10,
+            gpu="nvidia.com/mig-1g.10gb",
+        ),
+        Group(
+            "diffusion",
+            (Deployment("diffusion", cpus=2, gpus=1, batch=DRAWN_AT_ONCE),),
+            memory_gib=12,
+            gpu="nvidia.com/mig-2g.20gb",
+        ),
     ),
     nodes=(
         CPU_NODE,
@@ -256,7 +282,11 @@ MIG = Profile(
 )
 PROFILES = {profile.name: profile for profile in (CPU, SMALL_GPUS, ONE_GPU, MIG)}
 
-LOCAL = (Deployment("ingress", cpus=0), Deployment("whisper", cpus=1), Deployment("diffusion", cpus=1))
+LOCAL = (
+    Deployment("ingress", cpus=0),
+    Deployment("whisper", cpus=1, batch=HEARD_AT_ONCE),
+    Deployment("diffusion", cpus=1, batch=DRAWN_AT_ONCE),
+)
 """One machine, all of it: `make serve`."""
 LOCAL_TIMES = Times(120)
 """http.deadline_s is at its default there."""

@@ -10,7 +10,7 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 
-from deployments.diffusion.engine import Picture, Prompt
+from deployments.diffusion.picture import Picture, Prompt
 
 
 class Stock:

@@ -1,8 +1,10 @@
 """Small Stable Diffusion pipelines of seeded random weights: they draw noise, through the same classes as the real ones."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -21,6 +23,16 @@ KINDS = ("sd", "sdxl")
 def write(folder: Path, kind: str = "sd", seed: int = 0, side_px: int = 64, safety_checker: bool = False) -> None:
     """Writes a pipeline of `kind` (sd or sdxl) that draws `side_px` x `side_px`."""
     _pipeline(kind, seed, side_px, safety_checker).save_pretrained(folder, safe_serialization=True)
+
+
+def set_scheduler(folder: Path, name: str) -> None:
+    """Gives the pipeline in `folder` another of diffusers' schedulers."""
+    own = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    kind = getattr(diffusers, name)
+    kind.from_config(own, clip_sample=False, skip_prk_steps=True).save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", name]
+    (folder / "model_index.json").write_text(json.dumps(index))
 
 
 def _pipeline(kind: str, seed: int, side_px: int, safety_checker: bool) -> Any:

@@ -22,7 +22,7 @@ from benchmarks import chart, overload, recovery
 from benchmarks.load import NO_ANSWER, Answer, arrivals, closed_loop, open_loop, per_s, percentile, sender
 from benchmarks.services import ARTICLE
 from deployments.diffusion import DiffusionSettings
-from deployments.diffusion.engine import Prompt
+from deployments.diffusion.picture import Prompt
 from deployments.whisper import WhisperSettings
 from tests.service import ROOT
 

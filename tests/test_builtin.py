@@ -18,7 +18,8 @@ from deployments.diffusion.builtin.concepts import FINGERPRINTS, PIPELINE, load_
 from deployments.diffusion.builtin.evaluate import PHRASES, SAMPLES, generate, table
 from deployments.diffusion.builtin.meaning import Fingerprints, rank
 from deployments.diffusion.builtin.templates import REQUESTS, SCENES, SHORT
-from deployments.diffusion.engine import DiffusionEngine, Prompt
+from deployments.diffusion.engine import DiffusionEngine
+from deployments.diffusion.picture import Prompt
 from tests import speech
 from tests.pipelines import Stock, pixels
 

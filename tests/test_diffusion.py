@@ -20,6 +20,7 @@ def outputs(*, truncated: bool = False, flagged: bool = False) -> Tensors:
         "ENCODE_MS": np.array([2.5], dtype=np.float32),
         "STEPS_TAKEN": np.array([8], dtype=np.int32),
         "COST_S": np.array([2.5, 2.0], dtype=np.float32),
+        "ROWS": np.array([3.5], dtype=np.float32),
     }
 
 
@@ -44,7 +45,7 @@ async def inputs_of(options: GenerateOptions, **settings: object) -> dict[str, l
 async def test_outputs_become_a_picture() -> None:
     image = await room(FakeTriton(outputs(truncated=True))).generate("a fox", GenerateOptions(), TimeLeft(10))
     assert image == Image(
-        b"\x89PNG\0encoded\0\0", 128, 64, prompt_truncated=True, encode_ms=2.5, model="painter", cost=Cost(0.5, 0.25, 8)
+        b"\x89PNG\0encoded\0\0", 128, 64, prompt_truncated=True, encode_ms=2.5, model="painter", cost=Cost(0.5, 0.25, 8, 3.5)
     )
     assert type(image.prompt_truncated) is bool
 

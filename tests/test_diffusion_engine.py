@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import PIL.Image
 import pytest
@@ -15,10 +14,11 @@ import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file
 
-from deployments.diffusion.engine import Denoising, DiffusionEngine, Prompt
+from deployments.diffusion.engine import DiffusionEngine
+from deployments.diffusion.picture import Denoising, Prompt
 from deployments.errors import InvalidInput
 from tests.pipelines import Stock, pixels
-from tests.random_pipelines import KINDS, write
+from tests.random_pipelines import KINDS, set_scheduler, write
 
 DEFAULT = "DPMSolverMultistepScheduler"
 
@@ -35,13 +35,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         path = folder / f"{kind}-{scheduler}"
         if not path.exists():
             shutil.copytree(folder / kind, path)
-            own = json.loads((path / "scheduler" / "scheduler_config.json").read_text())
-            getattr(diffusers, scheduler).from_config(own, clip_sample=False, skip_prk_steps=True).save_pretrained(
-                path / "scheduler"
-            )
-            index = json.loads((path / "model_index.json").read_text())
-            index["scheduler"] = ["diffusers", scheduler]
-            (path / "model_index.json").write_text(json.dumps(index))
+            set_scheduler(path, scheduler)
         return path
 
     return of
@@ -129,7 +123,7 @@ def test_a_preview_foresees_the_picture_and_changes_nothing(scheduler: str, engi
     prompt = Prompt("a fox", steps=4, seed=5)
 
     def look(step: int, of: int, denoising: Denoising) -> None:
-        encoded, width, height = engine.preview(denoising)
+        ((encoded, width, height),) = engine.preview([denoising])
         opened = PIL.Image.open(io.BytesIO(encoded))
         assert (opened.format, opened.size) == ("JPEG", (width, height))
         previews.append(np.asarray(opened).astype(int))
@@ -146,7 +140,7 @@ def test_a_preview_foresees_the_picture_and_changes_nothing(scheduler: str, engi
 def test_a_preview_is_small(engine: DiffusionEngine) -> None:
     sizes = []
     prompt = Prompt("a fox", steps=1, width=512, height=256)
-    engine.generate(prompt, {}, after_step=lambda step, of, denoising: sizes.append(engine.preview(denoising)[1:]))
+    engine.generate(prompt, {}, after_step=lambda step, of, denoising: sizes.append(engine.preview([denoising])[0][1:]))
     assert sizes == [(256, 128)]
 
 

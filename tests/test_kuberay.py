@@ -15,10 +15,11 @@ import yaml
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from deployments.whisper import WhisperSettings
+from deployments.room import at_once
 from graphs.cli import cli
 from graphs.figures import FIGURES
 from graphs.http.openapi import ERRORS
+from graphs.settings import VoiceToImageSettings
 from kuberay import around, derived, render
 from kuberay.graph import CPU, MIG, PROFILES, PYTHON, RAY, RELEASE, TAG, Profile
 from kuberay.images import Images, Versions, digests, versions
@@ -200,9 +201,15 @@ def test_a_container_has_rays_variables_as_make_serve_sets_them(profile: Profile
 def test_autoscaling_aims_above_a_batch_and_below_what_a_replica_is_given(profile: Profile) -> None:
     for group in profile.groups:
         for deployment in group.deployments:
-            # http.max_requests, two of Whisper's batches, and graphs/stages.py's AT_ONCE
-            given = {"ingress": 32, "whisper": WhisperSettings().at_once}.get(deployment.name, 8)
+            given = 32 if deployment.name == "ingress" else at_once(deployment.batch)  # http.max_requests, and graphs/stages.py
             assert deployment.batch < deployment.target_ongoing_requests < given
+
+
+@EACH
+@pytest.mark.parametrize("room", ["whisper", "diffusion"])
+def test_autoscaling_knows_how_many_requests_share_a_pass(profile: Profile, room: str) -> None:
+    (batch,) = {one.batch for group in profile.groups for one in group.deployments if one.name == room}
+    assert batch == getattr(VoiceToImageSettings.model_validate(profile.args), room).max_batch
 
 
 @EACH

@@ -153,19 +153,19 @@ def test_what_fails_later_is_an_event_that_ends_the_stream(service: Service) -> 
     [{}, {"x-request-disconnect-disabled": "?1", "x-request-timeout-seconds": "0"}],
     ids=["as it is", "with Serve's own headers against it"],
 )
-async def test_clients_that_leave_free_the_model_within_one_step_and_those_that_wait_never_start(
+async def test_clients_that_leave_free_the_model_within_one_step_which_they_shared(
     service: Service, steps: Steps, headers: dict[str, str]
 ) -> None:
     running = await Call(service, CAT, headers=headers, steps="150", **LARGE).until("image.step")
-    waiting = await Call(service, CAT, headers=headers, steps="149", **LARGE).until("transcript")
+    other = await Call(service, CAT, headers=headers, steps="149", **LARGE).until("transcript")
     plain = Call(service, CAT, streaming=False, headers=headers, steps="148", **LARGE)
     await asyncio.to_thread(service.wait_until, lambda: busy(service, "diffusion") == 3, "three requests at the model")
-    await waiting.leave()
+    await other.leave()
     await plain.leave()
     seen = running.step
     await running.leave()
     ran, _ = await asyncio.to_thread(steps.of, 150 + 149 + 148)
-    assert seen <= ran <= seen + 2
+    assert seen <= ran <= 3 * (seen + 2), "no step runs after those that the first has seen, and none without it"
     serves_as_before(service)
 
 

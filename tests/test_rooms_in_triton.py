@@ -1,15 +1,20 @@
 """Both rooms over their real Triton servers: a stream ends with what one answer would be, and who leaves frees the model."""
 
 import asyncio
+import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions, Image, Step
-from deployments.errors import DeadlineExceeded, InvalidInput
+from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput
 from deployments.time_left import TimeLeft
+from deployments.triton import STOP_S
 from deployments.whisper import Segment, TranscribeOptions, Transcript, Whisper, WhisperSettings
 from graphs.http.audio import decode
 from tests import speech
@@ -21,10 +26,22 @@ LARGE = GenerateOptions(steps=60, width=256, height=256, seed=3)
 
 
 @pytest.fixture(scope="module")
-def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diffusion]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipelines") / "sd"
     write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def diffusion(folder: Path) -> Iterator[Diffusion]:
     room = Diffusion(DiffusionSettings(model=str(folder)))
+    yield room
+    asyncio.run(room.close())
+
+
+@pytest.fixture(scope="module")
+def one_at_a_time(folder: Path) -> Iterator[Diffusion]:
+    room = Diffusion(DiffusionSettings(model=str(folder), max_batch=1))
     yield room
     asyncio.run(room.close())
 
@@ -98,7 +115,8 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_worked_on(diffusi
     assert saved > 0
 
 
-async def test_one_that_leaves_while_it_waits_never_starts(diffusion: Diffusion) -> None:
+async def test_one_that_leaves_while_it_waits_never_starts(one_at_a_time: Diffusion) -> None:
+    diffusion = one_at_a_time
     await settled(diffusion)
     before = steps(diffusion)
     running = asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=20, width=128, height=128), TimeLeft(60)))
@@ -110,6 +128,64 @@ async def test_one_that_leaves_while_it_waits_never_starts(diffusion: Diffusion)
     await settled(diffusion)
     ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
     assert (ran - 1, saved) == (20, 60)
+
+
+async def test_pictures_share_steps_and_one_that_leaves_disturbs_no_other(diffusion: Diffusion) -> None:
+    await settled(diffusion)
+    options = [GenerateOptions(steps=count, seed=count, width=128, height=128) for count in (20, 12, 30)]
+    alone = [await diffusion.generate("a fox", one, TimeLeft(60)) for one in options]
+    assert [image.cost.batch_size for image in alone] == [1, 1, 1]
+    before = steps(diffusion)
+    leaves = asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=150, width=128, height=128), TimeLeft(60)))
+    drawn = [asyncio.create_task(diffusion.generate("a fox", one, TimeLeft(60))) for one in options]
+    await drawn[1]
+    leaves.cancel()
+    shared = await asyncio.gather(*drawn)
+    await settled(diffusion)
+    assert all(1 < image.cost.batch_size <= 4 for image in shared)
+    for one, other in zip(alone, shared, strict=True):
+        assert np.abs(seen(one) - seen(other)).max() <= 2
+    ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
+    assert ran - 1 + saved == 150 + 20 + 12 + 30
+    assert saved > 100
+
+
+async def test_the_health_probe_is_answered_at_once_while_a_batch_runs(diffusion: Diffusion) -> None:
+    running = [asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(60))) for _ in range(3)]
+    stream = diffusion.generate_stream("a fox", LARGE, TimeLeft(60))
+    async for _ in stream:
+        break
+    await diffusion._triton.infer(diffusion._triton._probe, TimeLeft(5))  # type: ignore[attr-defined]
+    assert not any(one.done() for one in running)
+    await stream.aclose()
+    for one in running:
+        one.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_a_bad_request_of_a_batch_fails_alone(diffusion: Diffusion) -> None:
+    good = [
+        asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=8, seed=seed), TimeLeft(60))) for seed in (1, 2)
+    ]
+    with pytest.raises(InvalidInput, match="multiples of 8"):
+        await diffusion.generate("a fox", GenerateOptions(width=60), TimeLeft(60))
+    assert [image.cost.units for image in await asyncio.gather(*good)] == [8, 8]
+
+
+async def test_a_room_that_closes_while_it_draws_ends_in_time_and_answers_all(folder: Path) -> None:
+    room = Diffusion(DiffusionSettings(model=str(folder)))
+    stub = room._triton._stubs[0]  # type: ignore[attr-defined]
+    drawn = [asyncio.create_task(room.generate("a fox", replace(LARGE, steps=count), TimeLeft(60))) for count in (3, 150, 150)]
+    await drawn[0]
+    async with asyncio.timeout(2 * STOP_S):
+        await room.close()
+    _, *rest = await asyncio.gather(*drawn, return_exceptions=True)
+    assert all(isinstance(one, Image | DeploymentError) for one in rest)
+    assert not stub.is_running()
+
+
+def seen(image: Image) -> np.ndarray:
+    return np.asarray(PIL.Image.open(io.BytesIO(image.encoded))).astype(int)
 
 
 async def test_a_transcript_that_is_streamed_is_the_same_transcript(whisper: Whisper) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
+from deployments import diffusion
+from deployments.room import at_once
 from deployments.settings import Section
 from graphs.settings import VoiceToImageSettings
 from graphs.voice_to_image import app
@@ -80,6 +82,8 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("diffusion", "guidance_scale", 31),
         ("diffusion", "max_side_px", 12),
         ("diffusion", "max_side_px", 0),
+        ("diffusion", "max_batch", 0),
+        ("diffusion", "max_batch", 17),
         ("diffusion", "safety_checker", "perhaps"),
     ],
 )
@@ -103,6 +107,13 @@ def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
     assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_requests + 8, (
         "nobody could refuse, and no probe pass"
     )
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 8, 16])
+def test_a_batch_never_waits_for_requests_that_serve_holds_back(max_batch: int) -> None:
+    settings = VoiceToImageSettings.model_validate({"diffusion": {"max_batch": max_batch}})
+    bound = diffusion.bind(settings.diffusion)._bound_deployment
+    assert bound.max_ongoing_requests >= 2 * at_once(max_batch) >= 2 * (max_batch + 1)
 
 
 def test_the_defaults_are_what_the_readme_promises() -> None:

@@ -13,7 +13,7 @@ from ray.serve import Application
 from deployments.cost import Cost
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.errors import ContentRefused
-from deployments.room import Room, model_name, threads
+from deployments.room import Room, model_name, ongoing_requests, threads
 from deployments.time_left import TimeLeft
 from deployments.triton import InProcessTriton, Tensors, Triton
 
@@ -82,6 +82,7 @@ class Diffusion(Room):
                     "device": settings.device,
                     "precision": settings.precision,
                     "threads": str(threads()),
+                    "max_batch": str(settings.max_batch),
                     "safety_checker": str(settings.safety_checker),
                 },
                 warm_up=_inputs("warm-up", GenerateOptions(), 2, settings.guidance_scale),
@@ -119,7 +120,7 @@ class Diffusion(Room):
         width, height = outputs["IMAGE_SIZE"].tolist()
         truncated, encode_ms = bool(outputs["PROMPT_TRUNCATED"][0]), float(outputs["ENCODE_MS"][0])
         (compute_s, denoise_s), steps = outputs["COST_S"].tolist(), int(outputs["STEPS_TAKEN"][0])
-        cost = Cost(compute_s - denoise_s, denoise_s / steps, steps)
+        cost = Cost(compute_s - denoise_s, denoise_s / steps, steps, float(outputs["ROWS"][0]))
         return Image(outputs["IMAGE"].tobytes(), width, height, truncated, encode_ms, self._name, cost)
 
 
@@ -151,7 +152,7 @@ def bind(settings: DiffusionSettings) -> Application:
     return serve.deployment(
         name="diffusion",
         ray_actor_options={"num_cpus": 1},
-        max_ongoing_requests=16,
+        max_ongoing_requests=ongoing_requests(settings.max_batch),
         health_check_period_s=4,
         health_check_timeout_s=20,
         graceful_shutdown_timeout_s=30,

@@ -22,6 +22,8 @@ class DiffusionSettings(Section):
     """Weight of the prompt where a request names none. SD-Turbo: 0; SD 1.5: 7.5. Up to 1, the negative prompt has no effect."""
     max_side_px: int = Field(default=256, ge=8, multiple_of=8)
     """Largest width and height that a request may ask for, in pixels."""
+    max_batch: int = Field(default=8, ge=1, le=16)
+    """Most pictures that share a denoising step; fewer of a size of which half of the free memory does not hold so many."""
     safety_checker: bool = False
     """Run the pipeline's own safety checker and refuse a flagged picture; a pipeline without one is then refused at start."""
     stall_s: float = Field(default=300.0, gt=0)

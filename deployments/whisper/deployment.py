@@ -13,7 +13,7 @@ from ray.serve import Application
 
 from deployments.cost import Cost
 from deployments.errors import NoSpeech
-from deployments.room import Room, model_name, threads
+from deployments.room import Room, model_name, ongoing_requests, threads
 from deployments.time_left import TimeLeft
 from deployments.triton import InProcessTriton, Tensors, Triton
 from deployments.whisper.settings import WhisperSettings
@@ -145,7 +145,7 @@ def bind(settings: WhisperSettings) -> Application:
     return serve.deployment(
         name="whisper",
         ray_actor_options={"num_cpus": 1},
-        max_ongoing_requests=settings.at_once,
+        max_ongoing_requests=ongoing_requests(settings.max_batch),
         health_check_period_s=4,
         health_check_timeout_s=20,
         graceful_shutdown_timeout_s=30,

@@ -28,8 +28,3 @@ class WhisperSettings(Section):
     """Whether what is shorter than 30 s is filled up: as openai-whisper does, or only where the model doubts or repeats itself without."""
     stall_s: float = Field(default=300.0, gt=0)
     """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""
-
-    @property
-    def at_once(self) -> int:
-        """Requests that one replica is given: while one batch is heard, the next gathers in Triton's queue."""
-        return 2 * self.max_batch

@@ -20,7 +20,12 @@ class TritonPythonModel:
             raise ValueError("the weights are not where they should be")
 
     def execute(self, requests: list[Any]) -> None:
-        pb.answer(requests, self._obey)
+        for request in requests:
+            reply = pb.Reply(request)
+            try:
+                reply.end(self._obey(request, reply.tell))
+            except Exception as error:
+                reply.end(error)
 
     def _obey(self, request: Any, tell: pb.Tell) -> dict[str, Any]:
         pb.leave_if_cancelled(request)

@@ -9,7 +9,8 @@ import triton_python_backend_utils as pb_utils  # provided by the stub itself
 from PIL import Image
 
 from deployments import diffusion
-from deployments.diffusion.engine import DiffusionEngine, Prompt
+from deployments.diffusion.engine import DiffusionEngine
+from deployments.diffusion.picture import Prompt
 
 
 class TritonPythonModel:

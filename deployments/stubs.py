@@ -1,0 +1,32 @@
+"""The processes that hold a model: Triton's Python stubs, children of the replica's."""
+
+import contextlib
+import os
+
+import psutil
+
+NAME = "triton_python_backend_stub"
+BEHIND = 10
+"""Niceness of the process that computes: where CPUs are short, what takes requests, refuses and cancels goes first."""
+
+
+def started() -> list[psutil.Process]:
+    """Those of this process, put behind it."""
+    stubs = [child for child in psutil.Process().children() if child.name() == NAME]
+    for stub in stubs:
+        _put_behind(stub)
+    return stubs
+
+
+def _put_behind(process: psutil.Process) -> None:
+    """Niceness is a thread's on Linux, and its children's. It can be raised only, except by root."""
+    for thread in process.threads():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.setpriority(os.PRIO_PROCESS, thread.id, max(BEHIND, os.getpriority(os.PRIO_PROCESS, thread.id)))
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
