@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
+from deployments import stubs
 from deployments.contract import Contract
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.repository import stage
@@ -38,9 +38,6 @@ PROBE_S = 5.0
 """Longest wait for the probe inference of an idle model."""
 RECENT_S = 10.0
 """A model that answered this recently needs no probe."""
-STUB = "triton_python_backend_stub"
-BEHIND = 5
-"""Niceness of the process that computes: where CPUs are short, what takes requests, refuses and cancels goes first."""
 
 
 class StubGone(ModelUnavailable):
@@ -91,7 +88,7 @@ class InProcessTriton:
         self._probe = probe
         self._stall_s = stall_s
         self._gone = False
-        self._pumps: set[asyncio.Task[None]] = set()
+        self._pumps: dict[asyncio.Task[None], Any] = {}
         self._last_answer_s = time.monotonic()
         _put_our_python_first()
         staged = Path(tempfile.mkdtemp(prefix="sonograph-"))
@@ -102,9 +99,7 @@ class InProcessTriton:
                 # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
                 self._model = self._server.load(self._name)
                 self._contract = Contract(self._name, self._model.metadata()["inputs"])
-                self._stubs = [child for child in psutil.Process().children() if child.name() == STUB]
-                for stub in self._stubs:
-                    stub.nice(BEHIND)
+                self._stubs = stubs.started()
                 self._warm(warm_up)
             except BaseException:
                 self._stop()
@@ -135,7 +130,7 @@ class InProcessTriton:
         drained = Drained()
         # A cancelled `__anext__` would lose the response, so a pump always drains to the end.
         pump = asyncio.create_task(self._pump(iterator, drained))
-        self._pumps.add(pump)
+        self._pumps[pump] = iterator
         pump.add_done_callback(self._settle)
         try:
             while True:
@@ -155,7 +150,7 @@ class InProcessTriton:
             del iterator
 
     async def check(self) -> None:
-        if self._gone or not self._stubs or any(not _alive(stub) for stub in self._stubs):
+        if self._gone or not self._stubs or any(not stubs.alive(stub) for stub in self._stubs):
             raise StubGone(f"the process that holds {self._name} has died")
         quiet_s = time.monotonic() - self._last_answer_s
         if quiet_s < RECENT_S:
@@ -175,6 +170,10 @@ class InProcessTriton:
         return "" if self._server is None else str(self._server.metrics(MetricFormat.PROMETHEUS))
 
     async def close(self) -> None:
+        if self._pumps:
+            await asyncio.wait(self._pumps, timeout=STOP_S / 2)
+        for iterator in self._pumps.values():
+            iterator.cancel()  # the server would wait for it, and leave the stub without its end
         if self._pumps:
             await asyncio.wait(self._pumps, timeout=STOP_S / 2)
         await asyncio.to_thread(self._stop)
@@ -207,7 +206,7 @@ class InProcessTriton:
             drained.put_nowait(None)
 
     def _settle(self, pump: asyncio.Task[None]) -> None:
-        self._pumps.discard(pump)
+        self._pumps.pop(pump, None)
         self._last_answer_s = time.monotonic()
         if not pump.cancelled():
             pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
@@ -223,7 +222,7 @@ class InProcessTriton:
         from tritonserver import InvalidArgumentError, UnavailableError
 
         message = _sentence(str(error.args[0]) if error.args else type(error).__name__)
-        if any(not _alive(stub) for stub in self._stubs) or message.endswith("is not healthy."):
+        if any(not stubs.alive(stub) for stub in self._stubs) or message.endswith("is not healthy."):
             self._gone = True  # Triton has given a stub up that it finds dead or frozen, and never takes it back
             return StubGone(f"the process that holds {self._name} died during the request")
         if isinstance(error, InvalidArgumentError):
@@ -285,13 +284,6 @@ def _outputs(response: Any) -> Tensors:
         else np.array(np.from_dlpack(tensor))
         for name, tensor in response.outputs.items()
     }
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _sentence(message: str) -> str:
