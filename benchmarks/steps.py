@@ -37,7 +37,7 @@ from deployments.diffusion.picture import Denoising, Prompt
 RESULTS = Path(__file__).with_name("results")
 LIMIT = DiffusionSettings().max_batch
 PAIRS = 7
-SIDES = ("step", "request", "request, each when it ends")
+SIDES = ("step", "request", "each-when-it-ends request")
 SEED = 11
 THINGS = ("a red apple", "a cat", "a blue house", "a tree", "a fish", "a yellow boat", "a dog", "a green frog")
 Draw = Callable[[Prompt], Awaitable[Any]]
@@ -307,11 +307,13 @@ ROWS = {row.__name__: row for row in (alone, mechanism, saturated, load)}
 
 def draw(figures: dict[str, Any]) -> None:
     shares = [share / 20 for share in range(1, 20)]
-    lines = [[(percentile(figures["load"]["latency_s"][name], share), share) for share in shares] for name in SIDES]
+    latency_s = figures["load"]["latency_s"]
+    names = [name for name in SIDES if name in latency_s]
+    lines = [[(percentile(latency_s[name], share), share) for share in shares] for name in names]
     means = [(clients, mean) for clients, mean in figures["saturated"]["mean_batch"]]
     chart.draw(
         RESULTS / "steps.png",
-        ["step-level batching", "request-level batching", "the same, each answered when it ends"],
+        [f"{name}-level batching" for name in names],
         [
             chart.Panel("Share of requests answered within s, at 70% load", "seconds", lines),
             chart.Panel("Mean pictures in a step, saturated", "clients", [means], level=float(LIMIT)),
