@@ -175,8 +175,8 @@ class InProcessTriton:
     async def close(self) -> None:
         if self._pumps:
             await asyncio.wait(self._pumps, timeout=STOP_S / 2)
-        for iterator in self._pumps.values():
-            iterator.cancel()  # Triton, stopped while a model works, aborts the process
+        for pump in self._pumps:  # the server would wait for them; nor may a name here keep an iterator
+            self._pumps[pump].cancel()
         if self._pumps:
             await asyncio.wait(self._pumps, timeout=STOP_S / 2)
         await asyncio.to_thread(self._stop)

@@ -144,6 +144,7 @@ async def test_sizes_take_turns_and_a_stream_of_new_sizes_starves_nobody() -> No
     drawn += [bench.draw(f"tall {number}", 1, height=8 * number) for number in range(2, 12)]
     await bench.all(*drawn)
     assert all(len(texts) == 1 for texts in bench.engine.calls)
+    assert [texts[0] for texts in bench.engine.calls[:6]] == ["old", "wide", "tall 2", "old", "wide", "tall 3"]
     last = max(number for number, texts in enumerate(bench.engine.calls) if texts == ["old"])
     assert last <= 3 * 4, "each of the three has every third call"
     assert len(bench.engine.calls) == 4 + 4 + 10
