@@ -151,11 +151,7 @@ def batches(pairs: int) -> dict[str, Any]:
         table.add_row(str(most), *(f"{took_s[name][most]:.3f}" for name in took_s))
     console.print("CPU s a recording", table)
     lines = [list(took_s[name].items()) for name in took_s]
-    panels = [
-        Panel("CPU seconds a recording: exact", "recordings heard together", [lines[0], []]),
-        Panel("CPU seconds a recording: tuned", "recordings heard together", [[], lines[1]]),
-    ]
-    draw(RESULTS / "voices.png", list(took_s), panels)
+    draw(RESULTS / "voices.png", list(took_s), [Panel("CPU seconds a recording", "recordings heard together", lines)])
     return took_s
 
 

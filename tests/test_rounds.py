@@ -80,8 +80,10 @@ def test_a_short_one_waits_for_one_pass_of_a_long_one(rounds: Rounds, passes: Pa
 
 def test_more_than_fit_take_turns(rounds: Rounds, passes: Passes) -> None:
     passes.may.release(100)
-    rounds.join([voice(name, windows=2) for name in "abcde"])
-    rounds.join([voice("f")])
+    for some in ("abcde", "f"):
+        waiting = joined(rounds, *(voice(name, windows=2) for name in some))
+        waiting.join(10)
+        assert not waiting.is_alive()
     assert passes.seen[:2] == [["a", "b", "c"], ["d", "e", "a"]]
     assert all(len(seen) <= 3 for seen in passes.seen)
 
