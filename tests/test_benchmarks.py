@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from benchmarks import chart, overload, recovery
+from benchmarks import chart, overload, recovery, voices
 from benchmarks.load import NO_ANSWER, Answer, arrivals, closed_loop, open_loop, per_s, percentile, sender
 from benchmarks.services import ARTICLE
 from deployments.diffusion import DiffusionSettings
@@ -286,3 +286,17 @@ def test_the_articles_shape_has_the_services_cpus() -> None:
         return {one["name"].lower(): one.get("ray_actor_options", {}).get("num_cpus", 0) for one in application["deployments"]}
 
     assert cpus(ARTICLE / "serve.yaml") == cpus(ROOT / "graphs" / "local.yaml")
+
+
+def test_sixteen_recordings_of_three_to_twelve_seconds_are_whole_sentences() -> None:
+    found = voices.recordings()
+    lengths_s = [audio.size / 16_000 for audio, _ in found]
+    assert len(found) == 16
+    assert min(lengths_s) >= 3
+    assert max(lengths_s) < 12, "one that had to be cut would lack words"
+    assert max(lengths_s) - min(lengths_s) > 5
+    assert all(len(words) / length_s > 1 for (_, words), length_s in zip(found, lengths_s, strict=True))
+
+
+def test_wrong_words_are_counted_over_all_recordings() -> None:
+    assert voices.wrong(["a cat", "the dog runs"], [["a", "cat"], ["a", "dog", "run"]]) == pytest.approx(2 / 5)

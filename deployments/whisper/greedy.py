@@ -57,10 +57,8 @@ class Rules:
             logits[self._first : times[-1] + (0 if last and not before else 1)] = NEVER
 
 
-def choose(logits: Tensor, temperature: float, lots: torch.Generator) -> int:
-    """Of [vocabulary]. At a temperature above 0 it draws a lot, as `torch.distributions.Categorical` does."""
-    if temperature == 0:
-        return int(logits.argmax())
+def draw(logits: Tensor, temperature: float, lots: torch.Generator) -> int:
+    """Of [vocabulary], by lot, as `torch.distributions.Categorical` does. Raises RuntimeError where nothing is possible."""
     warm = logits / temperature
     chances = F.softmax(warm - warm.logsumexp(dim=-1, keepdim=True), dim=-1)
     return int(torch.multinomial(chances[None], 1, True, generator=lots))

@@ -37,16 +37,22 @@ class Rounds:
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                if self._voices:
-                    self._changed.wait(JOIN_S)
-                self._changed.wait_for(lambda: self._voices or self._closed)
-                if self._closed:
-                    return
-                # Who has waited longest comes first; a long recording goes to the end after each pass.
-                turn, later = self._voices[: self._most], self._voices[self._most :]
-            self._listen(turn)
-            with self._changed:
-                self._voices = later + self._voices[len(turn) + len(later) :] + [voice for voice in turn if not voice.done]
-                self._changed.notify_all()
+        while self._pass():
+            pass
+
+    def _pass(self) -> bool:
+        """Waits for voices and hears them once; false when closed. It keeps none of those that have ended."""
+        with self._changed:
+            if self._voices:
+                self._changed.wait(JOIN_S)
+            self._changed.wait_for(lambda: self._voices or self._closed)
+            if self._closed:
+                return False
+            # Who has waited longest comes first; a long recording goes to the end after each pass.
+            turn, later = self._voices[: self._most], self._voices[self._most :]
+        self._listen(turn)
+        with self._changed:
+            new = self._voices[len(turn) + len(later) :]
+            self._voices = later + new + [voice for voice in turn if not voice.done]
+            self._changed.notify_all()
+        return True

@@ -195,14 +195,17 @@ class Listener:
                 ahead = ahead[ends]
             logits = decoder.logits(network, ahead)
             self._rules.apply(logits, [line.said for line in lines])
-            whole = logits.logsumexp(dim=-1)
-            open_lines = []
+            next_tokens = logits.argmax(dim=-1)
             for number, line in enumerate(lines):
-                token = greedy.choose(logits[number], line.attempt.temperature, line.voice.lots)
-                line.logprob += float(logits[number, token] - whole[number])
-                if self._go_on(line, token):
-                    open_lines.append(line)
-            lines = open_lines
+                if line.attempt.temperature > 0:
+                    try:
+                        next_tokens[number] = greedy.draw(logits[number], line.attempt.temperature, line.voice.lots)
+                    except RuntimeError as error:
+                        line.voice.fail(error)
+            logprobs = logits.gather(1, next_tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+            for line, logprob in zip(lines, logprobs.tolist(), strict=True):
+                line.logprob += logprob
+            lines = [line for line, token in zip(lines, next_tokens.tolist(), strict=True) if self._go_on(line, token)]
 
     def _hear_silence(self, lines: Sequence[_Line], ahead: torch.Tensor) -> None:
         """The chance that nothing is said is what follows on the token of the beginning."""
@@ -216,6 +219,8 @@ class Listener:
 
     def _go_on(self, line: _Line, token: int) -> bool:
         """Whether the line is still open after this token; where not, its voice is told."""
+        if line.voice.done:
+            return False
         if token == self._rules.eot:
             line.voice.tell(line.heard(line.said))
             return False
