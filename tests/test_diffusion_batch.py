@@ -214,6 +214,19 @@ async def test_a_bad_format_and_a_bad_size_fail_alone_too() -> None:
     assert isinstance(size, InvalidInput)
 
 
+async def test_who_cannot_be_told_of_a_step_fails_alone() -> None:
+    bench = Bench()
+
+    def deaf(progress: Progress) -> None:
+        raise BrokenPipeError(str(progress.done))
+
+    told = asyncio.create_task(bench.batch.draw(Prompt("deaf", steps=3), {}, tell=deaf))
+    picture, error = await bench.all(bench.draw("good"), told)
+    assert isinstance(picture, Picture)
+    assert isinstance(error, BrokenPipeError)
+    assert str(error) == "1"
+
+
 async def test_memory_that_runs_out_is_tried_alone_and_then_said() -> None:
     class Small(Known):
         def predict(self, rows: Sequence[Denoising]) -> list[torch.Tensor]:

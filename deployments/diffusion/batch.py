@@ -198,7 +198,10 @@ class Batch:
         if row.outcome is None and row.tell is not None and not row.picture.done():
             done, of = row.on_its_way.done, row.on_its_way.of
             eta_ms = (time.perf_counter() - row.began_s) / done * (of - done) * 1000
-            row.tell(Progress(done, of, eta_ms, preview))
+            try:
+                row.tell(Progress(done, of, eta_ms, preview))
+            except Exception as error:
+                row.outcome = error
 
     async def _work(self, work: Callable[[list[_Row]], None], rows: list[_Row]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._worker, work, rows)
