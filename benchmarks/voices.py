@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import Panel, draw
-from benchmarks.hearing import errors, interval, normal, spoken
-from benchmarks.measure import Others, circumstances, cpu_s, tree
+from benchmarks.hearing import errors, normal, spoken
+from benchmarks.measure import Others, circumstances, cpu_s, interval, tree
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
 from deployments.whisper.engine import WhisperEngine
