@@ -166,7 +166,7 @@ asyncio.run(main())
 MISSING = {
     ("ingress", "whisper"): "tritonserver",
     ("ingress", "diffusion"): "tritonserver",
-    ("whisper", "diffusion"): "diffusers",
+    ("whisper", "diffusion"): "PIL",
     ("diffusion", "whisper"): "whisper",
 }
 
