@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +52,17 @@ def whisper() -> Iterator[Whisper]:
     room = Whisper(WhisperSettings())
     yield room
     asyncio.run(room.close())
+
+
+@pytest.fixture(autouse=True)
+async def no_answer_comes_after_the_test(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Each test has an event loop of its own; Triton's binding ends the process when an answer finds its loop closed."""
+    rooms = {"diffusion", "one_at_a_time", "whisper"} & set(request.fixturenames)
+    yield
+    for name in rooms:
+        if pumps := request.getfixturevalue(name)._triton._pumps:
+            await asyncio.wait(pumps, timeout=60)
+            assert not pumps
 
 
 def steps(room: Diffusion) -> tuple[int, int]:
