@@ -2,11 +2,12 @@
 
 import pickle
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from pydantic import ValidationError
 
-from deployments import diffusion
+from deployments import diffusion, whisper
 from deployments.room import at_once
 from deployments.settings import Section
 from graphs.settings import VoiceToImageSettings
@@ -110,9 +111,10 @@ def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 8, 16])
-def test_a_batch_never_waits_for_requests_that_serve_holds_back(max_batch: int) -> None:
-    settings = VoiceToImageSettings.model_validate({"diffusion": {"max_batch": max_batch}})
-    bound = diffusion.bind(settings.diffusion)._bound_deployment
+@pytest.mark.parametrize("room", [whisper, diffusion])
+def test_a_batch_never_waits_for_requests_that_serve_holds_back(room: ModuleType, max_batch: int) -> None:
+    settings = VoiceToImageSettings.model_validate({room.__name__.split(".")[-1]: {"max_batch": max_batch}})
+    bound = room.bind(getattr(settings, room.__name__.split(".")[-1]))._bound_deployment
     assert bound.max_ongoing_requests >= 2 * at_once(max_batch) >= 2 * (max_batch + 1)
 
 

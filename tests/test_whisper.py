@@ -7,7 +7,7 @@ from deployments.cost import Cost
 from deployments.errors import InvalidInput, ModelUnavailable, NoSpeech
 from deployments.time_left import TimeLeft
 from deployments.triton import Tensors
-from deployments.whisper import Segment, TranscribeOptions, Whisper, WhisperSettings, bind
+from deployments.whisper import Segment, TranscribeOptions, Whisper, WhisperSettings
 from tests.fakes import FakeTriton, texts
 
 AUDIO = np.arange(16_000, dtype=np.int16)
@@ -67,12 +67,6 @@ async def test_the_cost_is_told_for_each_window_of_thirty_seconds(seconds: float
     audio = np.zeros(int(seconds * 16_000), np.int16)
     answer = await room(FakeTriton(outputs(("a cat", CLEAR)))).transcribe(audio, TranscribeOptions(), TimeLeft(10))
     assert answer.cost == Cost(0.0, 1.5 / units, units, batch_size=3)
-
-
-@pytest.mark.parametrize("most", [1, 8, 32])
-def test_a_replica_is_given_two_batches_at_once(most: int) -> None:
-    bound = bind(WhisperSettings(max_batch=most))._bound_deployment
-    assert bound.max_ongoing_requests == WhisperSettings(max_batch=most).at_once == 2 * most
 
 
 async def test_times_are_rounded_to_milliseconds_as_whisper_means_them() -> None:
