@@ -35,7 +35,7 @@ class Known:
     def __init__(self, **fails: str) -> None:
         self.calls: list[list[str]] = []
         self.decoded: list[list[str]] = []
-        self.gate = threading.Semaphore(0)
+        self.gate, self.began = threading.Semaphore(0), threading.Semaphore(0)
         self.fails = fails
 
     def size(self, prompt: Prompt) -> tuple[int, int]:
@@ -54,6 +54,7 @@ class Known:
         self.gate.acquire(timeout=10)
         texts = self._named(rows)
         self.calls.append(texts)
+        self.began.release()
         for text in texts:
             self._fail("predict", text)
         return [torch.zeros(1)] * len(rows)
@@ -105,10 +106,8 @@ class Bench:
     async def called(self, calls: int) -> None:
         """Lets calls run until there have been so many, and the next one is about to."""
         while len(self.engine.calls) < calls:
-            seen = len(self.engine.calls)
             self.engine.step()
-            while len(self.engine.calls) == seen:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
+            assert await asyncio.to_thread(self.engine.began.acquire, timeout=10)
         await asyncio.sleep(0.02)
 
     async def all(self, *drawn: asyncio.Task[Picture]) -> list[Picture | BaseException]:
@@ -236,7 +235,7 @@ async def test_memory_that_runs_out_is_tried_alone_and_then_said() -> None:
 
     bench = Bench()
     bench.batch = Batch(Small(), 8)
-    bench.engine = bench.batch._engine  # type: ignore[assignment]
+    bench.engine = bench.batch._engine
     good, large = await bench.all(bench.draw("good"), bench.draw("large"))
     assert isinstance(good, Picture)
     assert isinstance(large, ModelUnavailable)
@@ -284,22 +283,27 @@ MIXED = [
 
 async def together(engine: DiffusionEngine, prompts: Sequence[Prompt], most: int = 8) -> tuple[list[Picture], int]:
     """Each joins a step after the one before it, and one that leaves early is among them. With the greatest batch."""
-    batch = Batch(engine, most)
     shared: list[int] = []
-    batch._count = shared.append
+    stepped = asyncio.Event()
+
+    def count(rows: int) -> None:
+        shared.append(rows)
+        stepped.set()
+
+    async def step() -> None:
+        stepped.clear()
+        async with asyncio.timeout(60):
+            await stepped.wait()
+
+    batch = Batch(engine, most, count=count)
     drawn: list[asyncio.Task[Picture]] = []
-
-    async def steps(count: int) -> None:
-        seen = len(shared)
-        while len(shared) < seen + count and any(not one.done() for one in drawn):  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-
     drawn.append(asyncio.create_task(batch.draw(prompts[0], {})))
     leaves = asyncio.create_task(batch.draw(replace(prompts[0], seed=99, steps=50), {}))
     for prompt in prompts[1:]:
-        await steps(1)
+        await step()
         drawn.append(asyncio.create_task(batch.draw(prompt, {})))
-    await steps(2)
+    await step()
+    await step()
     leaves.cancel()
     pictures = await asyncio.gather(*drawn)
     batch.close()

@@ -15,7 +15,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from safetensors.torch import load_file
 
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.picture import Denoising, Prompt
+from deployments.diffusion.picture import Prompt
 from deployments.errors import InvalidInput
 from tests.pipelines import Stock, pixels
 from tests.random_pipelines import KINDS, set_scheduler, write
@@ -95,26 +95,10 @@ def test_a_size_that_the_model_cannot_draw_is_refused(engine: DiffusionEngine) -
         engine.generate(Prompt("a fox", width=60, height=64), {})
 
 
-def test_each_step_is_announced_and_can_end_the_picture(engine: DiffusionEngine) -> None:
-    seen: list[tuple[int, int]] = []
-
-    def leave_at_two(step: int, of: int) -> None:
-        seen.append((step, of))
-        if step == 2:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        engine.generate(Prompt("a fox", steps=5), {}, leave_at_two)
-    assert seen == [(0, 5), (1, 5), (2, 5)]
-
-
 def test_a_scheduler_that_takes_more_steps_than_were_asked_for_announces_those(engines: Callable[..., DiffusionEngine]) -> None:
-    done: list[tuple[int, int]] = []
-    picture = engines("sd", "PNDMScheduler").generate(
-        Prompt("a fox", steps=5), {}, after_step=lambda step, of, denoising: done.append((step, of))
-    )
-    assert done == [(step, 6) for step in range(6)]
-    assert picture.steps == 6
+    engine, prompt = engines("sd", "PNDMScheduler"), Prompt("a fox", steps=5)
+    assert engine.begin(prompt).of == 6
+    assert engine.generate(prompt, {}).steps == 6
 
 
 @pytest.mark.parametrize("scheduler", [DEFAULT, "EulerAncestralDiscreteScheduler", "PNDMScheduler", "DDIMScheduler"])
@@ -122,14 +106,16 @@ def test_a_preview_foresees_the_picture_and_changes_nothing(scheduler: str, engi
     engine, previews = engines("sd", scheduler), []
     prompt = Prompt("a fox", steps=4, seed=5)
 
-    def look(step: int, of: int, denoising: Denoising) -> None:
+    denoising = engine.begin(prompt)
+    while denoising.done < denoising.of:
+        engine.step([denoising])
         ((encoded, width, height),) = engine.preview([denoising])
         opened = PIL.Image.open(io.BytesIO(encoded))
         assert (opened.format, opened.size) == ("JPEG", (width, height))
         previews.append(np.asarray(opened).astype(int))
-
-    picture = engine.generate(prompt, {}, after_step=look)
-    assert picture.encoded == engine.generate(prompt, {}).encoded
+    ((shown, _),) = engine.decode([denoising])
+    picture = engine.generate(prompt, {})
+    assert np.array_equal(shown, pixels(picture))
     final = pixels(picture).astype(int)
     misses = [np.abs(final - preview).mean() for preview in previews]
     assert len(misses) == picture.steps
@@ -138,10 +124,9 @@ def test_a_preview_foresees_the_picture_and_changes_nothing(scheduler: str, engi
 
 
 def test_a_preview_is_small(engine: DiffusionEngine) -> None:
-    sizes = []
-    prompt = Prompt("a fox", steps=1, width=512, height=256)
-    engine.generate(prompt, {}, after_step=lambda step, of, denoising: sizes.append(engine.preview([denoising])[0][1:]))
-    assert sizes == [(256, 128)]
+    denoising = engine.begin(Prompt("a fox", steps=1, width=512, height=256))
+    engine.step([denoising])
+    assert [size for _, *size in engine.preview([denoising])] == [[256, 128]]
 
 
 def test_words_beyond_what_the_text_encoder_reads_are_said_to_be_missing(engine: DiffusionEngine) -> None:

@@ -60,9 +60,13 @@ async def no_answer_comes_after_the_test(request: pytest.FixtureRequest) -> Asyn
     rooms = {"diffusion", "one_at_a_time", "whisper"} & set(request.fixturenames)
     yield
     for name in rooms:
-        if pumps := request.getfixturevalue(name)._triton._pumps:
-            await asyncio.wait(pumps, timeout=60)
-            assert not pumps
+        await idle(request.getfixturevalue(name))
+
+
+async def idle(room: Diffusion | Whisper) -> None:
+    if pumps := room._triton._pumps:
+        await asyncio.wait(pumps, timeout=60)
+        assert not pumps
 
 
 def steps(room: Diffusion) -> tuple[int, int]:
@@ -76,8 +80,7 @@ def steps(room: Diffusion) -> tuple[int, int]:
 
 async def settled(room: Diffusion) -> None:
     """Whatever ran before has ended, also what nobody waits for any more; one step then ran."""
-    while room._triton._pumps:  # type: ignore[attr-defined]  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await idle(room)
     await room.generate("next", GenerateOptions(steps=1), TimeLeft(60))
 
 
@@ -169,7 +172,7 @@ async def test_the_health_probe_is_answered_at_once_while_a_batch_runs(diffusion
     stream = diffusion.generate_stream("a fox", LARGE, TimeLeft(60))
     async for _ in stream:
         break
-    await diffusion._triton.infer(diffusion._triton._probe, TimeLeft(5))  # type: ignore[attr-defined]
+    await diffusion._triton.infer(diffusion._triton._probe, TimeLeft(5))
     assert not any(one.done() for one in running)
     await stream.aclose()
     for one in running:
@@ -191,7 +194,7 @@ async def test_a_room_that_closes_while_it_draws_ends_in_time_and_answers_all(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     room = Diffusion(DiffusionSettings(model=str(folder)))
-    stub = max(room._triton._stubs, key=psutil.Process.create_time)  # type: ignore[attr-defined]
+    stub = max(room._triton._stubs, key=psutil.Process.create_time)
     drawn = [asyncio.create_task(room.generate("a fox", replace(LARGE, steps=count), TimeLeft(60))) for count in (3, 150, 150)]
     await drawn[0]
     async with asyncio.timeout(2 * STOP_S):

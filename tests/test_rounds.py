@@ -2,11 +2,16 @@
 
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from deployments.whisper.rounds import Rounds
 from deployments.whisper.voices import Spoken, Voice
+
+
+class Named(Voice):
+    name: str
 
 
 class Passes:
@@ -16,9 +21,9 @@ class Passes:
         self.seen: list[list[str]] = []
         self.may = threading.Semaphore(0)
 
-    def listen(self, voices: Sequence[Voice]) -> None:
+    def listen(self, voices: Sequence[Named]) -> None:
         self.may.acquire(timeout=10)
-        self.seen.append([voice.name for voice in voices])  # type: ignore[attr-defined]
+        self.seen.append([voice.name for voice in voices])
         for voice in voices:
             voice.enter(len(voices))
             voice.tell(None)
@@ -26,14 +31,14 @@ class Passes:
                 voice.leave()
 
 
-def voice(name: str, windows: int = 1) -> Voice:
-    def work() -> Generator[None, object, Spoken]:
+def voice(name: str, windows: int = 1) -> Named:
+    def work() -> Generator[Any, object, Spoken]:
         for _ in range(windows):
             yield
         return Spoken(name, "en", ())
 
-    one = Voice(work())  # type: ignore[arg-type]
-    one.name = name  # type: ignore[attr-defined]
+    one = Named(work())
+    one.name = name
     return one
 
 

@@ -178,14 +178,14 @@ def test_it_can_be_left_before_every_encoder_block_and_every_step_of_the_decoder
         if passes == leave_at:
             raise InterruptedError
 
-    text = tiny.transcribe(audio, before_pass=count).text
+    text = tiny.transcribe(audio, poll=count).text
     blocks = len(tiny._model.encoder.blocks)
     tokens = len(whisper.tokenizer.get_tokenizer(False).encode(" " + text))
     assert blocks + tokens <= passes <= blocks + tokens + 10
     for leave_at in (1, blocks, blocks + 1, passes):
         passes = 0
         with pytest.raises(InterruptedError):
-            tiny.transcribe(audio, before_pass=functools.partial(count, leave_at))
+            tiny.transcribe(audio, poll=functools.partial(count, leave_at))
         assert passes == leave_at, "nothing ran after it"
         assert tiny.transcribe(audio).text == text, "nothing of the one that left is in the next"
 

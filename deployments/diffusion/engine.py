@@ -6,7 +6,7 @@ that is drawn alone equals theirs.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,16 +49,8 @@ class DiffusionEngine:
             self._pipeline.vae.to(torch.float32)  # its own config says that it overflows in fp16
         self._text = lru_cache(TEXTS)(self._encode)
 
-    def generate(
-        self,
-        prompt: Prompt,
-        notes: dict[str, str],
-        before_step: Callable[[int, int], None] = lambda step, of: None,
-        after_step: Callable[[int, int, Denoising], None] = lambda step, of, denoising: None,
-    ) -> Picture:
-        """`before_step(step, of)` is called before each denoising step, from 0; what it raises ends the picture.
-
-        `after_step(step, of, denoising)` is called after it. Some schedulers (PNDM) take more steps than were asked for.
+    def generate(self, prompt: Prompt, notes: dict[str, str]) -> Picture:
+        """One picture alone. Some schedulers (PNDM) take more steps than were asked for.
 
         `notes` become a PNG's text chunks. Raises InvalidInput for a size that the model cannot do, ModelUnavailable when
         memory does not suffice.
@@ -67,10 +59,8 @@ class DiffusionEngine:
         try:
             denoising = self.begin(prompt)
             begun_s = time.perf_counter()
-            for step in range(denoising.of):
-                before_step(step, denoising.of)
+            while denoising.done < denoising.of:
                 self.step([denoising])
-                after_step(step, denoising.of, denoising)
             denoised_s = time.perf_counter()
             ((pixels, flagged),) = self.decode([denoising])
         except torch.OutOfMemoryError as error:

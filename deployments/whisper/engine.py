@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,6 @@ from deployments.whisper.windows import Ask, Segment, Thresholds, begin, walk
 
 TASKS = ("transcribe", "translate")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def _nothing() -> None:
-    pass
 
 
 class WhisperEngine:
@@ -51,18 +48,9 @@ class WhisperEngine:
             precision = "fp16" if self._device == "cuda" else "fp32"
         self._listener = Listener(self._model, PRECISIONS[precision])
 
-    def transcribe(
-        self,
-        audio: NDArray[np.int16],
-        language: str = "",
-        task: str = "transcribe",
-        prompt: str = "",
-        temperature: float = 0.0,
-        tell: Callable[[Segment], None] = lambda segment: None,
-        before_pass: Callable[[], None] = _nothing,
-    ) -> Spoken:
-        """One recording alone: see `voice`. `before_pass` is its `poll`. Raises what it ends with."""
-        voice = self.voice(audio, language, task, prompt, temperature, tell, before_pass)
+    def transcribe(self, audio: NDArray[np.int16], *asked: Any, **named: Any) -> Spoken:
+        """One recording alone, asked for as by `voice`. Raises what it ends with."""
+        voice = self.voice(audio, *asked, **named)
         while not voice.done:
             self.listen([voice])
         if voice.error is not None:
@@ -78,7 +66,7 @@ class WhisperEngine:
         prompt: str = "",
         temperature: float = 0.0,
         tell: Callable[[Segment], None] = lambda segment: None,
-        poll: Callable[[], None] = _nothing,
+        poll: Callable[[], None] = lambda: None,
         ended: Callable[[Voice], None] = lambda voice: None,
     ) -> Voice:
         """A recording that `listen` is to hear. `audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name;

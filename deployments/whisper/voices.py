@@ -17,10 +17,6 @@ SEED = 0
 """Lots are drawn anew for each recording, so that the same one gives the same text whatever it is heard with."""
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Spoken:
     text: str
@@ -36,7 +32,7 @@ class Voice:
         self,
         work: Generator[Ask, object, Spoken],
         device: torch.device | str = "cpu",
-        poll: Callable[[], None] = _nothing,
+        poll: Callable[[], None] = lambda: None,
         ended: Callable[["Voice"], None] = lambda voice: None,
     ) -> None:
         """`work`: what it asks, in order. `poll`: called before each block of its encoder and each step; what it raises ends it."""
