@@ -9,7 +9,6 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments import room
 from deployments.errors import DeadlineExceeded, DeadlineUnreachable, DeploymentError, ModelUnavailable, Overloaded
 from deployments.time_left import TimeLeft
 from graphs.figures import Figures
@@ -19,17 +18,17 @@ from graphs.http.given import Given
 from graphs.http.rooms import Rooms
 from graphs.pace import Pace
 
-AT_ONCE = room.at_once()
-"""Requests that one replica is given at once; the rest wait in the ingress, where they are counted and can be told their place."""
-
 
 class Stage:
     """One for each room and ingress replica."""
 
     def __init__(
-        self, name: str, handle: DeploymentHandle[Any], result: type, rooms: Rooms, figures: Figures, at_once: int = AT_ONCE
+        self, name: str, handle: DeploymentHandle[Any], result: type, rooms: Rooms, figures: Figures, at_once: int
     ) -> None:
-        """`result`: what the room answers with; whatever else a stream of it carries is progress. `at_once`: for each replica."""
+        """`result`: what the room answers with; whatever else a stream of it carries is progress.
+
+        `at_once`: requests that one replica is given; the rest wait here, where they are counted and can be told their place.
+        """
         self.name = name
         self.pace = Pace()
         self._handle = handle

@@ -201,7 +201,9 @@ def test_a_container_has_rays_variables_as_make_serve_sets_them(profile: Profile
 def test_autoscaling_aims_above_a_batch_and_below_what_a_replica_is_given(profile: Profile) -> None:
     for group in profile.groups:
         for deployment in group.deployments:
-            given = 32 if deployment.name == "ingress" else at_once(deployment.batch)  # http.max_requests, and graphs/stages.py
+            given = (
+                32 if deployment.name == "ingress" else at_once(deployment.batch)
+            )  # http.max_requests, and what an ingress gives a room
             assert deployment.batch < deployment.target_ongoing_requests < given
 
 

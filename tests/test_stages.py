@@ -24,9 +24,10 @@ from graphs.http.events import Queued, Retry
 from graphs.http.given import Given
 from graphs.http.request_log import Line
 from graphs.http.rooms import Rooms
-from graphs.stages import AT_ONCE, Stage
+from graphs.stages import Stage
 from tests.fakes import room_status, serve_status
 
+AT_ONCE = 8
 LONG = TimeLeft(3600)  # counts from the import, which a whole run of the tests can be long after
 
 
@@ -202,7 +203,7 @@ class Bench:
         self.line = Line("id-1")
         self.status = status or serve_status(painter=room_status())
         self.rooms = Rooms("sonograph", ("painter",), lambda: self.status)
-        self.stage = Stage("painter", self.handle, Answer, self.rooms, Figures())
+        self.stage = Stage("painter", self.handle, Answer, self.rooms, Figures(), AT_ONCE)
 
     def given(self, seconds: float = 60, listen: bool = False) -> Given:
         return Given(TimeLeft(seconds), self.line, self.told.append if listen else None)
