@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -83,7 +84,7 @@ class FakeService:
         self.answer: Response | None = None
         self.asked: list[dict[str, Any]] = []
         self.left = threading.Event()
-        """Set once the client of an answer that hangs has gone."""
+        """Set once an answer is over: one that hangs, by its client alone, wherever in the stream that was."""
 
     async def graph(self, request: Request) -> Response:
         async with request.form() as form:
@@ -91,7 +92,8 @@ class FakeService:
             assert request.headers["Accept"] == "text/event-stream"
             assert isinstance(form["file"], UploadFile)
             self.asked.append({**fields, "file": await form["file"].read()})
-        return self.answer or StreamingResponse(self.stream(request), media_type="text/event-stream")
+        over = BackgroundTask(self.left.set)
+        return self.answer or StreamingResponse(self.stream(request), media_type="text/event-stream", background=over)
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
         content = b": keep-alive\n\n"
@@ -103,7 +105,6 @@ class FakeService:
             await asyncio.sleep(0)
         if self.end == "hang":
             assert (await request.receive())["type"] == "http.disconnect"
-            self.left.set()
         elif self.end == "break":
             raise ConnectionAbortedError
 
