@@ -5,6 +5,8 @@ import platform
 import random
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -65,6 +67,24 @@ class Others:
         return whole_s, cpu_s(tree(os.getpid())), time.monotonic()
 
 
+class Stalls:
+    """How late a process that does nothing is woken: what the machine itself, or who it shares its cores with, holds up."""
+
+    _SLEEPS = "import sys, time\nwhile True:\n t = time.perf_counter(); time.sleep(0.005); print(time.perf_counter() - t - 0.005)"
+
+    def __enter__(self) -> "Stalls":
+        self._file = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen([sys.executable, "-uc", self._SLEEPS], stdout=self._file)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._file.seek(0)
+        self.late_s = [float(line) for line in self._file if line.endswith("\n")]
+        self._file.close()
+
+
 def spread(values: list[float]) -> str:
     """Median, and the least and greatest."""
     return f"{statistics.median(values):8.1f}  ({min(values):.1f} to {max(values):.1f})"
@@ -83,11 +103,20 @@ def rss_mib(root: int) -> dict[str, float]:
     for process in tree(root):
         name = process.name()
         if name == "triton_python_backend_stub":
-            name = f"stub of {psutil.Process(process.ppid()).name().rsplit(':', 1)[-1]}"
-        elif not name.startswith(("ray::ServeReplica", "ray::ProxyActor")):
+            name = f"stub of {_deployment(psutil.Process(process.ppid()).name())}"
+        elif name.startswith("ray::ServeReplica"):
+            name = f"replica of {_deployment(name)}"
+        elif name.startswith("ray::ProxyActor"):
+            name = "proxy"
+        else:
             continue
         found[name] = process.memory_info().rss / 2**20
     return found
+
+
+def _deployment(replica: str) -> str:
+    """Ray names a replica's process `ray::ServeReplica:app:deployment`, and while it does something, `.method` behind it."""
+    return replica.rsplit(":", 1)[-1].split(".")[0]
 
 
 def machine() -> str:

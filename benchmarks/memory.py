@@ -1,12 +1,14 @@
 """What is kept: `python -m benchmarks.memory` compares each process's memory after 50 and after 500 requests, and after 300 that were left.
 
-It starts a service of its own as `make serve` does, and sends it the sample recordings, one denoising step each. Those that are left have
-twelve, eight at a time; half of them are event streams, and each client goes within its first two seconds.
+It starts a service of its own as `make serve` does, and sends it the sample recordings one after the other, one denoising step each. Then
+as many at once as the service takes, so that batches are full, twice; then clients that leave, twice 300: eight at a time, half of
+them with event streams, each gone within its first two seconds, with the default steps.
 """
 
 import argparse
 import asyncio
 import contextlib
+import math
 import random
 import tempfile
 import time
@@ -21,6 +23,7 @@ from rich.table import Table
 from benchmarks.load import client
 from benchmarks.measure import circumstances, recordings, rss_mib
 from benchmarks.services import sonograph
+from graphs.http.settings import HttpSettings
 
 AT_ONCE = 8
 LONGEST_STAY_S = 2.0
@@ -51,31 +54,42 @@ def settled(http: httpx.Client) -> None:
         time.sleep(0.2)
 
 
+async def crowd(url: str, recordings: Sequence[bytes], count: int) -> None:
+    """So many clients at once, that wait for their answers."""
+    async with client(url) as http:
+        for answer in await asyncio.gather(*(http.post("/graph", files={"file": recordings[n % 8]}) for n in range(count))):
+            answer.raise_for_status()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--first", type=int, default=50)
     parser.add_argument("--last", type=int, default=500)
+    parser.add_argument("--crowd", type=int, default=HttpSettings().max_requests)
     parser.add_argument("--leave", type=int, default=300)
     arguments = parser.parse_args()
     console, spoken = Console(), recordings(8)
-    rss: list[dict[str, float]] = []
+    seen: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder)) as service:
+
+        def look(when: str) -> None:
+            settled(service.client)
+            seen[when] = rss_mib(service.process.pid)
+
         for number in track(range(arguments.last), "Requests", console=console):
             service.client.post("/graph", files={"file": spoken[number % 8]}, data={"steps": "1"}).raise_for_status()
             if number + 1 in (arguments.first, arguments.last):
-                rss.append(rss_mib(service.process.pid))
-        asyncio.run(leave(service.url, spoken, arguments.leave))
-        settled(service.client)
-        rss.append(rss_mib(service.process.pid))
-    first, last, left = rss
-    table = Table("process", f"after {arguments.first}", f"after {arguments.last}", "ratio", f"{arguments.leave} left", "ratio")
-    for name in last:
-        sizes = [f"{one.get(name, float('nan')):.1f}" for one in (first, last, left)]
-        ratios = [
-            f"{later.get(name, float('nan')) / one.get(name, float('nan')):.3f}" for one, later in ((first, last), (last, left))
-        ]
-        table.add_row(name, sizes[0], sizes[1], ratios[0], sizes[2], ratios[1])
-    console.print("Resident memory, MiB", table)
+                look(f"after {number + 1}")
+        for time_ in ("", " again"):
+            asyncio.run(crowd(service.url, spoken, arguments.crowd))
+            look(f"{arguments.crowd} at once{time_}")
+        for time_ in ("", " again"):
+            asyncio.run(leave(service.url, spoken, arguments.leave))
+            look(f"{arguments.leave} left{time_}")
+    table = Table("MiB", *seen)
+    for name in sorted({name for sizes in seen.values() for name in sizes}):
+        table.add_row(name, *(f"{sizes.get(name, math.nan):.1f}" for sizes in seen.values()))
+    console.print("Resident memory", table)
     console.print(circumstances())
 
 

@@ -64,6 +64,8 @@ class Row:
     rss_after_mib: float
     others_cores: float
     """What was busy beside it: above some tenths the figures are not of this service alone."""
+    stall_s: float
+    """By how much a process that only sleeps was woken late, at most: no answer is quicker than that."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def summary(
     seconds: float,
     rss_mib: tuple[float, float],
     others_cores: float,
+    stall_s: float,
 ) -> Row:
     statuses = [answer.status for answer in answers]
     accepted_s = [answer.latency_s for answer in answers if answer.status != 503]
@@ -113,6 +116,7 @@ def summary(
         rss_before_mib=rss_mib[0],
         rss_after_mib=rss_mib[1],
         others_cores=others_cores,
+        stall_s=stall_s,
     )
 
 
@@ -145,7 +149,7 @@ def table(measured: Measured) -> Table:
     shown = Table(title=title, title_justify="left")
     for heading in ("load", "sent/s", "sent", "200", "503", "504", "other", "no answer", "goodput"):
         shown.add_column(heading, justify="right")
-    for heading in ("p50 s", "p95 s", "p99 s", "503: p99 ms", "RSS MiB", "others' cores"):
+    for heading in ("p50 s", "p95 s", "p99 s", "503: p99 ms", "RSS MiB", "others' cores", "stall ms"):
         shown.add_column(heading, justify="right")
     for row in measured.rows:
         counts = (row.sent, row.ok, row.refused, row.late, row.other, row.no_answer)
@@ -158,6 +162,7 @@ def table(measured: Measured) -> Table:
             _figure(row.refused_p99_s * 1000, 0),
             f"{row.rss_before_mib:.0f} to {row.rss_after_mib:.0f}",
             f"{row.others_cores:.1f}",
+            _figure(row.stall_s * 1000, 0),
         )
     return shown
 
@@ -192,10 +197,11 @@ async def measured(
             due_s = arrivals(load * capacity_per_s, long_s, SEED + number)
             before, others = _rss_mib(service), measure.Others()
             task = progress.add_task(f"{name}: {load:g} x {capacity_per_s:.2f}/s for {long_s:.0f} s", total=len(due_s))
-            answers = await open_loop(send, due_s, partial(progress.advance, task))
-            others_cores = others.cores
+            with measure.Stalls() as stalls:
+                answers = await open_loop(send, due_s, partial(progress.advance, task))
+            others_cores, stall_s = others.cores, max(stalls.late_s)
             await _settle(http, recordings[0])
-            rows.append(summary(answers, load, capacity_per_s, long_s, (before, _rss_mib(service)), others_cores))
+            rows.append(summary(answers, load, capacity_per_s, long_s, (before, _rss_mib(service)), others_cores, stall_s))
     return Measured(name, capacity_per_s, meanwhile_cores, rows)
 
 

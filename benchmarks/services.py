@@ -8,22 +8,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import yaml
 
-from tests.service import ROOT, START_S, Service, environment, free_port
+from tests.service import ROOT, START_S, Service, config, environment, free_port
 
 ARTICLE = ROOT / "benchmarks" / "peers" / "article"
 BINARIES = Path(sys.prefix) / "bin"
 STOP_S = 90
 
 
-def sonograph(folder: Path) -> AbstractContextManager[Service]:
-    """As `make serve` starts it."""
+def sonograph(folder: Path, settings: dict[str, Any] | None = None) -> AbstractContextManager[Service]:
+    """As `make serve` starts it, with these settings."""
     port = free_port()
-    return _running([str(BINARIES / "sonograph"), "serve", "--port", str(port)], _environment(), port, folder, "/readyz")
+    path = folder / "sonograph.yaml"
+    path.write_text(config(port, **(settings or {})))
+    command = [str(BINARIES / "sonograph"), "serve", "--config", str(path), "--port", str(port)]
+    return _running(command, _environment(), port, folder, "/readyz")
 
 
 def article(folder: Path) -> AbstractContextManager[Service]:

@@ -7,7 +7,8 @@ import psutil
 
 NAME = "triton_python_backend_stub"
 BEHIND = 10
-"""Niceness of the process that computes: where CPUs are short, what takes requests, refuses and cancels goes first."""
+"""So much nicer than its replica is the process that computes: where CPUs are short, what takes requests, refuses and cancels goes first."""
+NICEST = 19
 
 
 def started() -> list[psutil.Process]:
@@ -19,10 +20,11 @@ def started() -> list[psutil.Process]:
 
 
 def _put_behind(process: psutil.Process) -> None:
-    """Niceness is a thread's on Linux, and its children's. It can be raised only, except by root."""
+    """Niceness is a thread's on Linux, and its children's. Ray starts a replica with its own, 15 unless graphs/ray.env is set."""
+    niceness = min(NICEST, os.getpriority(os.PRIO_PROCESS, os.getpid()) + BEHIND)
     for thread in process.threads():
         with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.setpriority(os.PRIO_PROCESS, thread.id, max(BEHIND, os.getpriority(os.PRIO_PROCESS, thread.id)))
+            os.setpriority(os.PRIO_PROCESS, thread.id, niceness)
 
 
 def alive(process: psutil.Process) -> bool:

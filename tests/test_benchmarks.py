@@ -50,7 +50,7 @@ def answers(*given: tuple[float, float, int]) -> list[Answer]:
 
 
 def row(load: float = 1.0, **given: Any) -> overload.Row:
-    nothing = overload.summary(answers((0.0, 1.0, 200), (1.0, 2.0, 200)), load, 1.0, 2.0, (100.0, 100.0), 0.1)
+    nothing = overload.summary(answers((0.0, 1.0, 200), (1.0, 2.0, 200)), load, 1.0, 2.0, (100.0, 100.0), 0.1, 0.0)
     return overload.Row(**(vars(nothing) | given))
 
 
@@ -131,7 +131,7 @@ def test_a_row_tells_how_every_request_ended() -> None:
         (1.0, 1.5, 500),
         (1.0, 61.0, NO_ANSWER),
     )
-    found = overload.summary(load, 2.0, 0.5, 4.0, (100.0, 110.0), 0.1)
+    found = overload.summary(load, 2.0, 0.5, 4.0, (100.0, 110.0), 0.1, 0.0)
     assert (found.sent, found.ok, found.refused, found.late, found.other, found.no_answer) == (8, 3, 2, 1, 1, 1)
     assert found.per_s == 2.0
     assert found.goodput == pytest.approx(2 / 60 / 0.5)  # to the end of the last one, that had no answer
@@ -140,7 +140,7 @@ def test_a_row_tells_how_every_request_ended() -> None:
 
 
 def test_a_load_without_any_request_has_nothing_to_tell() -> None:
-    found = overload.summary([], 2.0, 1.0, 4.0, (1.0, 1.0), 0.0)
+    found = overload.summary([], 2.0, 1.0, 4.0, (1.0, 1.0), 0.0, 0.0)
     assert (found.sent, found.goodput) == (0, 0.0)
     assert math.isnan(found.p95_s)
     assert math.isnan(found.refused_p99_s)
