@@ -1,0 +1,268 @@
+"""What the whole graph costs when it is busy: `python -m benchmarks.graph [tracks] [clients]`, both without a name.
+
+tracks: 16 clients that never pause, spoken sentences of 3 to 12 s, in turns against the blog article's shape of the graph
+on the same engines (peers/article), this service as it is (exact: same weights, precision and steps), this service tuned
+(Whisper padded only in doubt, both models in bf16), and the engines alone in one script at their best batch (bare), exact and
+tuned. All run at the same time, one of them is asked; the order is reversed every other round. CPU is that of a side's whole
+process tree, less what it costs when idle.
+clients: what one request costs by how many clients there are, from 1 to 64.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks import chart
+from benchmarks.load import client
+from benchmarks.measure import Idle, Others, circumstances, cpu_s, interval
+from benchmarks.services import article, sonograph
+from benchmarks.voices import Audio, recordings, together, wrong
+from deployments.diffusion import DiffusionSettings
+from deployments.whisper import WhisperSettings
+from graphs.http.audio import SAMPLE_RATE_HZ
+
+RESULTS = Path(__file__).with_name("results")
+CLIENTS = 16
+COUNTS = (1, 2, 4, 8, 16, 32, 64)
+REQUESTS = 32
+"""That a side answers in a round."""
+IDLE_S = 10.0
+TUNED = {"whisper": {"padding": "in doubt", "precision": "bf16"}, "diffusion": {"precision": "bf16"}}
+GRAPH = {"exact": 1.15, "tuned": 3.0}
+"""Goals: times less CPU than the article's shape."""
+BARE = 0.95
+STEADY = 1.05
+console = Console(width=140)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Something that draws what recordings say."""
+
+    process: psutil.Process
+    draw: Callable[[int, int], list[str]]
+    """So many requests by so many clients; the texts that were heard, where it tells them, by request."""
+    idle_cpu_per_s: float
+
+    def cost(self, requests: int, clients: int) -> tuple[float, float, list[str]]:
+        """CPU seconds and wall seconds of one request, and the texts."""
+        processes = [self.process, *self.process.children(recursive=True)]
+        began_cpu_s, began_s = cpu_s(processes), time.perf_counter()
+        texts = self.draw(requests, clients)
+        took_s = time.perf_counter() - began_s
+        return (cpu_s(processes) - began_cpu_s - self.idle_cpu_per_s * took_s) / requests, took_s / requests, texts
+
+
+def wav(audio: Audio) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(2)
+        written.setframerate(SAMPLE_RATE_HZ)
+        written.writeframes(audio.tobytes())
+    return file.getvalue()
+
+
+def asking(url: str, spoken: Sequence[bytes]) -> Callable[[int, int], list[str]]:
+    """`POST /graph` by clients that never pause. Whoever does not answer 200 ends the benchmark."""
+
+    async def ask(requests: int, clients: int) -> list[str]:
+        numbers, texts = iter(range(requests)), [""] * requests
+        async with client(url) as http:
+
+            async def caller() -> None:
+                for number in numbers:
+                    recording = spoken[number % len(spoken)]
+                    answer = await http.post("/graph", files={"file": recording}, headers={"Accept": "application/json"})
+                    answer.raise_for_status()
+                    if answer.headers["content-type"].startswith("application/json"):
+                        texts[number] = answer.json()["transcript"]
+
+            await asyncio.gather(*(caller() for _ in range(clients)))
+        return texts
+
+    return lambda requests, clients: asyncio.run(ask(requests, clients))
+
+
+def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: dict[str, dict[str, str]]) -> None:
+    """Both engines in this process, each on its thread: what has been heard is drawn while the next ones are heard."""
+    from deployments.diffusion.encode import encode
+    from deployments.diffusion.engine import DiffusionEngine
+    from deployments.diffusion.picture import Prompt
+    from deployments.whisper.engine import WhisperEngine
+
+    whisper = WhisperEngine("tiny.en", WhisperSettings().weights, **settings.get("whisper", {}))  # type: ignore[arg-type]
+    diffusion = DiffusionEngine(DiffusionSettings().model, **settings.get("diffusion", {}))  # type: ignore[arg-type]
+
+    def drawn(texts: Sequence[str]) -> None:
+        rows = [diffusion.begin(Prompt(text, seed=number)) for number, text in enumerate(texts)]
+        while rows[0].done < rows[0].of:
+            diffusion.step(rows)
+        for pixels, _ in diffusion.decode(rows):
+            encode(pixels, "png", {})
+
+    connection.send(os.getpid())
+    with ThreadPoolExecutor(1) as drawing:
+        for requests in iter(connection.recv, None):
+            texts, pictures = list[str](), []
+            for some in itertools.batched((audios[number % len(audios)] for number in range(requests)), batch):
+                heard = together(whisper, some, batch)
+                texts += heard
+                pictures.append(drawing.submit(drawn, heard))
+            for picture in pictures:
+                picture.result()
+            connection.send(texts)
+
+
+@contextlib.contextmanager
+def script(audios: Sequence[Audio], settings: dict[str, dict[str, str]]) -> Iterator[Side]:
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=bare, args=(theirs, audios, WhisperSettings().max_batch, settings), daemon=True
+    )
+    process.start()
+
+    def draw(requests: int, clients: int) -> list[str]:
+        ours.send(requests)
+        texts: list[str] = ours.recv()
+        return texts
+
+    try:
+        yield Side(psutil.Process(ours.recv()), draw, 0.0)
+    finally:
+        ours.send(None)
+        process.join(30)
+
+
+def sides(stack: contextlib.ExitStack, audios: Sequence[Audio]) -> dict[str, Side]:
+    """All of them, warm."""
+    spoken = [wav(audio) for audio in audios]
+    started: dict[str, Any] = {}
+    for name, start in (
+        ("article", article),
+        ("exact", sonograph),
+        ("tuned", lambda folder: sonograph(folder, TUNED)),
+    ):
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        started[name] = stack.enter_context(start(folder))
+        asking(started[name].url, spoken)(2, 1)  # the article's shape loads its models now
+    found = {}
+    for name, service in started.items():
+        process = psutil.Process(service.process.pid)
+        idle = Idle([process, *process.children(recursive=True)], IDLE_S)
+        found[name] = Side(process, asking(service.url, spoken), idle.cpu_per_s)
+    for name, settings in (("bare exact", {}), ("bare tuned", TUNED)):
+        found[name] = stack.enter_context(script(audios, settings))
+    for side in found.values():
+        side.draw(CLIENTS, CLIENTS)
+    return found
+
+
+def tracks(pairs: int) -> dict[str, Any]:
+    audios, said = zip(*recordings(), strict=True)
+    cpu: dict[str, list[float]] = {}
+    wall: dict[str, list[float]] = {}
+    texts: dict[str, list[str]] = {}
+    with contextlib.ExitStack() as stack:
+        every = sides(stack, audios)
+        for pair in track(range(pairs), "Rounds", console=console):
+            for name in list(every)[:: 1 if pair % 2 else -1]:
+                cost, wall_s, texts[name] = every[name].cost(REQUESTS, CLIENTS)
+                cpu.setdefault(name, []).append(cost)
+                wall.setdefault(name, []).append(wall_s)
+    table = Table("", "CPU s a request", "wall s a request", "word error rate")
+    for name in every:
+        rate = f"{wrong(texts[name][: len(said)], said):.1%}" if texts[name][0] else ""
+        table.add_row(name, f"{statistics.median(cpu[name]):.3f}", f"{statistics.median(wall[name]):.3f}", rate)
+    console.print(f"{CLIENTS} clients, {REQUESTS} requests a round, {pairs} rounds", table)
+    same = sum(a == b for a, b in zip(texts["exact"], texts["bare exact"], strict=True))
+    console.print(f"exact: {same} of {REQUESTS} texts are those of the engine alone")
+    goals = [
+        *(_goal(f"article / {name}", cpu, wall, "article", name, line) for name, line in GRAPH.items()),
+        *(_goal(f"bare / {name}", cpu, wall, f"bare {name}", name, BARE) for name in GRAPH),
+    ]
+    shown = Table("", "by CPU (95% interval)", "by wall (95% interval)", "at least, by CPU", "")
+    for goal in goals:
+        spans = [f"{goal[unit][0]:.2f} ({goal[unit][1]:.2f} to {goal[unit][2]:.2f})" for unit in ("cpu", "wall")]
+        shown.add_row(goal["of"], *spans, f"{goal['line']:g}", "met" if goal["cpu"][1] >= goal["line"] else "not met")
+    console.print(shown)
+    return {"cpu_s": cpu, "wall_s": wall, "goals": goals, "same_texts": same}
+
+
+def _goal(
+    of: str, cpu: dict[str, list[float]], wall: dict[str, list[float]], peer: str, name: str, line: float
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"of": of, "line": line}
+    for unit, costs in (("cpu", cpu), ("wall", wall)):
+        ratios = [theirs / ours for theirs, ours in zip(costs[peer], costs[name], strict=True)]
+        found[unit] = [statistics.median(ratios), *interval(ratios)]
+    return found
+
+
+def clients(pairs: int) -> dict[str, Any]:
+    audios, _ = zip(*recordings(), strict=True)
+    spoken = [wav(audio) for audio in audios]
+    costs: dict[int, list[float]] = {count: [] for count in COUNTS}
+    with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder), {"http": {"max_requests": max(COUNTS)}}) as service:
+        process = psutil.Process(service.process.pid)
+        draw = asking(service.url, spoken)
+        draw(CLIENTS, CLIENTS)
+        side = Side(process, draw, Idle([process, *process.children(recursive=True)], IDLE_S).cpu_per_s)
+        for pair in track(range(pairs), "Rounds", console=console):
+            for count in COUNTS[:: 1 if pair % 2 else -1]:
+                costs[count].append(side.cost(max(CLIENTS, count), count)[0])
+    table = Table("clients", "CPU s a request", f"by the previous (at most {STEADY})", "95% interval")
+    previous: list[float] = []
+    for count, values in costs.items():
+        ratios = [one / other for one, other in zip(values, previous, strict=True)] if previous else []
+        low, high = interval(ratios) if ratios else (0.0, 0.0)
+        shown = (f"{statistics.median(ratios):.3f}", f"{low:.3f} to {high:.3f}") if ratios else ("", "")
+        table.add_row(str(count), f"{statistics.median(values):.3f}", *shown)
+        previous = values
+    console.print(table)
+    line = [(float(count), statistics.median(values)) for count, values in costs.items()]
+    chart.draw(RESULTS / "graph.png", ["this service"], [chart.Panel("CPU seconds a request", "clients", [line])])
+    return {"cpu_s": costs}
+
+
+PARTS = {"tracks": tracks, "clients": clients}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=[], help=f"some of {', '.join(PARTS)}; all without one")
+    parser.add_argument("--pairs", type=int, default=7)
+    given = parser.parse_args()
+    path = RESULTS / "graph.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for part in given.parts or PARTS:
+        others = Others()
+        result = PARTS[part](given.pairs)
+        by = f"{circumstances()}; {others.cores:.1f} cores busy with other things"
+        console.print(by, "\n", soft_wrap=True)
+        results[part] = {**result, "circumstances": by}
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
