@@ -1,6 +1,6 @@
 """What more load than can be served does: `python -m benchmarks.overload`.
 
-For this service and the blog article's shape of the same graph (peers/article), one after the other: the capacity, by four
+For this service and the blog article's shape of the same graph (peers/article), one after the other: the capacity, by sixteen
 callers without a pause; then arrivals by lot (Poisson, seeded) at each multiple of it, whatever comes back. Each client waits 60 s.
 """
 
@@ -29,8 +29,8 @@ from tests.service import Service
 
 RESULTS = Path(__file__).with_name("results")
 QUEUE = HttpSettings().max_requests
-CALLERS = 4
-"""They keep both models busy, and are fewer than what this service takes at once."""
+CALLERS = 16
+"""They fill the batches of both models, and are fewer than what this service takes at once."""
 CAPACITY_S = 30.0
 SETTLES = 60
 SEED = 4
