@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deployments import pb
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.rounds import Rounds
-from deployments.whisper.voices import Spoken, Voice
+from deployments.whisper.voices import Recording, Spoken
 from deployments.whisper.windows import Segment
 
 
@@ -34,6 +34,7 @@ class TritonPythonModel:
             float(given["logprob_threshold"]),
             given["padding"],
             given["precision"],
+            given["long_recordings"],
         )
         self._rounds = Rounds(self._engine.listen, int(given["max_batch"]))
 
@@ -43,7 +44,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         self._rounds.close()
 
-    def _voice(self, request: Any) -> Voice | None:
+    def _voice(self, request: Any) -> Recording | None:
         """None where it has been answered: it cannot be heard, or there is nothing to hear."""
         reply = pb.Reply(request)
         try:
@@ -67,7 +68,7 @@ class TritonPythonModel:
             return None
 
 
-def _outcome(voice: Voice) -> pb.Outputs | Exception:
+def _outcome(voice: Recording) -> pb.Outputs | Exception:
     if voice.answer is None:
         return voice.error or RuntimeError("the recording has not been heard")
     return _said(voice.answer, voice.computed_s, voice.batch_size)
