@@ -22,7 +22,7 @@ from deployments.whisper.windows import Ask, Segment, Thresholds, Walk, begin, w
 
 TASKS = ("transcribe", "translate")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PIECES = 8
+PIECES = 4
 """Most pieces of one recording that `transcribe` hears together."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 import torch
+from whisper.audio import FRAMES_PER_SECOND
 
 from deployments.whisper.voices import Recording, Spoken, Voice
 from deployments.whisper.windows import Ask, Heard, Segment, Walk
@@ -56,8 +57,11 @@ class Pieces(Recording):
         assert self._path is not None
         piece = replace(self._path, frame=span[0], end=span[1], tokens=list(self._path.tokens))
 
+        end_s = span[1] / FRAMES_PER_SECOND
+
         def told(segments: list[Segment]) -> None:
-            self._said[number] += segments
+            # A window is 30 s to the model, which may name a time after the piece's end.
+            self._said[number] += [replace(s, start_s=min(s.start_s, end_s), end_s=min(s.end_s, end_s)) for s in segments]
             self._tell_in_order()
 
         yield from self._walk(piece, told)

@@ -1,7 +1,7 @@
 """AUDIO INT16 [samples], mono 16 kHz; LANGUAGE, TASK, PROMPT BYTES [1], UTF-8 (no language: detect); TEMPERATURE FP32 [1];
 PROGRESS UINT8 [1]: 1 for each segment once it is decoded
 ->  TEXT, LANGUAGE BYTES [1]; SEGMENT_TEXT BYTES [n]; SEGMENT_FIGURES FP32 [n, 4]: start s, end s, avg_logprob, no_speech_prob;
-COMPUTE_S FP32 [1]: in the passes that it took part in; BATCH_SIZE INT32 [1]: recordings in them. Before that each segment alone,
+COMPUTE_S FP32 [1]: of the passes that it took part in; BATCH_SIZE INT32 [1]: recordings like it in them. Before that each segment alone,
 by its text and figures. Each tensor has Triton's batch dimension before these, which is 1 in a request.
 
 Requests of one batch are heard in one pass of the model. No samples are answered at once with no text: the health probe.
