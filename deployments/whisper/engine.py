@@ -92,7 +92,7 @@ class WhisperEngine:
         code = self._language(language, task) or ""
         path = self._begin(audio, code, task, prompt, temperature)
         if self._cut and audio.size > N_SAMPLES and len(pieces := spans(audio)) > 1:
-            return Pieces(pieces, path, self._walk, not code, self._device, tell, poll, ended)
+            return Pieces(pieces, path, self._walk, self._device, tell, poll, ended)
         return Voice(self._work(audio, code, path, tell), self._device, poll, ended)
 
     def listen(self, voices: Sequence[Recording]) -> None:

@@ -22,19 +22,16 @@ class Pieces(Recording):
         spans: Sequence[tuple[int, int]],
         begin: Generator[Ask, object, Walk],
         walk: Callable[[Walk, Told], Walked],
-        detects: bool,
         device: torch.device | str,
         tell: Callable[[Segment], None],
         poll: Callable[[], None],
         ended: Callable[[Recording], None],
     ) -> None:
-        """`spans`: the frames of each piece. `begin`: the whole recording, before anything is heard. `walk`: over a piece of it.
-
-        `detects`: `begin` asks for the language, in the first piece's turn, and the others wait for it.
-        """
+        """`spans`: the frames of each piece. `begin`: the recording's beginning, which asks at most once. `walk`: over a piece of it."""
         super().__init__()
-        self._begin, self._walk, self._detects = begin, walk, detects
+        self._begin, self._walk = begin, walk
         self._tell, self._poll, self._ended = tell, poll, ended
+        self._asked: Ask | None = None
         self._path: Walk | None = None
         self._said: list[list[Segment]] = [[] for _ in spans]
         self._texts: list[str | None] = [None] * len(spans)
@@ -44,19 +41,17 @@ class Pieces(Recording):
 
     @property
     def rows(self) -> Sequence[Voice]:
-        if self.done:
-            return []
-        open_ones = [piece for piece in self._pieces if not piece.done]
-        return open_ones[:1] if self._detects and self._path is None else open_ones
+        return [] if self.done else [piece for piece in self._pieces if not piece.done]
 
     def work(self, number: int, span: tuple[int, int]) -> Generator[Ask, object, Spoken]:
-        """A piece's. The first one begins first: the others have what `begin` gave."""
+        """A piece's."""
         if number == 0:
-            self._path = yield from self._begin
+            self._path = yield from self._beginning()
+        elif self._path is None and self._asked:
+            yield self._asked  # of the same window, which is encoded once
         self.poll()
-        assert self._path is not None
+        assert self._path is not None, "the first piece comes first"
         piece = replace(self._path, frame=span[0], end=span[1], tokens=list(self._path.tokens))
-
         end_s = span[1] / FRAMES_PER_SECOND
 
         def told(segments: list[Segment]) -> None:
@@ -68,6 +63,16 @@ class Pieces(Recording):
         self._texts[number] = piece.text
         self._tell_in_order()
         return Spoken(piece.text, piece.language, tuple(self._said[number]))
+
+    def _beginning(self) -> Generator[Ask, object, Walk]:
+        try:
+            self._asked = next(self._begin)
+            self._begin.send((yield self._asked))
+        except StopIteration as end:
+            self._asked = None
+            path: Walk = end.value
+            return path
+        raise RuntimeError("it asks more than once")
 
     def poll(self) -> None:
         """A piece's: it leaves when the recording has ended by another."""
