@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from whisper.normalizers import EnglishTextNormalizer
+from whisper.tokenizer import get_tokenizer
 
 from deployments.room import weights
 from deployments.whisper.cut import spans
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.pieces import Pieces
 from deployments.whisper.voices import Recording
-from deployments.whisper.windows import Segment
+from deployments.whisper.windows import Attempt, Heard, Segment
 from graphs.http.audio import decode
 from tests import random_whisper, speech
 
@@ -104,18 +105,24 @@ def test_its_segments_are_told_in_its_order_though_the_last_piece_ends_first(eng
     assert {next(n for n, (_, end) in enumerate(spans(LONG)) if one.start_s < end / 100) for one in told} == {0, 1, 2}
 
 
-def test_a_prompt_is_every_pieces(engine: WhisperEngine) -> None:
-    prompt = "colour, sofa"
-    long = engine.voice(LONG, **ENGLISH, prompt=prompt)
-    without = engine.transcribe(LONG, **ENGLISH)
-    hear(engine, long)
-    assert long.answer is not None
-    assert prompt not in long.answer.text
-    for first, last in spans(LONG):
-        a, b = (
-            [one.text for one in answer.segments if first / 100 <= one.start_s < last / 100] for answer in (long.answer, without)
-        )
-        assert a != b
+@pytest.mark.parametrize("prompt", ["", "colour, sofa"])
+def test_each_window_is_prompted_by_the_caller_alone(prompt: str, engine: WhisperEngine) -> None:
+    tokenizer = get_tokenizer(multilingual=True)
+    ten_s = tokenizer.timestamp_begin + 500
+    said = Heard([tokenizer.timestamp_begin, *tokenizer.encode(" a cat"), ten_s, ten_s], -0.1, 0.1, 0.4)
+    expected = (tokenizer.sot_prev, *tokenizer.encode(f" {prompt}")) if prompt else ()
+    for piece in engine.voice(LONG, **ENGLISH, prompt=prompt).rows:
+        asked = []
+        piece.enter(1)
+        for _ in range(2):
+            assert isinstance(piece.asks, Attempt)
+            asked.append(piece.asks.initial[: piece.asks.begin])
+            piece.tell(said)  # the first 10 s: it asks for the rest
+        assert asked == [expected, expected]
+
+
+def test_a_prompt_is_no_part_of_the_text(engine: WhisperEngine) -> None:
+    assert "colour, sofa" not in engine.transcribe(LONG, **ENGLISH, prompt="colour, sofa").text
 
 
 def test_it_is_heard_with_others_as_if_it_were_alone(engine: WhisperEngine) -> None:

@@ -15,7 +15,9 @@ Walked = Generator[Ask, Heard | None, None]
 
 
 class Pieces(Recording):
-    """What one piece fails with ends all of them. No piece is prompted with what another says: the caller's prompt is each one's."""
+    """What one piece fails with ends all of them. Nothing is prompted with what was said before, but all with the caller's prompt: so
+    pieces need not wait for each other, and of the second or two that may be left of one, after a long prompt, Whisper hears nothing.
+    """
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class Pieces(Recording):
             yield self._asked  # of the same window, which is encoded once
         self.poll()
         assert self._path is not None, "the first piece comes first"
-        piece = replace(self._path, frame=span[0], end=span[1], tokens=list(self._path.tokens))
+        piece = replace(self._path, frame=span[0], end=span[1], tokens=list(self._path.tokens), conditioned=False)
         end_s = span[1] / FRAMES_PER_SECOND
 
         def told(segments: list[Segment]) -> None:
