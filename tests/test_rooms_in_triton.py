@@ -293,7 +293,7 @@ async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(whi
 
 
 async def test_the_pieces_of_a_long_recording_are_one_answer_in_its_order(whisper: Whisper) -> None:
-    audio = np.concatenate([part for sentence in SENTENCES * 3 for part in (sentence, np.zeros(8_000, np.int16))])
+    audio = np.concatenate([part for sentence in SENTENCES * 2 for part in (sentence, np.zeros(8_000, np.int16))])
     before = await executed(whisper)
     *told, transcript = [item async for item in whisper.transcribe_stream(audio, ENGLISH, TimeLeft(120))]
     assert isinstance(transcript, Transcript)
