@@ -4,6 +4,7 @@ engine: 16 recordings of 3 to 12 s one by one by openai-whisper's own `transcrib
 (exact), and in one pass in bf16 with padding in doubt (tuned): in this process, in turns, the order reversed every other round.
 gate: word error rates of the same three over all test speech. batches: CPU by how many are heard together.
 room: over the real Triton room, how many are heard together with 16 clients, and what batching costs a client that is alone.
+long: recordings of 60 to 120 s alone, cut at silence and one by one, in turns: CPU, wall time, and word error rates.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import batched
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import whisper
@@ -25,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import Panel, draw
-from benchmarks.hearing import errors, normal, spoken
+from benchmarks.hearing import POINTS, errors, normal, spoken
 from benchmarks.measure import Others, circumstances, cpu_s, interval, tree
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
@@ -39,6 +40,9 @@ BATCHES = (1, 2, 4, 8, 16)
 GOALS = {"exact": 1.3, "tuned": 6.0}
 ALONE = 1.02
 FULL = 0.8
+LONG, LONG_S, PAUSE_S = 10, (64, 120), (0.2, 0.6)
+BACKGROUND = 30
+"""Amplitude of the noise behind all of a long recording, of 32768."""
 Audio = NDArray[np.int16]
 console = Console()
 
@@ -203,6 +207,59 @@ async def _room(pairs: int) -> dict[str, Any]:
     }
 
 
+def long_recordings() -> list[tuple[Audio, list[str]]]:
+    """Of 60 to 120 s, and their words: sentences of the test speech in any order, none twice in one, with pauses and some noise."""
+    lots, found = np.random.default_rng(0), list[tuple[Audio, list[str]]]()
+    said = [(decode(path.read_bytes(), 60), normal(text)) for path, text in spoken().items() if path.parent.name != "words"]
+    for wanted in np.linspace(*LONG_S, LONG) * SAMPLE_RATE_HZ:
+        parts, words, texts = list[Audio](), list[str](), set[str]()
+        for number in lots.permutation(len(said)):
+            audio, text = said[number]
+            pause = np.zeros(int(lots.uniform(*PAUSE_S) * SAMPLE_RATE_HZ), np.int16)
+            if sum(part.size for part in parts) + audio.size + pause.size > wanted:
+                break
+            if " ".join(text) not in texts:
+                parts, words, texts = [*parts, audio, pause], words + text, texts | {" ".join(text)}
+        whole = np.concatenate(parts) + lots.integers(-BACKGROUND, BACKGROUND + 1, sum(part.size for part in parts))
+        found.append((whole.clip(-32768, 32767).astype(np.int16), words))
+    return found
+
+
+def long(pairs: int) -> dict[str, Any]:
+    audios, said = zip(*long_recordings(), strict=True)
+    names = get_args(WhisperSettings.model_fields["long_recordings"].annotation)
+    engines = {name: WhisperEngine("tiny.en", WhisperSettings().weights, long_recordings=name) for name in names}
+    for one in engines.values():
+        one.transcribe(audios[0][: 35 * SAMPLE_RATE_HZ], "en")
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
+    texts: dict[str, list[str]] = {name: [] for name in engines}
+    for number, audio in enumerate(audios):
+        for name in list(engines)[:: 1 if number % 2 else -1]:
+            began_cpu_s, began_s = time.process_time(), time.perf_counter()
+            texts[name].append(engines[name].transcribe(audio, "en").text)
+            took[name].append((time.process_time() - began_cpu_s, time.perf_counter() - began_s))
+    lengths_s = [audio.size / SAMPLE_RATE_HZ for audio in audios]
+    result: dict[str, Any] = {
+        "recordings": len(audios),
+        "lengths_s": [min(lengths_s), max(lengths_s)],
+        "words": sum(map(len, said)),
+    }
+    table = Table("", "CPU s a minute", "wall s a minute", "times less CPU (95% interval)", "word error rate")
+    for name in engines:
+        ratios = [theirs / ours for (ours, _), (theirs, _) in zip(took[name], took["one by one"], strict=True)]
+        minutes = [[seconds / length_s * 60 for seconds in both] for both, length_s in zip(took[name], lengths_s, strict=True)]
+        cpu_a_minute, wall_a_minute = (statistics.median(column) for column in zip(*minutes, strict=True))
+        (low, high), rate = interval(ratios), wrong(texts[name], said)
+        result[name] = {"cpu_s_a_minute": cpu_a_minute, "wall_s_a_minute": wall_a_minute, "word_error_rate": rate}
+        result[name] |= {"ratio": statistics.median(ratios), "interval": [low, high]}
+        gained = f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+        table.add_row(name, f"{cpu_a_minute:.2f}", f"{wall_a_minute:.2f}", gained, f"{rate:.2%}")
+    console.print(f"{LONG} recordings of {min(lengths_s):.0f} to {max(lengths_s):.0f} s, {result['words']} words", table)
+    worse = (wrong(texts["cut at silence"], said) - wrong(texts["one by one"], said)) * 100
+    console.print(f"cut at silence the error rate is {worse:+.2f} points; at most {POINTS:+.2f} is the goal")
+    return result
+
+
 def _executed(one: Whisper) -> tuple[float, float]:
     """Triton's count of rows, and of batches."""
     text = one._triton.metrics()
@@ -211,7 +268,7 @@ def _executed(one: Whisper) -> tuple[float, float]:
     return rows, passes
 
 
-PARTS = {"engine": engine, "gate": gate, "batches": batches, "room": room}
+PARTS = {"engine": engine, "gate": gate, "batches": batches, "room": room, "long": long}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -279,8 +280,8 @@ async def test_of_a_batch_one_that_cannot_be_heard_fails_alone_and_one_that_leav
 
 async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(whisper: Whisper) -> None:
     paths = [*sorted(speech.HERE.glob("*.ogg")), *sorted((speech.HERE / "real").glob("*.ogg"))]
-    long = np.concatenate([decode(path.read_bytes(), 60) for path in paths])
-    assert long.size > 3 * 30 * 16_000
+    long = np.concatenate([decode(path.read_bytes(), 60) for path in paths] * 3)
+    assert long.size > whisper._settings.max_batch * 30 * 16_000
     waiting = asyncio.create_task(whisper.transcribe(long, ENGLISH, TimeLeft(120)))
     await asyncio.sleep(0.2)
     short = await whisper.transcribe(SENTENCES[0], ENGLISH, TimeLeft(60))
@@ -289,6 +290,20 @@ async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(whi
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_the_pieces_of_a_long_recording_are_one_answer_in_its_order(whisper: Whisper) -> None:
+    audio = np.concatenate([part for sentence in SENTENCES * 2 for part in (sentence, np.zeros(8_000, np.int16))])
+    before = await executed(whisper)
+    *told, transcript = [item async for item in whisper.transcribe_stream(audio, ENGLISH, TimeLeft(120))]
+    assert isinstance(transcript, Transcript)
+    assert tuple(told) == transcript.segments
+    times = [time for segment in told for time in (segment.start, segment.end)]
+    assert times == sorted(times)
+    assert 0.9 * audio.size / 16_000 < times[-1] < audio.size / 16_000 + 1
+    assert [after - then for after, then in zip(await executed(whisper), before, strict=True)] == [1, 1]
+    assert transcript.cost.units == math.ceil(audio.size / 30 / 16_000) > 1
+    assert transcript.cost.batch_size == 1, "its pieces are one request"
 
 
 async def test_a_bad_request_of_a_stream_says_why(whisper: Whisper) -> None:

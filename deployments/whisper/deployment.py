@@ -68,6 +68,7 @@ class Whisper(Room):
                     "logprob_threshold": str(settings.logprob_threshold),
                     "padding": settings.padding,
                     "precision": settings.precision,
+                    "long_recordings": settings.long_recordings,
                     "max_batch": str(settings.max_batch),
                 },
                 warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),

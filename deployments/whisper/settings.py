@@ -19,12 +19,14 @@ class WhisperSettings(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """What it computes in; `auto` is fp16 on a GPU and fp32 on a CPU."""
     max_batch: int = Field(default=8, ge=1, le=64)
-    """Most recordings that are heard in one pass of the model."""
+    """Most recordings, or pieces of long ones, that are heard in one pass of the model."""
     no_speech_threshold: float = Field(default=0.6, ge=0, le=1)
     """A segment counts as silent above this probability of no speech, if it was also decoded without confidence."""
     logprob_threshold: float = Field(default=-1.0, le=0)
     """Decoded without confidence means a mean log probability of its tokens below this."""
     padding: Literal["in doubt", "always"] = "always"
     """Whether what is shorter than 30 s is filled up: as openai-whisper does, or only where the model doubts or repeats itself without."""
+    long_recordings: Literal["cut at silence", "one by one"] = "cut at silence"
+    """How more than 30 s are heard: in pieces, together; or as openai-whisper does, each window after what was said in the one before."""
     stall_s: float = Field(default=300.0, gt=0)
     """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""

@@ -25,29 +25,21 @@ class Spoken:
     segments: tuple[Segment, ...]
 
 
-class Voice:
-    """One recording on its way through passes. It ends with `answer` or `error`, and leaves the pass that it is in."""
+class Recording:
+    """One on its way through passes. It ends once, with `answer` or `error`."""
 
-    def __init__(
-        self,
-        work: Generator[Ask, object, Spoken],
-        device: torch.device | str = "cpu",
-        poll: Callable[[], None] = lambda: None,
-        ended: Callable[["Voice"], None] = lambda voice: None,
-    ) -> None:
-        """`work`: what it asks, in order. `poll`: called before each block of its encoder and each step; what it raises ends it."""
+    def __init__(self) -> None:
         self.answer: Spoken | None = None
         self.error: Exception | None = None
-        self.asks: Ask | None = None
-        self.lots = torch.Generator(device).manual_seed(SEED)
-        self.poll = poll
         self.computed_s = 0.0
         """In passes that it took part in, from their beginning until it had its answer."""
         self.shared_s = 0.0
-        """The same, each pass divided by the recordings in it."""
-        self._work = work
-        self._ended = ended
-        self._entered_s, self._together = 0.0, 1
+        """The same, but of each pass its share alone."""
+
+    @property
+    def rows(self) -> Sequence["Voice"]:
+        """What of it may be heard in the next pass, all or some; at least one until it is done."""
+        raise NotImplementedError
 
     @property
     def done(self) -> bool:
@@ -60,8 +52,32 @@ class Voice:
 
     @property
     def batch_size(self) -> int:
-        """Recordings in its passes, on average over their time."""
+        """Recordings like it in its passes, on average over their time."""
         return max(1, round(self.computed_s / self.shared_s)) if self.shared_s else 1
+
+
+class Voice(Recording):
+    """One row of a pass: a recording that is heard window by window, or a piece of one. It leaves the pass in which it ends."""
+
+    def __init__(
+        self,
+        work: Generator[Ask, object, Spoken],
+        device: torch.device | str = "cpu",
+        poll: Callable[[], None] = lambda: None,
+        ended: Callable[["Voice"], None] = lambda voice: None,
+    ) -> None:
+        """`work`: what it asks, in order. `poll`: called before each block of its encoder and each step; what it raises ends it."""
+        super().__init__()
+        self.asks: Ask | None = None
+        self.lots = torch.Generator(device).manual_seed(SEED)
+        self.poll = poll
+        self._work = work
+        self._ended = ended
+        self._entered_s, self._together = 0.0, 1
+
+    @property
+    def rows(self) -> Sequence["Voice"]:
+        return [self]
 
     def enter(self, together: int) -> None:
         """A pass of so many begins."""

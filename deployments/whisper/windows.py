@@ -80,6 +80,8 @@ class Walk:
 
     mel: Tensor
     """[mels, frames]; 30 s longer than the recording."""
+    end: int
+    """The frame at which it ends."""
     language: str
     tokenizer: Tokenizer
     frame: int = 0
@@ -88,13 +90,11 @@ class Walk:
     """What was said before this token is no prompt for the next window."""
     prompted: int = 0
     """Tokens at the beginning that are the caller's prompt, and were not said."""
+    conditioned: bool = True
+    """What was said in a window is the next one's prompt, after the caller's; else that is each one's, alone."""
     temperatures: tuple[float, ...] = TEMPERATURES
     fitted: bool = False
     """A window is padded to 30 s only where the model doubts what it hears without."""
-
-    @property
-    def frames(self) -> int:
-        return int(self.mel.shape[-1] - N_FRAMES)
 
     @property
     def text(self) -> str:
@@ -120,7 +120,7 @@ def begin(
     tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language=language, task=task)
     # A client's text may spell a special token; it is text all the same.
     tokens = tokenizer.encode(f" {prompt.strip()}", disallowed_special=()) if prompt.strip() else []
-    path = Walk(mel, language, tokenizer, tokens=tokens, prompted=len(tokens))
+    path = Walk(mel, int(mel.shape[-1] - N_FRAMES), language, tokenizer, tokens=tokens, prompted=len(tokens))
     if temperature > 0:
         path.temperatures = (temperature,)
     return path
@@ -130,8 +130,8 @@ def walk(
     model: whisper.Whisper, path: Walk, thresholds: Thresholds, tell: Callable[[list[Segment]], None]
 ) -> Generator[Ask, Heard | None, None]:
     """Asks for window after window to be heard, and tells each one's segments."""
-    while path.frame < path.frames:
-        size = min(N_FRAMES, path.frames - path.frame)
+    while path.frame < path.end:
+        size = min(N_FRAMES, path.end - path.frame)
         mel = path.mel[:, path.frame : path.frame + size]
         heard = yield from _hear(model, mel, path, thresholds)
         if heard.no_speech_prob > thresholds.no_speech and not heard.avg_logprob > thresholds.logprob:
@@ -143,7 +143,8 @@ def walk(
 def _hear(model: whisper.Whisper, mel: Tensor, path: Walk, thresholds: Thresholds) -> Generator[Ask, Heard | None, Heard]:
     """`mel`: [mels, frames] of one window, no longer than it is."""
     sot, context = path.tokenizer.sot_sequence, model.dims.n_text_ctx
-    prompt = path.tokens[path.prompt_from :][-(context // 2 - 1) :]
+    before = path.tokens[path.prompt_from :] if path.conditioned else path.tokens[: path.prompted]
+    prompt = before[-(context // 2 - 1) :]
     initial = ((path.tokenizer.sot_prev, *prompt, *sot) if prompt else sot, len(prompt) + 1 if prompt else 0)
     spoken = mel.shape[-1]
     if path.fitted and path.temperatures[0] == 0 and fitted.frames(spoken) < N_FRAMES:
