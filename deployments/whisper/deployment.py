@@ -69,6 +69,7 @@ class Whisper(Room):
                     "padding": settings.padding,
                     "precision": settings.precision,
                     "max_batch": str(settings.max_batch),
+                    "engine": settings.engine,
                 },
                 warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),
                 probe=_inputs(np.zeros(0, np.int16), TranscribeOptions()),

@@ -1,9 +1,9 @@
-"""Whisper in torch, without Triton or Ray. Source of the model and of its defaults: openai-whisper (Radford et al. 2022)."""
+"""Whisper in torch or CTranslate2, without Triton or Ray. Source of the model and its defaults: openai-whisper (Radford et al. 2022)."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,10 +15,18 @@ from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from deployments.errors import InvalidInput
 from deployments.whisper.voices import Listener, Spoken, Voice
 from deployments.whisper.weights import CARRIERS, install
-from deployments.whisper.windows import Ask, Segment, Thresholds, begin, walk
+from deployments.whisper.windows import Ask, Segment, Thresholds, Traits, begin, walk
 
 TASKS = ("transcribe", "translate")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Hears(Protocol):
+    """A model in one of the engines."""
+
+    traits: Traits
+
+    def listen(self, voices: Sequence[Voice]) -> None: ...
 
 
 class WhisperEngine:
@@ -32,21 +40,31 @@ class WhisperEngine:
         logprob_threshold: float = -1.0,
         padding: str = "always",
         precision: str = "auto",
+        engine: str = "openai-whisper",
     ) -> None:
-        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process.
+        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process, and CTranslate2's.
 
-        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU and
-        fp32 on a CPU.
+        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU,
+        on a CPU fp32 or with `faster-whisper` int8. `engine`: `openai-whisper`, or `faster-whisper`, see `faster`, of which
+        `model` may also be a folder in CTranslate2's format.
         """
         torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._name = model
-        self._model = load(model, weights, self._device)
         self._thresholds = Thresholds(no_speech_threshold, logprob_threshold)
         self._fitted = padding == "in doubt"
-        if precision == "auto":
-            precision = "fp16" if self._device == "cuda" else "fp32"
-        self._listener = Listener(self._model, PRECISIONS[precision])
+        self._listener: Hears
+        if engine == "faster-whisper":
+            from deployments.whisper import faster  # costs the other engine nothing
+
+            source = Path(model) if (Path(model) / "model.bin").is_file() else load(model, weights, "cpu")
+            self._listener = faster.Listener(source, self._device, precision, threads)
+        else:
+            self._model = load(model, weights, self._device)
+            if precision == "auto":
+                precision = "fp16" if self._device == "cuda" else "fp32"
+            self._listener = Listener(self._model, PRECISIONS[precision])
+        self._traits = self._listener.traits
 
     def transcribe(self, audio: NDArray[np.int16], *asked: Any, **named: Any) -> Spoken:
         """One recording alone, asked for as by `voice`. Raises what it ends with."""
@@ -75,11 +93,12 @@ class WhisperEngine:
         `prompt`: text that is taken to have been said before; of a long one the last 223 tokens count. `temperature`: 0 to 1;
         0 raises it only while a window's text is too repetitive or improbable.
 
-        `tell` hears each segment once it is decoded. `poll` is called before each encoder block and each step of the
-        decoder; what it raises ends this voice alone. `ended` is called once it has its answer or its error.
+        `tell` hears each segment once it is decoded. `poll` is called before each encoder block and each step of the decoder,
+        or where CTranslate2 computes around each window; what it raises ends this voice alone. `ended` is called once it has
+        its answer or its error.
 
         Raises InvalidInput for a language or task that the model does not have. The same input gives the same text, whatever
-        is heard with it: the fallback that samples (temperature above 0) starts from a fixed seed.
+        is heard with it: the fallback that samples (temperature above 0) starts from a fixed seed, but in CTranslate2.
         """
         work = self._work(audio, self._language(language, task) or "", task, prompt, temperature, tell)
         return Voice(work, self._device, poll, ended)
@@ -94,7 +113,7 @@ class WhisperEngine:
         if audio.size == 0:
             return Spoken("", language or "en", ())
         samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
-        path = yield from begin(self._model, samples, language, task, prompt, temperature)
+        path = yield from begin(self._traits, samples, language, task, prompt, temperature)
         path.fitted = self._fitted
         segments: list[Segment] = []
 
@@ -103,7 +122,7 @@ class WhisperEngine:
                 segments.append(segment)
                 tell(segment)
 
-        yield from walk(self._model, path, self._thresholds, told)
+        yield from walk(self._traits, path, self._thresholds, told)
         return Spoken(path.text.strip(), path.language, tuple(segments))
 
     def _language(self, language: str, task: str) -> str | None:
@@ -112,7 +131,7 @@ class WhisperEngine:
         code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
         if code and code not in LANGUAGES:
             raise InvalidInput("language must be a code that Whisper knows, such as en, de or ja, or its English name")
-        if self._model.is_multilingual:
+        if self._traits.multilingual:
             return code or None
         if code not in ("", "en") or task == "translate":
             wanted = "translation" if task == "translate" else f"language {code}"

@@ -34,6 +34,7 @@ class TritonPythonModel:
             float(given["logprob_threshold"]),
             given["padding"],
             given["precision"],
+            given["engine"],
         )
         self._rounds = Rounds(self._engine.listen, int(given["max_batch"]))
 
