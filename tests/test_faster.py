@@ -62,7 +62,7 @@ def exact() -> WhisperEngine:
 
 
 DIMS = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 32, "n_audio_head": 2, "n_audio_layer": 3}
-DIMS |= {"n_vocab": 51865, "n_text_ctx": 448, "n_text_state": 32, "n_text_head": 2, "n_text_layer": 2}
+DIMS |= {"n_vocab": 51865, "n_text_ctx": 64, "n_text_state": 32, "n_text_head": 2, "n_text_layer": 2}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     state = whisper.Whisper(whisper.ModelDimensions(**DIMS)).state_dict()
     state = {name: value * 4 if value.ndim > 1 else value for name, value in state.items()}  # else every sound is alike
-    state["decoder.positional_embedding"] = torch.randn(448, 32)  # which is left as memory was
+    state["decoder.positional_embedding"] = torch.randn(64, 32)  # which is left as memory was
     save_file(state, folder / "random.safetensors", metadata={"dims": json.dumps(DIMS)})
     return folder
 
@@ -97,7 +97,8 @@ def same(ours: tuple[Segment, ...], theirs: tuple[Segment, ...], within: float) 
 def test_the_converted_model_has_every_array_where_ctranslate2_has_it(tmp_path: Path) -> None:
     """By the reader of CTranslate2's files, with which set-up reads those that others have converted."""
     model = whisper.Whisper(whisper.ModelDimensions(**DIMS))
-    model.decoder.positional_embedding.data.normal_()
+    for value in model.parameters():
+        value.data.normal_()
     before = {name: value.half().numpy().copy() for name, value in model.state_dict().items()}
     converted.save(model, tmp_path, "float16")
     dims, state = convert(tmp_path / "model.bin")
@@ -170,7 +171,7 @@ def test_one_that_leaves_goes_before_or_after_a_window_and_the_others_go_on(numb
     assert isinstance(leaving.error, InterruptedError)
     assert len(polls) == number, "it is asked no more"
     assert staying.answer is not None
-    assert staying.answer.text == "A black cat sleeping on a blue sofa."
+    assert staying.answer.text.lower() == "a black cat sleeping on a blue sofa."
 
 
 def test_one_that_fails_fails_alone(faster: WhisperEngine) -> None:
@@ -197,7 +198,7 @@ def test_without_padding_the_encoder_is_given_what_is_spoken(monkeypatch: pytest
     engine = tiny("faster-whisper", padding="in doubt")
     encode, frames = engine._listener._sound, list[int]()
     monkeypatch.setattr(engine._listener, "_sound", lambda mel: (frames.append(mel.shape[-1]), encode(mel))[1])
-    assert engine.transcribe(CAT).text == "A black cat sleeping on a blue sofa."
+    assert engine.transcribe(CAT).text.lower() == "a black cat sleeping on a blue sofa."
     assert frames == [LEAST_FRAMES]
     frames.clear()
     monkeypatch.setattr(fitted, "LEAST_FRAMES", 60)
@@ -248,7 +249,7 @@ def test_a_precision_that_the_processor_lacks_is_refused_with_those_it_has() -> 
 def test_a_folder_in_ctranslate2s_format_is_taken_as_it_is(tmp_path: Path, stock: WhisperEngine) -> None:
     converted.save(tiny("openai-whisper")._model, tmp_path, "int8")
     engine = WhisperEngine(str(tmp_path), Path("/nowhere"), engine="faster-whisper")
-    assert engine.transcribe(CAT).text == "A black cat sleeping on a blue sofa."
+    assert engine.transcribe(CAT).text.lower() == "a black cat sleeping on a blue sofa."
 
 
 def test_the_other_engine_loads_nothing_of_it() -> None:

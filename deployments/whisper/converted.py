@@ -28,9 +28,9 @@ def save(model: whisper.Whisper, folder: Path, precision: str) -> None:
     spec.decoder.embeddings.weight = spec.decoder.projection.weight = model.decoder.token_embedding.weight
 
     tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages)
-    # Text comes and goes as the tokens' numbers, so theirs are names enough; the special ones CTranslate2 knows by name.
-    special = {number: name for name, number in tokenizer.special_tokens.items()}
-    spec.register_vocabulary([special.get(number, str(number)) for number in range(tokenizer.encoding.n_vocab)])
+    # CTranslate2 knows the special ones by name, and a multilingual model by its token of no bytes; text comes and goes as numbers.
+    names = map(tokenizer.encoding.decode_single_token_bytes, range(tokenizer.encoding.n_vocab))
+    spec.register_vocabulary([name.decode("latin-1") for name in names])
     spec.config.suppress_ids = []  # each call names them
     spec.config.suppress_ids_begin = list(not_first(tokenizer))
     spec.config.lang_ids = list(tokenizer.all_language_tokens)

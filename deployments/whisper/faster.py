@@ -47,7 +47,10 @@ class Listener:
                 converted.save(model, Path(folder), computes)
             source = str(model) if isinstance(model, Path) else folder
             self._model = Whisper(source, device, compute_type=computes, inter_threads=1, intra_threads=threads)
-        self.traits = Traits(self._model.n_mels, self._model.is_multilingual, self._model.num_languages)
+        if isinstance(model, Path):
+            self.traits = Traits(self._model.n_mels, self._model.is_multilingual, self._model.num_languages)
+        else:
+            self.traits = Traits.of(model)
         tokenizer = get_tokenizer(self.traits.multilingual, num_languages=self.traits.languages, language="en", task="transcribe")
         self._never = list(suppressed(tokenizer))
 

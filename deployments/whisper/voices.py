@@ -146,8 +146,7 @@ class Listener:
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)):  # norms stay fp32, as in openai-whisper
                 module.to(dtype)
         self._rules = greedy.Rules(model)
-        dims = model.dims
-        self.traits = Traits(dims.n_mels, model.is_multilingual, model.num_languages, dims.n_audio_ctx, dims.n_text_ctx)
+        self.traits = Traits.of(model)
 
     @torch.inference_mode()
     def listen(self, voices: Sequence[Voice]) -> None:

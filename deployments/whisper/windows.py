@@ -34,6 +34,11 @@ class Traits:
     context: int = 448
     """Tokens that the decoder attends to."""
 
+    @classmethod
+    def of(cls, model: whisper.Whisper) -> "Traits":
+        dims = model.dims
+        return cls(dims.n_mels, model.is_multilingual, model.num_languages, dims.n_audio_ctx, dims.n_text_ctx)
+
 
 @dataclass(frozen=True)
 class Segment:
