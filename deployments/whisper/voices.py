@@ -35,7 +35,7 @@ class Voice:
         poll: Callable[[], None] = lambda: None,
         ended: Callable[["Voice"], None] = lambda voice: None,
     ) -> None:
-        """`work`: what it asks, in order. `poll`: called before each block of its encoder and each step; what it raises ends it."""
+        """`work`: what it asks, in order. `poll`: called while it is heard, see `WhisperEngine.voice`; what it raises ends it."""
         self.answer: Spoken | None = None
         self.error: Exception | None = None
         self.asks: Ask | None = None
