@@ -99,7 +99,7 @@ def engine(pairs: int) -> dict[str, Any]:
 
 def engines(pairs: int) -> dict[str, Any]:
     room = Sides().engines
-    both = {"openai-whisper": room["exact"], "faster-whisper int8": room["int8"]}
+    both = {"openai": room["exact"], "faster": room["int8"]}
     hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {}
     for name, one in both.items():
         hear[f"{name}, alone"] = functools.partial(together, one, most=1)
