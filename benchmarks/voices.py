@@ -1,14 +1,17 @@
 """What hearing many voices in one pass gives: `python -m benchmarks.voices`, or one `--part` of it.
 
 engine: 16 recordings of 3 to 12 s one by one by openai-whisper's own `transcribe`, all in one pass of the same weights in fp32
-(exact), and in one pass in bf16 with padding in doubt (tuned): in this process, in turns, the order reversed every other round.
-gate: word error rates of the same three over all test speech. batches: CPU by how many are heard together.
+(exact), in bf16 with padding in doubt (tuned), by faster-whisper in int8 (int8), and that with padding in doubt (int8 tuned): in
+this process, in turns, the order reversed every other round.
+engines: both engines of the room as they are by default, alone and eight at a time, in turns too.
+gate: word error rates of the same five over all test speech. batches: CPU by how many are heard together.
 room: over the real Triton room, how many are heard together with 16 clients, and what batching costs a client that is alone.
 long: recordings of 60 to 120 s alone, cut at silence and one by one, in turns: CPU, wall time, and word error rates.
 """
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import re
@@ -37,7 +40,8 @@ RESULTS = Path(__file__).parent / "results"
 COUNT = 16
 LENGTHS_S = (3, 12)
 BATCHES = (1, 2, 4, 8, 16)
-GOALS = {"exact": 1.3, "tuned": 6.0}
+AT_ONCE = 8
+GOALS = {"exact": 1.3, "tuned": 6.0, "int8 tuned": 6.0}
 ALONE = 1.02
 FULL = 0.8
 LONG, LONG_S, PAUSE_S = 10, (64, 120), (0.2, 0.6)
@@ -73,16 +77,17 @@ def together(engine: WhisperEngine, audios: Sequence[Audio], most: int) -> list[
 class Sides:
     def __init__(self) -> None:
         weights = WhisperSettings().weights
-        self.exact = WhisperEngine("tiny.en", weights)
-        self.tuned = WhisperEngine("tiny.en", weights, padding="in doubt", precision="bf16")
-        self.hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {
-            "one by one": self._one_by_one,
-            "exact": lambda audios: together(self.exact, audios, COUNT),
-            "tuned": lambda audios: together(self.tuned, audios, COUNT),
+        self.engines = {
+            "exact": WhisperEngine("tiny.en", weights),
+            "tuned": WhisperEngine("tiny.en", weights, padding="in doubt", precision="bf16"),
+            "int8": WhisperEngine("tiny.en", weights, engine="faster-whisper"),
+            "int8 tuned": WhisperEngine("tiny.en", weights, padding="in doubt", engine="faster-whisper"),
         }
+        self.hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {"one by one": self._one_by_one}
+        self.hear |= {name: functools.partial(together, one, most=COUNT) for name, one in self.engines.items()}
 
     def _one_by_one(self, audios: Sequence[Audio]) -> list[str]:
-        stock, options = self.exact._model, {"language": "en", "fp16": False}
+        stock, options = self.engines["exact"]._model, {"language": "en", "fp16": False}
         return [whisper.transcribe(stock, audio.astype(np.float32) / 32768, **options)["text"].strip() for audio in audios]
 
 
@@ -93,23 +98,38 @@ def wrong(heard: Sequence[str], said: Sequence[list[str]]) -> float:
 
 
 def engine(pairs: int) -> dict[str, Any]:
+    return compared(Sides().hear, pairs)
+
+
+def engines(pairs: int) -> dict[str, Any]:
+    room = Sides().engines
+    both = {"openai": room["exact"], "faster": room["int8"]}
+    hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {}
+    for name, one in both.items():
+        hear[f"{name}, alone"] = functools.partial(together, one, most=1)
+        hear[f"{name}, {AT_ONCE} at once"] = functools.partial(together, one, most=AT_ONCE)
+    return compared(hear, pairs)
+
+
+def compared(sides: dict[str, Callable[[Sequence[Audio]], list[str]]], pairs: int) -> dict[str, Any]:
+    """Each side over the same recordings, beside the first one."""
     audios, said = zip(*recordings(), strict=True)
-    sides = Sides()
-    for hear in sides.hear.values():
+    for hear in sides.values():
         hear(audios[:2])
-    took_s: dict[str, list[float]] = {name: [] for name in sides.hear}
+    took_s: dict[str, list[float]] = {name: [] for name in sides}
     texts: dict[str, list[str]] = {}
     for number in range(pairs):
-        for name in list(sides.hear)[:: 1 if number % 2 else -1]:
+        for name in list(sides)[:: 1 if number % 2 else -1]:
             began_s = time.process_time()
-            texts[name] = sides.hear[name](audios)
+            texts[name] = sides[name](audios)
             took_s[name].append((time.process_time() - began_s) / COUNT)
     lengths_s = [audio.size / SAMPLE_RATE_HZ for audio in audios]
     result: dict[str, Any] = {"pairs": pairs, "lengths_s": [min(lengths_s), max(lengths_s)]}
     table = Table("", "CPU s a recording", "times less CPU (95% interval)", "goal", "word error rate", "texts that differ")
-    for name in sides.hear:
-        ratios = [one / other for one, other in zip(took_s["one by one"], took_s[name], strict=True)]
-        differ = sum(a != b for a, b in zip(texts["one by one"], texts[name], strict=True))
+    first = next(iter(sides))
+    for name in sides:
+        ratios = [one / other for one, other in zip(took_s[first], took_s[name], strict=True)]
+        differ = sum(a != b for a, b in zip(texts[first], texts[name], strict=True))
         row = {
             "cpu_s": statistics.median(took_s[name]),
             "ratio": statistics.median(ratios),
@@ -120,7 +140,7 @@ def engine(pairs: int) -> dict[str, Any]:
         result[name] = row
         low, high = row["interval"]
         goal = f"{GOALS[name]:g}" if name in GOALS else ""
-        gained = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if goal else ""
+        gained = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if name != first else ""
         table.add_row(name, f"{row['cpu_s']:.2f}", gained, goal, f"{row['word_error_rate']:.1%}", str(differ))
     console.print(f"{COUNT} recordings of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {pairs} rounds", table)
     return result
@@ -142,8 +162,8 @@ def gate(pairs: int) -> dict[str, Any]:
 def batches(pairs: int) -> dict[str, Any]:
     audios, _ = zip(*recordings(), strict=True)
     sides = Sides()
-    took_s: dict[str, dict[int, float]] = {"exact": {}, "tuned": {}}
-    for name, one in (("exact", sides.exact), ("tuned", sides.tuned)):
+    took_s: dict[str, dict[int, float]] = {name: {} for name in sides.engines}
+    for name, one in sides.engines.items():
         together(one, audios[:2], 2)
         for most in BATCHES:
             began_s = time.process_time()
@@ -268,7 +288,7 @@ def _executed(one: Whisper) -> tuple[float, float]:
     return rows, passes
 
 
-PARTS = {"engine": engine, "gate": gate, "batches": batches, "room": room, "long": long}
+PARTS = {"engine": engine, "engines": engines, "gate": gate, "batches": batches, "room": room, "long": long}
 
 
 def main() -> None:

@@ -48,9 +48,9 @@ def one_at_a_time(folder: Path) -> Iterator[Diffusion]:
     asyncio.run(room.close())
 
 
-@pytest.fixture(scope="module")
-def whisper() -> Iterator[Whisper]:
-    room = Whisper(WhisperSettings())
+@pytest.fixture(scope="module", params=["openai-whisper", "faster-whisper"])
+def whisper(request: pytest.FixtureRequest) -> Iterator[Whisper]:
+    room = Whisper(WhisperSettings(engine=request.param))
     yield room
     asyncio.run(room.close())
 

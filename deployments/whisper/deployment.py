@@ -70,6 +70,7 @@ class Whisper(Room):
                     "precision": settings.precision,
                     "long_recordings": settings.long_recordings,
                     "max_batch": str(settings.max_batch),
+                    "engine": settings.engine,
                 },
                 warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),
                 probe=_inputs(np.zeros(0, np.int16), TranscribeOptions()),

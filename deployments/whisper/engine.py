@@ -1,9 +1,9 @@
-"""Whisper in torch, without Triton or Ray. Source of the model and of its defaults: openai-whisper (Radford et al. 2022)."""
+"""Whisper in torch or CTranslate2, without Triton or Ray. Source of the model and its defaults: openai-whisper (Radford et al. 2022)."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,12 +18,20 @@ from deployments.whisper.cut import spans
 from deployments.whisper.pieces import Pieces, Told, Walked
 from deployments.whisper.voices import Listener, Recording, Spoken, Voice
 from deployments.whisper.weights import CARRIERS, install
-from deployments.whisper.windows import Ask, Segment, Thresholds, Walk, begin, walk
+from deployments.whisper.windows import Ask, Segment, Thresholds, Traits, Walk, begin, walk
 
 TASKS = ("transcribe", "translate")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PIECES = 4
 """Most pieces of one recording that `transcribe` hears together."""
+
+
+class Hears(Protocol):
+    """A model in one of the engines."""
+
+    traits: Traits
+
+    def listen(self, voices: Sequence[Voice]) -> None: ...
 
 
 class WhisperEngine:
@@ -38,23 +46,33 @@ class WhisperEngine:
         padding: str = "always",
         precision: str = "auto",
         long_recordings: str = "cut at silence",
+        engine: str = "openai-whisper",
     ) -> None:
-        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process.
+        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process, and CTranslate2's.
 
-        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU and
-        fp32 on a CPU. `long_recordings`: of more than 30 s, `cut at silence` into pieces that are heard together, or `one by one`, as
-        openai-whisper does.
+        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU,
+        on a CPU fp32 or with `faster-whisper` int8. `long_recordings`: of more than 30 s, `cut at silence` into pieces that are heard
+        together, or `one by one`, as openai-whisper does. `engine`: `openai-whisper`, or `faster-whisper`, see `faster`, of which
+        `model` may also be a folder in CTranslate2's format.
         """
         torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._name = model
-        self._model = load(model, weights, self._device)
         self._thresholds = Thresholds(no_speech_threshold, logprob_threshold)
         self._fitted = padding == "in doubt"
         self._cut = long_recordings == "cut at silence"
-        if precision == "auto":
-            precision = "fp16" if self._device == "cuda" else "fp32"
-        self._listener = Listener(self._model, PRECISIONS[precision])
+        self._listener: Hears
+        if engine == "faster-whisper":
+            from deployments.whisper import faster  # costs the other engine nothing
+
+            source = Path(model) if (Path(model) / "model.bin").is_file() else load(model, weights, "cpu")
+            self._listener = faster.Listener(source, self._device, precision, threads)
+        else:
+            self._model = load(model, weights, self._device)
+            if precision == "auto":
+                precision = "fp16" if self._device == "cuda" else "fp32"
+            self._listener = Listener(self._model, PRECISIONS[precision])
+        self._traits = self._listener.traits
 
     def transcribe(self, audio: NDArray[np.int16], *asked: Any, **named: Any) -> Spoken:
         """One recording alone, asked for as by `voice`. Raises what it ends with."""
@@ -83,11 +101,12 @@ class WhisperEngine:
         `prompt`: text that is taken to have been said before; of a long one the last 223 tokens count. `temperature`: 0 to 1;
         0 raises it only while a window's text is too repetitive or improbable.
 
-        `tell` hears each segment once it is decoded. `poll` is called before each encoder block and each step of the
-        decoder; what it raises ends this voice alone. `ended` is called once it has its answer or its error.
+        `tell` hears each segment once it is decoded. `poll` is called before each encoder block and each step of the decoder,
+        or where CTranslate2 computes around each window; what it raises ends this voice alone. `ended` is called once it has
+        its answer or its error.
 
         Raises InvalidInput for a language or task that the model does not have. The same input gives the same text, whatever
-        is heard with it: the fallback that samples (temperature above 0) starts from a fixed seed.
+        is heard with it: the fallback that samples (temperature above 0) starts from a fixed seed, but in CTranslate2.
         """
         code = self._language(language, task) or ""
         path = self._begin(audio, code, task, prompt, temperature)
@@ -103,12 +122,12 @@ class WhisperEngine:
         self, audio: NDArray[np.int16], language: str, task: str, prompt: str, temperature: float
     ) -> Generator[Ask, object, Walk]:
         samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
-        path = yield from begin(self._model, samples, language, task, prompt, temperature)
+        path = yield from begin(self._traits, samples, language, task, prompt, temperature)
         path.fitted = self._fitted
         return path
 
     def _walk(self, path: Walk, tell: Told) -> Walked:
-        return walk(self._model, path, self._thresholds, tell)
+        return walk(self._traits, path, self._thresholds, tell)
 
     def _work(
         self, audio: NDArray[np.int16], language: str, begins: Generator[Ask, object, Walk], tell: Callable[[Segment], None]
@@ -132,7 +151,7 @@ class WhisperEngine:
         code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
         if code and code not in LANGUAGES:
             raise InvalidInput("language must be a code that Whisper knows, such as en, de or ja, or its English name")
-        if self._model.is_multilingual:
+        if self._traits.multilingual:
             return code or None
         if code not in ("", "en") or task == "translate":
             wanted = "translation" if task == "translate" else f"language {code}"

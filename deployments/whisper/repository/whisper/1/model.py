@@ -35,6 +35,7 @@ class TritonPythonModel:
             given["padding"],
             given["precision"],
             given["long_recordings"],
+            given["engine"],
         )
         self._rounds = Rounds(self._engine.listen, int(given["max_batch"]))
 
