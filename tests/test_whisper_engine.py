@@ -86,7 +86,7 @@ def test_a_language_that_whisper_does_not_know_is_refused(model: str, language: 
 def test_threads_are_those_that_were_given(checkpoints: Path) -> None:
     for threads in (2, 1):
         WhisperEngine("english", checkpoints, threads=threads)
-        assert torch.get_num_threads() == threads
+        assert (torch.get_num_threads(), torch.get_num_interop_threads()) == (threads, 1)
 
 
 def spoken(*names: str) -> NDArray[np.int16]:

@@ -14,6 +14,7 @@ from whisper.audio import N_SAMPLES
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
+from deployments.threads import compute_on
 from deployments.whisper.cut import spans
 from deployments.whisper.pieces import Pieces, Told, Walked
 from deployments.whisper.voices import Listener, Recording, Spoken, Voice
@@ -55,7 +56,7 @@ class WhisperEngine:
         together, or `one by one`, as openai-whisper does. `engine`: `openai-whisper`, or `faster-whisper`, see `faster`, of which
         `model` may also be a folder in CTranslate2's format.
         """
-        torch.set_num_threads(threads)
+        compute_on(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._name = model
         self._thresholds = Thresholds(no_speech_threshold, logprob_threshold)
