@@ -37,13 +37,13 @@ class WhisperEngine:
         logprob_threshold: float = -1.0,
         padding: str = "always",
         precision: str = "auto",
-        long_recordings: str = "cut at silence",
+        long_recordings: str = "one by one",
     ) -> None:
         """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process.
 
         `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU and
-        fp32 on a CPU. `long_recordings`: of more than 30 s, `cut at silence` into pieces that are heard together, or `one by one`, as
-        openai-whisper does.
+        fp32 on a CPU. `long_recordings`: of more than 30 s, window after window `one by one`, as openai-whisper does, or
+        `cut at silence` into pieces that are heard together.
         """
         torch.set_num_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
