@@ -46,7 +46,7 @@ class Tiny:
     """tiny.en, and how many positions its encoder is given each time."""
 
     def __init__(self, padding: str) -> None:
-        self.engine = WhisperEngine("tiny.en", weights("whisper"), padding=padding, long_recordings="one by one")
+        self.engine = WhisperEngine("tiny.en", weights("whisper"), padding=padding)
         self.positions: list[int] = []
         self.engine._model.encoder.ln_post.register_forward_hook(
             lambda module, inputs, output: self.positions.append(output.shape[1])

@@ -98,7 +98,7 @@ def tiny() -> WhisperEngine:
     if not (weights("whisper") / "tiny.en.safetensors").is_file():
         missing = "Whisper's weights are not installed: make setup"
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    return WhisperEngine("tiny.en", weights("whisper"), long_recordings="one by one")
+    return WhisperEngine("tiny.en", weights("whisper"))
 
 
 def test_the_installed_model_hears_a_sentence(tiny: WhisperEngine) -> None:

@@ -46,15 +46,15 @@ class WhisperEngine:
         logprob_threshold: float = -1.0,
         padding: str = "always",
         precision: str = "auto",
-        long_recordings: str = "cut at silence",
+        long_recordings: str = "one by one",
         engine: str = "openai-whisper",
     ) -> None:
         """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process, and CTranslate2's.
 
         `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU,
-        on a CPU fp32 or with `faster-whisper` int8. `long_recordings`: of more than 30 s, `cut at silence` into pieces that are heard
-        together, or `one by one`, as openai-whisper does. `engine`: `openai-whisper`, or `faster-whisper`, see `faster`, of which
-        `model` may also be a folder in CTranslate2's format.
+        on a CPU fp32 or with `faster-whisper` int8. `long_recordings`: of more than 30 s, window after window `one by one`, as
+        openai-whisper does, or `cut at silence` into pieces that are heard together. `engine`: `openai-whisper`, or
+        `faster-whisper`, see `faster`, of which `model` may also be a folder in CTranslate2's format.
         """
         compute_on(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -30,8 +30,8 @@ class WhisperSettings(Section):
     """Decoded without confidence means a mean log probability of its tokens below this."""
     padding: Literal["in doubt", "always"] = "always"
     """Whether what is shorter than 30 s is filled up: as openai-whisper does, or only where the model doubts or repeats itself without."""
-    long_recordings: Literal["cut at silence", "one by one"] = "cut at silence"
-    """How more than 30 s are heard: in pieces, together; or as openai-whisper does, each window after what was said in the one before."""
+    long_recordings: Literal["one by one", "cut at silence"] = "one by one"
+    """How more than 30 s are heard: as openai-whisper does, each window after what was said in the one before; or in pieces, together."""
     stall_s: float = Field(default=300.0, gt=0)
     """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""
 
