@@ -227,9 +227,9 @@ async def _room(pairs: int) -> dict[str, Any]:
     }
 
 
-def long_recordings() -> list[tuple[Audio, list[str]]]:
+def long_recordings(seed: int = 0) -> list[tuple[Audio, list[str]]]:
     """Of 60 to 120 s, and their words: sentences of the test speech in any order, none twice in one, with pauses and some noise."""
-    lots, found = np.random.default_rng(0), list[tuple[Audio, list[str]]]()
+    lots, found = np.random.default_rng(seed), list[tuple[Audio, list[str]]]()
     said = [(decode(path.read_bytes(), 60), normal(text)) for path, text in spoken().items() if path.parent.name != "words"]
     for wanted in np.linspace(*LONG_S, LONG) * SAMPLE_RATE_HZ:
         parts, words, texts = list[Audio](), list[str](), set[str]()

@@ -15,8 +15,8 @@ Walked = Generator[Ask, Heard | None, None]
 
 
 class Pieces(Recording):
-    """What one piece fails with ends all of them. Nothing is prompted with what was said before, but all with the caller's prompt: so
-    pieces need not wait for each other, and of the second or two that may be left of one, after a long prompt, Whisper hears nothing.
+    """What one piece fails with ends all of them. Each begins with the caller's prompt, and none with what another says: so they need
+    not wait for each other. What is left of a piece after its first window follows on what was said in that.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Pieces(Recording):
             yield self._asked  # of the same window, which is encoded once
         self.poll()
         assert self._path is not None, "the first piece comes first"
-        piece = replace(self._path, frame=span[0], end=span[1], tokens=list(self._path.tokens), conditioned=False)
+        piece = replace(self._path, frame=span[0], end=span[1], tokens=list(self._path.tokens))
         end_s = span[1] / FRAMES_PER_SECOND
 
         def told(segments: list[Segment]) -> None:

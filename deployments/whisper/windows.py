@@ -107,8 +107,6 @@ class Walk:
     """What was said before this token is no prompt for the next window."""
     prompted: int = 0
     """Tokens at the beginning that are the caller's prompt, and were not said."""
-    conditioned: bool = True
-    """What was said in a window is the next one's prompt, after the caller's; else that is each one's, alone."""
     temperatures: tuple[float, ...] = TEMPERATURES
     fitted: bool = False
     """A window is padded to 30 s only where the model doubts what it hears without."""
@@ -160,8 +158,7 @@ def walk(
 def _hear(traits: Traits, mel: Tensor, path: Walk, thresholds: Thresholds) -> Generator[Ask, Heard | None, Heard]:
     """`mel`: [mels, frames] of one window, no longer than it is."""
     sot, context = path.tokenizer.sot_sequence, traits.context
-    before = path.tokens[path.prompt_from :] if path.conditioned else path.tokens[: path.prompted]
-    prompt = before[-(context // 2 - 1) :]
+    prompt = path.tokens[path.prompt_from :][-(context // 2 - 1) :]
     initial = ((path.tokenizer.sot_prev, *prompt, *sot) if prompt else sot, len(prompt) + 1 if prompt else 0)
     spoken = mel.shape[-1]
     if path.fitted and path.temperatures[0] == 0 and fitted.frames(spoken) < N_FRAMES:
