@@ -1,13 +1,17 @@
 """What hearing many voices in one pass gives: `python -m benchmarks.voices`, or one `--part` of it.
 
 engine: 16 recordings of 3 to 12 s one by one by openai-whisper's own `transcribe`, all in one pass of the same weights in fp32
-(exact), and in one pass in bf16 with padding in doubt (tuned): in this process, in turns, the order reversed every other round.
-gate: word error rates of the same three over all test speech. batches: CPU by how many are heard together.
+(exact), in bf16 with padding in doubt (tuned), by faster-whisper in int8 (int8), and that with padding in doubt (int8 tuned): in
+this process, in turns, the order reversed every other round.
+engines: both engines of the room as they are by default, alone and eight at a time, in turns too.
+gate: word error rates of the same five over all test speech. batches: CPU by how many are heard together.
 room: over the real Triton room, how many are heard together with 16 clients, and what batching costs a client that is alone.
+long: recordings of 60 to 120 s alone, cut at silence and one by one, in turns: CPU, wall time, and word error rates.
 """
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import re
@@ -16,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import batched
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import whisper
@@ -25,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import Panel, draw
-from benchmarks.hearing import errors, normal, spoken
+from benchmarks.hearing import POINTS, errors, normal, spoken
 from benchmarks.measure import Others, circumstances, cpu_s, interval, tree
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
@@ -36,9 +40,13 @@ RESULTS = Path(__file__).parent / "results"
 COUNT = 16
 LENGTHS_S = (3, 12)
 BATCHES = (1, 2, 4, 8, 16)
-GOALS = {"exact": 1.3, "tuned": 6.0}
+AT_ONCE = 8
+GOALS = {"exact": 1.3, "tuned": 6.0, "int8 tuned": 6.0}
 ALONE = 1.02
 FULL = 0.8
+LONG, LONG_S, PAUSE_S = 10, (64, 120), (0.2, 0.6)
+BACKGROUND = 30
+"""Amplitude of the noise behind all of a long recording, of 32768."""
 Audio = NDArray[np.int16]
 console = Console()
 
@@ -69,16 +77,17 @@ def together(engine: WhisperEngine, audios: Sequence[Audio], most: int) -> list[
 class Sides:
     def __init__(self) -> None:
         weights = WhisperSettings().weights
-        self.exact = WhisperEngine("tiny.en", weights)
-        self.tuned = WhisperEngine("tiny.en", weights, padding="in doubt", precision="bf16")
-        self.hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {
-            "one by one": self._one_by_one,
-            "exact": lambda audios: together(self.exact, audios, COUNT),
-            "tuned": lambda audios: together(self.tuned, audios, COUNT),
+        self.engines = {
+            "exact": WhisperEngine("tiny.en", weights),
+            "tuned": WhisperEngine("tiny.en", weights, padding="in doubt", precision="bf16"),
+            "int8": WhisperEngine("tiny.en", weights, engine="faster-whisper"),
+            "int8 tuned": WhisperEngine("tiny.en", weights, padding="in doubt", engine="faster-whisper"),
         }
+        self.hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {"one by one": self._one_by_one}
+        self.hear |= {name: functools.partial(together, one, most=COUNT) for name, one in self.engines.items()}
 
     def _one_by_one(self, audios: Sequence[Audio]) -> list[str]:
-        stock, options = self.exact._model, {"language": "en", "fp16": False}
+        stock, options = self.engines["exact"]._model, {"language": "en", "fp16": False}
         return [whisper.transcribe(stock, audio.astype(np.float32) / 32768, **options)["text"].strip() for audio in audios]
 
 
@@ -89,23 +98,38 @@ def wrong(heard: Sequence[str], said: Sequence[list[str]]) -> float:
 
 
 def engine(pairs: int) -> dict[str, Any]:
+    return compared(Sides().hear, pairs)
+
+
+def engines(pairs: int) -> dict[str, Any]:
+    room = Sides().engines
+    both = {"openai": room["exact"], "faster": room["int8"]}
+    hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {}
+    for name, one in both.items():
+        hear[f"{name}, alone"] = functools.partial(together, one, most=1)
+        hear[f"{name}, {AT_ONCE} at once"] = functools.partial(together, one, most=AT_ONCE)
+    return compared(hear, pairs)
+
+
+def compared(sides: dict[str, Callable[[Sequence[Audio]], list[str]]], pairs: int) -> dict[str, Any]:
+    """Each side over the same recordings, beside the first one."""
     audios, said = zip(*recordings(), strict=True)
-    sides = Sides()
-    for hear in sides.hear.values():
+    for hear in sides.values():
         hear(audios[:2])
-    took_s: dict[str, list[float]] = {name: [] for name in sides.hear}
+    took_s: dict[str, list[float]] = {name: [] for name in sides}
     texts: dict[str, list[str]] = {}
     for number in range(pairs):
-        for name in list(sides.hear)[:: 1 if number % 2 else -1]:
+        for name in list(sides)[:: 1 if number % 2 else -1]:
             began_s = time.process_time()
-            texts[name] = sides.hear[name](audios)
+            texts[name] = sides[name](audios)
             took_s[name].append((time.process_time() - began_s) / COUNT)
     lengths_s = [audio.size / SAMPLE_RATE_HZ for audio in audios]
     result: dict[str, Any] = {"pairs": pairs, "lengths_s": [min(lengths_s), max(lengths_s)]}
     table = Table("", "CPU s a recording", "times less CPU (95% interval)", "goal", "word error rate", "texts that differ")
-    for name in sides.hear:
-        ratios = [one / other for one, other in zip(took_s["one by one"], took_s[name], strict=True)]
-        differ = sum(a != b for a, b in zip(texts["one by one"], texts[name], strict=True))
+    first = next(iter(sides))
+    for name in sides:
+        ratios = [one / other for one, other in zip(took_s[first], took_s[name], strict=True)]
+        differ = sum(a != b for a, b in zip(texts[first], texts[name], strict=True))
         row = {
             "cpu_s": statistics.median(took_s[name]),
             "ratio": statistics.median(ratios),
@@ -116,7 +140,7 @@ def engine(pairs: int) -> dict[str, Any]:
         result[name] = row
         low, high = row["interval"]
         goal = f"{GOALS[name]:g}" if name in GOALS else ""
-        gained = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if goal else ""
+        gained = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})" if name != first else ""
         table.add_row(name, f"{row['cpu_s']:.2f}", gained, goal, f"{row['word_error_rate']:.1%}", str(differ))
     console.print(f"{COUNT} recordings of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {pairs} rounds", table)
     return result
@@ -138,8 +162,8 @@ def gate(pairs: int) -> dict[str, Any]:
 def batches(pairs: int) -> dict[str, Any]:
     audios, _ = zip(*recordings(), strict=True)
     sides = Sides()
-    took_s: dict[str, dict[int, float]] = {"exact": {}, "tuned": {}}
-    for name, one in (("exact", sides.exact), ("tuned", sides.tuned)):
+    took_s: dict[str, dict[int, float]] = {name: {} for name in sides.engines}
+    for name, one in sides.engines.items():
         together(one, audios[:2], 2)
         for most in BATCHES:
             began_s = time.process_time()
@@ -203,6 +227,59 @@ async def _room(pairs: int) -> dict[str, Any]:
     }
 
 
+def long_recordings(seed: int = 0) -> list[tuple[Audio, list[str]]]:
+    """Of 60 to 120 s, and their words: sentences of the test speech in any order, none twice in one, with pauses and some noise."""
+    lots, found = np.random.default_rng(seed), list[tuple[Audio, list[str]]]()
+    said = [(decode(path.read_bytes(), 60), normal(text)) for path, text in spoken().items() if path.parent.name != "words"]
+    for wanted in np.linspace(*LONG_S, LONG) * SAMPLE_RATE_HZ:
+        parts, words, texts = list[Audio](), list[str](), set[str]()
+        for number in lots.permutation(len(said)):
+            audio, text = said[number]
+            pause = np.zeros(int(lots.uniform(*PAUSE_S) * SAMPLE_RATE_HZ), np.int16)
+            if sum(part.size for part in parts) + audio.size + pause.size > wanted:
+                break
+            if " ".join(text) not in texts:
+                parts, words, texts = [*parts, audio, pause], words + text, texts | {" ".join(text)}
+        whole = np.concatenate(parts) + lots.integers(-BACKGROUND, BACKGROUND + 1, sum(part.size for part in parts))
+        found.append((whole.clip(-32768, 32767).astype(np.int16), words))
+    return found
+
+
+def long(pairs: int) -> dict[str, Any]:
+    audios, said = zip(*long_recordings(), strict=True)
+    names = get_args(WhisperSettings.model_fields["long_recordings"].annotation)
+    engines = {name: WhisperEngine("tiny.en", WhisperSettings().weights, long_recordings=name) for name in names}
+    for one in engines.values():
+        one.transcribe(audios[0][: 35 * SAMPLE_RATE_HZ], "en")
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
+    texts: dict[str, list[str]] = {name: [] for name in engines}
+    for number, audio in enumerate(audios):
+        for name in list(engines)[:: 1 if number % 2 else -1]:
+            began_cpu_s, began_s = time.process_time(), time.perf_counter()
+            texts[name].append(engines[name].transcribe(audio, "en").text)
+            took[name].append((time.process_time() - began_cpu_s, time.perf_counter() - began_s))
+    lengths_s = [audio.size / SAMPLE_RATE_HZ for audio in audios]
+    result: dict[str, Any] = {
+        "recordings": len(audios),
+        "lengths_s": [min(lengths_s), max(lengths_s)],
+        "words": sum(map(len, said)),
+    }
+    table = Table("", "CPU s a minute", "wall s a minute", "times less CPU (95% interval)", "word error rate")
+    for name in engines:
+        ratios = [theirs / ours for (ours, _), (theirs, _) in zip(took[name], took["one by one"], strict=True)]
+        minutes = [[seconds / length_s * 60 for seconds in both] for both, length_s in zip(took[name], lengths_s, strict=True)]
+        cpu_a_minute, wall_a_minute = (statistics.median(column) for column in zip(*minutes, strict=True))
+        (low, high), rate = interval(ratios), wrong(texts[name], said)
+        result[name] = {"cpu_s_a_minute": cpu_a_minute, "wall_s_a_minute": wall_a_minute, "word_error_rate": rate}
+        result[name] |= {"ratio": statistics.median(ratios), "interval": [low, high]}
+        gained = f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+        table.add_row(name, f"{cpu_a_minute:.2f}", f"{wall_a_minute:.2f}", gained, f"{rate:.2%}")
+    console.print(f"{LONG} recordings of {min(lengths_s):.0f} to {max(lengths_s):.0f} s, {result['words']} words", table)
+    worse = (wrong(texts["cut at silence"], said) - wrong(texts["one by one"], said)) * 100
+    console.print(f"cut at silence the error rate is {worse:+.2f} points; at most {POINTS:+.2f} is the goal")
+    return result
+
+
 def _executed(one: Whisper) -> tuple[float, float]:
     """Triton's count of rows, and of batches."""
     text = one._triton.metrics()
@@ -211,7 +288,7 @@ def _executed(one: Whisper) -> tuple[float, float]:
     return rows, passes
 
 
-PARTS = {"engine": engine, "gate": gate, "batches": batches, "room": room}
+PARTS = {"engine": engine, "engines": engines, "gate": gate, "batches": batches, "room": room, "long": long}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import psutil
 
 NAME = "triton_python_backend_stub"
 BEHIND = 10
-"""So much nicer than its replica is the process that computes: where CPUs are short, what takes requests, refuses and cancels goes first."""
+"""So much nicer than its replica is the process that computes: what takes requests, refuses and cancels goes first."""
 NICEST = 19
 
 

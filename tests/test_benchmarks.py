@@ -298,5 +298,15 @@ def test_sixteen_recordings_of_three_to_twelve_seconds_are_whole_sentences() -> 
     assert all(len(words) / length_s > 1 for (_, words), length_s in zip(found, lengths_s, strict=True))
 
 
+def test_long_recordings_are_of_one_to_two_minutes_and_each_is_another_order() -> None:
+    found = voices.long_recordings()
+    lengths_s = [audio.size / 16_000 for audio, _ in found]
+    assert len(found) == 10
+    assert min(lengths_s) >= 60
+    assert max(lengths_s) <= 120
+    assert all(1 < len(words) / length_s < 4 for (_, words), length_s in zip(found, lengths_s, strict=True))
+    assert len({tuple(words[:10]) for _, words in found}) == 10
+
+
 def test_wrong_words_are_counted_over_all_recordings() -> None:
     assert voices.wrong(["a cat", "the dog runs"], [["a", "cat"], ["a", "dog", "run"]]) == pytest.approx(2 / 5)

@@ -122,7 +122,7 @@ def test_a_module_says_what_it_is_and_is_not_long(module: str) -> None:
 
 
 def test_building_the_app_loads_no_model_library() -> None:
-    heavy = ["torch", "diffusers", "transformers", "whisper", "tritonserver", "PIL", "safetensors"]
+    heavy = ["torch", "diffusers", "transformers", "whisper", "ctranslate2", "tritonserver", "PIL", "safetensors"]
     program = f"import json, sys, graphs.voice_to_image; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout) == []

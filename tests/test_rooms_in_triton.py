@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -47,9 +48,16 @@ def one_at_a_time(folder: Path) -> Iterator[Diffusion]:
     asyncio.run(room.close())
 
 
+@pytest.fixture(scope="module", params=["openai-whisper", "faster-whisper"])
+def whisper(request: pytest.FixtureRequest) -> Iterator[Whisper]:
+    room = Whisper(WhisperSettings(engine=request.param))
+    yield room
+    asyncio.run(room.close())
+
+
 @pytest.fixture(scope="module")
-def whisper() -> Iterator[Whisper]:
-    room = Whisper(WhisperSettings())
+def cutting() -> Iterator[Whisper]:
+    room = Whisper(WhisperSettings(long_recordings="cut at silence"))
     yield room
     asyncio.run(room.close())
 
@@ -57,7 +65,7 @@ def whisper() -> Iterator[Whisper]:
 @pytest.fixture(autouse=True)
 async def no_answer_comes_after_the_test(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Each test has an event loop of its own; Triton's binding ends the process when an answer finds its loop closed."""
-    rooms = {"diffusion", "one_at_a_time", "whisper"} & set(request.fixturenames)
+    rooms = {"diffusion", "one_at_a_time", "whisper", "cutting"} & set(request.fixturenames)
     yield
     for name in rooms:
         await idle(request.getfixturevalue(name))
@@ -277,10 +285,12 @@ async def test_of_a_batch_one_that_cannot_be_heard_fails_alone_and_one_that_leav
     assert kinds == [Transcript, InvalidInput, Transcript, InvalidInput, Transcript, asyncio.CancelledError]
 
 
-async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(whisper: Whisper) -> None:
+@pytest.mark.parametrize("room", ["whisper", "cutting"])
+async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(room: str, request: pytest.FixtureRequest) -> None:
+    whisper: Whisper = request.getfixturevalue(room)
     paths = [*sorted(speech.HERE.glob("*.ogg")), *sorted((speech.HERE / "real").glob("*.ogg"))]
-    long = np.concatenate([decode(path.read_bytes(), 60) for path in paths])
-    assert long.size > 3 * 30 * 16_000
+    long = np.concatenate([decode(path.read_bytes(), 60) for path in paths] * 3)
+    assert long.size > whisper._settings.max_batch * 30 * 16_000
     waiting = asyncio.create_task(whisper.transcribe(long, ENGLISH, TimeLeft(120)))
     await asyncio.sleep(0.2)
     short = await whisper.transcribe(SENTENCES[0], ENGLISH, TimeLeft(60))
@@ -289,6 +299,21 @@ async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(whi
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    await idle(whisper)
+
+
+async def test_the_pieces_of_a_long_recording_are_one_answer_in_its_order(cutting: Whisper) -> None:
+    audio = np.concatenate([part for sentence in SENTENCES * 2 for part in (sentence, np.zeros(8_000, np.int16))])
+    before = await executed(cutting)
+    *told, transcript = [item async for item in cutting.transcribe_stream(audio, ENGLISH, TimeLeft(120))]
+    assert isinstance(transcript, Transcript)
+    assert tuple(told) == transcript.segments
+    times = [time for segment in told for time in (segment.start, segment.end)]
+    assert times == sorted(times)
+    assert 0.9 * audio.size / 16_000 < times[-1] < audio.size / 16_000 + 1
+    assert [after - then for after, then in zip(await executed(cutting), before, strict=True)] == [1, 1]
+    assert transcript.cost.units == math.ceil(audio.size / 30 / 16_000) > 1
+    assert transcript.cost.batch_size == 1, "its pieces are one request"
 
 
 async def test_a_bad_request_of_a_stream_says_why(whisper: Whisper) -> None:

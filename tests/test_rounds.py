@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from deployments.whisper.rounds import Rounds
-from deployments.whisper.voices import Spoken, Voice
+from deployments.whisper.rounds import Rounds, seats
+from deployments.whisper.voices import Recording, Spoken, Voice
 
 
 class Named(Voice):
@@ -42,6 +42,26 @@ def voice(name: str, windows: int = 1) -> Named:
     return one
 
 
+class Long(Recording):
+    """A recording in pieces of one window each."""
+
+    def __init__(self, name: str, pieces: int) -> None:
+        super().__init__()
+        self.pieces = [voice(f"{name}{number}") for number in range(pieces)]
+
+    @property
+    def rows(self) -> list[Named]:
+        return [piece for piece in self.pieces if not piece.done]
+
+    @property
+    def done(self) -> bool:
+        return not self.rows
+
+    @property
+    def heard(self) -> bool:
+        return self.pieces[0].heard
+
+
 @pytest.fixture
 def passes() -> Passes:
     return Passes()
@@ -55,7 +75,7 @@ def rounds(passes: Passes) -> Iterator[Rounds]:
     rounds.close()
 
 
-def joined(rounds: Rounds, *voices: Voice) -> threading.Thread:
+def joined(rounds: Rounds, *voices: Recording) -> threading.Thread:
     thread = threading.Thread(target=rounds.join, args=(voices,), daemon=True)
     thread.start()
     return thread
@@ -100,6 +120,44 @@ def test_to_join_is_to_have_been_heard_once(rounds: Rounds, passes: Passes) -> N
     waiting.join(10)
     assert not waiting.is_alive()
     assert passes.seen[0] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("recordings", "most", "seated"),
+    [
+        pytest.param(["a"], 8, "a", id="one"),
+        pytest.param(["abcde"], 8, "abcd", id="a long one alone has half"),
+        pytest.param(["abcde"], 1, "a", id="of one seat"),
+        pytest.param(["abcde", "x"], 8, "axbcd", id="a short one is there too"),
+        pytest.param(["abcde", "xyz"], 8, "axbyczd", id="two long ones take turns"),
+        pytest.param(["abcde", "x", "y", "z"], 4, "axyz", id="more than one is for what nobody else wants"),
+        pytest.param(["abcde", "vwxyz", "12"], 4, "av1b", id="the first comes first"),
+        pytest.param([], 4, "", id="none"),
+    ],
+)
+def test_each_has_a_seat_before_one_has_two(recordings: list[str], most: int, seated: str) -> None:
+    assert "".join(seats(recordings, most)) == seated  # type: ignore[arg-type]
+
+
+def test_a_very_long_one_keeps_nobody_out(passes: Passes) -> None:
+    rounds = Rounds(passes.listen, most=4)
+    long = Long("long", pieces=20)
+    passes.may.release(1)
+    rounds.join([long])
+    assert passes.seen == [["long0", "long1"]]
+    others = joined(rounds, *(voice(name) for name in "abcde"))
+    while len(rounds._voices) < 6:
+        others.join(0.001)
+    passes.may.release(100)
+    others.join(10)
+    assert not others.is_alive()
+    turns = [turn for turn in passes.seen if set(turn) & set("abcde")]
+    assert len(turns) == 2, "with four seats, of which the long one takes one while others wait"
+    while rounds._voices:
+        others.join(0.001)
+    rounds.close()
+    heard = [name for turn in passes.seen for name in turn]
+    assert sorted(heard) == sorted([*"abcde", *(f"long{number}" for number in range(20))]), "each once"
 
 
 def test_nobody_joins_what_is_closed(passes: Passes) -> None:

@@ -72,7 +72,9 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("http", "max_requests", 0),
         ("http", "max_requests", 57),
         ("http", "max_bytes", 25 * 1024 * 1024 - 1),
+        ("whisper", "engine", "whisper.cpp"),
         ("whisper", "device", "tpu"),
+        ("whisper", "precision", "int4"),
         ("whisper", "no_speech_threshold", 1.1),
         ("whisper", "logprob_threshold", 0.1),
         ("whisper", "stall_s", 0),
@@ -97,6 +99,12 @@ def test_a_value_beyond_its_bound_is_refused(section: str, name: str, value: obj
 def test_what_could_not_hold_one_recording_is_refused_with_the_other_setting(max_bytes: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match=r"http\.max_bytes\n.*at least max_upload_bytes, which is 314572800"):
         VoiceToImageSettings.model_validate({"http": {"max_upload_bytes": 300 * 1024 * 1024, **max_bytes}})
+
+
+def test_int8_is_refused_for_the_engine_that_has_it_not() -> None:
+    with pytest.raises(ValidationError, match=r"whisper\.precision\n.*by faster-whisper alone: set engine to it"):
+        VoiceToImageSettings.model_validate({"whisper": {"precision": "int8"}})
+    VoiceToImageSettings.model_validate({"whisper": {"precision": "int8", "engine": "faster-whisper"}})
 
 
 def test_the_bytes_of_one_largest_recording_suffice() -> None:

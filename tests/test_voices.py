@@ -1,6 +1,5 @@
 """Many recordings in one pass of Whisper: each is heard as if it were alone, and what becomes of one is its own."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -8,27 +7,20 @@ import pytest
 import torch
 import whisper
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from whisper.decoding import DecodingOptions, DecodingTask
 
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.greedy import Rules
-from deployments.whisper.voices import Voice
+from deployments.whisper.voices import Recording
 from deployments.whisper.windows import Segment
+from tests import random_whisper
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
-    """A multilingual Whisper of random weights: it says something for any sound, at length."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    torch.manual_seed(1)
-    dims = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 16, "n_audio_head": 2, "n_audio_layer": 2}
-    dims |= {"n_vocab": 51865, "n_text_ctx": 64, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 2}
-    state = whisper.Whisper(whisper.ModelDimensions(**dims)).state_dict()
-    state = {name: value * 4 if value.ndim > 1 else value for name, value in state.items()}  # else every sound is alike
-    state["decoder.positional_embedding"] = torch.randn(64, 16)  # which is left as memory was
-    save_file(state, folder / "random.safetensors", metadata={"dims": json.dumps(dims)})
-    return WhisperEngine("random", folder)
+    random_whisper.write(folder)
+    return WhisperEngine(random_whisper.NAME, folder)
 
 
 def noise(number: int, seconds: float = 1.0) -> NDArray[np.int16]:
@@ -44,7 +36,7 @@ REQUESTS: list[tuple[NDArray[np.int16], dict[str, Any]]] = [
 ]
 
 
-def listen(engine: WhisperEngine, *voices: Voice) -> None:
+def listen(engine: WhisperEngine, *voices: Recording) -> None:
     while still := [voice for voice in voices if not voice.done]:
         engine.listen(still)
 
@@ -103,7 +95,7 @@ def test_one_that_fails_fails_alone(engine: WhisperEngine) -> None:
 
 
 def test_each_says_how_many_it_was_heard_with(engine: WhisperEngine) -> None:
-    ended: list[Voice] = []
+    ended: list[Recording] = []
     voices = [engine.voice(audio, **options, ended=ended.append) for audio, options in REQUESTS[:3]]
     engine.listen(voices)
     listen(engine, *voices)

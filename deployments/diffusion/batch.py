@@ -20,6 +20,7 @@ from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import known
 from deployments.diffusion.memory import Budget
 from deployments.diffusion.picture import Denoising, Picture, Prompt
+from deployments.threads import compute_on
 
 log = logging.getLogger("sonograph")
 
@@ -115,7 +116,7 @@ class Batch:
         self._rows: list[_Row] = []
         """That are being denoised; the one at the front has waited longest for its next step."""
         self._running: asyncio.Task[None] | None = None
-        self._worker = ThreadPoolExecutor(1, "diffusion", torch.set_num_threads, (engine.threads,))
+        self._worker = ThreadPoolExecutor(1, "diffusion", compute_on, (engine.threads,))
 
     async def draw(
         self,

@@ -10,10 +10,11 @@ import numpy as np
 from ray import serve
 from ray.serve import Application
 
+from deployments import threads
 from deployments.cost import Cost
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.errors import ContentRefused
-from deployments.room import Room, model_name, ongoing_requests, threads
+from deployments.room import Room, model_name, ongoing_requests
 from deployments.time_left import TimeLeft
 from deployments.triton import InProcessTriton, Tensors, Triton
 
@@ -81,7 +82,7 @@ class Diffusion(Room):
                     "model": settings.model,
                     "device": settings.device,
                     "precision": settings.precision,
-                    "threads": str(threads()),
+                    "threads": str(threads.declared()),
                     "max_batch": str(settings.max_batch),
                     "safety_checker": str(settings.safety_checker),
                 },

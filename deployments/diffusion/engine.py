@@ -22,6 +22,7 @@ from deployments.diffusion.encode import encode
 from deployments.diffusion.picture import Denoising, Picture, Prompt
 from deployments.diffusion.pipeline import load
 from deployments.errors import InvalidInput, ModelUnavailable
+from deployments.threads import compute_on
 
 PREVIEW_PX = 256
 TEXTS = 32
@@ -35,7 +36,7 @@ class DiffusionEngine:
     ) -> None:
         """`model`: a pipeline's folder or hub id. `threads`: torch's, in this process. Raises ValueError with a sentence."""
         self.threads = threads
-        torch.set_num_threads(threads)
+        compute_on(threads)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
             logging.disable_progress_bar()

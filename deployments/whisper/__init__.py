@@ -1,4 +1,4 @@
-"""Speech to text: openai-whisper. The room's door: graphs import these names and nothing below."""
+"""Speech to text: Whisper, in one of two engines. The room's door: graphs import these names and nothing below."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
 
+from deployments import threads
 from deployments.cost import Cost
 from deployments.errors import NoSpeech
-from deployments.room import Room, model_name, ongoing_requests, threads
+from deployments.room import Room, model_name, ongoing_requests
 from deployments.time_left import TimeLeft
 from deployments.triton import InProcessTriton, Tensors, Triton
 from deployments.whisper.settings import WhisperSettings
@@ -63,12 +64,14 @@ class Whisper(Room):
                     "model": settings.model,
                     "weights": str(settings.weights),
                     "device": settings.device,
-                    "threads": str(threads()),
+                    "threads": str(threads.declared()),
                     "no_speech_threshold": str(settings.no_speech_threshold),
                     "logprob_threshold": str(settings.logprob_threshold),
                     "padding": settings.padding,
                     "precision": settings.precision,
+                    "long_recordings": settings.long_recordings,
                     "max_batch": str(settings.max_batch),
+                    "engine": settings.engine,
                 },
                 warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),
                 probe=_inputs(np.zeros(0, np.int16), TranscribeOptions()),

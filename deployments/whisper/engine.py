@@ -1,24 +1,38 @@
-"""Whisper in torch, without Triton or Ray. Source of the model and of its defaults: openai-whisper (Radford et al. 2022)."""
+"""Whisper in torch or CTranslate2, without Triton or Ray. Source of the model and its defaults: openai-whisper (Radford et al. 2022)."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import whisper
 from numpy.typing import NDArray
 from safetensors import safe_open
+from whisper.audio import N_SAMPLES
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
-from deployments.whisper.voices import Listener, Spoken, Voice
+from deployments.threads import compute_on
+from deployments.whisper.cut import spans
+from deployments.whisper.pieces import Pieces, Told, Walked
+from deployments.whisper.voices import Listener, Recording, Spoken, Voice
 from deployments.whisper.weights import CARRIERS, install
-from deployments.whisper.windows import Ask, Segment, Thresholds, begin, walk
+from deployments.whisper.windows import Ask, Segment, Thresholds, Traits, Walk, begin, walk
 
 TASKS = ("transcribe", "translate")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PIECES = 4
+"""Most pieces of one recording that `transcribe` hears together."""
+
+
+class Hears(Protocol):
+    """A model in one of the engines."""
+
+    traits: Traits
+
+    def listen(self, voices: Sequence[Voice]) -> None: ...
 
 
 class WhisperEngine:
@@ -32,27 +46,40 @@ class WhisperEngine:
         logprob_threshold: float = -1.0,
         padding: str = "always",
         precision: str = "auto",
+        long_recordings: str = "one by one",
+        engine: str = "openai-whisper",
     ) -> None:
-        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process.
+        """`model`: a name or a path, see `load`. `threads`: torch's, in this whole process, and CTranslate2's.
 
-        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU and
-        fp32 on a CPU.
+        `padding`: `always` to 30 s, as openai-whisper does, or `in doubt`, see `fitted`. `precision`: `auto` is fp16 on a GPU,
+        on a CPU fp32 or with `faster-whisper` int8. `long_recordings`: of more than 30 s, window after window `one by one`, as
+        openai-whisper does, or `cut at silence` into pieces that are heard together. `engine`: `openai-whisper`, or
+        `faster-whisper`, see `faster`, of which `model` may also be a folder in CTranslate2's format.
         """
-        torch.set_num_threads(threads)
+        compute_on(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._name = model
-        self._model = load(model, weights, self._device)
         self._thresholds = Thresholds(no_speech_threshold, logprob_threshold)
         self._fitted = padding == "in doubt"
-        if precision == "auto":
-            precision = "fp16" if self._device == "cuda" else "fp32"
-        self._listener = Listener(self._model, PRECISIONS[precision])
+        self._cut = long_recordings == "cut at silence"
+        self._listener: Hears
+        if engine == "faster-whisper":
+            from deployments.whisper import faster  # costs the other engine nothing
+
+            source = Path(model) if (Path(model) / "model.bin").is_file() else load(model, weights, "cpu")
+            self._listener = faster.Listener(source, self._device, precision, threads)
+        else:
+            self._model = load(model, weights, self._device)
+            if precision == "auto":
+                precision = "fp16" if self._device == "cuda" else "fp32"
+            self._listener = Listener(self._model, PRECISIONS[precision])
+        self._traits = self._listener.traits
 
     def transcribe(self, audio: NDArray[np.int16], *asked: Any, **named: Any) -> Spoken:
         """One recording alone, asked for as by `voice`. Raises what it ends with."""
         voice = self.voice(audio, *asked, **named)
         while not voice.done:
-            self.listen([voice])
+            self.listen(voice.rows[:PIECES])
         if voice.error is not None:
             raise voice.error
         assert voice.answer is not None
@@ -67,35 +94,48 @@ class WhisperEngine:
         temperature: float = 0.0,
         tell: Callable[[Segment], None] = lambda segment: None,
         poll: Callable[[], None] = lambda: None,
-        ended: Callable[[Voice], None] = lambda voice: None,
-    ) -> Voice:
+        ended: Callable[[Recording], None] = lambda voice: None,
+    ) -> Recording:
         """A recording that `listen` is to hear. `audio`: int16 [samples], mono 16 kHz. `language`: a code or an English name;
         empty to detect it.
 
         `prompt`: text that is taken to have been said before; of a long one the last 223 tokens count. `temperature`: 0 to 1;
         0 raises it only while a window's text is too repetitive or improbable.
 
-        `tell` hears each segment once it is decoded. `poll` is called before each encoder block and each step of the
-        decoder; what it raises ends this voice alone. `ended` is called once it has its answer or its error.
+        `tell` hears each segment once it is decoded. `poll` is called before each encoder block and each step of the decoder,
+        or where CTranslate2 computes around each window; what it raises ends this voice alone. `ended` is called once it has
+        its answer or its error.
 
         Raises InvalidInput for a language or task that the model does not have. The same input gives the same text, whatever
-        is heard with it: the fallback that samples (temperature above 0) starts from a fixed seed.
+        is heard with it: the fallback that samples (temperature above 0) starts from a fixed seed, but in CTranslate2.
         """
-        work = self._work(audio, self._language(language, task) or "", task, prompt, temperature, tell)
-        return Voice(work, self._device, poll, ended)
+        code = self._language(language, task) or ""
+        path = self._begin(audio, code, task, prompt, temperature)
+        if self._cut and audio.size > N_SAMPLES and len(pieces := spans(audio)) > 1:
+            return Pieces(pieces, path, self._walk, self._device, tell, poll, ended)
+        return Voice(self._work(audio, code, path, tell), self._device, poll, ended)
 
-    def listen(self, voices: Sequence[Voice]) -> None:
-        """One pass over the next window of each, together."""
-        self._listener.listen(voices)
+    def listen(self, voices: Sequence[Recording]) -> None:
+        """One pass over the next window of each, together; of what is in pieces, over that of each of these."""
+        self._listener.listen([row for voice in voices for row in voice.rows])
+
+    def _begin(
+        self, audio: NDArray[np.int16], language: str, task: str, prompt: str, temperature: float
+    ) -> Generator[Ask, object, Walk]:
+        samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
+        path = yield from begin(self._traits, samples, language, task, prompt, temperature)
+        path.fitted = self._fitted
+        return path
+
+    def _walk(self, path: Walk, tell: Told) -> Walked:
+        return walk(self._traits, path, self._thresholds, tell)
 
     def _work(
-        self, audio: NDArray[np.int16], language: str, task: str, prompt: str, temperature: float, tell: Callable[[Segment], None]
+        self, audio: NDArray[np.int16], language: str, begins: Generator[Ask, object, Walk], tell: Callable[[Segment], None]
     ) -> Generator[Ask, object, Spoken]:
         if audio.size == 0:
             return Spoken("", language or "en", ())
-        samples = torch.from_numpy(audio.astype(np.float32) / 32768.0)
-        path = yield from begin(self._model, samples, language, task, prompt, temperature)
-        path.fitted = self._fitted
+        path = yield from begins
         segments: list[Segment] = []
 
         def told(window: list[Segment]) -> None:
@@ -103,7 +143,7 @@ class WhisperEngine:
                 segments.append(segment)
                 tell(segment)
 
-        yield from walk(self._model, path, self._thresholds, told)
+        yield from self._walk(path, told)
         return Spoken(path.text.strip(), path.language, tuple(segments))
 
     def _language(self, language: str, task: str) -> str | None:
@@ -112,7 +152,7 @@ class WhisperEngine:
         code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
         if code and code not in LANGUAGES:
             raise InvalidInput("language must be a code that Whisper knows, such as en, de or ja, or its English name")
-        if self._model.is_multilingual:
+        if self._traits.multilingual:
             return code or None
         if code not in ("", "en") or task == "translate":
             wanted = "translation" if task == "translate" else f"language {code}"

@@ -7,12 +7,29 @@ import torch.nn.functional as F
 import whisper
 from torch import Tensor
 from whisper.audio import CHUNK_LENGTH
-from whisper.decoding import DecodingOptions, DecodingTask
-from whisper.tokenizer import get_tokenizer
+from whisper.tokenizer import Tokenizer, get_tokenizer
 
 MOST_INITIAL_S = 1.0
 """The first words begin no later in a window."""
 NEVER = -float("inf")
+
+
+def suppressed(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What is never said: signs for other sounds than words, and what only the caller may say."""
+    special = (
+        tokenizer.transcribe,
+        tokenizer.translate,
+        tokenizer.sot,
+        tokenizer.sot_prev,
+        tokenizer.sot_lm,
+        tokenizer.no_speech,
+    )
+    return (*tokenizer.non_speech_tokens, *special)
+
+
+def not_first(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What no text begins with."""
+    return (*tokenizer.encode(" "), tokenizer.eot)
 
 
 class Rules:
@@ -20,10 +37,8 @@ class Rules:
 
     def __init__(self, model: whisper.Whisper) -> None:
         tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language="en", task="transcribe")
-        options = DecodingOptions(language="en", fp16=False)
-        never = (*DecodingTask(model, options)._get_suppress_tokens(), tokenizer.no_timestamps)
-        self._never = torch.tensor(never, device=model.device)
-        self._not_first = torch.tensor([*tokenizer.encode(" "), tokenizer.eot], device=model.device)
+        self._never = torch.tensor([*suppressed(tokenizer), tokenizer.no_timestamps], device=model.device)
+        self._not_first = torch.tensor(not_first(tokenizer), device=model.device)
         self._first = tokenizer.timestamp_begin
         self._last_initial = self._first + round(MOST_INITIAL_S / (CHUNK_LENGTH / model.dims.n_audio_ctx))
         self.eot = tokenizer.eot

@@ -11,7 +11,7 @@ from whisper.tokenizer import get_tokenizer
 
 from deployments.whisper import decoder, fitted, greedy
 from deployments.whisper.decoder import Row, Sound
-from deployments.whisper.windows import Ask, Attempt, Heard, Language, Segment, Window
+from deployments.whisper.windows import Ask, Attempt, Heard, Language, Segment, Traits, Window
 
 SEED = 0
 """Lots are drawn anew for each recording, so that the same one gives the same text whatever it is heard with."""
@@ -25,29 +25,21 @@ class Spoken:
     segments: tuple[Segment, ...]
 
 
-class Voice:
-    """One recording on its way through passes. It ends with `answer` or `error`, and leaves the pass that it is in."""
+class Recording:
+    """One on its way through passes. It ends once, with `answer` or `error`."""
 
-    def __init__(
-        self,
-        work: Generator[Ask, object, Spoken],
-        device: torch.device | str = "cpu",
-        poll: Callable[[], None] = lambda: None,
-        ended: Callable[["Voice"], None] = lambda voice: None,
-    ) -> None:
-        """`work`: what it asks, in order. `poll`: called before each block of its encoder and each step; what it raises ends it."""
+    def __init__(self) -> None:
         self.answer: Spoken | None = None
         self.error: Exception | None = None
-        self.asks: Ask | None = None
-        self.lots = torch.Generator(device).manual_seed(SEED)
-        self.poll = poll
         self.computed_s = 0.0
         """In passes that it took part in, from their beginning until it had its answer."""
         self.shared_s = 0.0
-        """The same, each pass divided by the recordings in it."""
-        self._work = work
-        self._ended = ended
-        self._entered_s, self._together = 0.0, 1
+        """The same, but of each pass its share alone."""
+
+    @property
+    def rows(self) -> Sequence["Voice"]:
+        """What of it may be heard in the next pass, all or some; at least one until it is done."""
+        raise NotImplementedError
 
     @property
     def done(self) -> bool:
@@ -60,8 +52,32 @@ class Voice:
 
     @property
     def batch_size(self) -> int:
-        """Recordings in its passes, on average over their time."""
+        """Recordings like it in its passes, on average over their time."""
         return max(1, round(self.computed_s / self.shared_s)) if self.shared_s else 1
+
+
+class Voice(Recording):
+    """One row of a pass: a recording that is heard window by window, or a piece of one. It leaves the pass in which it ends."""
+
+    def __init__(
+        self,
+        work: Generator[Ask, object, Spoken],
+        device: torch.device | str = "cpu",
+        poll: Callable[[], None] = lambda: None,
+        ended: Callable[["Voice"], None] = lambda voice: None,
+    ) -> None:
+        """`work`: what it asks, in order. `poll`: called while it is heard, see `WhisperEngine.voice`; what it raises ends it."""
+        super().__init__()
+        self.asks: Ask | None = None
+        self.lots = torch.Generator(device).manual_seed(SEED)
+        self.poll = poll
+        self._work = work
+        self._ended = ended
+        self._entered_s, self._together = 0.0, 1
+
+    @property
+    def rows(self) -> Sequence["Voice"]:
+        return [self]
 
     def enter(self, together: int) -> None:
         """A pass of so many begins."""
@@ -102,6 +118,21 @@ class Voice:
         self._ended(self)
 
 
+def take_part(voices: Sequence[Voice], hear: Callable[[], None]) -> None:
+    """One pass, which `hear` makes: what it fails with ends those that have not ended before."""
+    for voice in voices:
+        voice.enter(len(voices))
+    try:
+        hear()
+    except Exception as error:
+        for voice in voices:
+            if not voice.done:
+                voice.fail(error)
+    for voice in voices:
+        if not voice.done:
+            voice.leave()
+
+
 @dataclass
 class _Line:
     """A voice's attempt on its way through the decoder."""
@@ -131,23 +162,16 @@ class Listener:
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)):  # norms stay fp32, as in openai-whisper
                 module.to(dtype)
         self._rules = greedy.Rules(model)
-        self._context = model.dims.n_text_ctx
+        self.traits = Traits.of(model)
 
     @torch.inference_mode()
     def listen(self, voices: Sequence[Voice]) -> None:
         """One pass: each voice is told what it asked for, and has ended or asks the next. Never raises for what one of them fails with."""
-        for voice in voices:
-            voice.enter(len(voices))
-        try:
-            self._detect([voice for voice in voices if isinstance(voice.asks, Language)])
-            self._decode([line for voice in voices if (line := self._line(voice))])
-        except Exception as error:
-            for voice in voices:
-                if not voice.done:
-                    voice.fail(error)
-        for voice in voices:
-            if not voice.done:
-                voice.leave()
+        take_part(voices, lambda: self._hear(voices))
+
+    def _hear(self, voices: Sequence[Voice]) -> None:
+        self._detect([voice for voice in voices if isinstance(voice.asks, Language)])
+        self._decode([line for voice in voices if (line := self._line(voice))])
 
     def _sound(self, voice: Voice, window: Window) -> Sound | None:
         """None when the voice has left."""
@@ -157,7 +181,8 @@ class Listener:
                 window.sound = Sound(self._model.decoder, decoder.encode(self._model.encoder, mel, voice.poll))
             except Exception as error:
                 voice.fail(error)
-        return window.sound
+        sound: Sound | None = window.sound
+        return sound
 
     def _detect(self, voices: Sequence[Voice]) -> None:
         tokenizer = get_tokenizer(self._model.is_multilingual, num_languages=self._model.num_languages)
@@ -177,7 +202,7 @@ class Listener:
         attempt = voice.asks
         if not isinstance(attempt, Attempt) or not (sound := self._sound(voice, attempt.window)):
             return None
-        most = min(self._context, len(attempt.initial) + attempt.most)
+        most = min(self.traits.context, len(attempt.initial) + attempt.most)
         return _Line(voice, attempt, Row(self._model.decoder, sound, most))
 
     def _decode(self, lines: list[_Line]) -> None:
@@ -224,7 +249,7 @@ class Listener:
         if line.attempt.strict and fitted.repeats(line.said):
             line.voice.tell(None)
             return False
-        if len(line.said) == line.attempt.most or len(line.attempt.initial) + len(line.said) > self._context:
+        if len(line.said) == line.attempt.most or len(line.attempt.initial) + len(line.said) > self.traits.context:
             line.voice.tell(line.heard(line.said))
             return False
         return True

@@ -15,12 +15,29 @@ from whisper.tokenizer import Tokenizer, get_tokenizer
 from whisper.utils import compression_ratio
 
 from deployments.whisper import fitted
-from deployments.whisper.decoder import Sound
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried in turn while a window's text is too repetitive or too improbable."""
 COMPRESSION_RATIO = 2.4
 """Text that gzip shrinks more than this is too repetitive."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the walk has to know of a model, whoever computes it."""
+
+    mels: int
+    multilingual: bool
+    languages: int
+    positions: int = 1500
+    """What the encoder makes of 30 s."""
+    context: int = 448
+    """Tokens that the decoder attends to."""
+
+    @classmethod
+    def of(cls, model: whisper.Whisper) -> "Traits":
+        dims = model.dims
+        return cls(dims.n_mels, model.is_multilingual, model.num_languages, dims.n_audio_ctx, dims.n_text_ctx)
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class Window:
     """What the encoder is given: [mels, frames]; once it has been, what came of it."""
 
     mel: Tensor
-    sound: Sound | None = None
+    sound: Any = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +97,8 @@ class Walk:
 
     mel: Tensor
     """[mels, frames]; 30 s longer than the recording."""
+    end: int
+    """The frame at which it ends."""
     language: str
     tokenizer: Tokenizer
     frame: int = 0
@@ -93,10 +112,6 @@ class Walk:
     """A window is padded to 30 s only where the model doubts what it hears without."""
 
     @property
-    def frames(self) -> int:
-        return int(self.mel.shape[-1] - N_FRAMES)
-
-    @property
     def text(self) -> str:
         return str(self.tokenizer.decode(self.tokens[self.prompted :]))
 
@@ -108,41 +123,41 @@ class Thresholds:
 
 
 def begin(
-    model: whisper.Whisper, audio: Tensor, language: str, task: str, prompt: str = "", temperature: float = 0.0
+    traits: Traits, audio: Tensor, language: str, task: str, prompt: str = "", temperature: float = 0.0
 ) -> Generator[Ask, Any, Walk]:
     """`audio`: float32 [samples] in [-1, 1], mono 16 kHz. `language`: a code; empty to detect it in the first window.
 
     `prompt`: what is taken to have been said before. `temperature`: the only one that is tried; 0 tries TEMPERATURES.
     """
-    mel = whisper.log_mel_spectrogram(audio, model.dims.n_mels, padding=N_SAMPLES)
+    mel = whisper.log_mel_spectrogram(audio, traits.mels, padding=N_SAMPLES)
     if not language:
         language = yield Language(Window(pad_or_trim(mel, N_FRAMES)))
-    tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language=language, task=task)
+    tokenizer = get_tokenizer(traits.multilingual, num_languages=traits.languages, language=language, task=task)
     # A client's text may spell a special token; it is text all the same.
     tokens = tokenizer.encode(f" {prompt.strip()}", disallowed_special=()) if prompt.strip() else []
-    path = Walk(mel, language, tokenizer, tokens=tokens, prompted=len(tokens))
+    path = Walk(mel, int(mel.shape[-1] - N_FRAMES), language, tokenizer, tokens=tokens, prompted=len(tokens))
     if temperature > 0:
         path.temperatures = (temperature,)
     return path
 
 
 def walk(
-    model: whisper.Whisper, path: Walk, thresholds: Thresholds, tell: Callable[[list[Segment]], None]
+    traits: Traits, path: Walk, thresholds: Thresholds, tell: Callable[[list[Segment]], None]
 ) -> Generator[Ask, Heard | None, None]:
     """Asks for window after window to be heard, and tells each one's segments."""
-    while path.frame < path.frames:
-        size = min(N_FRAMES, path.frames - path.frame)
+    while path.frame < path.end:
+        size = min(N_FRAMES, path.end - path.frame)
         mel = path.mel[:, path.frame : path.frame + size]
-        heard = yield from _hear(model, mel, path, thresholds)
+        heard = yield from _hear(traits, mel, path, thresholds)
         if heard.no_speech_prob > thresholds.no_speech and not heard.avg_logprob > thresholds.logprob:
             path.frame += size  # silence
         else:
-            tell(_take(model, path, heard, size))
+            tell(_take(traits, path, heard, size))
 
 
-def _hear(model: whisper.Whisper, mel: Tensor, path: Walk, thresholds: Thresholds) -> Generator[Ask, Heard | None, Heard]:
+def _hear(traits: Traits, mel: Tensor, path: Walk, thresholds: Thresholds) -> Generator[Ask, Heard | None, Heard]:
     """`mel`: [mels, frames] of one window, no longer than it is."""
-    sot, context = path.tokenizer.sot_sequence, model.dims.n_text_ctx
+    sot, context = path.tokenizer.sot_sequence, traits.context
     prompt = path.tokens[path.prompt_from :][-(context // 2 - 1) :]
     initial = ((path.tokenizer.sot_prev, *prompt, *sot) if prompt else sot, len(prompt) + 1 if prompt else 0)
     spoken = mel.shape[-1]
@@ -174,10 +189,10 @@ def _text(path: Walk, heard: Heard) -> str:
     return str(path.tokenizer.decode(heard.tokens)).strip()
 
 
-def _take(model: whisper.Whisper, path: Walk, result: Heard, size: int) -> list[Segment]:
+def _take(traits: Traits, path: Walk, result: Heard, size: int) -> list[Segment]:
     """The window's segments by its timestamp tokens; the next window starts where the last whole segment ends."""
     tokens, first_timestamp = result.tokens, path.tokenizer.timestamp_begin
-    frames_each = N_FRAMES // model.dims.n_audio_ctx
+    frames_each = N_FRAMES // traits.positions
     token_s = frames_each * HOP_LENGTH / SAMPLE_RATE
     offset_s = path.frame * HOP_LENGTH / SAMPLE_RATE
     is_timestamp = [token >= first_timestamp for token in tokens]

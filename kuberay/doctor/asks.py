@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from kuberay.doctor.manifest import Service, WorkerGroup
 
-MODEL_LIBRARIES = ("torch", "diffusers", "transformers", "whisper", "tritonserver", "safetensors")
+MODEL_LIBRARIES = ("torch", "diffusers", "transformers", "whisper", "ctranslate2", "tritonserver", "safetensors")
 
 
 @dataclass(frozen=True)

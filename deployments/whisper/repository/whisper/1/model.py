@@ -1,7 +1,7 @@
 """AUDIO INT16 [samples], mono 16 kHz; LANGUAGE, TASK, PROMPT BYTES [1], UTF-8 (no language: detect); TEMPERATURE FP32 [1];
 PROGRESS UINT8 [1]: 1 for each segment once it is decoded
 ->  TEXT, LANGUAGE BYTES [1]; SEGMENT_TEXT BYTES [n]; SEGMENT_FIGURES FP32 [n, 4]: start s, end s, avg_logprob, no_speech_prob;
-COMPUTE_S FP32 [1]: in the passes that it took part in; BATCH_SIZE INT32 [1]: recordings in them. Before that each segment alone,
+COMPUTE_S FP32 [1]: of the passes that it took part in; BATCH_SIZE INT32 [1]: recordings like it in them. Before that each segment alone,
 by its text and figures. Each tensor has Triton's batch dimension before these, which is 1 in a request.
 
 Requests of one batch are heard in one pass of the model. No samples are answered at once with no text: the health probe.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deployments import pb
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.rounds import Rounds
-from deployments.whisper.voices import Spoken, Voice
+from deployments.whisper.voices import Recording, Spoken
 from deployments.whisper.windows import Segment
 
 
@@ -34,6 +34,8 @@ class TritonPythonModel:
             float(given["logprob_threshold"]),
             given["padding"],
             given["precision"],
+            given["long_recordings"],
+            given["engine"],
         )
         self._rounds = Rounds(self._engine.listen, int(given["max_batch"]))
 
@@ -43,7 +45,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         self._rounds.close()
 
-    def _voice(self, request: Any) -> Voice | None:
+    def _voice(self, request: Any) -> Recording | None:
         """None where it has been answered: it cannot be heard, or there is nothing to hear."""
         reply = pb.Reply(request)
         try:
@@ -67,7 +69,7 @@ class TritonPythonModel:
             return None
 
 
-def _outcome(voice: Voice) -> pb.Outputs | Exception:
+def _outcome(voice: Recording) -> pb.Outputs | Exception:
     if voice.answer is None:
         return voice.error or RuntimeError("the recording has not been heard")
     return _said(voice.answer, voice.computed_s, voice.batch_size)
