@@ -1,14 +1,6 @@
-"""How many threads a model computes on: decided here alone, from the CPUs that its deployment declares."""
+"""What computes with how many threads: one number for all of it, which the room has from its deployment's CPUs (`room.threads`)."""
 
-
-def declared() -> int:
-    """The CPUs of this replica's deployment, at least 1; 1 outside of Ray."""
-    import ray
-
-    if not ray.is_initialized():
-        return 1
-    resources: dict[str, float] = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1)))
+import torch
 
 
 def compute_on(threads: int) -> None:
@@ -17,8 +9,6 @@ def compute_on(threads: int) -> None:
     One for what torch would run side by side, its interop pool: no model here has anything like that.
     CTranslate2 has threads of its own, and is given the same number.
     """
-    import torch
-
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)  # torch allows it once

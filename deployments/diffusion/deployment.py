@@ -10,11 +10,10 @@ import numpy as np
 from ray import serve
 from ray.serve import Application
 
-from deployments import threads
 from deployments.cost import Cost
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.errors import ContentRefused
-from deployments.room import Room, model_name, ongoing_requests
+from deployments.room import Room, model_name, ongoing_requests, threads
 from deployments.time_left import TimeLeft
 from deployments.triton import InProcessTriton, Tensors, Triton
 
@@ -82,7 +81,7 @@ class Diffusion(Room):
                     "model": settings.model,
                     "device": settings.device,
                     "precision": settings.precision,
-                    "threads": str(threads.declared()),
+                    "threads": str(threads()),
                     "max_batch": str(settings.max_batch),
                     "safety_checker": str(settings.safety_checker),
                 },

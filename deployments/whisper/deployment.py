@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
 
-from deployments import threads
 from deployments.cost import Cost
 from deployments.errors import NoSpeech
-from deployments.room import Room, model_name, ongoing_requests
+from deployments.room import Room, model_name, ongoing_requests, threads
 from deployments.time_left import TimeLeft
 from deployments.triton import InProcessTriton, Tensors, Triton
 from deployments.whisper.settings import WhisperSettings
@@ -64,7 +63,7 @@ class Whisper(Room):
                     "model": settings.model,
                     "weights": str(settings.weights),
                     "device": settings.device,
-                    "threads": str(threads.declared()),
+                    "threads": str(threads()),
                     "no_speech_threshold": str(settings.no_speech_threshold),
                     "logprob_threshold": str(settings.logprob_threshold),
                     "padding": settings.padding,
