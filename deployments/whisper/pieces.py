@@ -93,6 +93,7 @@ class Pieces(Recording):
             self.answer = Spoken("".join(map(str, self._texts)).strip(), self._path.language, segments)
         else:
             return
+        self._pieces = []  # they know it, and would wait with it for Python's collector
         self._ended(self)
 
     def enter(self, together: int) -> None:

@@ -116,6 +116,9 @@ class Voice(Recording):
         self.asks = None
         self.leave()
         self._ended(self)
+        if self.error is not None:
+            # Its frames hold the whole pass and this voice, and would wait with them for Python's collector.
+            self.error.__traceback__ = None
 
 
 def take_part(voices: Sequence[Voice], hear: Callable[[], None]) -> None:
