@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--crowd", type=int, default=HttpSettings().max_requests)
     parser.add_argument("--leave", type=int, default=300)
     arguments = parser.parse_args()
-    console, spoken = Console(), recordings(8)
+    console, spoken = Console(width=140), recordings(8)
     seen: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder)) as service:
 
