@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import io
 import itertools
-import json
 import multiprocessing
 import os
 import statistics
@@ -35,7 +34,7 @@ from rich.table import Table
 
 from benchmarks import chart
 from benchmarks.load import client
-from benchmarks.measure import Idle, Others, circumstances, cpu_s, interval
+from benchmarks.measure import Idle, cpu_s, interval, record
 from benchmarks.services import article, sonograph
 from benchmarks.voices import Audio, recordings, together, wrong
 from deployments.diffusion import DiffusionSettings
@@ -116,15 +115,15 @@ def asking(url: str, spoken: Sequence[bytes]) -> Callable[[int, int], list[str]]
     return lambda requests, clients: asyncio.run(ask(requests, clients))
 
 
-def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: dict[str, dict[str, str]]) -> None:
+def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: dict[str, dict[str, Any]]) -> None:
     """Both engines in this process, each on its thread: what has been heard is drawn while the next ones are heard."""
     from deployments.diffusion.encode import encode
     from deployments.diffusion.engine import DiffusionEngine
     from deployments.diffusion.picture import Prompt
     from deployments.whisper.engine import WhisperEngine
 
-    whisper = WhisperEngine("tiny.en", WhisperSettings().weights, **settings.get("whisper", {}))  # type: ignore[arg-type]
-    diffusion = DiffusionEngine(DiffusionSettings().model, **settings.get("diffusion", {}))  # type: ignore[arg-type]
+    whisper = WhisperEngine("tiny.en", WhisperSettings().weights, **settings.get("whisper", {}))
+    diffusion = DiffusionEngine(DiffusionSettings().model, **settings.get("diffusion", {}))
 
     def drawn(texts: Sequence[str]) -> None:
         rows = [diffusion.begin(Prompt(text, seed=number)) for number, text in enumerate(texts)]
@@ -147,7 +146,7 @@ def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: 
 
 
 @contextlib.contextmanager
-def script(audios: Sequence[Audio], settings: dict[str, dict[str, str]]) -> Iterator[Side]:
+def script(audios: Sequence[Audio], settings: dict[str, dict[str, Any]]) -> Iterator[Side]:
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=bare, args=(theirs, audios, WhisperSettings().max_batch, settings), daemon=True
@@ -265,15 +264,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=[], help=f"some of {', '.join(PARTS)}; all without one")
     parser.add_argument("--pairs", type=int, default=7)
     given = parser.parse_args()
-    path = RESULTS / "graph.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    for part in given.parts or PARTS:
-        others = Others()
-        result = PARTS[part](given.pairs)
-        by = f"{circumstances()}; {others.cores:.1f} cores busy with other things"
-        console.print(by, "\n", soft_wrap=True)
-        results[part] = {**result, "circumstances": by}
-        path.write_text(json.dumps(results, indent=1) + "\n")
+    record(RESULTS / "graph.json", PARTS, given.parts or PARTS, given.pairs, console)
 
 
 if __name__ == "__main__":

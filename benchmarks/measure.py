@@ -1,5 +1,6 @@
 """CPU and wall time of process trees, and who runs what: what every benchmark shares."""
 
+import json
 import os
 import platform
 import random
@@ -8,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
+from rich.console import Console
 
 from graphs.cli import SAMPLE
 
@@ -135,6 +138,20 @@ def commit() -> str:
 def load() -> str:
     """The machine's, over 1, 5 and 15 minutes."""
     return ", ".join(f"{value:.1f}" for value in psutil.getloadavg())
+
+
+def record(
+    path: Path, parts: Mapping[str, Callable[[int], dict[Any, Any]]], names: Iterable[str], pairs: int, console: Console
+) -> None:
+    """Runs these parts, and keeps what each found in `path` beside what the others once found."""
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for name in names:
+        others = Others()
+        result = parts[name](pairs)
+        by = f"{circumstances()}; {others.cores:.1f} cores busy with other things"
+        console.print(by, "\n", soft_wrap=True)
+        results[name] = {**result, "circumstances": by}
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def circumstances() -> str:

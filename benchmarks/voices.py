@@ -12,7 +12,6 @@ long: recordings of 60 to 120 s alone, cut at silence and one by one, in turns: 
 import argparse
 import asyncio
 import functools
-import json
 import os
 import re
 import statistics
@@ -30,7 +29,7 @@ from rich.table import Table
 
 from benchmarks.chart import Panel, draw
 from benchmarks.hearing import POINTS, errors, normal, spoken
-from benchmarks.measure import Others, circumstances, cpu_s, interval, tree
+from benchmarks.measure import cpu_s, interval, record, tree
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
 from deployments.whisper.engine import WhisperEngine
@@ -296,15 +295,7 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; may be given several times")
     parser.add_argument("--pairs", type=int, default=7)
     given = parser.parse_args()
-    path = RESULTS / "voices.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    for part in given.part or PARTS:
-        others = Others()
-        result = PARTS[part](given.pairs)
-        by = f"{circumstances()}; {others.cores:.1f} cores busy with other things"
-        console.print(by, "\n")
-        results[part] = {**result, "circumstances": by}
-        path.write_text(json.dumps(results, indent=1) + "\n")
+    record(RESULTS / "voices.json", PARTS, given.part or PARTS, given.pairs, console)
 
 
 if __name__ == "__main__":

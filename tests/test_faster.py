@@ -1,7 +1,6 @@
 """The second engine of the Whisper room, CTranslate2: what it hears beside openai-whisper's, of the same weights and on the same walk."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from deployments.errors import InvalidInput
-from deployments.room import weights
 from deployments.whisper import converted, fitted
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.fitted import LEAST_FRAMES
@@ -24,7 +22,7 @@ from deployments.whisper.voices import Voice
 from deployments.whisper.weights import convert
 from deployments.whisper.windows import Segment
 from graphs.http.audio import decode
-from tests import speech
+from tests import speech, tiny_whisper
 
 SENTENCES = {path: text for path, text in speech.sentences().items() if path.stem.endswith("-slt")}
 REAL = {speech.HERE / "real" / name: text for name, text in json.loads((speech.HERE / "real" / "said.json").read_text()).items()}
@@ -39,10 +37,7 @@ LONG = np.concatenate([heard_in(path) for path in [*SENTENCES, *REAL]])[: 75 * 1
 
 
 def tiny(engine: str, **options: Any) -> WhisperEngine:
-    if not (weights("whisper") / "tiny.en.safetensors").is_file():
-        missing = "Whisper's weights are not installed: make setup"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    return WhisperEngine("tiny.en", weights("whisper"), engine=engine, **options)
+    return tiny_whisper.load(engine=engine, **options)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A recording longer than 30 s: its pieces are heard together, and it is one recording all the same."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,13 @@ from numpy.typing import NDArray
 from whisper.normalizers import EnglishTextNormalizer
 from whisper.tokenizer import get_tokenizer
 
-from deployments.room import weights
 from deployments.whisper.cut import spans
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.pieces import Pieces
 from deployments.whisper.voices import Recording
 from deployments.whisper.windows import Attempt, Heard, Segment
 from graphs.http.audio import decode
-from tests import random_whisper, speech
+from tests import random_whisper, speech, tiny_whisper
 
 RATE_HZ = 16_000
 Audio = NDArray[np.int16]
@@ -194,10 +192,7 @@ def test_one_that_cannot_be_told_ends_once_and_the_others_go_on(engine: WhisperE
 
 @pytest.fixture(scope="module")
 def tiny() -> WhisperEngine:
-    if not (weights("whisper") / "tiny.en.safetensors").is_file():
-        missing = "Whisper's weights are not installed: make setup"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    return WhisperEngine("tiny.en", weights("whisper"), long_recordings="cut at silence")
+    return tiny_whisper.load(long_recordings="cut at silence")
 
 
 def sentence(name: str) -> Audio:

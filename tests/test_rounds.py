@@ -136,7 +136,7 @@ def test_to_join_is_to_have_been_heard_once(rounds: Rounds, passes: Passes) -> N
     ],
 )
 def test_each_has_a_seat_before_one_has_two(recordings: list[str], most: int, seated: str) -> None:
-    assert "".join(seats(recordings, most)) == seated  # type: ignore[arg-type]
+    assert "".join(seats(recordings, most)) == seated
 
 
 def test_a_very_long_one_keeps_nobody_out(passes: Passes) -> None:

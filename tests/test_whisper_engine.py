@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import pickle
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from deployments.errors import InvalidInput
-from deployments.room import weights
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.windows import Segment
 from graphs.http.audio import decode
-from tests import speech
+from tests import speech, tiny_whisper
 from tests.fakes import Trap
 
 
@@ -95,10 +93,7 @@ def spoken(*names: str) -> NDArray[np.int16]:
 
 @pytest.fixture(scope="module")
 def tiny() -> WhisperEngine:
-    if not (weights("whisper") / "tiny.en.safetensors").is_file():
-        missing = "Whisper's weights are not installed: make setup"
-        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    return WhisperEngine("tiny.en", weights("whisper"))
+    return tiny_whisper.load()
 
 
 def test_the_installed_model_hears_a_sentence(tiny: WhisperEngine) -> None:

@@ -59,7 +59,7 @@ class Rounds:
         return True
 
 
-def seats(recordings: Sequence[Sequence[Voice]], most: int) -> list[Voice]:
+def seats[Row](recordings: Sequence[Sequence[Row]], most: int) -> list[Row]:
     """A row of each first, and then of those that have more in turn. None gets more than half of the seats: a pass is no longer for
     who comes meanwhile than it must be, though nobody else is there.
     """

@@ -1,6 +1,7 @@
 """Many recordings heard together: each asks for its next window, and a pass of the model answers what all of them ask."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ class Spoken:
     segments: tuple[Segment, ...]
 
 
-class Recording:
+class Recording(ABC):
     """One on its way through passes. It ends once, with `answer` or `error`."""
 
     def __init__(self) -> None:
@@ -37,9 +38,9 @@ class Recording:
         """The same, but of each pass its share alone."""
 
     @property
+    @abstractmethod
     def rows(self) -> Sequence["Voice"]:
         """What of it may be heard in the next pass, all or some; at least one until it is done."""
-        raise NotImplementedError
 
     @property
     def done(self) -> bool:
