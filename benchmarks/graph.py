@@ -11,14 +11,12 @@ clients: what one request costs by how many clients there are, from 1 to 64.
 import argparse
 import asyncio
 import contextlib
-import io
 import itertools
 import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-import wave
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,7 +37,7 @@ from benchmarks.services import article, sonograph
 from benchmarks.voices import Audio, recordings, together, wrong
 from deployments.diffusion import DiffusionSettings
 from deployments.whisper import WhisperSettings
-from graphs.http.audio import SAMPLE_RATE_HZ
+from tests.media import wav
 
 RESULTS = Path(__file__).with_name("results")
 CLIENTS = 16
@@ -74,16 +72,6 @@ class Side:
         texts = self.draw(requests, clients)
         took_s = time.perf_counter() - began_s
         return (cpu_s(processes) - began_cpu_s - self.idle_cpu_per_s * took_s) / requests, took_s / requests, texts
-
-
-def wav(audio: Audio) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as written:
-        written.setnchannels(1)
-        written.setsampwidth(2)
-        written.setframerate(SAMPLE_RATE_HZ)
-        written.writeframes(audio.tobytes())
-    return file.getvalue()
 
 
 async def post(http: httpx.AsyncClient, recording: bytes) -> httpx.Response:
@@ -167,7 +155,7 @@ def script(audios: Sequence[Audio], settings: dict[str, dict[str, Any]]) -> Iter
 
 def sides(stack: contextlib.ExitStack, audios: Sequence[Audio]) -> dict[str, Side]:
     """All of them, warm."""
-    spoken = [wav(audio) for audio in audios]
+    spoken = [wav(audio.tobytes()) for audio in audios]
     started: dict[str, Any] = {}
     for name, start in (
         ("article", article),
@@ -232,7 +220,7 @@ def _goal(
 
 def clients(pairs: int) -> dict[str, Any]:
     audios, _ = zip(*recordings(), strict=True)
-    spoken = [wav(audio) for audio in audios]
+    spoken = [wav(audio.tobytes()) for audio in audios]
     costs: dict[int, list[float]] = {count: [] for count in COUNTS}
     with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder), {"http": {"max_requests": MOST}}) as service:
         process = psutil.Process(service.process.pid)

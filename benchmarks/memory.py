@@ -80,12 +80,12 @@ def main() -> None:
             service.client.post("/graph", files={"file": spoken[number % 8]}, data={"steps": "1"}).raise_for_status()
             if number + 1 in (arguments.first, arguments.last):
                 look(f"after {number + 1}")
-        for time_ in ("", " again"):
+        for again in ("", " again"):
             asyncio.run(crowd(service.url, spoken, arguments.crowd))
-            look(f"{arguments.crowd} at once{time_}")
-        for time_ in ("", " again"):
+            look(f"{arguments.crowd} at once{again}")
+        for again in ("", " again"):
             asyncio.run(leave(service.url, spoken, arguments.leave))
-            look(f"{arguments.leave} left{time_}")
+            look(f"{arguments.leave} left{again}")
     table = Table("MiB", *seen)
     for name in sorted({name for sizes in seen.values() for name in sizes}):
         table.add_row(name, *(f"{sizes.get(name, math.nan):.1f}" for sizes in seen.values()))
