@@ -137,6 +137,22 @@ async def test_pictures_that_end_together_are_decoded_together() -> None:
     assert bench.engine.decoded == [["a", "b", "c"]]
 
 
+async def test_a_finished_picture_is_compressed_beside_the_next_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    may, bench = threading.Event(), Bench()
+    monkeypatch.setattr(
+        "deployments.diffusion.batch.encode", lambda pixels, format, notes: str(may.wait(10)).encode() + format.encode()
+    )
+    short, long = bench.draw("short", 1), bench.draw("long", 4, format="webp")
+    await bench.called(4)
+    assert bench.engine.calls == [["short", "long"], ["long"], ["long"], ["long"]]
+    assert not short.done()
+    may.set()
+    first, second = await bench.all(short, long)
+    assert isinstance(first, Picture)
+    assert isinstance(second, Picture)
+    assert (first.encoded, second.encoded) == (b"Truepng", b"Truewebp")
+
+
 async def test_sizes_take_turns_and_a_stream_of_new_sizes_starves_nobody() -> None:
     bench = Bench(most=3)
     drawn = [bench.draw("old", 4), bench.draw("wide", 4, width=16)]

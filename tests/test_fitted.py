@@ -103,6 +103,21 @@ def test_a_model_that_repeats_itself_is_stopped(tiny: Tiny, padded: Tiny, monkey
 
 
 @pytest.mark.slow
+def test_what_is_left_after_the_last_timestamp_is_heard_only_if_it_can_be_a_word(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of these three sentences 0.08 s are left, in which the model would hear "He might even have a", and padded loop to its last token."""
+    parts = [
+        decode(next(speech.HERE.rglob(f"{name}.ogg")).read_bytes(), 60) for name in ("austen-0930", "green-tea-rms", "cards-003")
+    ]
+    tiny.hear(np.concatenate(parts), language="en")
+    assert tiny.positions == [LEAST_FRAMES // 2]
+    monkeypatch.setattr(fitted, "LEFT_FRAMES", 1)
+    tiny.hear(np.concatenate(parts), language="en")
+    assert len(tiny.positions) > 1
+
+
+@pytest.mark.slow
 def test_a_temperature_of_the_callers_own_is_for_the_padded_window(tiny: Tiny) -> None:
     tiny.hear(CAT, temperature=0.5)
     assert tiny.positions == [1500]
@@ -113,7 +128,7 @@ def test_thirty_seconds_are_encoded_as_openai_whisper_encodes_them(tiny: Tiny) -
     encoder = tiny.engine._model.encoder
     mel = torch.randn(80, N_FRAMES, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(encode(encoder, mel, lambda: None), encoder(mel[None])[0])
+        assert torch.equal(encode(encoder, mel[None], lambda: [True]), encoder(mel[None]))
 
 
 @pytest.mark.slow

@@ -15,16 +15,19 @@ from whisper.decoding import DecodingOptions, DecodingTask
 from deployments.whisper.decoder import Row, Sound
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.greedy import Rules
-from deployments.whisper.voices import Recording
+from deployments.whisper.voices import ENCODED_TOGETHER, Recording
 from deployments.whisper.windows import Segment, Window
 from tests import random_whisper
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
+@pytest.fixture(scope="module", params=[1, ENCODED_TOGETHER])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
+    """Windows one by one in the encoder, as in fp32 on a CPU, and some together."""
     folder = tmp_path_factory.mktemp("checkpoints")
     random_whisper.write(folder)
-    return WhisperEngine(random_whisper.NAME, folder)
+    engine = WhisperEngine(random_whisper.NAME, folder)
+    engine._listener._encoded_together = request.param
+    return engine
 
 
 def noise(number: int, seconds: float = 1.0) -> NDArray[np.int16]:
@@ -122,6 +125,73 @@ def test_one_that_fails_fails_alone(engine: WhisperEngine) -> None:
     listen(engine, failing, staying)
     assert isinstance(failing.error, BrokenPipeError)
     assert staying.answer is not None
+
+
+class Encoder:
+    """How many windows, and of how many frames, each call of the encoder is given at its beginning, and still has at its end."""
+
+    def __init__(self, engine: WhisperEngine) -> None:
+        self.begins: list[tuple[int, int]] = []
+        self.ends: list[int] = []
+        encoder = engine._model.encoder
+        self._hooks = [
+            encoder.conv1.register_forward_pre_hook(lambda _, given: self.begins.append((len(given[0]), given[0].shape[-1]))),
+            encoder.ln_post.register_forward_pre_hook(lambda _, given: self.ends.append(len(given[0]))),
+        ]
+
+    def __enter__(self) -> "Encoder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize(("precision", "calls"), [("fp32", [1] * 6), ("bf16", [4, 1, 1])])
+def test_windows_of_one_length_are_encoded_together(precision: str, calls: list[int], tmp_path: Path) -> None:
+    random_whisper.write(tmp_path)
+    engine = WhisperEngine(random_whisper.NAME, tmp_path, precision=precision, padding="in doubt")
+    voices = [engine.voice(noise(number), "en") for number in range(5)] + [engine.voice(noise(5, 20), "en")]
+    with Encoder(engine) as encoder:
+        engine.listen(voices)
+    assert encoder.begins[: len(calls)] == [(rows, 1500) for rows in calls[:-1]] + [(1, 2100)]
+
+
+def test_who_leaves_in_the_encoder_costs_its_next_block_nothing(engine: WhisperEngine) -> None:
+    polls = iter(range(1))
+
+    def leave() -> None:
+        if next(polls, None) is None:
+            raise InterruptedError
+
+    leaving = engine.voice(noise(8), "en", poll=leave)
+    staying = [engine.voice(noise(number), "en") for number in range(3)]
+    with Encoder(engine) as encoder:
+        engine.listen([staying[0], leaving, *staying[1:]])
+    assert isinstance(leaving.error, InterruptedError)
+    assert sum(rows for rows, _ in encoder.begins) == 4
+    assert sum(encoder.ends) == 3
+    listen(engine, *staying)
+    assert [voice.answer.text for voice in staying if voice.answer] == [
+        engine.transcribe(noise(number), "en").text for number in range(3)
+    ]
+
+
+def test_what_fails_in_the_encoder_fails_alone(engine: WhisperEngine) -> None:
+    voices = [engine.voice(noise(number), "en") for number in range(4)]
+
+    def fail(_: Any, given: tuple[torch.Tensor]) -> None:
+        if any(torch.equal(one, bad.asks.window.mel) for bad in [voices[2]] if bad.asks for one in given[0]):
+            raise ArithmeticError
+
+    hook = engine._model.encoder.conv1.register_forward_pre_hook(fail)
+    try:
+        engine.listen(voices)
+    finally:
+        hook.remove()
+    assert isinstance(voices[2].error, ArithmeticError)
+    listen(engine, *voices)
+    assert [voice.answer is not None for voice in voices] == [True, True, False, True]
 
 
 def test_each_says_how_many_it_was_heard_with(engine: WhisperEngine) -> None:

@@ -1,7 +1,8 @@
 """Step-level batching over the engine, in one asyncio loop: a picture joins at the next denoising step and leaves at its last.
 
 Pictures of one size share a call of the UNet, whatever their steps, seeds, guidance and prompts; sizes take turns. All of torch
-runs in one worker thread, so that the loop sees who comes and who leaves. Knows neither Triton nor Ray.
+runs in one worker thread, so that the loop sees who comes and who leaves; finished pixels are compressed in another, beside the next
+steps. Knows neither Triton nor Ray.
 """
 
 import asyncio
@@ -58,17 +59,20 @@ class Progress:
     """A JPEG, its width and height."""
 
 
+type Drawn = tuple[NDArray[Any], bool]
+"""Pixels, and whether the checker found them unsafe and blackened them."""
+
+
 @dataclass(eq=False)
 class _Row:
     prompt: Prompt
-    notes: Mapping[str, str]
     size: tuple[int, int]
     left: Callable[[], bool]
     tell: Callable[[Progress], None] | None
     previews: int
-    picture: asyncio.Future[Picture] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    drawn: asyncio.Future[Drawn] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     denoising: Denoising | None = None
-    outcome: Picture | Exception | None = None
+    outcome: Drawn | Exception | None = None
     """Left by the worker, for the loop."""
     preview: tuple[bytes, int, int] | None = None
     began_s: float = 0.0
@@ -92,15 +96,15 @@ class _Row:
         return self.tell is not None and has_preview(self.on_its_way.done - 1, self.on_its_way.of, self.previews)
 
     def settle(self) -> bool:
-        """Whether it is over: answered, failed, or left."""
-        if not self.picture.done():
+        """Whether it is over: drawn, failed, or left."""
+        if not self.drawn.done():
             if isinstance(self.outcome, Exception):
-                self.picture.set_exception(self.outcome)
+                self.drawn.set_exception(self.outcome)
             elif self.outcome is not None:
-                self.picture.set_result(self.outcome)
+                self.drawn.set_result(self.outcome)
             elif self.left():
-                self.picture.set_exception(Left(self.steps_left))
-        return self.picture.done()
+                self.drawn.set_exception(Left(self.steps_left))
+        return self.drawn.done()
 
 
 class Batch:
@@ -117,6 +121,7 @@ class Batch:
         """That are being denoised; the one at the front has waited longest for its next step."""
         self._running: asyncio.Task[None] | None = None
         self._worker = ThreadPoolExecutor(1, "diffusion", compute_on, (engine.threads,))
+        self._encoder = ThreadPoolExecutor(1, "encode")
 
     async def draw(
         self,
@@ -130,15 +135,18 @@ class Batch:
 
         `notes` become a PNG's text chunks. Raises Left, InvalidInput, ModelUnavailable. Cancelling it is leaving too.
         """
-        row = _Row(prompt, notes, self._engine.size(prompt), left, tell, previews)
+        row = _Row(prompt, self._engine.size(prompt), left, tell, previews)
         self._waiting.append(row)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
-        return await row.picture
+        pixels, flagged = await row.drawn
+        encoded, encode_s = await asyncio.get_running_loop().run_in_executor(self._encoder, _encode, pixels, prompt.format, notes)
+        return _picture(row, encoded, flagged, encode_s)
 
     def close(self) -> None:
-        """Ends the worker after the call that it is in."""
+        """Ends the threads after the calls that they are in."""
         self._worker.shutdown(wait=False, cancel_futures=True)
+        self._encoder.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self) -> None:
         try:
@@ -186,9 +194,9 @@ class Batch:
             await self._work(self._show, shown)
         for row in rows:
             self._report(row)
-        ended = [row for row in rows if row.outcome is None and not row.picture.done() and row.steps_left == 0]
+        ended = [row for row in rows if row.outcome is None and not row.drawn.done() and row.steps_left == 0]
         if ended:
-            await self._work(self._finish, ended)
+            await self._work(self._decode, ended)
         self._drop_settled()
 
     def _drop_settled(self) -> None:
@@ -196,7 +204,7 @@ class Batch:
 
     def _report(self, row: _Row) -> None:
         preview, row.preview = row.preview, None
-        if row.outcome is None and row.tell is not None and not row.picture.done():
+        if row.outcome is None and row.tell is not None and not row.drawn.done():
             done, of = row.on_its_way.done, row.on_its_way.of
             eta_ms = (time.perf_counter() - row.began_s) / done * (of - done) * 1000
             try:
@@ -240,20 +248,12 @@ class Batch:
         for row in rows:
             row.fixed_s += time.perf_counter() - began_s
 
-    def _finish(self, rows: list[_Row]) -> None:
+    def _decode(self, rows: list[_Row]) -> None:
         began_s = time.perf_counter()
-        decoded = _together(self._engine.decode, rows)
-        decode_s = time.perf_counter() - began_s
-        for row, one in zip(rows, decoded, strict=True):
-            began_s = time.perf_counter()
-            try:
-                pixels, flagged = _value(one)
-                encoded = encode(pixels, row.prompt.format, row.notes)
-                encode_s = time.perf_counter() - began_s
-                row.fixed_s += decode_s + encode_s
-                row.outcome = _picture(row, encoded, flagged, encode_s)
-            except Exception as error:
-                row.outcome = known(error)
+        for row, drawn in zip(rows, _together(self._engine.decode, rows), strict=True):
+            row.outcome = drawn
+        for row in rows:
+            row.fixed_s += time.perf_counter() - began_s
 
 
 def has_preview(step: int, of: int, previews: int) -> bool:
@@ -277,6 +277,13 @@ def _value[Result](result: Result | Exception) -> Result:
     return result
 
 
+def _encode(pixels: NDArray[Any], format: str, notes: Mapping[str, str]) -> tuple[bytes, float]:
+    """The image, and the seconds that it took."""
+    began_s = time.perf_counter()
+    encoded = encode(pixels, format, notes)
+    return encoded, time.perf_counter() - began_s
+
+
 def _picture(row: _Row, encoded: bytes, flagged: bool, encode_s: float) -> Picture:
     denoising = row.on_its_way
     return Picture(
@@ -288,6 +295,6 @@ def _picture(row: _Row, encoded: bytes, flagged: bool, encode_s: float) -> Pictu
         encode_ms=encode_s * 1000,
         steps=denoising.of,
         denoise_s=row.denoise_s,
-        compute_s=row.fixed_s + row.denoise_s,
+        compute_s=row.fixed_s + row.denoise_s + encode_s,
         rows=row.shared / denoising.of,
     )

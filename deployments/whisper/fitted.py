@@ -12,6 +12,8 @@ LEAST_FRAMES = 15 * FRAMES_PER_SECOND
 """Of 101 recordings the model doubted, or repeated itself, in 11 with 10 s, and in 4 with 15 s."""
 MARGIN_FRAMES = FRAMES_PER_SECOND
 """Silence after what is spoken, without which the last word is cut."""
+LEFT_FRAMES = FRAMES_PER_SECOND // 10
+"""What is left after the last timestamp holds no word if it is shorter; the model would make one up. So does whisper.cpp."""
 TOKENS, TOKENS_A_SECOND = 24, 8
 """More than anybody says; timestamps count too."""
 REPEATS, LONGEST = 3, 12

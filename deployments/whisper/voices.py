@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import batched
 
 import torch
 import whisper
@@ -16,6 +17,9 @@ from deployments.whisper.windows import Ask, Attempt, Heard, Language, Segment, 
 
 SEED = 0
 """Lots are drawn anew for each recording, so that the same one gives the same text whatever it is heard with."""
+
+ENCODED_TOGETHER = 4
+"""Windows of one length, at most, in a call of the encoder. On a CPU fp32 takes a tenth longer in fours, bf16 a tenth less."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class Listener:
         for module in model.modules():
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)):  # norms stay fp32, as in openai-whisper
                 module.to(dtype)
+        self._encoded_together = 1 if dtype == torch.float32 and model.device.type == "cpu" else ENCODED_TOGETHER
         self._rules = greedy.Rules(model)
         self.traits = Traits.of(model)
 
@@ -174,19 +179,47 @@ class Listener:
         take_part(voices, lambda: self._hear(voices))
 
     def _hear(self, voices: Sequence[Voice]) -> None:
+        self._encode(voices)
         self._detect([voice for voice in voices if isinstance(voice.asks, Language)])
         self._decode([line for voice in voices if (line := self._line(voice))])
 
+    def _encode(self, voices: Sequence[Voice]) -> None:
+        """Each window once, with those that are as long."""
+        alike: dict[int, list[tuple[Voice, Window]]] = {}
+        for window, voice in {voice.asks.window: voice for voice in voices if voice.asks}.items():
+            if window.sound is None:
+                alike.setdefault(window.mel.shape[-1], []).append((voice, window))
+        for pairs in alike.values():
+            for some in batched(pairs, self._encoded_together):
+                self._encode_some(some)
+
+    def _encode_some(self, pairs: Sequence[tuple[Voice, Window]]) -> None:
+        """Of the same length. Where that fails, each alone; a window whose voice has left has no sound."""
+        still = list(pairs)
+
+        def stay() -> list[bool]:
+            stays = [voice.listens() for voice, _ in still]
+            still[:] = [pair for pair in still if not pair[0].done]
+            return stays
+
+        try:
+            mel = torch.stack([window.mel for _, window in pairs]).to(self._model.device, self._dtype)
+            encoded = decoder.encode(self._model.encoder, mel, stay)
+            for (_, window), one in zip(still, encoded, strict=True):
+                window.sound = Sound(self._model.decoder, one)
+        except Exception as error:
+            if len(pairs) == 1:
+                pairs[0][0].fail(error)
+                return
+            for pair in still:
+                self._encode_some([pair])
+
     def _sound(self, voice: Voice, window: Window) -> Sound | None:
         """None when the voice has left."""
-        if window.sound is None:
-            try:
-                mel = window.mel.to(self._model.device, self._dtype)
-                window.sound = Sound(self._model.decoder, decoder.encode(self._model.encoder, mel, voice.poll))
-            except Exception as error:
-                voice.fail(error)
+        if window.sound is None and not voice.done:
+            self._encode_some([(voice, window)])
         sound: Sound | None = window.sound
-        return sound
+        return None if voice.done else sound
 
     def _detect(self, voices: Sequence[Voice]) -> None:
         tokenizer = get_tokenizer(self._model.is_multilingual, num_languages=self._model.num_languages)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import whisper
 from torch import Tensor
-from whisper.audio import HOP_LENGTH, N_FRAMES, N_SAMPLES, SAMPLE_RATE, pad_or_trim
+from whisper.audio import HOP_LENGTH, N_FRAMES, SAMPLE_RATE, pad_or_trim
 from whisper.tokenizer import Tokenizer, get_tokenizer
 from whisper.utils import compression_ratio
 
@@ -18,6 +19,8 @@ from deployments.whisper import fitted
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried in turn while a window's text is too repetitive or too improbable."""
+SILENCE = SAMPLE_RATE // 10
+"""Samples of silence behind a recording for its last frames; openai-whisper puts 30 s there."""
 COMPRESSION_RATIO = 2.4
 """Text that gzip shrinks more than this is too repetitive."""
 
@@ -50,7 +53,7 @@ class Segment:
     no_speech_prob: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Window:
     """What the encoder is given: [mels, frames]; once it has been, what came of it."""
 
@@ -96,12 +99,13 @@ class Walk:
     """One recording on its way: where the next window starts, and what was said so far."""
 
     mel: Tensor
-    """[mels, frames]; 30 s longer than the recording."""
+    """[mels, frames] of the recording."""
     end: int
     """The frame at which it ends."""
     language: str
     tokenizer: Tokenizer
     frame: int = 0
+    """Where the next window starts."""
     tokens: list[int] = field(default_factory=list)
     prompt_from: int = 0
     """What was said before this token is no prompt for the next window."""
@@ -129,23 +133,31 @@ def begin(
 
     `prompt`: what is taken to have been said before. `temperature`: the only one that is tried; 0 tries TEMPERATURES.
     """
-    mel = whisper.log_mel_spectrogram(audio, traits.mels, padding=N_SAMPLES)
+    mel, silence = _mel(audio, traits.mels)
     if not language:
-        language = yield Language(Window(pad_or_trim(mel, N_FRAMES)))
+        language = yield Language(Window(torch.cat([mel, silence.expand(-1, N_FRAMES)], dim=1)[:, :N_FRAMES]))
     tokenizer = get_tokenizer(traits.multilingual, num_languages=traits.languages, language=language, task=task)
     # A client's text may spell a special token; it is text all the same.
     tokens = tokenizer.encode(f" {prompt.strip()}", disallowed_special=()) if prompt.strip() else []
-    path = Walk(mel, int(mel.shape[-1] - N_FRAMES), language, tokenizer, tokens=tokens, prompted=len(tokens))
+    path = Walk(mel, mel.shape[-1], language, tokenizer, tokens=tokens, prompted=len(tokens))
     if temperature > 0:
         path.temperatures = (temperature,)
     return path
+
+
+def _mel(audio: Tensor, mels: int) -> tuple[Tensor, Tensor]:
+    """[mels, frames] of it, and [mels, 1] of silence."""
+    mel = whisper.log_mel_spectrogram(audio, mels, padding=SILENCE)
+    frames = audio.shape[-1] // HOP_LENGTH
+    return mel[:, :frames], mel[:, -1:]
 
 
 def walk(
     traits: Traits, path: Walk, thresholds: Thresholds, tell: Callable[[list[Segment]], None]
 ) -> Generator[Ask, Heard | None, None]:
     """Asks for window after window to be heard, and tells each one's segments."""
-    while path.frame < path.end:
+    least = 1
+    while path.end - path.frame >= least:
         size = min(N_FRAMES, path.end - path.frame)
         mel = path.mel[:, path.frame : path.frame + size]
         heard = yield from _hear(traits, mel, path, thresholds)
@@ -153,6 +165,7 @@ def walk(
             path.frame += size  # silence
         else:
             tell(_take(traits, path, heard, size))
+        least = fitted.LEFT_FRAMES if path.fitted else 1
 
 
 def _hear(traits: Traits, mel: Tensor, path: Walk, thresholds: Thresholds) -> Generator[Ask, Heard | None, Heard]:
