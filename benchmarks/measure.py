@@ -100,8 +100,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return medians[50], medians[1949]
 
 
-def rss_mib(root: int) -> dict[str, float]:
-    """Resident memory of what a request passes: the proxy, the replicas, and the stubs that hold the models."""
+def roles(root: int) -> dict[str, psutil.Process]:
+    """What a request passes: the proxy, the replicas, and the stubs that hold the models."""
     found = {}
     for process in tree(root):
         name = process.name()
@@ -113,8 +113,19 @@ def rss_mib(root: int) -> dict[str, float]:
             name = "proxy"
         else:
             continue
-        found[name] = process.memory_info().rss / 2**20
+        found[name] = process
     return found
+
+
+def rss_mib(root: int) -> dict[str, float]:
+    """Resident memory of each of `roles`."""
+    return {name: process.memory_info().rss / 2**20 for name, process in roles(root).items()}
+
+
+def pss_mib(pid: int) -> float:
+    """Resident memory of a process, of what it shares with others its share."""
+    pss: int = psutil.Process(pid).memory_full_info().pss
+    return pss / 2**20
 
 
 def _deployment(replica: str) -> str:

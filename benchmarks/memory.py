@@ -1,32 +1,44 @@
-"""What is kept: `python -m benchmarks.memory` compares each process's memory after 50 and after 500 requests, and after 300 that were left.
+"""What is held, and what is kept: `python -m benchmarks.memory`.
 
-It starts a service of its own as `make serve` does, and sends it the sample recordings one after the other, one denoising step each. Then
-as many at once as the service takes, so that batches are full, twice; then clients that leave, twice 300: eight at a time, half of
-them with event streams, each gone within its first two seconds, with the default steps.
+It starts a service of its own as `make serve` does. Clients that never pause send it the sample recordings, one denoising step each: each
+process's memory after 200 of them against after 1,200. Then as many at once as the service takes, and 300 clients that leave, twice:
+eight at a time, half of them with event streams, each gone within its first two seconds, with the default steps.
+
+Beside them each engine alone in a process of its own (*bare*), after full batches too. Memory is PSS: what processes share, such
+as torch's own code, counts by its share.
 """
 
 import argparse
 import asyncio
 import contextlib
 import math
+import multiprocessing
+import os
 import random
 import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 
 from benchmarks.load import client
-from benchmarks.measure import circumstances, recordings, rss_mib
+from benchmarks.measure import circumstances, pss_mib, recordings, roles
 from benchmarks.services import sonograph
+from deployments.diffusion import DiffusionSettings
+from deployments.whisper import WhisperSettings
+from graphs.http.audio import decode
 from graphs.http.settings import HttpSettings
 
 AT_ONCE = 8
 LONGEST_STAY_S = 2.0
+OVER_BARE_MIB = 200
+GROWTH = 0.01
+"""Of the whole, in 1,000 requests."""
 
 
 async def leave(url: str, recordings: Sequence[bytes], count: int) -> None:
@@ -54,42 +66,98 @@ def settled(http: httpx.Client) -> None:
         time.sleep(0.2)
 
 
-async def crowd(url: str, recordings: Sequence[bytes], count: int) -> None:
-    """So many clients at once, that wait for their answers."""
-    async with client(url) as http:
-        for answer in await asyncio.gather(*(http.post("/graph", files={"file": recordings[n % 8]}) for n in range(count))):
+async def ask(url: str, recordings: Sequence[bytes], numbers: range, clients: int, progress: Progress) -> None:
+    """By so many clients that wait for their answers."""
+    left, bar = iter(numbers), progress.add_task("Requests", total=len(numbers))
+
+    async def caller() -> None:
+        for number in left:
+            answer = await http.post("/graph", files={"file": recordings[number % 8]}, data={"steps": "1"})
             answer.raise_for_status()
+            progress.advance(bar)
+
+    async with client(url) as http:
+        await asyncio.gather(*(caller() for _ in range(clients)))
+
+
+def bare(name: str, recordings: Sequence[bytes], connection: Connection) -> None:
+    """An engine alone, after full batches: sends that it is there, and waits."""
+    if name == "whisper":
+        from deployments.whisper.engine import WhisperEngine
+
+        whisper = WhisperEngine("tiny.en", WhisperSettings().weights)
+        for _ in range(3):
+            voices = [whisper.voice(decode(recording, 60), "en") for recording in recordings]
+            while still := [voice for voice in voices if not voice.done]:
+                whisper.listen(still)
+    else:
+        from deployments.diffusion.engine import DiffusionEngine
+        from deployments.diffusion.picture import Prompt
+
+        diffusion = DiffusionEngine(DiffusionSettings().model)
+        for _ in range(3):
+            rows = [diffusion.begin(Prompt("a red apple", seed=seed)) for seed in range(len(recordings))]
+            while rows[0].done < rows[0].of:
+                diffusion.step(rows)
+            diffusion.decode(rows)
+    connection.send(os.getpid())
+    connection.recv()
+
+
+def bare_mib(name: str, recordings: Sequence[bytes]) -> float:
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=bare, args=(name, recordings, theirs), daemon=True)
+    process.start()
+    try:
+        return pss_mib(ours.recv())
+    finally:
+        ours.send(None)
+        process.join(30)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--first", type=int, default=50)
-    parser.add_argument("--last", type=int, default=500)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--first", type=int, default=200)
+    parser.add_argument("--last", type=int, default=1200)
     parser.add_argument("--crowd", type=int, default=HttpSettings().max_requests)
     parser.add_argument("--leave", type=int, default=300)
     arguments = parser.parse_args()
-    console, spoken = Console(width=140), recordings(8)
+    console, spoken = Console(width=140), recordings(AT_ONCE)
     seen: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder)) as service:
 
         def look(when: str) -> None:
             settled(service.client)
-            seen[when] = rss_mib(service.process.pid)
+            seen[when] = {name: pss_mib(process.pid) for name, process in roles(service.process.pid).items()}
 
-        for number in track(range(arguments.last), "Requests", console=console):
-            service.client.post("/graph", files={"file": spoken[number % 8]}, data={"steps": "1"}).raise_for_status()
-            if number + 1 in (arguments.first, arguments.last):
-                look(f"after {number + 1}")
-        for again in ("", " again"):
-            asyncio.run(crowd(service.url, spoken, arguments.crowd))
-            look(f"{arguments.crowd} at once{again}")
+        def some(numbers: range, clients: int, when: str) -> None:
+            with Progress(console=console) as progress:
+                asyncio.run(ask(service.url, spoken, numbers, clients, progress))
+            look(when)
+
+        some(range(arguments.first), arguments.clients, f"after {arguments.first}")
+        some(range(arguments.first, arguments.last), arguments.clients, f"after {arguments.last:,}")
+        some(range(arguments.crowd), arguments.crowd, f"{arguments.crowd} at once")
         for again in ("", " again"):
             asyncio.run(leave(service.url, spoken, arguments.leave))
             look(f"{arguments.leave} left{again}")
-    table = Table("MiB", *seen)
+        alone = {name: bare_mib(name, spoken) for name in ("whisper", "diffusion")}
+    table = Table("MiB (PSS)", *seen)
     for name in sorted({name for sizes in seen.values() for name in sizes}):
         table.add_row(name, *(f"{sizes.get(name, math.nan):.1f}" for sizes in seen.values()))
-    console.print("Resident memory", table)
+    whole = [sum(sizes.values()) for sizes in seen.values()]
+    table.add_row("all of them", *(f"{mib:.1f}" for mib in whole))
+    console.print(table)
+    growth = (whole[1] / whole[0] - 1) / (arguments.last - arguments.first) * 1000
+    console.print(f"growth in 1,000 requests: {growth:+.2%}; at most {GROWTH:.0%} is the goal")
+    for name, mib in alone.items():
+        held = max(sizes[f"replica of {name}"] + sizes[f"stub of {name}"] for sizes in seen.values())
+        console.print(
+            f"{name}: replica and stub {held:.1f} MiB at most, the bare engine {mib:.1f}: {held - mib:+.1f}; "
+            f"at most +{OVER_BARE_MIB} is the goal"
+        )
     console.print(circumstances())
 
 

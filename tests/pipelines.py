@@ -14,11 +14,13 @@ from deployments.diffusion.picture import Picture, Prompt
 
 
 class Stock:
-    """diffusers' own pipeline."""
+    """diffusers' own pipeline, its tensors laid out as the engine's: another layout rounds otherwise."""
 
     def __init__(self, folder: Path) -> None:
         self._pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         self._pipeline.set_progress_bar_config(disable=True)
+        for part in (self._pipeline.unet, self._pipeline.vae):
+            part.to(memory_format=torch.channels_last)
 
     def draw(self, prompt: Prompt) -> NDArray[Any]:
         drawn = self._pipeline(

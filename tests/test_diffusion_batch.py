@@ -131,6 +131,37 @@ async def test_a_picture_joins_at_the_next_step_and_leaves_at_its_last() -> None
     assert 0 < first.denoise_s < first.compute_s
 
 
+async def test_the_loop_is_asked_only_where_somebody_is_to_be_told_let_go_or_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, asked = Bench(), list[str]()
+    work = bench.batch._work
+
+    async def noted(what: Any, rows: Any) -> None:
+        asked.append(what.__name__)
+        await work(what, rows)
+
+    monkeypatch.setattr(bench.batch, "_work", noted)
+    drawn = asyncio.create_task(bench.batch.draw(Prompt("quiet", steps=5), {}))
+    assert isinstance((await bench.all(drawn))[0], Picture)
+    assert (asked, len(bench.engine.calls)) == (["_begin", "_denoise", "_decode"], 5)
+    asked.clear()
+    await bench.all(bench.draw("told", steps=5))
+    assert asked == ["_begin", *["_denoise"] * 5, "_decode"]
+
+
+async def test_who_is_told_nothing_lets_others_in_and_leaves_at_the_next_step_all_the_same() -> None:
+    bench = Bench()
+    quiet = asyncio.create_task(bench.batch.draw(Prompt("quiet", steps=9), {}, lambda: "quiet" in bench.gone))
+    await bench.called(2)  # the third is running now
+    comes = asyncio.create_task(bench.batch.draw(Prompt("comes", steps=4), {}))
+    await bench.called(4)
+    bench.gone.add("quiet")
+    left, picture = await bench.all(quiet, comes)
+    assert isinstance(left, Left)
+    assert isinstance(picture, Picture)
+    assert bench.engine.calls == [["quiet"]] * 3 + [["quiet", "comes"]] * 2 + [["comes"]] * 2
+    assert left.steps == 4
+
+
 async def test_pictures_that_end_together_are_decoded_together() -> None:
     bench = Bench()
     await bench.all(*(bench.draw(text, 2) for text in "abc"))
@@ -300,11 +331,11 @@ MIXED = [
 async def together(engine: DiffusionEngine, prompts: Sequence[Prompt], most: int = 8) -> tuple[list[Picture], int]:
     """Each joins a step after the one before it, and one that leaves early is among them. With the greatest batch."""
     shared: list[int] = []
-    stepped = asyncio.Event()
+    stepped, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def count(rows: int) -> None:
         shared.append(rows)
-        stepped.set()
+        loop.call_soon_threadsafe(stepped.set)
 
     async def step() -> None:
         stepped.clear()

@@ -71,7 +71,7 @@ def test_imports_point_one_way(module: str) -> None:
 def test_an_engine_knows_neither_triton_nor_ray(room: str) -> None:
     engine = f"deployments.{room}.engine"
     assert not imports(engine) & {"ray", "tritonserver", "triton_python_backend_utils", "pydantic"}
-    assert {name for name in ours(engine) if room_of(name) is None} <= {*SHARED, "deployments.threads"}
+    assert {name for name in ours(engine) if room_of(name) is None} <= {*SHARED, "deployments.precision", "deployments.threads"}
 
 
 @pytest.mark.parametrize("room", ROOMS)

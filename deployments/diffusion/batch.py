@@ -95,6 +95,11 @@ class _Row:
         """Whether the step that it has just done has a preview."""
         return self.tell is not None and has_preview(self.on_its_way.done - 1, self.on_its_way.of, self.previews)
 
+    def goes_on(self) -> bool:
+        """Whether its next step needs nothing of the loop."""
+        over = self.drawn.done() or self.outcome is not None or self.steps_left == 0
+        return not over and self.tell is None and not self.left()
+
     def settle(self) -> bool:
         """Whether it is over: drawn, failed, or left."""
         if not self.drawn.done():
@@ -111,7 +116,7 @@ class Batch:
     def __init__(
         self, engine: Engine, most: int, budget: Budget | None = None, count: Callable[[int], None] = lambda steps: None
     ) -> None:
-        """`most`: pictures at once; fewer where `budget` says so. `count` is told of denoising steps before they run."""
+        """`most`: pictures at once; fewer where `budget` says so. `count` is told of denoising steps before they run, in the worker."""
         self._engine = engine
         self._most = most
         self._budget = budget
@@ -183,11 +188,10 @@ class Batch:
         return len(rows) < self._most and fits
 
     async def _step(self) -> None:
-        """One call of the UNet, for all that share the front row's kind; they go to the back."""
+        """The next call of the UNet, or calls, for all that share the front row's kind; they go to the back."""
         kind = self._rows[0].on_its_way.kind
         rows = [row for row in self._rows if row.on_its_way.kind == kind]
         self._rows = [row for row in self._rows if row.on_its_way.kind != kind] + rows
-        self._count(len(rows))
         await self._work(self._denoise, rows)
         shown = [row for row in rows if row.outcome is None and row.shows()]
         if shown:
@@ -227,6 +231,13 @@ class Batch:
             row.fixed_s += time.perf_counter() - began_s
 
     def _denoise(self, rows: list[_Row]) -> None:
+        """One step, and while nobody has to be told, let go or let in, the next: to the loop and back takes a client that is alone time."""
+        self._denoise_once(rows)
+        while len(rows) == len(self._rows) and not self._waiting and all(row.goes_on() for row in rows):
+            self._denoise_once(rows)
+
+    def _denoise_once(self, rows: list[_Row]) -> None:
+        self._count(len(rows))
         began_s = time.perf_counter()
         for row, predicted in zip(rows, _together(self._engine.predict, rows), strict=True):
             row.began_s = row.began_s or began_s

@@ -14,6 +14,7 @@ from whisper.audio import N_SAMPLES
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
+from deployments.precision import dtype
 from deployments.threads import compute_on
 from deployments.whisper.cut import spans
 from deployments.whisper.pieces import Pieces, Told, Walked
@@ -22,7 +23,6 @@ from deployments.whisper.weights import CARRIERS, install
 from deployments.whisper.windows import Ask, Segment, Thresholds, Traits, Walk, begin, walk
 
 TASKS = ("transcribe", "translate")
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PIECES = 4
 """Most pieces of one recording that `transcribe` hears together."""
 
@@ -70,9 +70,7 @@ class WhisperEngine:
             self._listener = faster.Listener(source, self._device, precision, threads)
         else:
             self._model = load(model, weights, self._device)
-            if precision == "auto":
-                precision = "fp16" if self._device == "cuda" else "fp32"
-            self._listener = Listener(self._model, PRECISIONS[precision])
+            self._listener = Listener(self._model, dtype(precision, self._device))
         self._traits = self._listener.traits
 
     def transcribe(self, audio: NDArray[np.int16], *asked: Any, **named: Any) -> Spoken:

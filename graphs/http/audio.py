@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from graphs.http.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 
-SAMPLE_RATE_HZ = 16_000
+SAMPLE_RATE_HZ, FORMAT = 16_000, "s16"
 SHORTEST_S = 0.1
 HIGHEST_RATE_HZ = 384_000
 """The highest that is recorded with. A resampler's filter grows with the rate: at 1 GHz it takes gigabytes and half a minute."""
@@ -68,7 +68,7 @@ def _read(container: Any, max_audio_s: float, chunks: list[NDArray[np.int16]]) -
     if codec not in CODECS and not codec.startswith("pcm_"):
         raise AudioUndecodable("the recording's audio codec is none of mp3, flac, opus, vorbis, aac, alac and PCM")
     stream.codec_context.thread_count = 1
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
+    resampler = av.AudioResampler(format=FORMAT, layout="mono", rate=SAMPLE_RATE_HZ)
     left = int(max_audio_s * SAMPLE_RATE_HZ)
     for frame in container.decode(stream):
         if frame.sample_rate > HIGHEST_RATE_HZ:
@@ -78,7 +78,8 @@ def _read(container: Any, max_audio_s: float, chunks: list[NDArray[np.int16]]) -
         # A frame of few bytes can stand for hours at a rate of a few Hz: asked before it is resampled.
         if frame.samples > (left / SAMPLE_RATE_HZ + 1) * frame.sample_rate:
             raise _too_long(max_audio_s)
-        left -= _keep(resampler.resample(frame), chunks)
+        as_it_is = (frame.format.name, frame.layout.nb_channels, frame.sample_rate) == (FORMAT, 1, SAMPLE_RATE_HZ)
+        left -= _keep([frame] if as_it_is else resampler.resample(frame), chunks)
         if left < 0:
             raise _too_long(max_audio_s)
     if _keep(resampler.resample(None), chunks) > left:

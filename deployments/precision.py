@@ -1,0 +1,24 @@
+"""What a model computes in: the settings' names for it. Runs in the stub."""
+
+import logging
+
+import torch
+
+log = logging.getLogger("sonograph")
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def dtype(precision: str, device: str) -> torch.dtype:
+    """`precision`: one of PRECISIONS, or `auto`: fp16 on a GPU, fp32 on a CPU."""
+    if precision == "auto":
+        precision = "fp16" if device.startswith("cuda") else "fp32"
+    if precision == "bf16" and device == "cpu" and not cpu_has_bf16():
+        log.warning("this CPU has no instructions for bf16 and is slower in it than in fp32: set precision to auto")
+    return PRECISIONS[precision]
+
+
+def cpu_has_bf16() -> bool:
+    """AVX512_BF16 or AMX. Without them torch emulates it: tiny.en then took 4 times the CPU of fp32."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
