@@ -2,9 +2,9 @@
 
 tracks: 16 clients that never pause, spoken sentences of 3 to 12 s, in turns against the blog article's shape of the graph
 on the same engines (peers/article), this service as it is (exact: same weights, precision and steps), this service tuned
-(Whisper padded only in doubt; both models in bf16 where the CPU has it, elsewhere Whisper in int8 by faster-whisper), and the engines alone in one script at their best batch (bare), exact and
-tuned. All run at the same time, one of them is asked; the order is reversed every other round. CPU is that of a side's whole
-process tree, less what it costs when idle.
+(padding in doubt; bf16 where the CPU has it, else Whisper in int8 by faster-whisper), and the engines alone in one script at their best
+batch (bare), exact and tuned. All run at the same time, one of them is asked; the order is reversed every other round. CPU is
+that of a side's whole process tree, less what it costs when idle.
 clients: what one request costs by how many clients there are, from 1 to 64.
 """
 
@@ -46,8 +46,10 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 MOST = 56
 """Requests that an ingress can be set to take at once; more clients are refused now and then."""
 TRIES = 120
-REQUESTS = 32
+REQUESTS = 24
 """That a side answers in a round."""
+LEAST = 8
+"""Requests to each number of clients, at least."""
 IDLE_S = 10.0
 TUNED: dict[str, dict[str, Any]] = (
     {"whisper": {"padding": "in doubt", "precision": "bf16"}, "diffusion": {"precision": "bf16"}}
@@ -234,7 +236,7 @@ def clients(pairs: int) -> dict[str, Any]:
         side = Side(process, draw, Idle([process, *process.children(recursive=True)], IDLE_S).cpu_per_s)
         for pair in track(range(pairs), "Rounds", console=console):
             for count in COUNTS[:: 1 if pair % 2 else -1]:
-                costs[count].append(side.cost(max(CLIENTS, count), count)[0])
+                costs[count].append(side.cost(max(LEAST, count), count)[0])
     table = Table("clients", "CPU s a request", f"by the previous (at most {STEADY})", "95% interval")
     previous: list[float] = []
     for count, values in costs.items():

@@ -31,7 +31,7 @@ POINTS = 0.5
 def spoken() -> dict[Path, str]:
     """What is said in each recording of the test speech."""
     said = {SPEECH / name: text for name, text in json.loads((SPEECH / "sentences.json").read_text()).items()}
-    for folder in ("things", "real"):
+    for folder in ("things", "scots", "real"):
         texts = json.loads((SPEECH / folder / "said.json").read_text())
         said |= {SPEECH / folder / name: text for name, text in texts.items()}
     return said | {path: path.stem.split("-")[0] for path in sorted((SPEECH / "words").glob("*.ogg"))}

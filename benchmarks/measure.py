@@ -1,5 +1,6 @@
 """CPU and wall time of process trees, and who runs what: what every benchmark shares."""
 
+import contextlib
 import json
 import os
 import platform
@@ -53,21 +54,27 @@ class Idle:
 
 
 class Others:
-    """Cores that processes other than this one and its children are busy on: whether a figure was measured alone."""
+    """Cores that processes other than this one and its children, also those that have ended, are busy on: was it measured alone?"""
 
     def __init__(self) -> None:
         self._began = self._now()
 
     @property
     def cores(self) -> float:
-        """Since it was made. A process that has ended meanwhile counts as another's."""
+        """Since it was made."""
         (whole_s, ours_s, at_s), (began_whole_s, began_ours_s, began_s) = self._now(), self._began
         return max(0.0, (whole_s - began_whole_s - ours_s + began_ours_s) / (at_s - began_s))
 
     def _now(self) -> tuple[float, float, float]:
         times = psutil.cpu_times()
         whole_s = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
-        return whole_s, cpu_s(tree(os.getpid())), time.monotonic()
+        ours = tree(os.getpid())
+        of_ended_s = 0.0
+        for process in ours:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                ended = process.cpu_times()
+                of_ended_s += ended.children_user + ended.children_system
+        return whole_s, cpu_s(ours) + of_ended_s, time.monotonic()
 
 
 class Stalls:

@@ -55,7 +55,8 @@ def _environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _running(command: list[str], environment: dict[str, str], port: int, folder: Path, ready: str) -> Iterator[Service]:
-    """`ready`: the path that answers 200 once it serves."""
+    """`ready`: the path that answers 200 once it serves. SIGTERM ends the benchmark as Ctrl-C does: the service with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     output = folder / "output.txt"
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -70,7 +71,7 @@ def _running(command: list[str], environment: dict[str, str], port: int, folder:
         with contextlib.suppress(psutil.NoSuchProcess):
             family = service.processes()
         service.client.close()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # a job in the background ignores Ctrl-C, and so do its children
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
         process.kill()

@@ -1,4 +1,4 @@
-"""Spoken sentences by two of flite's voices, and what they say in sentences.json.
+"""Spoken sentences by flite's voices, and what they say in sentences.json.
 
     python -m tests.speech
 
@@ -15,6 +15,8 @@ from deployments.diffusion.builtin.concepts import load_concepts
 HERE = Path(__file__).parent
 VOICES = ("slt", "rms")
 """CMU ARCTIC's: a woman's and a man's, US English."""
+SCOTS = "awb"
+"""A man's, Scottish English: the same sentences, for error rates."""
 
 
 PHRASES = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from tests import media
 from tests.service import ROOT
-from tests.speech import HERE, VOICES, things
+from tests.speech import HERE, SCOTS, VOICES, things
 
 SHIPPED = ROOT / "graphs" / "samples"
 
@@ -51,6 +51,11 @@ def main() -> None:
         for voice in VOICES:
             (HERE / "words" / f"{word}-{voice}.ogg").write_bytes(spoken(word, voice))
     (HERE / "sentences.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    (HERE / "scots").mkdir(exist_ok=True)
+    for word, text in SENTENCES.items():
+        (HERE / "scots" / f"{word}.ogg").write_bytes(spoken(text, SCOTS))
+    scots = {f"{word}.ogg": text for word, text in SENTENCES.items()}
+    (HERE / "scots" / "said.json").write_text(json.dumps(scots, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(HERE / "things", ignore_errors=True)
     (HERE / "things").mkdir()
     for thing in things():
