@@ -1,4 +1,4 @@
-"""Lines over numbers, drawn with Pillow: panels side by side with one legend."""
+"""Lines over numbers, and bars, drawn with Pillow: panels side by side with one legend."""
 
 import math
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ FINE = 3
 WIDTH, HEIGHT = 660, 470
 """Of a panel, in pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 80, 30, 95, 75
+NAMES = 120
+"""Left of bars, for what they are called."""
 
 Point = tuple[float, float]
 
@@ -29,11 +31,29 @@ class Panel:
     """Where a dashed line is drawn across."""
 
 
-def draw(path: Path, legend: Sequence[str], panels: Sequence[Panel]) -> None:
+@dataclass(frozen=True)
+class Bar:
+    name: str
+    value: float
+    of: int
+    """Its place in the legend."""
+
+
+@dataclass(frozen=True)
+class Bars:
+    title: str
+    bars: Sequence[Bar]
+    """From top to bottom."""
+
+
+def draw(path: Path, legend: Sequence[str], panels: Sequence[Panel | Bars]) -> None:
     image = Image.new("RGB", (WIDTH * len(panels) * FINE, HEIGHT * FINE), "white")
     canvas = ImageDraw.Draw(image)
     for number, panel in enumerate(panels):
-        _Drawn(canvas, number * WIDTH, panel).all()
+        if isinstance(panel, Bars):
+            _draw_bars(canvas, number * WIDTH, panel)
+        else:
+            _Drawn(canvas, number * WIDTH, panel).all()
     x = float(LEFT)
     for number, name in enumerate(legend):
         canvas.line(_fine((x, 24), (x + 40, 24)), COLOURS[number], 2 * FINE)
@@ -82,6 +102,19 @@ class _Drawn:
         """Where it is on the canvas, in pixels."""
         x, y = point[0] / self._xs[-1], point[1] / self._ys[-1]
         return self._left + x * (self._right - self._left), HEIGHT - BOTTOM - y * (HEIGHT - BOTTOM - TOP)
+
+
+def _draw_bars(canvas: ImageDraw.ImageDraw, offset_px: float, panel: Bars) -> None:
+    left, right, bottom = offset_px + NAMES, offset_px + WIDTH - RIGHT, HEIGHT - BOTTOM / 2
+    canvas.text(_fine(((left + right) / 2, TOP - 28))[0], panel.title, INK, _font(17), anchor="mm")
+    scale = (right - left - 60) / max(bar.value for bar in panel.bars)
+    row = (bottom - TOP) / len(panel.bars)
+    for number, bar in enumerate(panel.bars):
+        top, end = TOP + number * row + row / 6, left + bar.value * scale
+        middle = top + row / 3
+        canvas.rectangle(_fine((left, top), (end, top + row * 2 / 3)), COLOURS[bar.of])
+        canvas.text(_fine((left - 10, middle))[0], bar.name, INK, _font(14), anchor="rm")
+        canvas.text(_fine((end + 10, middle))[0], f"{bar.value:.2f}", INK, _font(14), anchor="lm")
 
 
 def ticks(highest: float) -> list[float]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageColor
 from rich.console import Console
 
 from benchmarks import chart, overload, recovery, voices
@@ -215,6 +216,16 @@ def test_the_chart_is_a_picture_of_both_services(tmp_path: Path) -> None:
     assert picture.size == (2 * chart.WIDTH, chart.HEIGHT)
     colours = {colour for _, colour in picture.getcolors(picture.width * picture.height) or ()}
     assert {(0, 114, 178), (213, 94, 0)} <= colours  # blue and vermilion
+
+
+def test_bars_are_as_long_as_what_they_stand_for(tmp_path: Path) -> None:
+    bars = [chart.Bar("article", 1.5, 1), chart.Bar("exact", 0.75, 0)]
+    chart.draw(tmp_path / "bars.png", ["this service", "the article's shape"], [chart.Bars("CPU seconds", bars)])
+    pixels = np.asarray(Image.open(tmp_path / "bars.png").convert("RGB"))[chart.TOP :]
+    longest = {
+        colour: (pixels == np.array(ImageColor.getrgb(chart.COLOURS[colour]))).all(axis=2).sum(axis=1).max() for colour in (0, 1)
+    }
+    assert longest[1] == pytest.approx(2 * longest[0], rel=0.02)
 
 
 async def test_a_recovery_reads_what_becomes_of_each_request() -> None:
