@@ -34,6 +34,8 @@ class Known:
 
     def __init__(self, **fails: str) -> None:
         self.calls: list[list[str]] = []
+        self.begun = 0
+        """Calls that have begun: the last of them may wait for the gate."""
         self.decoded: list[list[str]] = []
         self.gate, self.began = threading.Semaphore(0), threading.Semaphore(0)
         self.fails = fails
@@ -51,6 +53,7 @@ class Known:
         return Denoising(width, height, 1.0, False, scheduler, {"text": prompt.text}, latents, torch.zeros(1, 1, 1), None)
 
     def predict(self, rows: Sequence[Denoising]) -> list[torch.Tensor]:
+        self.begun += 1
         self.gate.acquire(timeout=10)
         texts = self._named(rows)
         self.calls.append(texts)
@@ -108,7 +111,10 @@ class Bench:
         while len(self.engine.calls) < calls:
             self.engine.step()
             assert await asyncio.to_thread(self.engine.began.acquire, timeout=10)
-        await asyncio.sleep(0.02)
+        for _ in range(100):  # where all is drawn, there is no next one
+            if self.engine.begun > calls:
+                break
+            await asyncio.sleep(0.005)
 
     async def all(self, *drawn: asyncio.Task[Picture]) -> list[Picture | BaseException]:
         for _ in range(1000):
@@ -153,6 +159,7 @@ async def test_who_is_told_nothing_lets_others_in_and_leaves_at_the_next_step_al
     quiet = asyncio.create_task(bench.batch.draw(Prompt("quiet", steps=9), {}, lambda: "quiet" in bench.gone))
     await bench.called(2)  # the third is running now
     comes = asyncio.create_task(bench.batch.draw(Prompt("comes", steps=4), {}))
+    await asyncio.sleep(0)  # now it waits
     await bench.called(4)
     bench.gone.add("quiet")
     left, picture = await bench.all(quiet, comes)
