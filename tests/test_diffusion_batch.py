@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from deployments.diffusion import DiffusionSettings
-from deployments.diffusion.batch import Batch, Left, Progress
+from deployments.diffusion.batch import Batch, Left
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.memory import Budget, free_bytes, peak_bytes
-from deployments.diffusion.picture import Denoising, Picture, Prompt
+from deployments.diffusion.picture import Denoising, Picture, Progress, Prompt
 from deployments.errors import InvalidInput, ModelUnavailable
 from tests.pipelines import pixels
 from tests.random_pipelines import set_scheduler, write

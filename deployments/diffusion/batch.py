@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import known
 from deployments.diffusion.memory import Budget
-from deployments.diffusion.picture import Denoising, Picture, Prompt
+from deployments.diffusion.picture import Denoising, Picture, Progress, Prompt
 from deployments.threads import compute_on
 
 log = logging.getLogger("sonograph")
@@ -46,17 +46,6 @@ class Left(Exception):
         super().__init__("the caller has left")
         self.steps = steps
         """Denoising steps that were still to come."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    done: int
-    """Denoising steps, from 1."""
-    of: int
-    eta_ms: float
-    """The rest of them, at the pace so far."""
-    preview: tuple[bytes, int, int] | None
-    """A JPEG, its width and height."""
 
 
 type Drawn = tuple[NDArray[Any], bool]

@@ -23,6 +23,17 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Progress:
+    done: int
+    """Denoising steps, from 1."""
+    of: int
+    eta_ms: float
+    """The rest of them, at the pace so far."""
+    preview: tuple[bytes, int, int] | None
+    """A JPEG, its width and height."""
+
+
+@dataclass(frozen=True)
 class Picture:
     encoded: bytes
     width: int

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments import pb
-from deployments.diffusion.batch import Batch, Left, Progress
+from deployments.diffusion.batch import Batch, Left
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.memory import Budget
-from deployments.diffusion.picture import Picture, Prompt
+from deployments.diffusion.picture import Picture, Progress, Prompt
 
 
 class TritonPythonModel:
