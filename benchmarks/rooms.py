@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import chart
 from benchmarks.graph import CLIENTS, REQUESTS, TUNED
 from benchmarks.measure import cpu_s, interval, record, tree
 from benchmarks.peers.article.graph import Whisper as Article
@@ -112,8 +113,18 @@ def _found(took: dict[str, list[tuple[float, float]]], texts: dict[str, list[str
     return found
 
 
+def picture(found: dict[str, Any]) -> None:
+    bars = [
+        chart.Bar(name, statistics.median(found[name]["cpu_s"]), of) for of, name in ((1, "article"), (0, "exact"), (0, "tuned"))
+    ]
+    panel = chart.Bars(f"Whisper's room: CPU seconds a request, {CLIENTS} clients", bars)
+    chart.draw(RESULTS / "rooms.png", ["this service", "the article's shape"], [panel])
+
+
 def rooms(pairs: int) -> dict[str, Any]:
-    return asyncio.run(_rooms(pairs))
+    found = asyncio.run(_rooms(pairs))
+    picture(found)
+    return found
 
 
 def main() -> None:
