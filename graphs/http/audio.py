@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from graphs.http.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 
-SAMPLE_RATE_HZ, FORMAT = 16_000, "s16"
+SAMPLE_RATE_HZ = 16_000
+FORMAT = "s16"
+"""FFmpeg's name of int16."""
 SHORTEST_S = 0.1
 HIGHEST_RATE_HZ = 384_000
 """The highest that is recorded with. A resampler's filter grows with the rate: at 1 GHz it takes gigabytes and half a minute."""
