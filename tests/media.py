@@ -1,7 +1,9 @@
 """Recordings in memory, by PyAV or byte by byte: every container that is taken, and those that mean harm."""
 
+import contextlib
 import io
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from graphs.http.audio import decode
+from graphs.http.audio import bound_allocations, decode
 from tests import speech
 
 RATE_HZ = 16_000
@@ -162,6 +164,132 @@ def video_only() -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         container.mux(stream.encode(None))
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def large_allocations() -> Iterator[None]:
+    """Lets FFmpeg in this process make what it would not be let read."""
+    bound_allocations(1 << 30)
+    try:
+        yield
+    finally:
+        bound_allocations()
+
+
+@large_allocations()
+def film(audio: Samples, tracks: int = 1, side_px: int = 32, frames: int = 4) -> bytes:
+    """A Matroska file of `tracks` black H.264 tracks and one of sound, in Opus: small as a file, and large once it is decoded."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        videos = [
+            container.add_stream(
+                "libx264", rate=4, width=side_px, height=side_px, pix_fmt="yuv420p", options={"preset": "ultrafast"}
+            )
+            for _ in range(tracks)
+        ]
+        sound = container.add_stream("libopus", rate=48_000, layout="mono")
+        black = av.VideoFrame.from_ndarray(np.zeros((side_px, side_px, 3), np.uint8), format="rgb24").reformat(format="yuv420p")
+        for video in videos:
+            for number in range(frames):
+                black.pts = number
+                container.mux(video.encode(black))
+            container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = RATE_HZ
+        for resampled in av.AudioResampler(format=sound.codec_context.format, layout="mono", rate=48_000).resample(frame):
+            container.mux(sound.encode(resampled))
+        container.mux(sound.encode(None))
+    return file.getvalue()
+
+
+def tracks(audio: Samples, number: int) -> bytes:
+    """A QuickTime film of so many tracks of the same sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mov") as container:
+        for stream in [container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono") for _ in range(number)]:
+            frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout="mono")
+            frame.sample_rate = RATE_HZ
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def mov_of_indexes(number: int, samples: int) -> bytes:
+    """Some KB whose `number` tracks each claim so many samples of one size: FFmpeg makes an index of 36 bytes for each sample."""
+    sound = _full(b"smhd", bytes(4)) + _box(b"dinf", _full(b"dref", _words(1), _full(b"url ", flags=1)))
+    entry = _box(b"sowt", bytes(6), struct.pack(">H", 1), bytes(8), struct.pack(">HHHHI", 1, 16, 0, 0, RATE_HZ << 16))
+    table = _full(b"stsd", _words(1), entry) + _full(b"stts", _words(1, samples, 2)) + _full(b"stsc", _words(1, 1, samples, 1))
+    table += _full(b"stsz", _words(1, samples)) + _full(b"stco", _words(1, 40))
+    media = _full(b"mdhd", _words(0, 0, RATE_HZ, RATE_HZ), bytes(4)) + _full(b"hdlr", bytes(4), b"soun", bytes(13))
+    media += _box(b"minf", sound, _box(b"stbl", table))
+    heads = [_full(b"tkhd", _words(0, 0, track, 0, 1000), bytes(60), flags=7) for track in range(1, number + 1)]
+    moov = _full(b"mvhd", _words(0, 0, 1000, 1000), bytes(80)) + b"".join(
+        _box(b"trak", head, _box(b"mdia", media)) for head in heads
+    )
+    return _box(b"ftyp", b"isom", _words(512), b"isom") + _box(b"mdat", bytes(64)) + _box(b"moov", moov)
+
+
+def _box(kind: bytes, *content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
+
+
+def _full(kind: bytes, *content: bytes, flags: int = 0) -> bytes:
+    return _box(kind, _words(flags), *content)
+
+
+def _words(*numbers: int) -> bytes:
+    return struct.pack(f">{len(numbers)}I", *numbers)
+
+
+def _jpeg(size: int) -> bytes:
+    """What says that it is a JPEG, and is none."""
+    return b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + np.random.default_rng(0).bytes(size) + b"\xff\xd9"
+
+
+def flac_with_cover(audio: Samples, size: int) -> bytes:
+    """With the picture between the block STREAMINFO and the others (RFC 9639)."""
+    plain, picture = encode(audio, "flac", "flac"), _jpeg(size)
+    block = _words(3, 10) + b"image/jpeg" + _words(0, 100, 100, 24, 0, len(picture)) + picture
+    return plain[:42] + _words(6 << 24 | len(block)) + block + plain[42:]
+
+
+def m4a_with_cover(audio: Samples, size: int) -> bytes:
+    """As iTunes puts it: moov, udta, meta, ilst, covr."""
+    plain = encode(audio, "ipod", "aac")
+    items = _box(b"ilst", _box(b"covr", _box(b"data", _words(13, 0), _jpeg(size))))
+    udta = _box(b"udta", _full(b"meta", _full(b"hdlr", bytes(4), b"mdirappl", bytes(9)), items))
+    at = plain.index(b"moov") - 4
+    assert at + struct.unpack_from(">I", plain, at)[0] == len(plain), "moov is the last box"
+    return plain[:at] + _box(b"moov", plain[at + 8 :], udta)
+
+
+def mp3_with_cover(audio: Samples, size: int) -> bytes:
+    """In an ID3v2.4 tag before the sound."""
+
+    def seven_bits(number: int) -> bytes:
+        return bytes(number >> shift & 127 for shift in (21, 14, 7, 0))
+
+    content = b"\0image/jpeg\0\3\0" + _jpeg(size)
+    frame = b"APIC" + seven_bits(len(content)) + bytes(2) + content
+    return b"ID3\4\0\0" + seven_bits(len(frame)) + frame + encode(audio, "mp3", "libmp3lame", bit_rate=64_000)
+
+
+@large_allocations()
+def mkv_with_cover(audio: Samples, size: int) -> bytes:
+    """As an attachment."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono")
+        container.add_attachment("cover.jpg", "image/jpeg", _jpeg(size))
+        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = RATE_HZ
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+COVERS = {"flac": flac_with_cover, "m4a": m4a_with_cover, "mp3": mp3_with_cover, "mkv": mkv_with_cover}
+"""By container."""
 
 
 def m3u8(*urls: str) -> bytes:

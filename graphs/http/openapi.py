@@ -8,6 +8,7 @@ from deployments import errors as rooms
 from deployments.errors import DeploymentError
 from graphs.http import errors as http
 from graphs.http.answers import EVENTS, IMAGES, JSON
+from graphs.http.audio import FORMATS, listed
 from graphs.http.deadline import LARGEST_TIMEOUT_MS
 from graphs.http.events import TYPES
 from graphs.http.examples import ANSWERS, MARK, shown
@@ -44,7 +45,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
 GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, http.BodyTooLarge))
 """Those of POST /graph."""
 
-RECORDING = {"type": "string", "format": "binary", "description": "wav, mp3, flac, ogg, opus, webm or m4a; the content decides."}
+RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORMATS, 'or')}; the content decides."}
 HEADERS = {
     "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
     "X-Transcript": "What was said: UTF-8, percent-encoded, at most 1 KiB.",

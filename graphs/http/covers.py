@@ -1,0 +1,28 @@
+"""Cover pictures that FFmpeg would read whole into memory, hidden from it in the two formats where it has no option against that."""
+
+import re
+
+PICTURE = 6
+"""A FLAC's metadata block of a picture (RFC 9639, section 8): last-block flag and type in a byte, then 3 bytes of its length."""
+COVER = re.compile(rb"covr(?=.{4}data)", re.DOTALL)
+"""An mp4's atom of a cover picture, by what it begins with."""
+
+
+def left_out(recording: bytes) -> bytes:
+    """The recording without its pictures; as it is where it has none, or is neither FLAC nor mp4."""
+    if recording[4:8] == b"ftyp":
+        return COVER.sub(b"free", recording)  # an atom that readers skip, of the same length
+    return _flac(recording) if recording.startswith(b"fLaC") else recording
+
+
+def _flac(recording: bytes) -> bytes:
+    at, blocks, last = 4, list[bytes](), False
+    while not last and at + 4 <= len(recording):
+        last, kind = bool(recording[at] & 0x80), recording[at] & 0x7F
+        end = at + 4 + int.from_bytes(recording[at + 1 : at + 4])
+        if kind != PICTURE:
+            blocks.append(bytes([kind]) + recording[at + 1 : end])
+        at = end
+    if blocks:
+        blocks[-1] = bytes([blocks[-1][0] | 0x80]) + blocks[-1][1:]
+    return b"".join([recording[:4], *blocks, recording[at:]])
