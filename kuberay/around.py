@@ -1,14 +1,29 @@
 """What a profile needs around its RayService: Redis, weights, network, disruption budgets, monitoring."""
 
+import ipaddress
 import math
+from collections.abc import Sequence
 
 from graphs.figures import ERRORS, QUEUE, REQUESTS, Figure
 from kuberay.graph import NAME, PORT, REDIS_SECRET, WEIGHTS, Profile
 from kuberay.images import Images
 from kuberay.service import CONTAINER_SECURITY, HEAD_PORTS, POD_SECURITY, PORTS, Object
 
-REDIS_IMAGE = "docker.io/library/redis:7.4.2-bookworm"
+REDIS_IMAGE = "docker.io/library/redis:7.4.11-bookworm"
+"""Redis 7.4 with the security fixes known in November 2026. Another line is a decision: 7.4 is under RSALv2 or SSPLv1, 8 also AGPLv3."""
 REDIS_UID = 999
+REDIS_MAXMEMORY_MIB, REDIS_MEMORY_MIB = 192, 512
+"""Memory that Redis may fill, and its container's limit. A fork rewrites the append-only file, and memory doubles if every page changes
+meanwhile: with a fifth for fragmentation 2 x 192 x 1.2 = 461 MiB. The other 51 MiB are for the process itself and for the buffers that
+`maxmemory` does not count: those of the append-only file, and of replicas, of which there are none."""
+RESOLVERS = (
+    "169.254.20.10/32",  # NodeLocal DNSCache, as most install it: GKE too
+    "169.254.25.10/32",  # NodeLocal DNSCache of kubespray
+    "169.254.10.11/32",  # LocalDNS of AKS
+    "169.254.169.254/32",  # Cloud DNS of GKE
+)
+"""DNS resolvers on the node itself: no selector of pods matches them. The last is also the metadata server, which hands out the
+node's credentials on port 80: no port but 53 may ever be opened to it."""
 OF_RAY = {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
 """Selects the pods of every cluster that KubeRay makes here, during an upgrade both, and its Job that cleans Redis."""
 
@@ -20,15 +35,24 @@ def _object(version: str, kind: str, name: str, **fields: Object) -> Object:
 def redis(images: Images) -> list[Object]:
     """Holds the state of Ray's control store, so that a head that dies costs no request."""
     labels = {"app": "redis"}
+    memory = {"memory": f"{REDIS_MEMORY_MIB}Mi"}
     password = {"name": "REDIS_PASSWORD", "valueFrom": {"secretKeyRef": {"name": REDIS_SECRET, "key": "password"}}}
     container = {
         "name": "redis",
         "image": REDIS_IMAGE + (f"@{images.digests['redis']}" if "redis" in images.digests else ""),
-        "command": ["sh", "-c", 'exec redis-server --requirepass "$REDIS_PASSWORD" --appendonly yes --dir /data'],
+        # `noeviction` refuses writes where memory is full: no key of Ray's may be dropped.
+        "command": [
+            "sh",
+            "-c",
+            'exec redis-server --requirepass "$REDIS_PASSWORD" --appendonly yes --dir /data '
+            f"--maxmemory {REDIS_MAXMEMORY_MIB}mb --maxmemory-policy noeviction",
+        ],
         "env": [password],
         "ports": [{"name": "redis", "containerPort": 6379}],
-        "readinessProbe": {"exec": {"command": ["sh", "-c", 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli ping | grep -q PONG']}},
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "256Mi"}},
+        "readinessProbe": _ping("PONG"),
+        # A Redis that reads a long append-only file answers LOADING: it lives. The seconds allow for a disk that stalls.
+        "livenessProbe": {**_ping("PONG|LOADING"), "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 6},
+        "resources": {"requests": {"cpu": "100m", **memory}, "limits": memory},
         "securityContext": {**CONTAINER_SECURITY, "readOnlyRootFilesystem": True},
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
@@ -50,6 +74,11 @@ def redis(images: Images) -> list[Object]:
         _object("v1", "Service", "redis", spec={"clusterIP": "None", "selector": labels, "ports": ports}),
         _object("apps/v1", "StatefulSet", "redis", spec=stateful),
     ]
+
+
+def _ping(accepted: str) -> Object:
+    """A probe that succeeds where Redis takes the password and answers one of these."""
+    return {"exec": {"command": ["sh", "-c", f"REDISCLI_AUTH=\"$REDIS_PASSWORD\" redis-cli ping | grep -qE '^({accepted})'"]}}
 
 
 def weights(profile: Profile, images: Images) -> list[Object]:
@@ -84,13 +113,13 @@ def weights(profile: Profile, images: Images) -> list[Object]:
     return [_object("v1", "PersistentVolumeClaim", "weights", spec=claim), _object("batch/v1", "Job", "weights", spec=job)]
 
 
-def network() -> list[Object]:
-    """Nothing passes but what is named here. Kubernetes lets a node probe its own pods whatever a policy says."""
+def network(dns_cidrs: Sequence[str] = ()) -> list[Object]:
+    """Nothing passes but what is named here. Kubernetes lets a node probe its own pods whatever a policy says.
+
+    `dns_cidrs`: resolvers beside those that are known.
+    """
     own = {"podSelector": OF_RAY}
-    dns = {
-        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
-        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
-    }
+    dns = _dns(dns_cidrs)
     operator = _namespaces("operator")
     metrics = [PORTS["metrics"], HEAD_PORTS["as-metrics"], HEAD_PORTS["dash-metrics"]]
     redis = {"podSelector": {"matchLabels": {"app": "redis"}}}
@@ -105,7 +134,7 @@ def network() -> list[Object]:
                 {"from": [_namespaces("monitoring")], "ports": _tcp(*metrics)},
                 {"from": [_namespaces("clients")], "ports": _tcp(PORT)},
             ],
-            egress=[{"to": [own]}, {"to": [redis], "ports": _tcp(6379)}, dns],
+            egress=[{"to": [own]}, {"to": [redis], "ports": _tcp(6379)}, *dns],
         ),
         # KubeRay submits the Serve config; the autoscaler beside the head asks the Kubernetes API for pods.
         _policy(
@@ -115,8 +144,33 @@ def network() -> list[Object]:
             egress=[{"ports": _tcp(443, 6443)}],
         ),
         _policy("redis", {"matchLabels": {"app": "redis"}}, ingress=[{"from": [own], "ports": _tcp(6379)}]),
-        _policy("weights", {"matchLabels": {"app": "weights"}}, egress=[dns, {"ports": _tcp(443)}]),
+        _policy("weights", {"matchLabels": {"app": "weights"}}, egress=[*dns, {"ports": _tcp(443)}]),
     ]
+
+
+def _dns(cidrs: Sequence[str]) -> list[Object]:
+    """Rules that let DNS pass: to the pods that serve it, and to resolvers that are no pods of the cluster's network."""
+    blocks = [{"ipBlock": {"cidr": cidr}} for cidr in dict.fromkeys((*RESOLVERS, *cidrs))]
+    return [
+        {"to": [_namespace("kube-system"), *blocks], "ports": _both(53)},
+        {"to": [_namespace("openshift-dns")], "ports": _both(5353)},  # a policy sees the port of the pod, not the Service's 53
+    ]
+
+
+def resolver(text: str) -> str:
+    """The CIDR of a DNS resolver, from an address or a range. Raises ValueError with what would be accepted."""
+    try:
+        given = ipaddress.ip_interface(text)
+    except ValueError as error:
+        sentence = f"{text!r} is no network: give an address such as 10.96.0.10, or a range such as 10.96.0.0/28"
+        raise ValueError(sentence) from error
+    if given.ip != given.network.network_address:
+        raise ValueError(f"{text} has host bits set: give {given.network} for the range, or {given.ip} for this address alone")
+    return str(given.network)
+
+
+def _namespace(name: str) -> Object:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
 
 
 def _namespaces(role: str) -> Object:
@@ -126,6 +180,11 @@ def _namespaces(role: str) -> Object:
 
 def _tcp(*ports: int) -> list[Object]:
     return [{"protocol": "TCP", "port": port} for port in ports]
+
+
+def _both(port: int) -> list[Object]:
+    """UDP, and TCP for answers that are too long for it."""
+    return [{"protocol": protocol, "port": port} for protocol in ("UDP", "TCP")]
 
 
 def _policy(name: str, pods: Object, ingress: list[Object] | None = None, egress: list[Object] | None = None) -> Object:

@@ -16,19 +16,27 @@ def render(
     profile: Annotated[str, typer.Argument(help=f"{', '.join(PROFILES)}; every one without it.")] = "",
     registry: Annotated[str, typer.Option(help="Where the images are: registry/folder.")] = "",
     digests: Annotated[Path | None, typer.Option(help="What `docker buildx bake --metadata-file` wrote.")] = None,
+    dns_cidr: Annotated[
+        list[str] | None, typer.Option(help="A DNS resolver that the policies do not know: address or range. Repeatable.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the manifests, one below it for each profile.")] = MANIFESTS,
 ) -> None:
     """Write a profile's manifests; in this repository graphs/local.yaml too. All of it comes from kuberay/graph.py."""
+    from kuberay import around
     from kuberay import render as rendering
     from kuberay.images import REGISTRY, Images
     from kuberay.images import digests as read
 
     if profile and profile not in PROFILES:
         raise typer.BadParameter(f"there is no {profile}, only {', '.join(PROFILES)}", param_hint="PROFILE")
+    try:
+        resolvers = [around.resolver(cidr) for cidr in dns_cidr or ()]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--dns-cidr") from error
     images = Images(registry or REGISTRY, read(digests) if digests else {})
     own = out.resolve() == rendering.ROOT / MANIFESTS
     for name in [profile] if profile else PROFILES:
-        files = {out / name / file: text for file, text in rendering.manifests(PROFILES[name], images).items()}
+        files = {out / name / file: text for file, text in rendering.manifests(PROFILES[name], images, resolvers).items()}
         for path, text in (files | (rendering.shared() if own else {})).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -1,5 +1,6 @@
 """Manifests as text: every file of a profile, graphs/local.yaml, and the picture in kuberay/README.md."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,23 @@ LOCAL = """\
 """
 
 
-def manifests(profile: Profile, images: Images) -> dict[str, str]:
+def manifests(profile: Profile, images: Images, dns_cidrs: Sequence[str] = ()) -> dict[str, str]:
     """Each file's name and text. Applied in the order of their names, as kubectl does, they come up in any order."""
     objects = {
         "disruption.yaml": around.disruption(profile),
         "monitoring.yaml": around.monitoring(profile),
-        "network.yaml": around.network(),
+        "network.yaml": around.network(dns_cidrs),
         "rayservice.yaml": [ray_service(profile, images)],
         "redis.yaml": around.redis(images),
         "weights.yaml": around.weights(profile, images),
     }
-    return {name: header(profile) + dump(documents) for name, documents in objects.items() if documents}
+    return {name: header(profile, dns_cidrs) + dump(documents) for name, documents in objects.items() if documents}
 
 
-def header(profile: Profile) -> str:
+def header(profile: Profile, dns_cidrs: Sequence[str] = ()) -> str:
     figures = "Memory is measured." if profile.measured else "CPU, memory and GPU shares are ESTIMATES: nobody measured them."
-    source = f"Rendered by `sonograph render {profile.name}` from kuberay/graph.py: change that, not this."
+    command = " ".join(["sonograph render", profile.name, *(f"--dns-cidr {cidr}" for cidr in dns_cidrs)])
+    source = f"Rendered by `{command}` from kuberay/graph.py: change that, not this."
     return f"# {source}\n# {profile.name}: {profile.summary}.\n# {figures}\n"
 
 
