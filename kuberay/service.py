@@ -51,7 +51,7 @@ HEAD_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "as-metrics": 442
 def ray_service(profile: Profile, images: Images) -> Object:
     times = profile.times
     annotations = {
-        "ray.io/initializing-timeout": "45m",  # else one that never gets healthy, for want of a node, waits for ever
+        "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
         NODES: json.dumps([asdict(node) for node in profile.nodes]),
         FIGURES: "measured" if profile.measured else "estimate",
     }
