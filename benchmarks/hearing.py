@@ -9,8 +9,11 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from itertools import batched
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -24,6 +27,8 @@ from graphs.http.audio import SAMPLE_RATE_HZ, decode
 
 PADDINGS = ("always", "in doubt")
 NORMALIZER = EnglishTextNormalizer()
+Audio = NDArray[np.int16]
+"""[samples], mono 16 kHz."""
 POINTS = 0.5
 """By so much the error rate may be worse."""
 
@@ -43,13 +48,30 @@ def normal(text: str) -> list[str]:
 
 
 def errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Words to replace, add or leave out: the Levenshtein distance."""
-    row = list(range(len(heard) + 1))
-    for number, word in enumerate(said, start=1):
-        before, row[0] = row[0], number
+    """Words to replace, add or leave out: the Levenshtein distance. A compound that is written apart, or together, is no error."""
+    rows = [list(range(len(heard) + 1))]
+    for at, word in enumerate(said, start=1):
+        row = [at]
         for column, other in enumerate(heard, start=1):
-            before, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, before + (word != other))
-    return row[-1]
+            least = min(row[-1] + 1, rows[-1][column] + 1, rows[-1][column - 1] + (word != other))
+            if at > 1 and said[at - 2] + word == other:
+                least = min(least, rows[-2][column - 1])
+            if column > 1 and heard[column - 2] + other == word:
+                least = min(least, rows[-1][column - 2])
+            row.append(least)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def together(engine: WhisperEngine, audios: Sequence[Audio], most: int) -> list[str]:
+    """What the engine hears in each, `most` of them in a pass."""
+    texts = []
+    for some in batched(audios, most):
+        voices = [engine.voice(audio, "en") for audio in some]
+        while still := [voice for voice in voices if not voice.done]:
+            engine.listen(still)
+        texts += [voice.answer.text if voice.answer else repr(voice.error) for voice in voices]
+    return texts
 
 
 def main() -> None:

@@ -17,18 +17,16 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from itertools import batched
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import whisper
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import Panel, draw
-from benchmarks.hearing import POINTS, errors, normal, spoken
+from benchmarks.hearing import POINTS, Audio, errors, normal, spoken, together
 from benchmarks.measure import cpu_s, interval, record, tree
 from deployments.precision import cpu_has_bf16
 from deployments.time_left import TimeLeft
@@ -46,7 +44,6 @@ FULL = 0.8
 LONG, LONG_S, PAUSE_S = 10, (64, 120), (0.2, 0.6)
 BACKGROUND = 30
 """Amplitude of the noise behind all of a long recording, of 32768."""
-Audio = NDArray[np.int16]
 console = Console()
 
 
@@ -61,16 +58,6 @@ def recordings() -> list[tuple[Audio, list[str]]]:
             audio, words = np.concatenate([audio, more]), words + text
         found.append((audio, words))
     return found
-
-
-def together(engine: WhisperEngine, audios: Sequence[Audio], most: int) -> list[str]:
-    texts = []
-    for some in batched(audios, most):
-        voices = [engine.voice(audio, "en") for audio in some]
-        while still := [voice for voice in voices if not voice.done]:
-            engine.listen(still)
-        texts += [voice.answer.text if voice.answer else repr(voice.error) for voice in voices]
-    return texts
 
 
 class Sides:

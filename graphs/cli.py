@@ -4,6 +4,7 @@ import contextlib
 import errno
 import ipaddress
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from graphs import state
 from graphs.drain import drain, wait_until_idle
 from graphs.draw import draw
 from kuberay.commands import doctor, render
@@ -30,6 +32,11 @@ LOCAL = "127.0.0.1"
 START_S = 300.0
 """Longest wait until every room is ready; a large model from a slow disk takes minutes."""
 STOP_S = 60.0
+WATCH_S = 10.0
+LOG_BYTES = 32 * 1024 * 1024
+"""Of the log of `serve`, before it becomes the old one; the replicas' lines are in Ray's own logs too."""
+RAY_TOKEN = Path("~/.ray/auth_token")
+"""Who can read it can run code as this user through Ray's ports. Ray makes it with the rights that its process gives new files."""
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
 console = Console(highlight=False)
@@ -67,16 +74,16 @@ def serve(
     with tempfile.NamedTemporaryFile("w", prefix="sonograph-", suffix=".yaml") as file:
         file.write(_listening(config, host, port))
         file.flush()
-        log = Path(tempfile.gettempdir()) / f"sonograph-{port}.log"
-        with log.open("w") as output:
-            # `local`: a cluster of its own, also where another one runs on this machine.
-            command = [str(Path(sys.prefix) / "bin" / "serve"), "run", "--address", "local", file.name]
-            server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        log, output = _log(port)
+        # `local`: a cluster of its own, also where another one runs on this machine. Ray makes its token, and all else, for this user.
+        command = [str(Path(sys.prefix) / "bin" / "serve"), "run", "--address", "local", file.name]
+        with os.fdopen(output, "ab") as file_of_log:
+            server = subprocess.Popen(command, stdout=file_of_log, stderr=subprocess.STDOUT, start_new_session=True, umask=0o077)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _wait(server, _near(host), port, log)
             _greet(config, _near(host), port, time.monotonic() - started_s)
-            status = server.wait()
+            status = _watch(server, log)
             _fail(f"the server ended by itself (status {status}): its last words are in {log}")
         except KeyboardInterrupt:
             console.print("\nStopping: what is in flight is finished first.")
@@ -85,6 +92,27 @@ def serve(
                 wait_until_idle(port, STOP_S, _near(host))
             _stop(server)
     console.print("Stopped.")
+
+
+def _log(port: int) -> tuple[Path, int]:
+    """The server's log and a file descriptor that appends to it. Takes Ray's token, an older one too, from other users' eyes."""
+    try:
+        path = state.folder() / f"serve-{port}.log"
+        state.make_private(RAY_TOKEN.expanduser())
+        return path, state.create(path)
+    except state.NotPrivate as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"the server's log cannot be written ({error}): set XDG_STATE_HOME to a folder of yours")
+
+
+def _watch(server: subprocess.Popen[bytes], log: Path) -> int:
+    """The server's exit status, once it has ended; until then its log is kept small."""
+    while True:
+        try:
+            return server.wait(WATCH_S)
+        except subprocess.TimeoutExpired:
+            state.rotate(log, LOG_BYTES)
 
 
 def _listening(config: Path, host: str, port: int) -> str:
@@ -115,7 +143,7 @@ def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Path) -> N
     said = ""
     deadline_s = time.monotonic() + START_S
     with console.status("Starting Ray ..."):
-        console.print(f"Starting Ray and Serve (their log: {log}) ...")
+        console.print(f"Starting Ray and Serve (their log: {log}) ...", soft_wrap=True)
         while time.monotonic() < deadline_s:
             if server.poll() is not None:
                 _fail(f"the server ended while it started (status {server.returncode}): its last words are in {log}")

@@ -1,10 +1,15 @@
 """What the tests share: one real service for the whole run."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.service import Service, sonograph
+
+# A script's `make test &` starts this process with SIGINT ignored, and what a test starts would inherit that: no Ctrl-C could end it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

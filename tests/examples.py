@@ -17,6 +17,8 @@ APPLE = (ROOT / "graphs" / "samples" / "red-apple.wav").read_bytes()
 JSON = {"Accept": "application/json"}
 EVENTS = {"Accept": "text/event-stream"}
 SILENCE = media.encode(np.zeros(48_000, np.int16), "wav", "pcm_s16le")
+UNMEASURED = "72x8"
+"""A size that nobody else asks for: of what was measured the service would say that the time does not suffice, before it begins."""
 LONG = 48
 """Longer texts without a blank are pictures, and are cut to so many characters."""
 
@@ -49,7 +51,7 @@ REFUSED: list[Asked] = [
     ("/graph", {"files": {"file": b"RIFF" + bytes(5000)}}),
     ("/graph", {"files": {"file": SILENCE}}),
     ("/graph", {"files": {"file": APPLE}, "data": {"steps": "151"}}),
-    ("/graph", {"files": {"file": APPLE}, "data": {"timeout_ms": "1"}}),
+    ("/graph", {"files": {"file": media.minute()}, "data": {"timeout_ms": "1"}}),  # decoding it takes longer on any machine
     ("/v1/audio/transcriptions", {"files": {"sound": APPLE}}),
     ("/v1/models/gpt-4o", {"method": "GET"}),
     ("/v1/audio/transcriptions", {"files": {"file": bytes(30 << 20)}}),
@@ -60,7 +62,7 @@ REFUSED: list[Asked] = [
     ("/v1/audio/transcriptions", {"files": {"file": b"RIFF" + bytes(5000)}}),
     ("/v1/audio/transcriptions", {"files": {"file": SILENCE}}),
     ("/v1/images/generations", {"json": {"prompt": "a red apple", "response_format": "url"}}),
-    ("/v1/images/generations", {"json": {"prompt": "a red apple", "timeout_ms": 1}}),
+    ("/v1/images/generations", {"json": {"prompt": "a red apple", "timeout_ms": 1, "size": UNMEASURED}}),
 ]
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from benchmarks import chart, overload, recovery, voices
+from benchmarks import chart, hearing, overload, recovery, voices
 from benchmarks.load import NO_ANSWER, Answer, arrivals, closed_loop, open_loop, per_s, percentile, sender
 from benchmarks.services import ARTICLE
 from deployments.diffusion import DiffusionSettings
@@ -53,6 +53,24 @@ def answers(*given: tuple[float, float, int]) -> list[Answer]:
 def row(load: float = 1.0, **given: Any) -> overload.Row:
     nothing = overload.summary(answers((0.0, 1.0, 200), (1.0, 2.0, 200)), load, 1.0, 2.0, (100.0, 100.0), 0.1, 0.0)
     return overload.Row(**(vars(nothing) | given))
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "wrong"),
+    [
+        ("a castle made of ice cream", "A castle, made of ice-cream.", 0),
+        ("a cold hearted man", "a coldhearted man", 0),
+        ("the coldhearted man", "the cold hearted man", 0),
+        ("icecream", "ice cream", 0),
+        ("a cold hearted man", "a coldhearted map", 1),
+        ("a bowl of oranges", "a bowl of orange as", 2),
+        ("a bowl of oranges", "", 4),
+        ("", "a bowl", 2),
+        ("red green blue", "green blue black", 2),
+    ],
+)
+def test_misheard_words_are_counted_and_compounds_written_apart_or_together_are_not(said: str, heard: str, wrong: int) -> None:
+    assert hearing.errors(hearing.normal(said), hearing.normal(heard)) == wrong
 
 
 def test_a_percentile_is_one_of_the_values_by_nearest_rank() -> None:

@@ -17,9 +17,10 @@ BIN = Path(sys.prefix) / "bin"
 CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
 
 
-def sonograph_serve(port: int) -> subprocess.Popen[str]:
+def sonograph_serve(port: int, **variables: str) -> subprocess.Popen[str]:
     command = [str(BIN / "sonograph"), "serve", "--port", str(port)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    env = environment() | variables
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def test_the_first_word_is_what_is_served_and_where(service: Service) -> None:
@@ -39,8 +40,12 @@ def test_a_second_one_on_the_same_port_says_so_and_ends(service: Service) -> Non
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_end_in_the_middle_of_the_start_leaves_no_process(ending: signal.Signals) -> None:
-    process = sonograph_serve(free_port())
+def test_an_end_in_the_middle_of_the_start_leaves_no_process_and_only_private_files(
+    ending: signal.Signals, tmp_path: Path
+) -> None:
+    """In a home of its own, where Ray has no token yet."""
+    port = free_port()
+    process = sonograph_serve(port, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
     family: set[psutil.Process] = set()
     deadline_s = time.monotonic() + 60
     while not any("raylet" in one.name() for one in family) and time.monotonic() < deadline_s:
@@ -54,6 +59,9 @@ def test_an_end_in_the_middle_of_the_start_leaves_no_process(ending: signal.Sign
     assert "Stopped." in said
     assert "Traceback" not in said
     assert process.returncode == 0
+    log, token = tmp_path / "state" / "sonograph" / f"serve-{port}.log", tmp_path / ".ray" / "auth_token"
+    assert str(log) in said
+    assert [path.stat().st_mode & 0o777 for path in (log.parent, log, token)] == [0o700, 0o600, 0o600]
 
 
 def test_serve_run_works_from_the_root_without_activation(tmp_path: Path) -> None:
