@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
+from graphs.http import upgrade
 from graphs.http.problems import REQUEST_ID, problem
 
 log = logging.getLogger("ray.serve")
@@ -112,7 +113,8 @@ def _failure(start: Message, body: Message) -> DeploymentError | None:
 
 
 def middlewares() -> list[Middleware]:
-    """Serve puts each around those before it."""
+    """Serve puts each around those before it. It asks in the proxy's process before it starts uvicorn there."""
+    upgrade.install()
     return [Middleware(Problems), Middleware(Headers)]
 
 
