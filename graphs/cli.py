@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.metadata
 import ipaddress
 import json
 import os
@@ -46,8 +47,18 @@ for verb in (draw, render, doctor, drain):
     cli.command()(verb)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"sonograph {importlib.metadata.version('sonograph')}")
+        raise typer.Exit
+
+
 @cli.callback()
-def sonograph() -> None:
+def sonograph(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     pass
 
 

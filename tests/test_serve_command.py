@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from graphs import cli
 from tests.service import ROOT, config, environment
 
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 WARNING = "Warning: whoever reaches port"
 
 
@@ -36,6 +38,12 @@ def test_another_address_without_keys_is_warned_of(tmp_path: Path, host: str, ke
         said = refused("--config", str(file), "--host", host, "--port", str(port))
     assert (WARNING in said) == warned
     assert f"port {port} is in use" in said
+
+
+def test_it_says_its_version() -> None:
+    command = [str(Path(sys.prefix) / "bin" / "sonograph"), "--version"]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout == f"sonograph {VERSION}\n"
 
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "no.such.host.invalid"])
