@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,9 +48,9 @@ async def serves_as_before(service: Service) -> None:
     assert call.outcome == (200, "")
 
 
-async def in_flight(service: Service, recording: bytes, kind: str) -> list[Call]:
-    """Three streams and one without, of which the first has told an event of this kind."""
-    first = await Call(service, recording, **MEDIUM).until(kind)
+async def in_flight(service: Service, recording: bytes, kind: str, **more: str) -> list[Call]:
+    """Three streams and one without, of which the first, which is asked for `more`, has told an event of this kind."""
+    first = await Call(service, recording, **MEDIUM | more).until(kind)
     return [first, *(Call(service, CAT, streaming, **MEDIUM) for streaming in (True, True, False))]
 
 
@@ -111,16 +112,23 @@ async def test_the_death_of_the_ingress_cuts_streams_and_is_a_503_for_the_others
     await replaced(service, "ingress", ingress)
 
 
-async def open_loop(service: Service, per_s: float, seconds: float) -> list[Call]:
+async def takes_s(service: Service) -> float:
+    """A lone request, on this machine and now."""
+    began_s = time.monotonic()
+    await serves_as_before(service)
+    return time.monotonic() - began_s
+
+
+async def open_loop(service: Service, number: int, every_s: float) -> list[Call]:
     calls = []
-    for _ in range(round(per_s * seconds)):
+    for _ in range(number):
         calls.append(Call(service, CAT, streaming=random.random() < 0.5))
-        await asyncio.sleep(1 / per_s)
+        await asyncio.sleep(every_s)
     return calls
 
 
-async def test_three_times_what_it_can_do_is_served_or_refused_and_never_hangs(service: Service) -> None:
-    calls = await open_loop(service, per_s=4, seconds=15)
+async def test_several_times_what_it_can_do_is_served_or_refused_and_never_hangs(service: Service) -> None:
+    calls = await open_loop(service, number=60, every_s=await takes_s(service) / 12)
     outcomes = await ended(calls)
     assert set(outcomes) <= {(200, ""), (503, "overloaded"), (504, "deadline_exceeded"), (504, "deadline_unreachable")}
     assert (200, "") in outcomes
@@ -167,7 +175,7 @@ async def test_an_update_under_load_loses_no_request(service: Service, folder: P
 
 
 async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(service: Service) -> None:
-    moments = random.Random(0)
+    moments, longest_s = random.Random(0), 2 * await takes_s(service)
     places = asyncio.Semaphore(8)
     left = 0
 
@@ -175,7 +183,7 @@ async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(ser
         nonlocal left
         async with places:
             call = Call(service, CAT, streaming=moments.random() < 0.5, steps=str(moments.randint(1, 12)))
-            await asyncio.sleep(moments.uniform(0, 2))
+            await asyncio.sleep(moments.uniform(0, longest_s))
             left += call.status is None or call.outcome == (0, "cut")
             await call.leave()
             assert call.outcome in ((0, "cut"), (200, ""), (503, "overloaded")), call.problem
@@ -193,7 +201,8 @@ async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(ser
 
 async def test_serve_shutdown_waits_for_what_is_in_flight_and_refuses_the_rest(tmp_path: Path) -> None:
     with sonograph(tmp_path, OPTIONS, **SETTINGS) as service:
-        calls = await in_flight(service, MINUTE, "transcript.delta")  # and the second model's stage is still to come
+        # The second model's stage is still to come, and takes longer than the command.
+        calls = await in_flight(service, MINUTE, "transcript.delta", steps="100")
         ending = asyncio.create_task(serve_cli(service, "shutdown", "-y"))
         await asyncio.to_thread(service.wait_until, lambda: service.client.get("/healthz").status_code != 200, "it ends")
         late = await Call(service, CAT, streaming=False).end()

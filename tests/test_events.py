@@ -151,7 +151,7 @@ async def test_silence_is_filled_with_comments(client: httpx.AsyncClient, graph:
     answer = drawing()
 
     async def slowly(*arguments: Any) -> Any:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         return answer
 
     monkeypatch.setattr(graph, "draw", slowly)

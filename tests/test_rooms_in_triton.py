@@ -86,6 +86,15 @@ def steps(room: Diffusion) -> tuple[int, int]:
     return int(float(ran[0])), int(float(saved[0]))
 
 
+async def begun(room: Diffusion, before: tuple[int, int]) -> None:
+    """Returns once a step has run since `before`."""
+    for _ in range(6000):
+        if steps(room)[0] > before[0]:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("no step has run within a minute")
+
+
 async def settled(room: Diffusion) -> None:
     """Whatever ran before has ended, also what nobody waits for any more; one step then ran."""
     await idle(room)
@@ -127,10 +136,12 @@ async def test_a_stream_that_is_left_runs_at_most_one_more_step(diffusion: Diffu
 
 @pytest.mark.parametrize("by", ["the caller", "the deadline"])
 async def test_an_answer_that_nobody_waits_for_any_more_is_not_worked_on(diffusion: Diffusion, by: str) -> None:
+    cost = (await diffusion.generate("a fox", replace(LARGE, steps=6), TimeLeft(60))).cost
     await settled(diffusion)
     before = steps(diffusion)
-    caller = asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(60 if by == "the caller" else 0.5)))
-    await asyncio.sleep(0.5)
+    left_s = 60 if by == "the caller" else cost.fixed_s + 20 * cost.unit_s
+    caller = asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(left_s)))
+    await begun(diffusion, before)
     caller.cancel() if by == "the caller" else None
     with pytest.raises((asyncio.CancelledError, DeadlineExceeded)):
         await caller
@@ -144,15 +155,15 @@ async def test_one_that_leaves_while_it_waits_never_starts(one_at_a_time: Diffus
     diffusion = one_at_a_time
     await settled(diffusion)
     before = steps(diffusion)
-    running = asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=20, width=128, height=128), TimeLeft(60)))
-    await asyncio.sleep(0.1)
+    running = asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=150, width=128, height=128), TimeLeft(60)))
+    await begun(diffusion, before)
     waiting = asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(60)))
     await asyncio.sleep(0.05)
     waiting.cancel()
     await running
     await settled(diffusion)
     ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
-    assert (ran - 1, saved) == (20, 60)
+    assert (ran - 1, saved) == (150, 60)
 
 
 async def test_pictures_share_steps_and_one_that_leaves_disturbs_no_other(diffusion: Diffusion) -> None:
@@ -228,15 +239,15 @@ async def test_a_transcript_that_is_streamed_is_the_same_transcript(whisper: Whi
 
 
 async def test_a_listener_that_leaves_frees_whisper(whisper: Whisper) -> None:
-    """A minute of speech takes seconds; the next answer would wait for it."""
+    """Five minutes of speech take many seconds; the next answer would wait for them."""
     sentence = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
-    minute = np.tile(sentence[: 16_000 * 3], 20)
-    stream = whisper.transcribe_stream(minute, TranscribeOptions(), TimeLeft(60))
+    minutes = np.tile(sentence[: 16_000 * 3], 100)
+    stream = whisper.transcribe_stream(minutes, TranscribeOptions(), TimeLeft(60))
     async for item in stream:
         assert isinstance(item, Segment)
         break
     await stream.aclose()
-    caller = asyncio.create_task(whisper.transcribe(minute, TranscribeOptions(), TimeLeft(60)))
+    caller = asyncio.create_task(whisper.transcribe(minutes, TranscribeOptions(), TimeLeft(60)))
     await asyncio.sleep(0.2)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):

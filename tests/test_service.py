@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import shlex
 import subprocess
@@ -215,10 +216,18 @@ SLOW = {"steps": "150", "width": "512", "height": "512"}
 """Minutes of denoising on two cores."""
 
 
-def test_time_that_runs_out_is_a_504_that_names_the_stage_and_frees_the_model(service: Service) -> None:
-    answer = service.post(CAT, **SLOW)
-    problem = answer.json()
-    assert (answer.status_code, problem["code"], problem["stage"]) == (504, "deadline_exceeded", "diffusion")
+def test_time_that_runs_out_is_an_error_that_names_the_stage_and_frees_the_model(service: Service) -> None:
+    """The service's own time, which no machine is too fast for: the model stands still in the middle of its steps."""
+    stub = service.stub("diffusion")
+    with service.events(CAT, **SLOW) as events:
+        told = list(itertools.takewhile(lambda event: event["type"] != "image.step", events))
+        stub.suspend()
+        try:
+            told += list(events)
+        finally:
+            stub.resume()
+    problem = told[-1]["problem"]
+    assert (problem["status"], problem["code"], problem["stage"]) == (504, "deadline_exceeded", "diffusion")
     serves_as_before(service)
 
 

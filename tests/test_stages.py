@@ -275,7 +275,7 @@ async def test_without_a_replica_a_new_request_is_refused_at_once() -> None:
 async def test_whoever_ends_it_the_call_over_the_handle_is_cancelled(by: str, listen: bool) -> None:
     bench = Bench(["a third", Answer()])
     bench.handle.gate.clear()
-    caller = asyncio.create_task(bench.call(60 if by == "the caller" else 0.05, listen))
+    caller = asyncio.create_task(bench.call(60 if by == "the caller" else 0.5, listen))
     await asyncio.sleep(0.02)
     if by == "the caller":
         caller.cancel()

@@ -8,9 +8,9 @@ from deployments.time_left import TimeLeft
 
 
 def test_time_runs_down_and_never_below_zero() -> None:
-    time_left = TimeLeft(0.05)
+    time_left = TimeLeft(5)
     first = time_left.seconds
-    assert 0 < first <= 0.05
+    assert 0 < first <= 5
     time.sleep(0.01)
     assert time_left.seconds < first
     assert TimeLeft(0).seconds == TimeLeft(-5).seconds == 0
@@ -21,11 +21,11 @@ def test_what_is_left_is_what_arrives_whatever_the_clock_there_says() -> None:
     time.sleep(0.01)
     sent = pickle.dumps(time_left)
     left = time_left.seconds
-    time.sleep(0.01)
+    time.sleep(1)
     arrived = pickle.loads(sent)
     assert type(arrived) is TimeLeft
-    assert time_left.seconds < left
-    assert left - 0.005 < arrived.seconds <= 100 - 0.01, "the time on the way is not known, and not counted"
+    assert time_left.seconds <= left - 1
+    assert left - 0.9 < arrived.seconds <= 100 - 0.01, "the time on the way is not known, and not counted"
 
 
 def test_only_seconds_travel() -> None:

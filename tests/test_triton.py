@@ -140,13 +140,13 @@ async def test_a_cancelled_await_frees_the_model_and_loses_nothing(triton: InPro
 
 
 async def test_a_request_cancelled_while_it_waits_never_starts(triton: InProcessTriton) -> None:
-    running = asyncio.create_task(triton.infer(say("work 30"), TimeLeft(60)))
-    await asyncio.sleep(0.1)
+    running = asyncio.create_task(triton.infer(say("work 150"), TimeLeft(60)))
+    await asyncio.sleep(0.3)
     waiting = asyncio.create_task(triton.infer(say("work 1000"), TimeLeft(60)))
     await asyncio.sleep(0.05)
     waiting.cancel()
-    assert (await running)["STEPS"][0] == 30
-    assert (await triton.infer(say("echo"), TimeLeft(10)))["STEPS"][0] == 30
+    assert (await running)["STEPS"][0] == 150
+    assert (await triton.infer(say("echo"), TimeLeft(10)))["STEPS"][0] == 150
 
 
 async def test_time_that_runs_out_frees_the_model(triton: InProcessTriton) -> None:
