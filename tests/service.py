@@ -170,12 +170,15 @@ def running(folder: Path, command: list[str], port: int) -> Iterator[Service]:
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             family = service.processes()
-        if process.poll() is None:
-            service.interrupt()
-        service.client.close()
-        _, left = psutil.wait_procs(family, timeout=30)
-        for one in left:
-            one.kill()
+        try:
+            if process.poll() is None:
+                service.interrupt()
+        finally:
+            service.client.close()
+            process.kill()
+            _, left = psutil.wait_procs(family, timeout=30)
+            for one in left:
+                one.kill()
     assert left == [], f"left behind: {left}"
 
 

@@ -1,0 +1,80 @@
+"""The images that need no GPU's libraries, built: what is in them, as whom they run, and what a new version makes anew."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kuberay.graph import TRITON_WHEEL
+from kuberay.service import UID
+from tests.buildah import FOREIGN, FOREIGN_NUMPY, Buildah, buildah
+
+ROOT = Path(__file__).parents[1]
+(LOCKED_NUMPY,) = re.findall(r"^numpy==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+NUMPY = "import numpy; print(numpy.__version__)"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
+    """wheel, base and ingress. The two with a model are left out: each is 7 GB, and adds only packages to base."""
+    with buildah(tmp_path_factory.mktemp("buildah")) as images:
+        images.make_stand_ins()
+        images.build("wheel")
+        images.build("base")
+        images.build("ingress", VERSION="1", REVISION="one")
+        yield images
+
+
+@pytest.mark.parametrize("image", ["base", "ingress"])
+def test_an_image_runs_as_the_user_that_the_manifests_name(built: Buildah, image: str) -> None:
+    assert built.run(image, "id", "-u").strip() == str(UID)
+
+
+def test_the_ingress_has_the_command_and_the_app(built: Buildah) -> None:
+    assert "drain" in built.run("ingress", "sonograph", "--help")
+    program = "import importlib.util, graphs.voice_to_image; print(importlib.util.find_spec('torch'))"
+    assert built.run("ingress", "python", "-c", program).strip() == "None"
+
+
+def test_base_has_the_locked_numpy_though_the_foreign_image_puts_another_first(built: Buildah) -> None:
+    assert built.run("base", "env", f"PYTHONPATH={FOREIGN}", "python", "-c", NUMPY).strip() == FOREIGN_NUMPY
+    assert built.run("base", "python", "-c", NUMPY).strip() == LOCKED_NUMPY
+    assert built.run("ingress", "python", "-c", NUMPY).strip() == LOCKED_NUMPY
+
+
+def test_base_has_tritons_package(built: Buildah) -> None:
+    program = "import importlib.metadata; print(importlib.metadata.version('tritonserver'))"
+    assert built.run("base", "python", "-c", program).strip() == TRITON_WHEEL
+
+
+def test_no_layer_holds_what_only_the_build_needs(built: Buildah) -> None:
+    left = [
+        str(path.relative_to(layer))
+        for layer in built.layers()
+        for folder in ("tmp", "mnt", "var/cache/uv", "root/.cache/pip")
+        for path in (layer / folder).glob("*")
+    ]
+    assert left == [], "bind it into the RUN that needs it (--mount) instead of copying it, and let uv and pip keep no cache"
+
+
+def test_the_ingress_holds_the_product_once(built: Buildah) -> None:
+    (where,) = built.run("ingress", "find", "/", "-xdev", "-name", "voice_to_image.py").split()
+    assert where.startswith("/opt/sonograph/lib/")
+
+
+def test_the_wheel_is_about_as_large_as_its_dockerfile_says(built: Buildah) -> None:
+    (wheel,) = {path for layer in built.layers() for path in layer.glob("*.whl")}
+    (said_mb,) = re.findall(r"about (\d+) MB", (ROOT / "images" / "wheel.Dockerfile").read_text())
+    assert abs(wheel.stat().st_size / 1e6 - int(said_mb)) < 5, "images/wheel.Dockerfile says how much a change of the code moves"
+
+
+def test_another_version_makes_no_layer_anew(built: Buildah) -> None:
+    layers = "{{json .OCIv1.RootFS.DiffIDs}}"
+    before = json.loads(built.inspect("ingress", layers))
+    built.build("ingress", VERSION="2", REVISION="two")
+    labels = json.loads(built.inspect("ingress", "{{json .OCIv1.Config.Labels}}"))
+    assert (labels["org.opencontainers.image.version"], labels["org.opencontainers.image.revision"]) == ("2", "two")
+    assert json.loads(built.inspect("ingress", layers)) == before, "ARG VERSION and ARG REVISION belong below every RUN"
