@@ -177,18 +177,17 @@ def large_allocations() -> Iterator[None]:
 
 
 @large_allocations()
-def film(audio: Samples, tracks: int = 1, side_px: int = 32, frames: int = 4) -> bytes:
-    """A Matroska file of `tracks` black H.264 tracks and one of sound, in Opus: small as a file, and large once it is decoded."""
+def film(audio: Samples, tracks: int = 1, side_px: int = 32, frames: int = 4, codec: str = "libx264") -> bytes:
+    """A Matroska file of `tracks` black tracks and one of sound, in Opus: small as a file, and large once it is decoded."""
+    pix_fmt, options = ("yuv420p", {"preset": "ultrafast"}) if codec == "libx264" else ("yuvj420p", dict[str, str]())
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         videos = [
-            container.add_stream(
-                "libx264", rate=4, width=side_px, height=side_px, pix_fmt="yuv420p", options={"preset": "ultrafast"}
-            )
+            container.add_stream(codec, rate=4, width=side_px, height=side_px, pix_fmt=pix_fmt, options=options)
             for _ in range(tracks)
         ]
         sound = container.add_stream("libopus", rate=48_000, layout="mono")
-        black = av.VideoFrame.from_ndarray(np.zeros((side_px, side_px, 3), np.uint8), format="rgb24").reformat(format="yuv420p")
+        black = av.VideoFrame.from_ndarray(np.zeros((side_px, side_px, 3), np.uint8), format="rgb24").reformat(format=pix_fmt)
         for video in videos:
             for number in range(frames):
                 black.pts = number

@@ -1,11 +1,13 @@
 """What FFmpeg may do with a recording: the decoders it may open, the tracks it may find, the memory it may take."""
 
+import io
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -58,6 +60,15 @@ def test_video_is_never_decoded_and_no_reason_to_refuse(tmp_path: Path) -> None:
     assert peak_mib < least_mib + 25
 
 
+def test_no_decoder_that_is_not_listed_is_opened_to_look_at_a_stream() -> None:
+    """FFmpeg knows the colours of a Motion JPEG only once it has decoded some of it."""
+    recording = media.film(SOUND, codec="mjpeg")
+    for options, colours in ((audio.OPTIONS, None), (audio.OPTIONS | {"codec_whitelist": f"{audio.DECODERS},mjpeg"}, "yuvj420p")):
+        with av.open(io.BytesIO(recording), options=options) as container:
+            assert container.streams.video[0].codec_context.pix_fmt == colours
+    assert decode(recording, 60.0).size == pytest.approx(SOUND.size, abs=1600)
+
+
 @pytest.mark.parametrize("size", [100_000, 15_000_000])
 @pytest.mark.parametrize("name", media.COVERS)
 def test_a_cover_picture_is_no_reason_to_refuse(name: str, size: int) -> None:
@@ -81,8 +92,6 @@ def test_a_codec_that_is_not_taken_is_refused_by_a_sentence_with_those_that_are(
 
 
 def test_every_decoder_of_the_table_is_one_that_ffmpeg_has() -> None:
-    import av
-
     missing = set(audio.DECODERS.split(",")) - set(av.codecs_available)
     assert missing == set(), "PyAV's FFmpeg has no such decoders: mend graphs/http/audio.py's CODECS"
 
