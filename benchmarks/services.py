@@ -27,7 +27,7 @@ def sonograph(folder: Path, settings: dict[str, Any] | None = None) -> AbstractC
     path = folder / "sonograph.yaml"
     path.write_text(config(port, **(settings or {})))
     command = [str(BINARIES / "sonograph"), "serve", "--config", str(path), "--port", str(port)]
-    return _running(command, _environment(), port, folder, "/readyz")
+    return _running(command, _environment() | {"XDG_STATE_HOME": str(folder)}, port, folder, "/readyz")
 
 
 def article(folder: Path) -> AbstractContextManager[Service]:

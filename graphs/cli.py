@@ -188,7 +188,10 @@ def _greet(config: Path, host: str, port: int, took_s: float) -> None:
     settings = VoiceToImageSettings.model_validate(_arguments(config))
     sample = SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE
     console.print(f"Whisper: {settings.whisper.model}. Stable Diffusion: {settings.diffusion.card()}", soft_wrap=True)
-    console.print(f"Ready after {took_s:.0f} s on [bold]http://{host}:{port}[/bold] (its API: /docs). Ctrl-C stops it. Try:\n")
+    console.print(
+        f"Ready after {took_s:.0f} s on [bold]http://{host}:{port}[/bold] (its API: /docs). Ctrl-C stops it. Try:\n",
+        soft_wrap=True,
+    )
     key = "" if settings.http.keys is None else "-H 'Authorization: Bearer KEY' "
     console.print(f"  curl {key}-F file=@{sample} http://{host}:{port}/graph -o picture.png\n", soft_wrap=True)
 

@@ -161,7 +161,8 @@ def running(folder: Path, command: list[str], port: int) -> Iterator[Service]:
     """`command` runs in the repository's root until the context ends; whatever it started is then gone."""
     output = folder / "output.txt"
     with output.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=file, stderr=subprocess.STDOUT, text=True)
+        env = environment() | {"XDG_STATE_HOME": str(folder)}
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT, text=True)
     service = Service(process, port, output)
     family: list[psutil.Process] = []
     try:
