@@ -36,6 +36,17 @@ class _Pipe:
         return len(data)
 
 
+@contextlib.contextmanager
+def large_allocations() -> Iterator[None]:
+    """Lets FFmpeg in this process make what it would not be let read."""
+    bound_allocations(1 << 30)
+    try:
+        yield
+    finally:
+        bound_allocations()
+
+
+@large_allocations()
 def encode(
     audio: Samples,
     format: str,
@@ -164,16 +175,6 @@ def video_only() -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         container.mux(stream.encode(None))
     return file.getvalue()
-
-
-@contextlib.contextmanager
-def large_allocations() -> Iterator[None]:
-    """Lets FFmpeg in this process make what it would not be let read."""
-    bound_allocations(1 << 30)
-    try:
-        yield
-    finally:
-        bound_allocations()
 
 
 @large_allocations()
