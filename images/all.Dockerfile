@@ -1,19 +1,20 @@
 # The pods that do both, for one big GPU: base and both rooms' packages.
 ARG BASE=base
+
+FROM scratch AS requirements
+COPY pyproject.toml requirements.lock /
+COPY images/requirements.py images/check_versions.py /images/
+COPY graphs/http/requirements.txt /graphs/http/
+COPY deployments/whisper/requirements.txt /deployments/whisper/
+COPY deployments/diffusion/requirements.txt /deployments/diffusion/
+
 FROM ${BASE}
-ARG VERSION
-ARG REVISION
-LABEL org.opencontainers.image.title="Sonograph all" \
-      org.opencontainers.image.description="Both rooms, each in a Triton of its own" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 USER 0:0
-COPY deployments/whisper/requirements.txt /tmp/deployments/whisper/
-COPY deployments/diffusion/requirements.txt /tmp/deployments/diffusion/
-RUN --mount=type=cache,target=/var/cache/uv python /tmp/images/requirements.py all \
-    | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /tmp/requirements.lock --build-constraints /tmp/requirements.lock
+RUN --mount=type=cache,target=/var/cache/uv --mount=type=bind,from=requirements,target=/source \
+    python /source/images/requirements.py all \
+    | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /source/requirements.lock --build-constraints /source/requirements.lock \
+    && python /source/images/check_versions.py
 USER 10001:10001
 
 # Weights come on a volume; WHISPER_WEIGHTS=small.en puts them into the image instead.
@@ -29,5 +30,15 @@ RUN if [ -n "${DIFFUSION_WEIGHTS}" ]; then \
             --local-dir "/opt/sonograph/share/sonograph/diffusion/${DIFFUSION_WEIGHTS##*/}"; \
     fi
 USER 0:0
-RUN --mount=type=bind,from=wheel,target=/wheel uv pip install --python /opt/sonograph --no-deps /wheel/*.whl
+RUN --mount=type=bind,from=wheel,target=/wheel \
+    uv pip install --python /opt/sonograph --no-cache --no-deps /wheel/*.whl
 USER 10001:10001
+
+# Below every RUN, so that another value makes no layer anew.
+ARG VERSION
+ARG REVISION
+LABEL org.opencontainers.image.title="Sonograph all" \
+      org.opencontainers.image.description="Both rooms, each in a Triton of its own" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -36,12 +36,14 @@ target "common" {
 target "wheel" {
   context    = "."
   dockerfile = "images/wheel.Dockerfile"
+  platforms  = ["linux/amd64"]
   args       = { UBUNTU_DIGEST = UBUNTU_DIGEST }
 }
 
 target "base" {
   context    = "."
   dockerfile = "images/base.Dockerfile"
+  platforms  = ["linux/amd64"]
   args       = { TRITON_DIGEST = TRITON_DIGEST }
 }
 
