@@ -64,9 +64,9 @@ class Buildah:
         return digests
 
     def layers(self, image: str) -> list[Path]:
-        """The folders that hold what each layer adds."""
+        """The folders that hold what each layer adds. A layer that a container writes to has no digest."""
         kept = json.loads((self.folder / "storage/overlay-layers/layers.json").read_text())
-        folders = {layer["diff-digest"]: self.folder / "storage/overlay" / layer["id"] / "diff" for layer in kept}
+        folders = {layer.get("diff-digest"): self.folder / "storage/overlay" / layer["id"] / "diff" for layer in kept}
         return [folders[digest] for digest in self.digests(image)]
 
     def remove(self) -> None:

@@ -23,7 +23,7 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SETTINGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/uv/uv.toml", "~/.config/uv/uv.toml")
 PACKAGES = "ca-certificates,python3-venv"
 """The second brings the libraries of this machine's Python, once for three images that install it."""
-LEFT_OUT = ("test", "config-*", "site-packages", "idlelib", "tkinter", "__pycache__")
+LEFT_OUT = ("test", "config-*", "site-packages", "idlelib", "tkinter")
 """Of Python's library."""
 
 
