@@ -123,7 +123,8 @@ def _watch(server: subprocess.Popen[bytes], log: Path) -> int:
         try:
             return server.wait(WATCH_S)
         except subprocess.TimeoutExpired:
-            state.rotate(log, LOG_BYTES)
+            with contextlib.suppress(OSError, state.NotPrivate):  # a log that was removed, or a full disk, ends no service
+                state.rotate(log, LOG_BYTES)
 
 
 def _listening(config: Path, host: str, port: int) -> str:

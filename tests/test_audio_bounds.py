@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from graphs.http import audio, openapi
+from graphs.http import audio, covers, openapi
 from graphs.http.audio import decode
 from graphs.http.errors import AudioUndecodable
 from tests import media
@@ -78,6 +78,16 @@ def test_a_cover_picture_is_no_reason_to_refuse(name: str, size: int) -> None:
     heard = decode(media.COVERS[name](SOUND, size), 60.0)
     assert heard.size == pytest.approx(SOUND.size, abs=2400)
     assert np.abs(heard).max() > 4000
+
+
+def test_a_flac_of_millions_of_blocks_beside_its_cover_is_refused_in_little_memory(tmp_path: Path) -> None:
+    whole = media.flac_with_cover(SOUND, 9_000_000)
+    after = 46 + int.from_bytes(whole[43:46])  # the picture, at which FFmpeg gives up
+    recording = whole[:after] + b"\x01\0\0\0" * 3_000_000 + whole[after:]  # of padding
+    said, peak_mib = decoded_alone(recording, tmp_path)
+    assert "send its sound alone" in str(said)
+    assert peak_mib < MOST_MIB
+    assert covers.left_out(recording) == recording
 
 
 def test_most_tracks_are_taken_and_one_more_is_refused_with_the_bound() -> None:

@@ -40,8 +40,9 @@ def options() -> dict[str, str]:
 
 
 def amount(text: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([A-Za-z]+)", text).groups()  # type: ignore[union-attr]
-    return int(number) * UNITS[unit]
+    match = re.fullmatch(r"(\d+)([A-Za-z]+)", text)
+    assert match, f"{text} is no amount of memory"
+    return int(match[1]) * UNITS[match[2]]
 
 
 def test_redis_has_the_known_fixes_and_stays_on_its_line() -> None:

@@ -40,6 +40,25 @@ def test_another_address_without_keys_is_warned_of(tmp_path: Path, host: str, ke
     assert f"port {port} is in use" in said
 
 
+class Server:
+    """A server that ends after three waits."""
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    def wait(self, timeout: float) -> int:
+        self.waits += 1
+        if self.waits < 3:
+            raise subprocess.TimeoutExpired("serve", timeout)
+        return 7
+
+
+def test_a_log_that_was_removed_ends_no_service(tmp_path: Path) -> None:
+    server = Server()
+    assert cli._watch(server, tmp_path / "removed.log") == 7
+    assert server.waits == 3
+
+
 def test_it_says_its_version() -> None:
     command = [str(Path(sys.prefix) / "bin" / "sonograph"), "--version"]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)

@@ -4,6 +4,8 @@ import re
 
 PICTURE = 6
 """A FLAC's metadata block of a picture (RFC 9639, section 8): last-block flag and type in a byte, then 3 bytes of its length."""
+MOST_BLOCKS = 64
+"""Other blocks that are looked at, each a Python turn and an object; encoders write fewer than ten."""
 COVER = re.compile(rb"covr(?=.{4}data)", re.DOTALL)
 """An mp4's atom of a cover picture, by what it begins with."""
 
@@ -18,6 +20,8 @@ def left_out(recording: bytes) -> bytes:
 def _flac(recording: bytes) -> bytes:
     at, blocks, last = 4, list[bytes](), False
     while not last and at + 4 <= len(recording):
+        if len(blocks) == MOST_BLOCKS:
+            return recording
         last, kind = bool(recording[at] & 0x80), recording[at] & 0x7F
         end = at + 4 + int.from_bytes(recording[at + 1 : at + 4])
         if kind != PICTURE:
