@@ -157,15 +157,33 @@ class Cluster:
     def delete(self) -> None:
         """The application; Serve stays."""
         self.deploy({**self.config(), "applications": []})
-        self.wait_until(lambda: self.application() == {}, "the application is gone")
+        self.wait_until(lambda: "sonograph" not in self.applications(), "the application is gone")
+
+    def applications(self) -> dict[str, Any]:
+        """Serve's own account of them, by name."""
+        answer = self._client.get("/api/serve/applications/")
+        answer.raise_for_status()
+        return dict(answer.json()["applications"])
 
     def application(self) -> dict[str, Any]:
-        """What Serve says of it; nothing while the head does not answer."""
-        with contextlib.suppress(httpx.TransportError):
-            answer = self._client.get("/api/serve/applications/")
-            if answer.status_code == 200:
-                return dict(answer.json()["applications"].get("sonograph", {}))
+        """Serve's own account of it; nothing while the head does not answer."""
+        with contextlib.suppress(httpx.HTTPError):
+            return dict(self.applications().get("sonograph", {}))
         return {}
+
+    def summary(self) -> str:
+        """The states that explain why the application does not serve, in one line each."""
+        application = self.application()
+        lines = [f"application {application.get('status')}: {application.get('message')}"]
+        for name, one in application.get("deployments", {}).items():
+            lines.append(f"{name} {one['status']}: {[replica['state'] for replica in one['replicas']]} {one['message'][-500:]}")
+        for node in self.of("ingress"):
+            try:
+                answer = httpx.get(f"{node.url}/readyz", timeout=10)
+                lines.append(f"{node.url}/readyz {answer.status_code}: {answer.text[:500]}")
+            except httpx.HTTPError as error:
+                lines.append(f"{node.url}/readyz {error!r}")
+        return "\n".join(lines)
 
     def ready(self) -> bool:
         """Every ingress pod says that all rooms serve."""
@@ -188,7 +206,7 @@ class Cluster:
             with contextlib.suppress(httpx.HTTPError):
                 if what():
                     return
-            assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {why}; {self.application()}"
+            assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {why}\n{self.summary()}"
             time.sleep(0.5)
 
     def close(self) -> None:

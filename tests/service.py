@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -35,9 +36,14 @@ def environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, to be opened later: above those of Ray's workers (10002 to 19999) and below Linux' ephemeral ones.
+
+    An ephemeral one may be taken, before it is opened, by any connection that Ray's processes make meanwhile.
+    """
+    while True:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("0.0.0.0", random.randrange(20_000, 32_000)))
+            return int(listener.getsockname()[1])
 
 
 class Service:
