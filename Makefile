@@ -4,7 +4,7 @@
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
 DONE := .venv/.done
-SERVED := ray.serve, graphs.voice_to_image, graphs.http.edge, deployments.whisper.engine, deployments.diffusion.engine
+SERVED := ray.serve, graphs.voice_to_image, graphs.http.app, deployments.whisper.engine, deployments.diffusion.engine
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help setup serve test lint check lock clean moved

@@ -39,7 +39,7 @@ from benchmarks.voices import Audio, recordings, together, wrong
 from deployments.diffusion import DiffusionSettings
 from deployments.precision import cpu_has_bf16
 from deployments.whisper import WhisperSettings
-from tests.media import wav
+from testing.media import wav
 
 RESULTS = Path(__file__).with_name("results")
 CLIENTS = 16
@@ -115,7 +115,7 @@ def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: 
     """Both engines in this process, each on its thread: what has been heard is drawn while the next ones are heard."""
     from deployments.diffusion.encode import encode
     from deployments.diffusion.engine import DiffusionEngine
-    from deployments.diffusion.picture import Prompt
+    from deployments.diffusion.types import Prompt
     from deployments.whisper.engine import WhisperEngine
 
     whisper = WhisperEngine("tiny.en", WhisperSettings().weights, **settings.get("whisper", {}))

@@ -23,7 +23,7 @@ from benchmarks import measure
 from benchmarks.measure import SPEECH, circumstances
 from deployments.whisper import WhisperSettings
 from deployments.whisper.engine import WhisperEngine
-from graphs.http.audio import SAMPLE_RATE_HZ, decode
+from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 
 PADDINGS = ("always", "in doubt")
 NORMALIZER = EnglishTextNormalizer()

@@ -28,8 +28,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.measure import Idle, circumstances, cpu_s, recordings, spread, tree
+from deployments.base import model_name
 from deployments.diffusion import DiffusionSettings, GenerateOptions
-from deployments.room import model_name
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, WhisperSettings
 from graphs.settings import VoiceToImageSettings
@@ -44,7 +44,7 @@ Answer = tuple[str, bytes]
 def direct(connection: Connection) -> None:
     """Both engines and the decoder, in this process alone."""
     from deployments.diffusion.engine import DiffusionEngine
-    from deployments.diffusion.picture import Prompt
+    from deployments.diffusion.types import Prompt
     from deployments.whisper.engine import WhisperEngine
 
     whisper = WhisperEngine("tiny.en", WhisperSettings().weights)

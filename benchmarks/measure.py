@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from graphs.cli import SAMPLE
+from sonograph.cli import SAMPLE
 
-SPEECH = Path(__file__).parent.parent / "tests" / "speech"
+SPEECH = Path(__file__).parent.parent / "testing" / "speech"
 
 
 def recordings(count: int) -> list[bytes]:

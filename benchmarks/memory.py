@@ -31,7 +31,7 @@ from benchmarks.measure import circumstances, pss_mib, recordings, roles
 from benchmarks.services import sonograph
 from deployments.diffusion import DiffusionSettings
 from deployments.whisper import WhisperSettings
-from graphs.http.audio import decode
+from graphs.audio.decode import decode
 from graphs.http.settings import HttpSettings
 
 AT_ONCE = 8
@@ -92,7 +92,7 @@ def bare(name: str, recordings: Sequence[bytes], connection: Connection) -> None
                 whisper.listen(still)
     else:
         from deployments.diffusion.engine import DiffusionEngine
-        from deployments.diffusion.picture import Prompt
+        from deployments.diffusion.types import Prompt
 
         diffusion = DiffusionEngine(DiffusionSettings().model)
         for _ in range(3):

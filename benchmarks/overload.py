@@ -25,7 +25,7 @@ from benchmarks import chart, measure
 from benchmarks.load import NO_ANSWER, Answer, arrivals, client, closed_loop, open_loop, per_s, percentile, sender
 from benchmarks.services import SERVICES
 from graphs.http.settings import HttpSettings
-from tests.service import Service
+from testing.service import Service
 
 RESULTS = Path(__file__).with_name("results")
 QUEUE = HttpSettings().max_requests

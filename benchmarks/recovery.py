@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.load import CLIENT_S, client
 from benchmarks.measure import circumstances, recordings
 from benchmarks.services import sonograph
-from tests.service import Service
+from testing.service import Service
 
 VICTIMS: dict[str, Callable[[Service], psutil.Process]] = {
     "whisper's stub": lambda service: service.stub("whisper"),

@@ -26,8 +26,8 @@ from benchmarks.peers.article.graph import Whisper as Article
 from benchmarks.voices import recordings, wrong
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
-from graphs.http.audio import decode
-from tests.media import wav
+from graphs.audio.decode import decode
+from testing.media import wav
 
 RESULTS = Path(__file__).with_name("results")
 GOALS = {"exact": 1.3, "tuned": 6.0}

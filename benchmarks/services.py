@@ -14,7 +14,7 @@ import httpx
 import psutil
 import yaml
 
-from tests.service import ROOT, START_S, Service, config, environment, free_port
+from testing.service import ROOT, START_S, Service, config, environment, free_port
 
 ARTICLE = ROOT / "benchmarks" / "peers" / "article"
 BINARIES = Path(sys.prefix) / "bin"

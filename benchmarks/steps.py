@@ -32,7 +32,7 @@ from deployments.diffusion import DiffusionSettings
 from deployments.diffusion.batch import Batch
 from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.picture import Denoising, Prompt
+from deployments.diffusion.types import Denoising, Prompt
 
 RESULTS = Path(__file__).with_name("results")
 LIMIT = DiffusionSettings().max_batch

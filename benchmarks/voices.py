@@ -32,7 +32,7 @@ from deployments.precision import cpu_has_bf16
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
 from deployments.whisper.engine import WhisperEngine
-from graphs.http.audio import SAMPLE_RATE_HZ, decode
+from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 
 RESULTS = Path(__file__).parent / "results"
 COUNT = 16

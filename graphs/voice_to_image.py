@@ -12,25 +12,26 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
+from deployments.base import at_once, model_name, model_version
 from deployments.diffusion import GenerateOptions, Image
-from deployments.room import at_once, model_name, model_version
 from deployments.whisper import TranscribeOptions, Transcript
-from graphs import stages
-from graphs.figures import INGRESS, Figures
-from graphs.http import edge, placement, proxy
-from graphs.http.access import Access
-from graphs.http.answers import Drawing
-from graphs.http.audio import SAMPLE_RATE_HZ, decode
-from graphs.http.given import Given
+from graphs.audio.decode import SAMPLE_RATE_HZ, decode
+from graphs.audio.vad import require_speech
+from graphs.core import stage
+from graphs.core.context import Given
+from graphs.core.latency import retry_after_s
+from graphs.core.metrics import INGRESS, Figures
+from graphs.core.model_info import Served
+from graphs.core.readiness import Rooms
+from graphs.core.stage import Stage
+from graphs.http.access_log import Line
+from graphs.http.app import create_app
+from graphs.http.auth import Access
 from graphs.http.parameters import DrawParameters
-from graphs.http.placement import StageNow
-from graphs.http.request_log import Line
-from graphs.http.rooms import Rooms
-from graphs.http.served import Served
-from graphs.http.speech import require_speech
-from graphs.pace import retry_after_s
+from graphs.http.responses import Drawing
+from graphs.serve import proxy, topology
+from graphs.serve.topology import StageNow
 from graphs.settings import VoiceToImageSettings
-from graphs.stages import Stage
 
 
 class VoiceToImage:
@@ -49,9 +50,9 @@ class VoiceToImage:
         heard, drawn = at_once(self._settings.whisper.max_batch), at_once(self._settings.diffusion.max_batch)
         self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures, heard)
         self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures, drawn)
-        app = edge.build(self, self._rooms, self._settings.http, served(self._settings))
+        app = create_app(self, self._rooms, self._settings.http, served(self._settings))
         if self._settings.http.show_graph:
-            placement.show(app, application, self._stages, Access(self._settings.http.keys, None))
+            topology.show(app, application, self._stages, Access(self._settings.http.keys, None))
         return app
 
     async def listen(self, recording: bytes, given: Given) -> NDArray[np.int16]:
@@ -62,7 +63,7 @@ class VoiceToImage:
         started_s = time.perf_counter()
         with self._figures.stage("decode"):
             listening = asyncio.to_thread(listen, recording, self._settings.http.max_audio_s)
-            audio = await stages.run("decode", listening, given.time_left)
+            audio = await stage.run("decode", listening, given.time_left)
         took_s = time.perf_counter() - started_s
         given.line.audio_s = audio.size / SAMPLE_RATE_HZ
         given.line.took(decode=took_s * 1000)

@@ -6,7 +6,7 @@ ARG TRITON_DIGEST=sha256:0000000000000000000000000000000000000000000000000000000
 FROM scratch AS requirements
 COPY pyproject.toml requirements.lock /
 COPY images/requirements.py images/check_versions.py images/uv-requirements.lock /images/
-COPY graphs/http/requirements.txt /graphs/http/
+COPY graphs/requirements.txt /graphs/
 
 FROM nvcr.io/nvidia/tritonserver:26.07-py3@${TRITON_DIGEST}
 ARG PYTHON_VERSION=3.12.3

@@ -4,7 +4,7 @@ ARG BASE=base
 FROM scratch AS requirements
 COPY pyproject.toml requirements.lock /
 COPY images/requirements.py images/check_versions.py /images/
-COPY graphs/http/requirements.txt /graphs/http/
+COPY graphs/requirements.txt /graphs/
 COPY deployments/diffusion/requirements.txt /deployments/diffusion/
 
 FROM ${BASE}

@@ -6,7 +6,7 @@ ARG UBUNTU_DIGEST=sha256:0000000000000000000000000000000000000000000000000000000
 FROM scratch AS requirements
 COPY pyproject.toml requirements.lock /
 COPY images/requirements.py images/check_versions.py images/uv-requirements.lock /images/
-COPY graphs/http/requirements.txt /graphs/http/
+COPY graphs/requirements.txt /graphs/
 
 FROM docker.io/library/ubuntu:24.04@${UBUNTU_DIGEST}
 ARG PYTHON_VERSION=3.12.3

@@ -15,6 +15,7 @@ COPY images images
 COPY kuberay kuberay
 COPY graphs graphs
 COPY deployments deployments
+COPY sonograph sonograph
 RUN /build/bin/uv build --wheel --build-constraints requirements.lock --out-dir /wheel
 
 FROM scratch

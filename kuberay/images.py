@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kuberay.graph import TAG
+from kuberay.profiles import TAG
 
 REGISTRY = "registry.example.com/sonograph"
 

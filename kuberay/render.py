@@ -6,15 +6,16 @@ from typing import Any
 
 import yaml
 
-from kuberay import around, config, picture
-from kuberay.graph import PROFILES, Profile
+from kuberay import diagram, serve_config
 from kuberay.images import Images
-from kuberay.service import Object, ray_service
+from kuberay.manifest import around
+from kuberay.manifest.rayservice import Object, ray_service
+from kuberay.profiles import PROFILES, Profile
 
 ROOT = Path(__file__).parents[1]
 LOCAL = """\
 # Serve config for one machine: `serve run graphs/local.yaml`; `make serve` uses it too.
-# Rendered by `sonograph render` from kuberay/graph.py, like the manifests. `request_timeout_s` is above http.deadline_s: it ends
+# Rendered by `sonograph render` from kuberay/profiles.py, like the manifests. `request_timeout_s` is above http.deadline_s: it ends
 # a request whose ingress has died.
 """
 
@@ -35,7 +36,7 @@ def manifests(profile: Profile, images: Images, dns_cidrs: Sequence[str] = ()) -
 def header(profile: Profile, dns_cidrs: Sequence[str] = ()) -> str:
     figures = "Memory is measured." if profile.measured else "CPU, memory and GPU shares are ESTIMATES: nobody measured them."
     command = " ".join(["sonograph render", profile.name, *(f"--dns-cidr {cidr}" for cidr in dns_cidrs)])
-    source = f"Rendered by `{command}` from kuberay/graph.py: change that, not this."
+    source = f"Rendered by `{command}` from kuberay/profiles.py: change that, not this."
     return f"# {source}\n# {profile.name}: {profile.summary}.\n# {figures}\n"
 
 
@@ -43,8 +44,8 @@ def shared() -> dict[Path, str]:
     """What is rendered whatever the profile."""
     readme = ROOT / "kuberay" / "README.md"
     return {
-        ROOT / "graphs" / "local.yaml": LOCAL + dump([config.local()]),
-        readme: picture.insert(readme.read_text(encoding="utf-8"), PROFILES["small-gpus"]),
+        ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
+        readme: diagram.insert(readme.read_text(encoding="utf-8"), PROFILES["small-gpus"]),
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service import Service, sonograph
+from testing.service import Service, sonograph
 
 # A script's `make test &` starts this process with SIGINT ignored, and what a test starts would inherit that: no Ctrl-C could end it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import known
 from deployments.diffusion.memory import Budget
-from deployments.diffusion.picture import Denoising, Picture, Progress, Prompt
+from deployments.diffusion.types import Denoising, Picture, Progress, Prompt
 from deployments.threads import compute_on
 
 log = logging.getLogger("sonograph")

@@ -10,12 +10,12 @@ import numpy as np
 from ray import serve
 from ray.serve import Application
 
-from deployments.cost import Cost
+from deployments.base import Room, model_name, ongoing_requests, threads
+from deployments.compute_time import Cost
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.errors import ContentRefused
-from deployments.room import Room, model_name, ongoing_requests, threads
 from deployments.time_left import TimeLeft
-from deployments.triton import InProcessTriton, Tensors, Triton
+from deployments.triton.server import InProcessTriton, Tensors, Triton
 
 log = logging.getLogger("ray.serve")
 

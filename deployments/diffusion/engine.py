@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from deployments.diffusion.encode import encode
-from deployments.diffusion.picture import Denoising, Picture, Prompt
 from deployments.diffusion.pipeline import load
+from deployments.diffusion.types import Denoising, Picture, Prompt
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.precision import dtype
 from deployments.threads import compute_on

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.picture import Prompt
+from deployments.diffusion.types import Prompt
 
 SIDE_PX = 256
 """Largest side of the picture that is measured."""

@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from deployments.room import model_name
+from deployments.base import model_name
 from deployments.settings import Section
 
 
 class DiffusionSettings(Section):
-    model: str = str(Path(__file__).parent / "builtin" / "small-stable-diffusion")
+    model: str = str(Path(__file__).parent / "small-stable-diffusion")
     """A diffusers pipeline's folder or hub id: Stable Diffusion 1.x, 2.x, SD-Turbo or SDXL, in safetensors."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `auto` takes a GPU if there is one."""

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
 
-from deployments.cost import Cost
+from deployments.base import Room, model_name, ongoing_requests, threads
+from deployments.compute_time import Cost
 from deployments.errors import NoSpeech
-from deployments.room import Room, model_name, ongoing_requests, threads
 from deployments.time_left import TimeLeft
-from deployments.triton import InProcessTriton, Tensors, Triton
+from deployments.triton.server import InProcessTriton, Tensors, Triton
 from deployments.whisper.settings import WhisperSettings
 
 SAMPLE_RATE_HZ = 16_000

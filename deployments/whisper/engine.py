@@ -16,11 +16,11 @@ from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from deployments.errors import InvalidInput
 from deployments.precision import dtype
 from deployments.threads import compute_on
-from deployments.whisper.cut import spans
-from deployments.whisper.pieces import Pieces, Told, Walked
-from deployments.whisper.voices import Listener, Recording, Spoken, Voice
+from deployments.whisper.chunk_boundaries import spans
+from deployments.whisper.chunked import Pieces, Told, Walked
+from deployments.whisper.sequence import Listener, Recording, Spoken, Voice
+from deployments.whisper.transcription import Ask, Segment, Thresholds, Traits, Walk, begin, walk
 from deployments.whisper.weights import CARRIERS, install
-from deployments.whisper.windows import Ask, Segment, Thresholds, Traits, Walk, begin, walk
 
 TASKS = ("transcribe", "translate")
 PIECES = 4
@@ -64,10 +64,10 @@ class WhisperEngine:
         self._cut = long_recordings == "cut at silence"
         self._listener: Hears
         if engine == "faster-whisper":
-            from deployments.whisper import faster  # costs the other engine nothing
+            from deployments.whisper.backends import ctranslate2  # costs the other engine nothing
 
             source = Path(model) if (Path(model) / "model.bin").is_file() else load(model, weights, "cpu")
-            self._listener = faster.Listener(source, self._device, precision, threads)
+            self._listener = ctranslate2.Listener(source, self._device, precision, threads)
         else:
             self._model = load(model, weights, self._device)
             self._listener = Listener(self._model, dtype(precision, self._device))

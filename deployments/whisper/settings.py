@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from deployments.room import weights
+from deployments.base import weights
 from deployments.settings import Section
 
 

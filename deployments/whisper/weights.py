@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from deployments.room import weights
+from deployments.base import weights
 
 WEIGHTS = weights("whisper")
 LOCK = Path(__file__).with_name("weights.lock")

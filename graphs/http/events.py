@@ -10,7 +10,7 @@ from deployments.diffusion import Step
 from deployments.errors import DeploymentError
 from deployments.whisper import Segment, Transcript
 from graphs.http import problems
-from graphs.http.answers import Drawing, picture
+from graphs.http.responses import Drawing, picture
 
 
 @dataclass(frozen=True)

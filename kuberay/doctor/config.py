@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from kuberay.doctor.asks import build, deployments, load, model_libraries
 from kuberay.doctor.manifest import Finding, Rule, Service
+from kuberay.doctor.resource_requests import build, deployments, load, model_libraries
 
 FIELD = "spec.serveConfigV2"
 _AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])

@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from kuberay import derived
-from kuberay.derived import UNBOUNDED, NodeType
+from kuberay import ray_autoscaler
+from kuberay.ray_autoscaler import UNBOUNDED, NodeType
 
 type Quantity = str | int | float
 
@@ -158,7 +158,7 @@ class Service:
 
     @cached_property
     def node_types(self) -> dict[str, NodeType]:
-        return derived.node_types(self.document.content)
+        return ray_autoscaler.node_types(self.document.content)
 
     def offers(self, group: WorkerGroup) -> dict[str, int]:
         """Ray's resources of one pod."""

@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 
-from kuberay.derived import UNBOUNDED
 from kuberay.doctor.manifest import Finding, Group, Rule, Service, WorkerGroup
+from kuberay.ray_autoscaler import UNBOUNDED
 
 DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

@@ -4,8 +4,8 @@ import math
 import re
 from collections.abc import Iterator
 
-from kuberay.doctor.asks import Ask, asks, deployments, home
 from kuberay.doctor.manifest import Finding, Rule, Service, WorkerGroup
+from kuberay.doctor.resource_requests import Ask, asks, deployments, home
 
 SHARED_GPU = re.compile(r"nvidia\.com/(mig-.+|gpu\.shared)")
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from kuberay.doctor.manifest import Finding, Group, PodResources, Quantity, Rule, Service
-from kuberay.service import NODES
+from kuberay.manifest.rayservice import NODES
 
 GPU = re.compile(r"gpu|/mig-")
 GROUP = "ray.io/group"

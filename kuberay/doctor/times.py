@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from kuberay.doctor.asks import asks, build, home
 from kuberay.doctor.manifest import Finding, Rule, Service, WorkerGroup
-from kuberay.service import SHUTDOWN_TIER
+from kuberay.doctor.resource_requests import asks, build, home
+from kuberay.manifest.rayservice import SHUTDOWN_TIER
 
 PRE_STOP = ("lifecycle", "preStop", "exec", "command")
 

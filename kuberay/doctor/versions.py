@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from kuberay.doctor.manifest import Document, Finding, Rule, Service
-from kuberay.graph import PYTHON
 from kuberay.images import versions
+from kuberay.profiles import PYTHON
 
 
 def ray_is_one_version(service: Service) -> Iterator[Finding]:

@@ -12,8 +12,8 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from deployments.triton import home
-from graphs.http.audio import decode
+from deployments.triton.server import home
+from graphs.audio.decode import decode
 
 http = FastAPI()
 

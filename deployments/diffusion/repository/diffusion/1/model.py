@@ -18,53 +18,53 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments import pb
 from deployments.diffusion.batch import Batch, Left
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.memory import Budget
-from deployments.diffusion.picture import Picture, Progress, Prompt
+from deployments.diffusion.types import Picture, Progress, Prompt
+from deployments.triton import stub
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        given = pb.parameters(args)
+        given = stub.parameters(args)
         self._name = given["name"]
         engine = DiffusionEngine(
             given["model"], given["device"], given["precision"], int(given["threads"]), given["safety_checker"] == "True"
         )
-        self._steps = pb.Counter("sonograph_denoising_steps", "Denoising steps that ran")
-        self._saved = pb.Counter("sonograph_denoising_steps_saved", "Denoising steps that cancelling saved")
+        self._steps = stub.Counter("sonograph_denoising_steps", "Denoising steps that ran")
+        self._saved = stub.Counter("sonograph_denoising_steps_saved", "Denoising steps that cancelling saved")
         self._batch = Batch(engine, int(given["max_batch"]), Budget.of(engine), self._steps.add)
 
     async def execute(self, requests: list[Any]) -> None:
-        await pb.answer_together(requests, self._generate)
+        await stub.answer_together(requests, self._generate)
 
     def finalize(self) -> None:
         self._batch.close()
 
-    async def _generate(self, request: Any, tell: pb.Tell) -> pb.Outputs:
-        steps = int(pb.array(request, "STEPS")[0])
+    async def _generate(self, request: Any, tell: stub.Tell) -> stub.Outputs:
+        steps = int(stub.array(request, "STEPS")[0])
         if steps == 0:
             return _outputs(Picture(b"", 0, 0, False, False, 0.0, 0, 0.0, 0.0))
-        width, height = pb.array(request, "SIZE").tolist()
+        width, height = stub.array(request, "SIZE").tolist()
         prompt = Prompt(
-            text=pb.text(request, "PROMPT"),
-            negative=pb.text(request, "NEGATIVE_PROMPT"),
+            text=stub.text(request, "PROMPT"),
+            negative=stub.text(request, "NEGATIVE_PROMPT"),
             steps=steps,
-            guidance_scale=float(pb.array(request, "GUIDANCE_SCALE")[0]),
+            guidance_scale=float(stub.array(request, "GUIDANCE_SCALE")[0]),
             width=width,
             height=height,
-            seed=int(pb.array(request, "SEED")[0]),
-            format=pb.text(request, "FORMAT"),
+            seed=int(stub.array(request, "SEED")[0]),
+            format=stub.text(request, "FORMAT"),
         )
         notes = {"prompt": prompt.text, "seed": str(prompt.seed), "model": self._name}
-        progress, previews = bool(pb.array(request, "PROGRESS")[0]), int(pb.array(request, "PREVIEWS")[0])
+        progress, previews = bool(stub.array(request, "PROGRESS")[0]), int(stub.array(request, "PREVIEWS")[0])
         told = (lambda step: tell(_step(step))) if progress else None
         try:
             return _outputs(await self._batch.draw(prompt, notes, request.is_cancelled, told, previews))
         except Left as left:
             self._saved.add(left.steps)
-            raise pb.Cancelled(str(left)) from left
+            raise stub.Cancelled(str(left)) from left
 
 
 def _step(progress: Progress) -> dict[str, NDArray[Any]]:

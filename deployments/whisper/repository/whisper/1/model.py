@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments import pb
+from deployments.triton import stub
 from deployments.whisper.engine import WhisperEngine
-from deployments.whisper.rounds import Rounds
-from deployments.whisper.voices import Recording, Spoken
-from deployments.whisper.windows import Segment
+from deployments.whisper.scheduler import Rounds
+from deployments.whisper.sequence import Recording, Spoken
+from deployments.whisper.transcription import Segment
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        given = pb.parameters(args)
+        given = stub.parameters(args)
         self._engine = WhisperEngine(
             given["model"],
             Path(given["weights"]),
@@ -47,19 +47,19 @@ class TritonPythonModel:
 
     def _voice(self, request: Any) -> Recording | None:
         """None where it has been answered: it cannot be heard, or there is nothing to hear."""
-        reply = pb.Reply(request)
+        reply = stub.Reply(request)
         try:
             reply.leave_if_cancelled()
-            audio, progress = pb.array(request, "AUDIO")[0], bool(pb.array(request, "PROGRESS").flat[0])
+            audio, progress = stub.array(request, "AUDIO")[0], bool(stub.array(request, "PROGRESS").flat[0])
             if not audio.size:
                 reply.end(_said(Spoken("", "en", ()), 0.0, 1))
                 return None
             return self._engine.voice(
                 audio.copy(),
-                pb.text(request, "LANGUAGE"),
-                pb.text(request, "TASK"),
-                pb.text(request, "PROMPT"),
-                float(pb.array(request, "TEMPERATURE").flat[0]),
+                stub.text(request, "LANGUAGE"),
+                stub.text(request, "TASK"),
+                stub.text(request, "PROMPT"),
+                float(stub.array(request, "TEMPERATURE").flat[0]),
                 tell=lambda segment: reply.tell(_segments([segment])) if progress else None,
                 poll=reply.leave_if_cancelled,
                 ended=lambda voice: reply.end(_outcome(voice)),
@@ -69,7 +69,7 @@ class TritonPythonModel:
             return None
 
 
-def _outcome(voice: Recording) -> pb.Outputs | Exception:
+def _outcome(voice: Recording) -> stub.Outputs | Exception:
     if voice.answer is None:
         return voice.error or RuntimeError("the recording has not been heard")
     return _said(voice.answer, voice.computed_s, voice.batch_size)
@@ -77,8 +77,8 @@ def _outcome(voice: Recording) -> pb.Outputs | Exception:
 
 def _said(spoken: Spoken, compute_s: float, batch_size: int) -> dict[str, NDArray[Any]]:
     return {
-        "TEXT": pb.texts([spoken.text])[None],
-        "LANGUAGE": pb.texts([spoken.language])[None],
+        "TEXT": stub.texts([spoken.text])[None],
+        "LANGUAGE": stub.texts([spoken.language])[None],
         "COMPUTE_S": np.array([[compute_s]], dtype=np.float32),
         "BATCH_SIZE": np.array([[batch_size]], dtype=np.int32),
     } | _segments(spoken.segments)
@@ -87,6 +87,6 @@ def _said(spoken: Spoken, compute_s: float, batch_size: int) -> dict[str, NDArra
 def _segments(segments: Sequence[Segment]) -> dict[str, NDArray[Any]]:
     figures = [(one.start_s, one.end_s, one.avg_logprob, one.no_speech_prob) for one in segments]
     return {
-        "SEGMENT_TEXT": pb.texts([one.text for one in segments])[None],
+        "SEGMENT_TEXT": stub.texts([one.text for one in segments])[None],
         "SEGMENT_FIGURES": np.array(figures, dtype=np.float32).reshape(1, -1, 4),
     }

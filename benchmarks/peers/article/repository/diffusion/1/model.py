@@ -10,13 +10,13 @@ from PIL import Image
 
 from deployments import diffusion
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.picture import Prompt
+from deployments.diffusion.types import Prompt
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         # What the service's settings say by default, as `Prompt` does; to read them here would load Ray.
-        self._engine = DiffusionEngine(str(Path(diffusion.__file__).parent / "builtin" / "small-stable-diffusion"))
+        self._engine = DiffusionEngine(str(Path(diffusion.__file__).parent / "small-stable-diffusion"))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         responses = []

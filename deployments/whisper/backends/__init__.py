@@ -1,0 +1,1 @@
+"""The libraries that compute Whisper: torch and CTranslate2."""

@@ -1,0 +1,103 @@
+"""Which rooms serve, from what Serve's controller knows: its health checks run the rooms' own probes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ray.serve.schema import ApplicationStatusOverview, ServeStatus
+
+from deployments.errors import ModelUnavailable
+from graphs.serve import status
+
+FRESH_S = 1.0
+"""A state as old as this is asked anew, beside the requests and not in their way."""
+SERVING = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
+"""Serve's states of a replica that takes requests; it is recovering while a controller that was started anew looks for it."""
+
+
+@dataclass(frozen=True)
+class RoomState:
+    phase: str
+    """`ready`, `starting`, `failing`, or `absent`."""
+    reason: str = ""
+    replicas: int = 0
+    """That serve."""
+
+    @property
+    def ready(self) -> bool:
+        return self.phase == "ready"
+
+
+class Rooms:
+    """The state of an application's deployments: about a second old at most."""
+
+    def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], ServeStatus] = status.status) -> None:
+        self._application = application
+        self._names = names
+        self._status = status
+        self._states: dict[str, RoomState] = {}
+        self._unanswered = ""
+        """Why the controller did not answer when it was last asked."""
+        self._asked_s = -FRESH_S
+        self._asking: asyncio.Task[None] | None = None
+
+    async def states(self) -> dict[str, RoomState]:
+        """Every room's state, waiting for a fresh one."""
+        self._ask()
+        if self._asking is not None:
+            await asyncio.shield(self._asking)
+        return {name: RoomState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
+
+    def require(self, name: str) -> None:
+        """Raises ModelUnavailable if the room was last seen without a replica that serves; a call to it would wait for one.
+
+        Replicas serve on while the controller does not answer, so a room is then taken for what it was.
+        """
+        self._ask()
+        state = self._states.get(name)
+        if state is not None and not state.ready:
+            raise ModelUnavailable(f"{name} is {state.phase}: {state.reason or 'no replica of it serves now'}; try again shortly")
+
+    def replicas(self, name: str) -> int:
+        """How many served when it was last seen."""
+        state = self._states.get(name)
+        return state.replicas if state else 0
+
+    def _ask(self) -> None:
+        if self._asking is None and time.monotonic() - self._asked_s >= FRESH_S:
+            self._asking = asyncio.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            status = await asyncio.to_thread(self._status)
+            application = status.applications.get(self._application)
+            if not (self._states and _serves_unnamed(application)):
+                self._states = {name: _state(application, name) for name in self._names}
+            self._unanswered = ""
+        except Exception as error:
+            self._unanswered = f"Serve's controller does not answer: {error}"
+        finally:
+            self._asked_s = time.monotonic()
+            self._asking = None
+
+
+def _serves_unnamed(application: ApplicationStatusOverview | None) -> bool:
+    """Replicas serve though Serve may name none: for seconds while it builds an update, and at its end until their callers have ended."""
+    if application is None or application.status == "DELETING":
+        return True
+    return application.status == "DEPLOYING" and not application.deployments
+
+
+def _state(application: ApplicationStatusOverview | None, name: str) -> RoomState:
+    deployment = application.deployments.get(name) if application else None
+    if deployment is None:
+        return RoomState("absent", "Serve has no deployment of this name")
+    # Declared as an enumeration's members, which arrive as plain strings, and are equal to them.
+    running: int = sum(deployment.replica_states.get(phase, 0) for phase in SERVING)  # type: ignore[call-overload]
+    if running > 0:
+        return RoomState("ready", replicas=running)
+    failed = deployment.status in ("UNHEALTHY", "DEPLOY_FAILED")
+    # A failed constructor's message ends with its traceback; the last line is the sentence.
+    lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]
+    return RoomState("failing" if failed else "starting", lines[-1] if lines else "")

@@ -1,0 +1,44 @@
+"""`GET /docs`: the OpenAPI document in Swagger UI, from files of this folder alone."""
+
+import gzip
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+FILES = Path(__file__).parents[1] / "swagger"
+TYPES = {
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "begin.js": "text/javascript; charset=utf-8",
+}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""No address but the service's own, and no script or style inside of a page. Pictures are shown as data and blobs."""
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+def install(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return Response((FILES / "index.html").read_bytes(), headers=HEADERS, media_type="text/html; charset=utf-8")
+
+    for name, media_type in TYPES.items():
+        app.add_api_route(f"/docs/{name}", _file(name, media_type), include_in_schema=False)
+
+
+def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    packed = FILES / f"{name}.gz"
+    content = packed.read_bytes() if packed.is_file() else gzip.compress((FILES / name).read_bytes(), mtime=0)
+
+    async def file(request: Request) -> Response:
+        headers = {**HEADERS, "Vary": "Accept-Encoding", "Cache-Control": "max-age=3600"}
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(gzip.decompress(content), headers=headers, media_type=media_type)
+        return Response(content, headers={**headers, "Content-Encoding": "gzip"}, media_type=media_type)
+
+    return file

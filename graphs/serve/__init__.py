@@ -1,0 +1,1 @@
+"""Everything that uses Ray Serve's private API."""

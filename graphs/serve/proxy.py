@@ -1,0 +1,127 @@
+"""Middleware of Serve's HTTP proxy, by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (graphs/ray.env): around all that Serve does.
+
+Serve takes any X-Request-ID, logs it and answers with it; it lets clients choose its timeout, and switch off that leaving cancels.
+Its own errors are plain text, or nothing at all: where a replica dies during a request, uvicorn then says 500.
+"""
+
+import logging
+import uuid
+
+from ray.serve._private.constants import RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
+from graphs.http.middleware import upgrade
+from graphs.http.problems import REQUEST_ID, problem
+
+log = logging.getLogger("ray.serve")
+FOR_SERVE = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"x-session-id", b"serve-multiplexed-model-id")
+"""What Serve would obey, from anyone, with - or _ (ray/serve/_private/constants.py, 2.60). One that is not UTF-8 makes it fail."""
+ID = b"x-request-id"
+
+
+class Headers:
+    """Drops what is meant for Serve, and an X-Request-ID that is not well formed, or comes several times: a new one is made then."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            ids = [value for name, value in scope["headers"] if name == ID]
+            well_formed = len(ids) == 1 and REQUEST_ID.fullmatch(ids[0].decode("latin-1"))
+            dropped = FOR_SERVE if well_formed else (*FOR_SERVE, ID)
+            scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].replace(b"_", b"-") not in dropped]}
+        await self._app(scope, receive, send)
+
+
+class Problems:
+    """Answers with problem details where Serve itself fails, or does not answer at all, before a byte of an answer has been sent.
+
+    What the application answers passes as it comes: only the message that starts it waits, for the first one of its body.
+    Serve's own endpoints below `/-/` keep their answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith("/-/"):
+            await self._app(scope, receive, send)
+            return
+        ids = [value for name, value in scope["headers"] if name == ID]
+        id = ids[0] if ids else str(uuid.uuid4()).encode()
+        answer = _Answer(send)
+        try:
+            # With an id in its headers Serve makes none: what it logs, and what its answer says, is this one.
+            await self._app({**scope, "headers": [*scope["headers"], *([] if ids else [(ID, id)])]}, receive, answer.send)
+        except Exception as error:
+            if answer.begun:
+                raise
+            log.exception("request %s failed in Serve's proxy", id.decode())
+            answer.failed = DeploymentError(f"the service failed on this request: its log tells why under the id {id.decode()}")
+            answer.failed.__cause__ = error
+        if answer.begun:
+            return
+        gone = ModelUnavailable("the replica that took the request is gone, and a new one is being started: try again shortly")
+        response = problem(answer.failed or gone, id.decode(), scope["path"])
+        response.headers["X-Request-ID"] = id.decode()
+        await response(scope, receive, send)
+
+
+class _Answer:
+    """What has come of one answer."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message | None = None
+        self.begun = False
+        self.failed: DeploymentError | None = None
+        """What Serve's own error, which was not sent, is in our words."""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        if self._start is not None and not self.begun:
+            self.failed = self.failed or _failure(self._start, message)
+            if self.failed:
+                return
+            self.begun = True
+            await self._send(self._start)
+        await self._send(message)
+
+
+def _failure(start: Message, body: Message) -> DeploymentError | None:
+    """Serve's errors are known by their plain text, or no type at all; the application makes none such."""
+    content_type = dict(start.get("headers", ())).get(b"content-type", b"text/plain")
+    if not content_type.startswith(b"text/plain"):
+        return None
+    match start["status"]:
+        case 404:  # the application takes every path: it is not there
+            return ModelUnavailable("the service is being started or ended: try again shortly")
+        case 408:
+            return DeadlineExceeded("the request did not end within the time that Serve gives it (request_timeout_s)")
+        case 429 | 503 if b"backpressure" in body.get("body", b""):
+            return Overloaded("more requests wait than the service takes: try again shortly")
+        case 429 | 503:
+            return ModelUnavailable("the service is being started, or could not be started: try again shortly")
+        case 500:
+            return DeploymentError("the service failed on this request: its log tells why under the request's id")
+    return None
+
+
+def middlewares() -> list[Middleware]:
+    """Serve puts each around those before it. It asks in the proxy's process before it starts uvicorn there."""
+    upgrade.install()
+    return [Middleware(Problems), Middleware(Headers)]
+
+
+def warn_if_absent(configured: str | None = RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH) -> None:
+    """Said once by each ingress replica; `configured`: the variable as its process was started with it."""
+    if configured != f"{__name__}:{middlewares.__name__}":
+        log.warning(
+            "Ray's variables of graphs/ray.env are not set: clients can switch timeouts off, and errors of Serve's proxy are plain "
+            "text; set them as `make serve` does: set -a; . graphs/ray.env"
+        )

@@ -1,0 +1,1 @@
+"""The manifests, one module for each file that is written."""

@@ -1,0 +1,159 @@
+"""The RayService of a profile: the head, which takes no work, and a worker group for each image."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kuberay import serve_config
+from kuberay.images import Images
+from kuberay.profiles import (
+    AUTOSCALER_CPU,
+    HEAD_CPU,
+    HEAD_MEMORY_GIB,
+    KEYS,
+    KEYS_SECRET,
+    NAME,
+    POD_CPU,
+    PORT,
+    RAY,
+    REDIS_SECRET,
+    WEIGHTS,
+    Group,
+    Profile,
+)
+
+type Object = dict[str, Any]
+"""A Kubernetes object, or a part of one."""
+
+RAY_ENV = Path(__file__).parents[2] / "graphs" / "ray.env"
+NODES = "sonograph/nodes"
+"""Annotation: the nodes that the profile is made for, which the doctor packs the pods onto."""
+FIGURES = "sonograph/figures"
+"""Annotation: whether the figures are `measured`, or an `estimate`."""
+SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
+UID = 10001
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": UID,
+    "runAsGroup": UID,
+    "fsGroup": UID,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+PORTS = {"serve": PORT, "metrics": 8080}
+HEAD_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "as-metrics": 44217, "dash-metrics": 44227}
+
+
+def ray_service(profile: Profile, images: Images) -> Object:
+    times = profile.times
+    annotations = {
+        "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
+        NODES: json.dumps([asdict(node) for node in profile.nodes]),
+        FIGURES: "measured" if profile.measured else "estimate",
+    }
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": NAME, "namespace": NAME, "annotations": annotations},
+        "spec": {
+            "excludeHeadPodFromServeSvc": True,
+            "rayClusterDeletionDelaySeconds": times.deletion_delay_s,
+            "upgradeStrategy": {"type": profile.upgrade},
+            "serveConfigV2": yaml.safe_dump(serve_config.cluster(profile), sort_keys=False),
+            "rayClusterConfig": {
+                "rayVersion": RAY,
+                "enableInTreeAutoscaling": True,
+                "autoscalerOptions": {
+                    "version": "v2",
+                    "idleTimeoutSeconds": 300,
+                    "resources": _resources(AUTOSCALER_CPU, "512Mi"),
+                    "securityContext": CONTAINER_SECURITY,
+                },
+                "authOptions": {"mode": "token"},
+                "gcsFaultToleranceOptions": {
+                    "redisAddress": "redis:6379",
+                    "redisPassword": {"valueFrom": {"secretKeyRef": {"name": REDIS_SECRET, "key": "password"}}},
+                },
+                "headGroupSpec": _head(profile, images),
+                "workerGroupSpecs": [_group(group, profile, images) for group in profile.groups],
+            },
+        },
+    }
+
+
+def _head(profile: Profile, images: Images) -> Object:
+    resources = _resources(HEAD_CPU, f"{HEAD_MEMORY_GIB}Gi")
+    container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
+    spec = {"securityContext": POD_SECURITY, "containers": [container]}
+    return {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "resources": {"CPU": "0"}, "template": {"spec": spec}}
+
+
+def _group(group: Group, profile: Profile, images: Images) -> Object:
+    resources = _resources(group.cpus + POD_CPU, f"{group.memory_gib}Gi", group.gpu)
+    container = _container("ray-worker", images[group.name], resources, PORTS, profile)
+    # Serve's proxy goes with the pod, and with the proxy every connection to it.
+    drain = ["sonograph", "drain", "--port", str(PORT), "--most-s", str(profile.times.drain_s)]
+    container["lifecycle"] = {"preStop": {"exec": {"command": drain}}}
+    spec: Object = {
+        "terminationGracePeriodSeconds": profile.times.termination_s,
+        "automountServiceAccountToken": False,
+        "securityContext": POD_SECURITY,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"ray.io/group": group.name}},
+                "matchLabelKeys": ["ray.io/cluster"],
+            }
+        ],
+        "containers": [container],
+    }
+    if group.gpu:
+        spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    mounted: dict[str, tuple[str, Object]] = {}
+    if profile.weights_gib and any(weights.room in group.resources for weights in profile.weights):
+        mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": "weights", "readOnly": True}})
+    if any(deployment.name == "ingress" for deployment in group.deployments):
+        mounted["keys"] = (KEYS, {"secret": {"secretName": KEYS_SECRET, "optional": True}})
+    if mounted:
+        container["volumeMounts"] = [{"name": name, "mountPath": path, "readOnly": True} for name, (path, _) in mounted.items()]
+        spec["volumes"] = [{"name": name, **volume} for name, (_, volume) in mounted.items()]
+    return {
+        "groupName": group.name,
+        "minReplicas": group.min_pods,  # no `replicas`: the autoscaler owns it
+        "maxReplicas": group.max_pods,
+        "resources": group.resources,
+        "labels": group.labels,
+        "rayStartParams": {},
+        "template": {"spec": spec},
+    }
+
+
+def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
+    # What graphs/ray.env says for one machine's graceful_shutdown_timeout_s.
+    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s)}
+    return {
+        "name": name,
+        "image": image,
+        "env": [{"name": key, "value": value} for key, value in env.items()],
+        "ports": [{"name": port, "containerPort": number} for port, number in ports.items()],
+        "resources": resources,
+        "securityContext": CONTAINER_SECURITY,
+    }
+
+
+def _resources(cpu: float, memory: str, gpu: str = "") -> Object:
+    """Memory and GPU are limits too: KubeRay reads them there. CPU has no limit, so that starting may take what is idle."""
+    fixed = {"memory": memory, **({gpu: 1} if gpu else {})}
+    return {"requests": {"cpu": f"{round(cpu * 1000)}m", **fixed}, "limits": fixed}
+
+
+def ray_env() -> dict[str, str]:
+    """Ray's variables, as `make serve` sets them."""
+    lines = RAY_ENV.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

@@ -1,0 +1,61 @@
+"""Serve configs: serveConfigV2 of a profile, and graphs/local.yaml."""
+
+from typing import Any
+
+from kuberay.profiles import IMPORT_PATH, LOCAL, LOCAL_TIMES, NAME, PORT, Deployment, Group, Profile
+
+
+def cluster(profile: Profile) -> dict[str, Any]:
+    """What KubeRay submits to Serve: every deployment pinned, with all that the doctor compares with its group."""
+    deployments = [_pinned(deployment, group, profile) for group in profile.groups for deployment in group.deployments]
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": PORT, "request_timeout_s": profile.times.request_timeout_s},
+        "logging_config": {"encoding": "JSON"},
+        "applications": [_application(profile.args, deployments)],
+    }
+
+
+def local() -> dict[str, Any]:
+    """One machine has no groups: nothing is pinned."""
+    deployments = [
+        {"name": deployment.name, **({"ray_actor_options": {"num_cpus": deployment.cpus}} if deployment.cpus else {})}
+        for deployment in LOCAL
+    ]
+    return {
+        "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
+        "applications": [_application({}, deployments)],
+    }
+
+
+def _application(args: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"name": NAME, "route_prefix": "/", "import_path": IMPORT_PATH, "args": args, "deployments": deployments}
+
+
+def _pinned(deployment: Deployment, group: Group, profile: Profile) -> dict[str, Any]:
+    return {
+        "name": deployment.name,
+        **_replicas(deployment),
+        "max_surge_percent": group.surge_percent,
+        "graceful_shutdown_timeout_s": profile.times.graceful_shutdown_s,
+        "ray_actor_options": {
+            "num_cpus": deployment.cpus,
+            **({"num_gpus": deployment.gpus} if deployment.gpus else {}),
+            "resources": {deployment.name: 1},
+            "label_selector": group.labels,
+        },
+    }
+
+
+def _replicas(deployment: Deployment) -> dict[str, Any]:
+    if deployment.min_replicas == deployment.max_replicas:
+        return {"num_replicas": deployment.min_replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": deployment.min_replicas,
+            "max_replicas": deployment.max_replicas,
+            "target_ongoing_requests": deployment.target_ongoing_requests,
+            "upscale_delay_s": 10,
+            "downscale_delay_s": 600,
+        }
+    }

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: fakes, media, services, clusters; no part of the wheel."""

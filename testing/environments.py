@@ -1,0 +1,93 @@
+"""The images without a Docker engine: for each a virtual environment with what it installs, and Triton and weights where it has them.
+
+They are kept in build/images and made anew where a requirement has changed; the product is each time installed as it is now,
+from its wheel, which is made of what images/wheel.Dockerfile copies.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from deployments.triton import server
+from deployments.whisper.weights import WEIGHTS
+from images.requirements import EXTRAS, requirements
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "build" / "images"
+UV = Path(sys.prefix) / "bin" / "uv"
+LOCK = ROOT / "requirements.lock"
+NEEDED_BYTES = 12 << 30
+"""Where uv's cache is on another disk, it copies."""
+
+
+@functools.cache
+def environment(image: str) -> Path:
+    """Its folder. Hard links to uv's cache and to this environment cost seconds and no disk."""
+    folder = KEPT / image
+    wanted = "\n".join(requirements(image))
+    made_of = hashlib.sha256(f"{wanted}{LOCK.read_text()}{sys.base_prefix}{folder}".encode()).hexdigest()
+    stamp = folder / ".stamp"
+    if not stamp.exists() or stamp.read_text() != made_of:
+        shutil.rmtree(folder, ignore_errors=True)
+        if shutil.disk_usage(ROOT).free < NEEDED_BYTES:
+            pytest.skip("less than 12 GiB of disk are free")
+        _uv("venv", "--python", sys.executable, folder)
+        listed = folder / "requirements.txt"
+        listed.write_text(wanted)
+        options = ("--link-mode", "hardlink", "--constraints", LOCK, "--build-constraints", LOCK)
+        _uv("pip", "install", "--python", folder / "bin" / "python", *options, "-r", listed)
+        if set(EXTRAS[image]) - {"ingress"} or image == "base":
+            _lay_out_triton(folder)
+        if "whisper" in EXTRAS[image]:
+            shutil.copytree(WEIGHTS, folder / WEIGHTS.relative_to(sys.prefix), copy_function=os.link)
+        stamp.write_text(made_of)
+    _uv("pip", "install", "--python", folder / "bin" / "python", "--no-deps", "--reinstall", _wheel())
+    return folder
+
+
+def python(image: str) -> Path:
+    return environment(image) / "bin" / "python"
+
+
+def _lay_out_triton(folder: Path) -> None:
+    """As NVIDIA's image has it, from what set-up laid out for this environment."""
+    home = server.home()
+    if home.is_relative_to(sys.prefix):
+        shutil.copytree(home, folder / home.relative_to(sys.prefix), copy_function=os.link, symlinks=True)
+        (packages,) = (folder / "lib").glob("python3.*/site-packages")
+        (packages / "tritonserver.pth").write_text(os.path.relpath(folder / "opt" / "tritonserver" / "python", packages) + "\n")
+    else:
+        (wheel,) = (home / "python").glob("tritonserver-*.whl")
+        _uv("pip", "install", "--python", folder / "bin" / "python", "--no-deps", wheel)
+
+
+@functools.cache
+def _wheel() -> Path:
+    with tempfile.TemporaryDirectory(prefix="sonograph-wheel-") as scratch:
+        source = Path(scratch)
+        for copied in re.findall(r"^COPY (?!--)(.+)$", (ROOT / "images" / "wheel.Dockerfile").read_text(), re.MULTILINE):
+            *paths, target = copied.split()
+            for path in paths:
+                to = source / (Path(path).name if target == "./" else target)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / path).is_dir():
+                    shutil.copytree(ROOT / path, to, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(ROOT / path, to)
+        shutil.rmtree(KEPT / "wheel", ignore_errors=True)
+        _uv("build", "--wheel", "--build-constraints", source / LOCK.name, "--out-dir", KEPT / "wheel", source)
+    (wheel,) = (KEPT / "wheel").glob("*.whl")
+    return wheel
+
+
+def _uv(*words: str | Path) -> None:
+    result = subprocess.run([UV, *words, "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
+    assert result.returncode == 0, result.stdout

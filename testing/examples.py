@@ -1,0 +1,116 @@
+"""Writes graphs/http/schemas/examples.json, the answers in the OpenAPI document, from a real service: `python -m testing.examples`."""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from graphs.http.schemas.examples import ANSWERS
+from testing import media
+from testing.service import ROOT, Service, sonograph
+
+APPLE = (ROOT / "graphs" / "samples" / "red-apple.wav").read_bytes()
+JSON = {"Accept": "application/json"}
+EVENTS = {"Accept": "text/event-stream"}
+SILENCE = media.encode(np.zeros(48_000, np.int16), "wav", "pcm_s16le")
+UNMEASURED = "72x8"
+"""A size that nobody else asks for: of what was measured the service would say that the time does not suffice, before it begins."""
+LONG = 48
+"""Longer texts without a blank are pictures, and are cut to so many characters."""
+
+type Asked = tuple[str, dict[str, Any]]
+DRAWN: dict[str, Asked] = {
+    "/graph": ("/graph", {"files": {"file": APPLE}, "data": {"seed": "1"}, "headers": JSON}),
+    "/graph stream": ("/graph", {"files": {"file": APPLE}, "data": {"seed": "1", "steps": "1"}, "headers": EVENTS}),
+    "/v1/images/generations": ("/v1/images/generations", {"json": {"prompt": "a red apple", "seed": 1}}),
+    "/v1/images/generations stream": (
+        "/v1/images/generations",
+        {"json": {"prompt": "a red apple", "seed": 1, "steps": 2, "stream": True, "partial_images": 1, "progress": True}},
+    ),
+    "/v1/audio/transcriptions": ("/v1/audio/transcriptions", {"files": {"file": APPLE}}),
+    "/v1/audio/transcriptions srt": ("/v1/audio/transcriptions", {"files": {"file": APPLE}, "data": {"response_format": "srt"}}),
+    "/v1/audio/transcriptions stream": ("/v1/audio/transcriptions", {"files": {"file": APPLE}, "data": {"stream": "true"}}),
+    "/v1/models": ("/v1/models", {"method": "GET"}),
+    "/v1/models/{model}": ("/v1/models/whisper-1", {"method": "GET"}),
+    "/healthz": ("/healthz", {"method": "GET"}),
+    "/readyz": ("/readyz", {"method": "GET"}),
+}
+REFUSED: list[Asked] = [
+    ("/graph", {"files": {"sound": APPLE}}),
+    ("/graphs", {}),
+    ("/graph", {"method": "GET"}),
+    ("/graph", {"files": {"file": APPLE}, "headers": {"Accept": "text/html"}}),
+    ("/graph", {"files": {"file": bytes(30 << 20)}}),
+    ("/graph", {"files": {"file": media.silence_flac(3)}}),
+    ("/graph", {"content": b"hello", "headers": {"Content-Type": "text/plain"}}),
+    ("/graph", {"files": {"file": b""}}),
+    ("/graph", {"files": {"file": b"RIFF" + bytes(5000)}}),
+    ("/graph", {"files": {"file": SILENCE}}),
+    ("/graph", {"files": {"file": APPLE}, "data": {"steps": "151"}}),
+    ("/graph", {"files": {"file": media.minute()}, "data": {"timeout_ms": "1"}}),  # decoding it takes longer on any machine
+    ("/v1/audio/transcriptions", {"files": {"sound": APPLE}}),
+    ("/v1/models/gpt-4o", {"method": "GET"}),
+    ("/v1/audio/transcriptions", {"files": {"file": bytes(30 << 20)}}),
+    ("/v1/audio/transcriptions", {"files": {"file": media.silence_flac(3)}}),
+    ("/v1/images/generations", {"content": b" " * 70_000, "headers": {"Content-Type": "application/json"}}),
+    ("/v1/images/generations", {"data": {"prompt": "a red apple"}}),
+    ("/v1/audio/transcriptions", {"files": {"file": b""}}),
+    ("/v1/audio/transcriptions", {"files": {"file": b"RIFF" + bytes(5000)}}),
+    ("/v1/audio/transcriptions", {"files": {"file": SILENCE}}),
+    ("/v1/images/generations", {"json": {"prompt": "a red apple", "response_format": "url"}}),
+    ("/v1/images/generations", {"json": {"prompt": "a red apple", "timeout_ms": 1, "size": UNMEASURED}}),
+]
+
+
+def collect(service: Service) -> dict[str, Any]:
+    """By the names that graphs/http/schemas/examples.py reads."""
+    found = {name: _content(_ask(service, *asked)) for name, asked in DRAWN.items()}
+    for asked in REFUSED:
+        answer = _ask(service, *asked)
+        assert answer.status_code >= 400, asked
+        shape = "openai" if asked[0].startswith("/v1/") else "problem"
+        content = answer.json()
+        found[f"{shape} {content.get('error', content)['code']}"] = content
+    return found
+
+
+def shape(content: Any) -> Any:
+    """What stays the same from one answer to the next: names, types and words, and neither numbers nor ids."""
+    if isinstance(content, dict):
+        return {name: "" if name == "request_id" else shape(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [shape(value) for value in content]
+    if isinstance(content, str):
+        return re.sub(r"\d+(\.\d+)?", "0", content)
+    return type(content).__name__ if isinstance(content, bool) or content is None else "number"
+
+
+def _ask(service: Service, path: str, asked: dict[str, Any]) -> httpx.Response:
+    return service.client.request(**{"method": "POST", "url": path, **asked})
+
+
+def _content(answer: httpx.Response) -> Any:
+    assert answer.status_code == 200, answer.text
+    if answer.headers["content-type"] == "application/json":
+        return _cut(answer.json())
+    return re.sub(rf"([A-Za-z0-9+/=]{{{LONG}}})[A-Za-z0-9+/=]+", r"\1...", answer.text)
+
+
+def _cut(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _cut(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_cut(value) for value in content]
+    return f"{content[:LONG]}..." if isinstance(content, str) and len(content) > LONG and " " not in content else content
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder)) as running:
+        answers = collect(running)
+    path = ROOT / "graphs" / "http" / "schemas" / "examples.json"
+    path.write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{path}: {len(answers)} answers, {len(ANSWERS)} before")

@@ -1,0 +1,90 @@
+"""Rendered manifests for the doctor's tests, and ways to break them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kuberay.doctor import diagnose
+from kuberay.doctor.manifest import Document, Finding, Service, services
+from kuberay.images import Images
+from kuberay.manifest import around
+from kuberay.manifest.rayservice import ray_service
+from kuberay.profiles import CPU, Profile
+
+DIGESTS = dict.fromkeys(("ingress", "whisper", "diffusion", "all", "redis"), f"sha256:{'0' * 64}")
+
+
+class Manifests:
+    """One profile's documents, to be changed in place; `config` is serveConfigV2, as a mapping."""
+
+    def __init__(self, profile: Profile = CPU) -> None:
+        images = Images(digests=DIGESTS)
+        self.service = ray_service(profile, images)
+        self.beside = [*around.redis(images), *around.weights(profile, images)]
+        self.config: Any = yaml.safe_load(self.service["spec"]["serveConfigV2"])
+
+    @property
+    def cluster(self) -> dict[str, Any]:
+        return dict(self.service["spec"])["rayClusterConfig"]
+
+    @property
+    def head(self) -> dict[str, Any]:
+        return self.cluster["headGroupSpec"]
+
+    @property
+    def application(self) -> dict[str, Any]:
+        return self.config["applications"][0]
+
+    def group(self, name: str) -> dict[str, Any]:
+        return next(group for group in self.cluster["workerGroupSpecs"] if group["groupName"] == name)
+
+    def container(self, name: str) -> dict[str, Any]:
+        group = self.head if name == "head" else self.group(name)
+        return group["template"]["spec"]["containers"][0]
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        return next(one for one in self.application["deployments"] if one["name"] == name)
+
+    def options(self, name: str) -> dict[str, Any]:
+        return self.deployment(name)["ray_actor_options"]
+
+    def pod(self, name: str) -> dict[str, Any]:
+        return self.group(name)["template"]["spec"]
+
+    def rename(self, name: str, other: str) -> None:
+        """The group, and what selects its pods."""
+        (spread,) = self.pod(name)["topologySpreadConstraints"]
+        spread["labelSelector"]["matchLabels"]["ray.io/group"] = other
+        self.group(name)["groupName"] = other
+
+    def requests(self, name: str) -> dict[str, Any]:
+        return self.container(name)["resources"]["requests"]
+
+    def scaling(self, name: str) -> dict[str, Any]:
+        return self.deployment(name)["autoscaling_config"]
+
+    def add_env(self, name: str, value: str) -> None:
+        """To the head's."""
+        env = [one for one in self.container("head")["env"] if one["name"] != name]
+        self.container("head")["env"] = [*env, {"name": name, "value": value}]
+
+    def documents(self) -> list[dict[str, Any]]:
+        self.service["spec"]["serveConfigV2"] = self.config if isinstance(self.config, str) else yaml.safe_dump(self.config)
+        return [self.service, *self.beside]
+
+    def findings(self) -> list[Finding]:
+        service, *beside = (Document(Path("rayservice.yaml"), document) for document in self.documents())
+        found: list[Finding] = []
+        for one in services(service, tuple(beside)):
+            found += diagnose(one) if isinstance(one, Service) else [one]
+        return found
+
+    def write(self, folder: Path) -> Path:
+        folder.mkdir(exist_ok=True)
+        (folder / "all.yaml").write_text(yaml.safe_dump_all(self.documents()))
+        return folder
+
+
+type Break = Callable[[Manifests], object]

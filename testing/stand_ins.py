@@ -1,0 +1,101 @@
+"""What stands in for the two foreign images where no registry can be reached.
+
+For Ubuntu: a minimal root of this machine's own distribution, with the Python that runs this, and with what this machine's apt, pip and uv
+need to find their packages. Those settings are read here, so that no file of the repository names an index. For NVIDIA's: the same, the
+wheel of `tritonserver`, and a PYTHONPATH that leads to another numpy, as NVIDIA's own does.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from deployments.triton import server
+from kuberay.profiles import TRITON_WHEEL
+
+FOREIGN = "/opt/tritonserver/backends/dali/wheel/dali"
+"""The folder in NVIDIA's image that its PYTHONPATH names."""
+FOREIGN_NUMPY = "2.5.5"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+SETTINGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/uv/uv.toml", "~/.config/uv/uv.toml")
+PACKAGES = "ca-certificates,python3-venv"
+"""The second brings the libraries of this machine's Python, once for three images that install it."""
+LEFT_OUT = ("test", "config-*", "site-packages", "idlelib", "tkinter")
+"""Of Python's library."""
+
+
+def command(*words: str | Path, timeout_s: float = 60, **variables: str) -> str:
+    """Returns what it prints on standard output; its own complaint is in the failure's message."""
+    environment = {**os.environ, **variables}
+    result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, env=environment)
+    assert result.returncode == 0, f"{' '.join(map(str, words))}: {result.stdout[-3000:]}{result.stderr[-3000:]}"
+    return result.stdout
+
+
+def make_ubuntu(root: Path) -> dict[str, str]:
+    """Fills `root`, a folder; returns the image's variables."""
+    bootstrap(root)
+    if sys.base_prefix != "/usr":
+        copy_python(root / "usr/local")
+        command("chroot", root, "/sbin/ldconfig")
+    return copy_index_settings(root)
+
+
+def make_nvidia(root: Path) -> dict[str, str]:
+    """Adds to `root` what the Ubuntu above lacks; returns the variables to add."""
+    python, numpy = root / "opt/tritonserver/python", root / FOREIGN.removeprefix("/") / "numpy"
+    python.mkdir(parents=True)
+    copy_triton_wheel(python)
+    numpy.mkdir(parents=True)
+    (numpy / "__init__.py").write_text(f'__version__ = "{FOREIGN_NUMPY}"\n')
+    return {"PYTHONPATH": FOREIGN}
+
+
+def bootstrap(root: Path) -> None:
+    """Makes a minimal root of this machine's release, from the archive that this machine uses."""
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    targets = command("apt-get", "indextargets", "--format=$(RELEASE) $(REPO_URI) $(COMPONENT)", "Created-By: Packages")
+    archives = [target.split() for target in targets.splitlines() if target.startswith(f"{release} ")]
+    assert archives, f"apt-get has no archive of {release} (apt-get update)"
+    components = ",".join(component for _, archive, component in archives if archive == archives[0][1])
+    options = ("--variant=minbase", f"--components={components}", f"--include={PACKAGES}")
+    command("debootstrap", *options, release, root, archives[0][1], timeout_s=240)
+    command("chroot", root, "apt-get", "clean")
+    acquire = re.findall(r"^Acquire::(?:Check-|https?::).*", command("apt-config", "dump", "Acquire"), re.MULTILINE)
+    (root / "etc/apt/apt.conf.d/99acquire").write_text("\n".join([*acquire, 'Acquire::Languages "none";', ""]))
+
+
+def copy_python(target: Path) -> None:
+    """Copies the Python that runs this to where it precedes the distribution's on PATH."""
+    name, source = "python{}.{}".format(*sys.version_info), Path(sys.base_prefix)
+    shutil.copytree(source / "lib" / name, target / "lib" / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    (target / "lib" / name / "site-packages").mkdir()
+    for library in (source / "lib").glob("libpython*.so*"):
+        shutil.copy(library, target / "lib", follow_symlinks=False)
+    shutil.copy(source / "bin" / name, target / "bin")
+    (target / "bin/python3").symlink_to(name)
+
+
+def copy_index_settings(root: Path) -> dict[str, str]:
+    """Copies certificates and settings of pip and uv; returns the variables that go with them."""
+    shutil.copy(os.environ.get("SSL_CERT_FILE", CERTIFICATES), root / CERTIFICATES.removeprefix("/"))
+    for setting in SETTINGS:
+        source, target = Path(setting).expanduser(), root / setting.replace("~", "root").removeprefix("/")
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    named = {name: value for name, value in os.environ.items() if re.match(r"(PIP|UV)_.*(INDEX|HOST|TIMEOUT)", name)}
+    return {**named, "SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES}
+
+
+def copy_triton_wheel(target: Path) -> None:
+    """Copies NVIDIA's wheel, or makes one of what set-up laid out: an older distribution than NVIDIA's may not install the former."""
+    home = server.home() / "python"
+    if wheels := list(home.glob("tritonserver-*.whl")):
+        shutil.copy(wheels[0], target)
+        return
+    made = shutil.make_archive(str(target / "tritonserver"), "zip", home)
+    Path(made).rename(target / f"tritonserver-{TRITON_WHEEL}-py3-none-any.whl")

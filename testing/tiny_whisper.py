@@ -1,0 +1,16 @@
+"""Whisper's engine with the real tiny.en, which `make setup` installs."""
+
+import os
+from typing import Any
+
+import pytest
+
+from deployments.base import weights
+from deployments.whisper.engine import WhisperEngine
+
+
+def load(**options: Any) -> WhisperEngine:
+    if not (weights("whisper") / "tiny.en.safetensors").is_file():
+        missing = "Whisper's weights are not installed: make setup"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    return WhisperEngine("tiny.en", weights("whisper"), **options)

@@ -1,0 +1,224 @@
+"""Placement, on a real Ray cluster: each node is a virtual environment of its own image, and Serve gets what the manifest has.
+
+Nothing is lowered: the groups have the pods, the CPUs and the replicas of the profile `cpu`. Clients go to the ingress' pods.
+The tests are in order and share one cluster: without pins while a pod is missing; as rendered; a wrong pin; a node's death; the head's.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from kuberay import ray_autoscaler
+from sonograph.cli import cli
+from testing import cluster as clusters
+from testing import speech
+from testing.client import Call
+from testing.cluster import Cluster, Node
+from testing.manifests import Manifests
+
+pytestmark = [
+    pytest.mark.serve,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server (Debian's package) is not on this machine"),
+]
+CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
+DEPLOYMENTS = ("ingress", "whisper", "diffusion")
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Cluster]:
+    """All pods but whisper's, whose image is still being pulled."""
+    with clusters.running("ingress", "ingress", "diffusion") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def cluster(bare: Cluster) -> Cluster:
+    """Whole, and serving what the manifest has."""
+    bare.start("whisper")
+    bare.wait_for_nodes()
+    bare.deploy(bare.config())
+    bare.wait_until(bare.serves, "the application serves")
+    return bare
+
+
+def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (one for one in config["applications"][0]["deployments"] if one["name"] == name)
+    return dict(found)
+
+
+def test_without_pins_a_deployment_lands_in_the_wrong_image_and_fails_there(bare: Cluster) -> None:
+    config = bare.config()
+    for one in config["applications"][0]["deployments"]:
+        del one["ray_actor_options"]["resources"], one["ray_actor_options"]["label_selector"]
+    # One, so that whichever CPUs the others take there is one left for whisper.
+    config["applications"][0]["deployments"][0].pop("autoscaling_config")
+    bare.deploy(config)
+    bare.wait_until(lambda: bare.application().get("status") == "DEPLOY_FAILED", "the application fails")
+    message = bare.application()["deployments"]["whisper"]["message"]
+    assert "No module named 'tritonserver'" in message or "No module named 'whisper'" in message, message
+    hit = bare.images("whisper", "DEAD")
+    assert hit
+    assert set(hit) <= {"ingress", "diffusion"}
+    bare.delete()  # an update would begin with one replica more, for which the autoscaler would start a pod
+
+
+def test_as_rendered_every_replica_runs_in_its_own_image(cluster: Cluster) -> None:
+    for name in DEPLOYMENTS:
+        wanted = cluster.types[name].min_workers
+        assert cluster.images(name) == [name] * wanted
+    answer = httpx.post(f"{cluster.of('ingress')[0].url}/graph", files={"file": CAT}, timeout=120)
+    assert answer.status_code == 200, answer.text
+    assert answer.content.startswith(b"\x89PNG")
+    assert "cat" in answer.headers["x-transcript"].lower()
+
+
+def shown(cluster: Cluster) -> dict[str, Any]:
+    answer = httpx.get(f"{cluster.of('ingress')[0].url}/graph", timeout=60)
+    assert answer.status_code == 200, answer.text
+    return {stage["stage"]: stage for stage in answer.json()["stages"]}
+
+
+def test_the_graph_shows_each_stage_with_its_replicas_and_their_nodes(cluster: Cluster) -> None:
+    stages = shown(cluster)
+    assert list(stages) == list(DEPLOYMENTS)
+    for name, stage in stages.items():
+        nodes = {actor["node_id"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"}
+        assert {replica["node"] for replica in stage["replicas"]} == nodes
+        assert {replica["state"] for replica in stage["replicas"]} == {"RUNNING"}
+        assert all(replica["labels"] == {"image": name} for replica in stage["replicas"])
+        assert stage["nobody_offers"] == []
+        assert stage["asks"]["labels"] == {"image": name}
+    assert (stages["whisper"]["model"], stages["whisper"]["version"]) == ("tiny.en", "1")
+    assert stages["diffusion"]["model"] == "small-stable-diffusion"
+    assert stages["diffusion"]["queue"] == {"waiting": 0, "running": 0}
+
+
+def test_a_wrong_pin_is_named_by_the_doctor_and_by_the_graph(cluster: Cluster, tmp_path: Any) -> None:
+    wrong = Manifests()
+    wrong.options("whisper")["resources"] = {"wisper": 1}
+    result = CliRunner().invoke(cli, ["doctor", str(wrong.write(tmp_path / "wrong"))])
+    assert result.exit_code == 1
+    assert "whisper asks for the resource wisper, which no worker group offers" in result.output
+
+    cluster.deploy(cluster.config(wrong.service))
+    cluster.wait_until(lambda: shown(cluster)["whisper"]["nobody_offers"] != [], "the graph names it")
+    whisper = shown(cluster)["whisper"]
+    assert whisper["nobody_offers"] == ["the resource wisper: 1"]
+    cluster.wait_until(lambda: None in [replica["node"] for replica in shown(cluster)["whisper"]["replicas"]], "it waits")
+    assert cluster.application()["status"] == "DEPLOYING"  # and says no more than that
+    # The replica of before serves on, since an update starts the new one first.
+    answer = httpx.post(f"{cluster.of('ingress')[0].url}/graph", files={"file": CAT}, timeout=120)
+    assert answer.status_code == 200, answer.text
+
+    cluster.deploy(cluster.config())
+    cluster.wait_until(cluster.serves, "the application is as before")
+    assert shown(cluster)["whisper"]["nobody_offers"] == []
+    assert cluster.images("whisper") == ["whisper"]
+
+
+class Load:
+    """A small request begins every two seconds, at one ingress pod or the other, streamed or not; at most AT_ONCE are in flight.
+
+    Five nodes' processes leave two CPUs little time, and overload is test_death.py's.
+    """
+
+    AT_ONCE = 8
+
+    def __init__(self, pods: list[Node]) -> None:
+        self.calls: list[Call] = []
+        self._over = asyncio.Event()
+        self._beginning = asyncio.create_task(self._begin(pods))
+
+    async def _begin(self, pods: list[Node]) -> None:
+        for number in itertools.count():
+            await self.until(lambda: len(self.calls) - len(self.ended) < self.AT_ONCE, "a request ends")
+            self.calls.append(Call(pods[number % len(pods)], CAT, streaming=number // len(pods) % 2 == 0, steps="2"))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), 2)
+                return
+
+    @property
+    def ended(self) -> list[Call]:
+        return [call for call in self.calls if call.done]
+
+    async def more(self, count: int) -> None:
+        """Until so many that begin from now on have ended."""
+        begun = len(self.calls)
+        await self.until(lambda: sum(call.done for call in self.calls[begun:]) >= count, "more requests end")
+
+    async def until(self, what: Callable[[], bool], why: str) -> None:
+        deadline_s = time.monotonic() + clusters.START_S
+        while not what():
+            assert time.monotonic() < deadline_s, f"not within {clusters.START_S} s: {why}"
+            await asyncio.sleep(0.1)
+
+    async def end(self) -> None:
+        """Returns when all have ended: one that hangs is an error."""
+        self._over.set()
+        await self._beginning
+        await asyncio.gather(*(call.end() for call in self.calls))
+
+
+@contextlib.asynccontextmanager
+async def load(cluster: Cluster) -> AsyncIterator[Load]:
+    load = Load(cluster.of("ingress"))
+    try:
+        yield load
+    finally:
+        await load.end()
+
+
+async def test_a_room_whose_node_dies_refuses_and_recovers_with_the_next_node(cluster: Cluster) -> None:
+    """What is in flight there is tried again, and waits for the next replica; what comes meanwhile is refused at once."""
+    (node,) = cluster.of("diffusion")
+    async with load(cluster) as clients:
+        await clients.more(2)
+        before = clients.ended
+        await asyncio.to_thread(cluster.kill, node)
+        await clients.until(lambda: sum(call.outcome[0] == 503 for call in clients.ended) >= 4, "refusals")
+        cluster.start("diffusion")
+        await asyncio.to_thread(cluster.wait_for_nodes)
+        await asyncio.to_thread(cluster.wait_until, cluster.ready, "all rooms serve again")
+        recovered = len(clients.calls)
+        await clients.more(4)
+    assert {call.outcome for call in before} == {(200, "")}
+    assert [call.problem for call in clients.calls if call.outcome not in ((200, ""), (503, "model_unavailable"))] == []
+    refused = [call for call in clients.calls if call.outcome != (200, "")]
+    assert {call.problem["stage"] for call in refused} == {"diffusion"}
+    assert {call.streaming for call in refused} == {True, False}
+    assert all(int(call.headers["retry-after"]) >= 1 for call in refused if not call.streaming)
+    assert {call.outcome for call in clients.calls[recovered:]} == {(200, "")}
+    assert cluster.images("diffusion") == ["diffusion"]
+
+
+async def test_the_heads_death_loses_no_request_since_redis_has_what_it_knew(cluster: Cluster) -> None:
+    (head,) = cluster.of(ray_autoscaler.HEAD)
+    pids = {name: {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} for name in DEPLOYMENTS}
+    async with load(cluster) as clients:
+        await clients.more(2)
+        (gcs,) = (one for one in head.family() if one.name() == "gcs_server")
+        gcs.kill()
+        await asyncio.to_thread(head.process.wait, 60)  # the container's command, which ends with it
+        cluster.kill(head)
+        await clients.more(4)
+        cluster.start(ray_autoscaler.HEAD)
+        await asyncio.to_thread(cluster.wait_for_nodes)
+        known = lambda: all(cluster.running(name) == len(pids[name]) for name in DEPLOYMENTS)  # noqa: E731
+        await asyncio.to_thread(cluster.wait_until, known, "Serve knows its replicas again")
+        await asyncio.to_thread(cluster.wait_until, cluster.ready, "the ingress says so")
+        await clients.more(4)
+    assert [call.problem for call in clients.calls if call.outcome != (200, "")] == []
+    for name in DEPLOYMENTS:  # they went on all the while
+        assert {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} == pids[name]
+        assert all(map(psutil.pid_exists, pids[name]))

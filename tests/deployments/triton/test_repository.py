@@ -1,0 +1,34 @@
+"""A model's folder as Triton loads it, and a request's tensors as Triton takes them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deployments.errors import DeploymentError
+from deployments.triton.contract import Contract
+from deployments.triton.repository import stage
+
+WHISPER = Path(__file__).parents[3] / "deployments" / "whisper" / "repository" / "whisper"
+
+
+def test_the_largest_batch_is_the_settings_and_the_contract_stays(tmp_path: Path) -> None:
+    stage(WHISPER, tmp_path / "whisper", {"model": 'a "name"'}, max_batch=5)
+    ours, staged = ((folder / "config.pbtxt").read_text().splitlines() for folder in (WHISPER, tmp_path / "whisper"))
+    differing = [(a, b) for a, b in zip(ours, staged, strict=False) if a != b]
+    assert differing == [("max_batch_size: 8", "max_batch_size: 5")]
+    assert staged[-1:] == [r'parameters { key: "model" value { string_value: "a \"name\"" } }']
+
+
+def test_a_request_is_one_row_of_a_model_that_takes_batches() -> None:
+    metadata = [
+        {"name": "AUDIO", "datatype": "INT16", "shape": [-1, -1]},
+        {"name": "TASK", "datatype": "BYTES", "shape": [-1, 1]},
+    ]
+    contract = Contract("whisper", metadata, batched=True)
+    tensors = contract.tensors({"AUDIO": np.arange(6, dtype=np.int16)[::2], "TASK": np.array([b"x"], dtype=object)})
+    assert tensors["AUDIO"].tolist() == [[0, 2, 4]]
+    assert tensors["AUDIO"].flags.c_contiguous
+    assert tensors["TASK"].shape == (1, 1)
+    with pytest.raises(DeploymentError, match="AUDIO"):
+        contract.tensors({"AUDIO": np.zeros((2, 3), np.int16), "TASK": np.array([b"x"], dtype=object)})

@@ -1,0 +1,119 @@
+"""What is counted, by stage, with which names and labels; a recorder stands where Ray's metrics would be."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphs.core.metrics import FIGURES, Figure, Figures
+
+SERVE = {"deployment", "replica", "application", "route"}
+
+
+class Recorder:
+    """Keeps what is counted and observed, under name and labels; refuses what Ray refuses."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
+
+    def counter(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:
+        return _Metric(self, name, tag_keys)
+
+    def histogram(self, name: str, description: str, boundaries: list[float], tag_keys: tuple[str, ...]) -> Any:
+        assert boundaries == sorted(boundaries)
+        assert boundaries[0] > 0
+        return _Metric(self, name, tag_keys)
+
+    def figures(self) -> Figures:
+        return Figures(self.counter, self.histogram)
+
+
+class _Metric:
+    def __init__(self, recorder: Recorder, name: str, labels: tuple[str, ...]) -> None:
+        self._recorder = recorder
+        self._name = name
+        self._labels = labels
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        assert value > 0
+        self.observe(value, tags)
+
+    def observe(self, value: float, tags: dict[str, str]) -> None:
+        assert isinstance(value, int | float)
+        assert set(tags) == set(self._labels)
+        self._recorder.seen[(self._name, *(tags[label] for label in self._labels))].append(value)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def test_a_finished_stage_counts_what_it_took_and_did(recorder: Recorder) -> None:
+    figures = recorder.figures()
+    figures.started("diffusion")
+    figures.finished("diffusion", compute_s=1.5, queue_s=0.25, batch_size=2)
+    assert recorder.seen == {
+        ("sonograph_requests", "diffusion"): [1],
+        ("sonograph_compute_seconds", "diffusion"): [1.5],
+        ("sonograph_queue_seconds", "diffusion"): [0.25],
+        ("sonograph_batch_size", "diffusion"): [2],
+    }
+
+
+def test_a_stage_without_a_queue_or_batches_has_no_figures_of_them(recorder: Recorder) -> None:
+    recorder.figures().finished("decode", compute_s=0.02, audio_s=3.5)
+    assert recorder.seen == {("sonograph_compute_seconds", "decode"): [0.02], ("sonograph_audio_seconds", "decode"): [3.5]}
+
+
+def test_no_wait_in_a_queue_is_a_wait_of_zero(recorder: Recorder) -> None:
+    recorder.figures().finished("whisper", compute_s=1, queue_s=0.0)
+    assert recorder.seen["sonograph_queue_seconds", "whisper"] == [0.0]
+
+
+def test_a_failure_counts_under_its_stage_and_code(recorder: Recorder) -> None:
+    figures = recorder.figures()
+    figures.failed("whisper", "no_speech")
+    figures.failed("ingress", "audio_too_large")
+    assert recorder.seen == {
+        ("sonograph_errors", "whisper", "no_speech"): [1],
+        ("sonograph_errors", "ingress", "audio_too_large"): [1],
+    }
+
+
+def test_a_cancelled_stage_is_counted(recorder: Recorder) -> None:
+    recorder.figures().cancelled("diffusion")
+    assert recorder.seen == {("sonograph_cancelled", "diffusion"): [1]}
+
+
+def test_numbers_of_numpy_count(recorder: Recorder) -> None:
+    recorder.figures().finished("diffusion", compute_s=np.float32(0.5), batch_size=np.int64(2))
+    assert recorder.seen == {("sonograph_compute_seconds", "diffusion"): [0.5], ("sonograph_batch_size", "diffusion"): [2]}
+
+
+def test_a_second_try_is_counted(recorder: Recorder) -> None:
+    recorder.figures().retried("whisper")
+    assert recorder.seen == {("sonograph_retried", "whisper"): [1]}
+
+
+def test_without_ray_everything_is_counted_into_the_void() -> None:
+    figures = Figures()
+    figures.started("whisper")
+    figures.finished("whisper", compute_s=1, queue_s=0.1, batch_size=1, audio_s=2)
+    figures.failed("whisper", "no_speech")
+    figures.cancelled("whisper")
+    figures.retried("whisper")
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
+def test_no_figure_has_a_label_that_serve_reserves(figure: Figure) -> None:
+    assert "stage" in figure.labels
+    assert not SERVE & set(figure.labels)
+
+
+def test_a_histograms_sum_is_exact_for_whole_batches() -> None:
+    """Ray adds up the middles of the buckets."""
+    (batches,) = (figure for figure in FIGURES if figure.name == "sonograph_batch_size")
+    middles = [(low + high) / 2 for low, high in zip(batches.bounds, batches.bounds[1:], strict=False)]
+    assert middles == list(range(1, 17))

@@ -1,0 +1,198 @@
+"""API keys, their rate, and CORS, over a graph that draws at once."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+
+from graphs.core.readiness import Rooms
+from graphs.http.app import create_app
+from graphs.http.auth import Access, read
+from graphs.http.errors import InvalidApiKey, RateLimitExceeded
+from graphs.http.settings import HttpSettings
+from testing.fakes import SERVED, FakeGraph, room_status, serve_status
+
+ALICE, BOB = "alice-has-a-long-key", "bob#has=another/key+1"
+ASK: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "/graph", {"files": {"file": b"sound"}}),
+    ("POST", "/v1/audio/transcriptions", {"files": {"file": b"sound"}}),
+    ("POST", "/v1/audio/translations", {"files": {"file": b"sound"}}),
+    ("POST", "/v1/images/generations", {"json": {"prompt": "x"}}),
+    ("GET", "/v1/models", {}),
+    ("GET", "/v1/models/tiny.en", {}),
+]
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "keys"
+    file.write_text(f"# who may\n\nalice {ALICE}\n  bob\t{BOB}  \n")
+    return file
+
+
+@asynccontextmanager
+async def service(**settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, FakeGraph]]:
+    graph = FakeGraph()
+    rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
+    app = create_app(graph, rooms, HttpSettings.model_validate(settings), SERVED)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        yield client, graph
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ASK, ids=[path for _, path, _ in ASK])
+async def test_a_route_that_works_needs_a_key_where_there_are_keys(
+    keys: Path, method: str, path: str, body: dict[str, Any]
+) -> None:
+    async with service(keys=keys) as (client, graph):
+        for headers in ({}, bearer(ALICE[:-1]), bearer("alice"), {"Authorization": ALICE}, {"Authorization": f"Basic {ALICE}"}):
+            answer = await client.request(method, path, headers=headers, **body)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            problem = answer.json().get("error", answer.json())
+            assert problem["code"] == "invalid_api_key"
+            assert ALICE not in answer.text
+        assert graph.requests == []
+        for key in (ALICE, BOB):
+            assert (await client.request(method, path, headers=bearer(key), **body)).status_code == 200
+
+
+async def test_two_keys_in_one_request_are_none(keys: Path) -> None:
+    async with service(keys=keys) as (client, _):
+        headers = [("Authorization", f"Bearer {ALICE}"), ("Authorization", f"Bearer {BOB}")]
+        assert (await client.get("/v1/models", headers=headers)).status_code == 401
+
+
+async def test_what_holds_no_data_stays_open(keys: Path) -> None:
+    async with service(keys=keys) as (client, _):
+        for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_without_keys_everyone_is_served_whatever_is_sent() -> None:
+    async with service() as (client, _):
+        assert (await client.get("/v1/models", headers=bearer("none"))).status_code == 200
+
+
+async def test_the_log_has_the_keys_name_and_never_the_key(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "ray.serve"):
+        async with service(keys=keys) as (client, _):
+            await client.post("/graph", files={"file": b"sound"}, headers=bearer(BOB))
+            await client.post("/graph", files={"file": b"sound"}, headers=bearer("wrong-but-long-enough"))
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.getMessage().startswith("{")]
+    assert [(line["key"], line["status"], line["code"]) for line in lines] == [
+        ("bob", 200, None),
+        (None, 401, "invalid_api_key"),
+    ]
+    assert BOB not in caplog.text
+    assert "wrong" not in caplog.text
+
+
+async def test_a_key_that_comes_too_often_waits_and_the_others_do_not(keys: Path) -> None:
+    async with service(keys=keys, key_requests_per_minute=2) as (client, _):
+        asked = {"files": {"file": b"sound"}}
+        answers = [await client.post("/v1/audio/transcriptions", headers=bearer(ALICE), **asked) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert answers[2].headers["retry-after"] == "30"
+        error = answers[2].json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert (await client.post("/graph", headers=bearer(ALICE), **asked)).json()["code"] == "rate_limit_exceeded"
+        assert (await client.post("/graph", headers=bearer(BOB), **asked)).status_code == 200
+        assert (await client.get("/v1/models", headers=bearer(ALICE))).status_code == 200
+
+
+def test_a_minutes_requests_may_come_at_once_and_come_back_evenly(keys: Path) -> None:
+    now_s = 0.0
+    access = Access(keys, 60, lambda: now_s)
+    for _ in range(60):
+        access.count("alice")
+    with pytest.raises(RateLimitExceeded):
+        access.count("alice")
+    now_s = 2.0
+    access.count("alice")
+    access.count("alice")
+    with pytest.raises(RateLimitExceeded) as refused:
+        access.count("alice")
+    assert refused.value.retry_after_s == 1
+    now_s = 1e6
+    for _ in range(60):
+        access.count("alice")
+    with pytest.raises(RateLimitExceeded):
+        access.count("alice")
+
+
+def test_without_a_rate_or_without_keys_nothing_is_counted(keys: Path) -> None:
+    for access, name in ((Access(keys, None), "alice"), (Access(None, 1), None)):
+        for _ in range(100):
+            access.count(name)
+
+
+@pytest.mark.parametrize("sent", ["Bearer ", "Bearer  ", "bearer", "", "Bearer é\x80", "Bearer " + "x" * 5000])
+def test_any_header_is_refused_without_a_defect(keys: Path, sent: str) -> None:
+    headers = [(b"authorization", sent.encode("latin-1"))]
+    with pytest.raises(InvalidApiKey):
+        Access(keys, None).require(Request({"type": "http", "headers": headers}))
+
+
+def test_the_schemes_case_does_not_matter(keys: Path) -> None:
+    request = Request({"type": "http", "headers": [(b"authorization", f"bearer {ALICE}".encode())]})
+    assert Access(keys, None).require(request) == "alice"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no key"),
+        ("# nobody\n", "has no key"),
+        ("alice", "line 1"),
+        ("alice short", "line 1"),
+        (f"alice {ALICE}\nalice {BOB}", "line 2"),
+        (f"alice {ALICE}\nbob {ALICE}", "line 2"),
+        (f"al/ice {ALICE}", "line 1"),
+        (f"alice {ALICE} x", "line 1"),
+        (f"alice {ALICE}é", "line 1"),
+    ],
+)
+def test_a_file_that_is_not_understood_is_refused_without_showing_a_key(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(ValueError, match=says) as refused:
+        read(tmp_path / "keys")
+    assert ALICE not in str(refused.value)
+    assert BOB not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"http\.keys is .*none.*cannot be read"):
+        Access(tmp_path / "none", None)
+
+
+ORIGIN = "https://pages.example"
+
+
+async def test_pages_of_the_listed_origins_may_ask_from_a_browser(keys: Path) -> None:
+    async with service(keys=keys, cors_origins=[ORIGIN]) as (client, _):
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-timeout-ms"}
+        allowed = await client.options("/graph", headers={"Origin": ORIGIN, **asked})
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == ORIGIN
+        assert allowed.headers["access-control-allow-headers"] == "authorization,x-timeout-ms"
+        answer = await client.post("/graph", headers={"Origin": ORIGIN}, files={"file": b"x"})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, ORIGIN)
+        assert "X-Transcript" in answer.headers["access-control-expose-headers"]
+        other = await client.options("/graph", headers={"Origin": "https://other.example", **asked})
+        assert other.status_code == 400
+        assert "access-control-allow-origin" not in other.headers
+
+
+async def test_without_a_list_no_origin_is_allowed() -> None:
+    async with service() as (client, _):
+        answer = await client.post("/graph", headers={"Origin": ORIGIN}, files={"file": b"x"})
+        assert not [name for name in answer.headers if name.startswith("access-control")]

@@ -1,0 +1,175 @@
+"""/v1/audio over a graph that answers at once: forms of the answer, refusals, events."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments.errors import ModelUnavailable, NoSpeech
+from deployments.whisper import Segment, TranscribeOptions
+from graphs.core.readiness import Rooms
+from graphs.http.app import create_app
+from graphs.http.errors import AudioUndecodable
+from graphs.http.events import Queued, Retry
+from graphs.http.routes.openai.subtitles import srt, vtt
+from graphs.http.settings import HttpSettings
+from testing.fakes import SERVED, FakeGraph, room_status, serve_status
+from tests.graphs.http.test_openai_images import is_refused, told
+
+TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
+ONE, TWO = Segment(0.0, 1.5, "a red", -0.25, 0.125), Segment(1.5, 3661.0421, "apple", -0.25, 0.125)
+SILENT = Segment(1.5, 1.5, "", -0.25, 0.125)
+
+
+@pytest.fixture
+def graph() -> FakeGraph:
+    return FakeGraph()
+
+
+@pytest.fixture
+async def client(graph: FakeGraph) -> AsyncIterator[httpx.AsyncClient]:
+    rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
+    settings = HttpSettings(max_upload_bytes=1000, deadline_s=50)
+    transport = httpx.ASGITransport(create_app(graph, rooms, settings, SERVED), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+async def ask(client: httpx.AsyncClient, path: str = TRANSCRIPTIONS, **parameters: Any) -> httpx.Response:
+    return await client.post(path, files={"file": b"sound"}, data=parameters)
+
+
+async def test_each_form_of_the_answer(client: httpx.AsyncClient) -> None:
+    answers = {format: await ask(client, response_format=format) for format in ("json", "text", "srt", "vtt", "verbose_json")}
+    assert {answer.status_code for answer in answers.values()} == {200}
+    usage = {"type": "duration", "seconds": 1}
+    assert answers["json"].json() == (await ask(client)).json() == {"text": "a red apple", "usage": usage}
+    assert answers["text"].text == "a red apple\n"
+    assert answers["srt"].text == "1\n00:00:00,000 --> 00:00:01,500\na red apple\n\n"
+    assert answers["vtt"].text == "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na red apple\n\n"
+    for format in ("text", "srt", "vtt"):
+        assert answers[format].headers["content-type"] == "text/plain; charset=utf-8"
+    segment = {"id": 0, "start": 0.0, "end": 1.5, "text": "a red apple", "avg_logprob": -0.25, "no_speech_prob": 0.125}
+    assert answers["verbose_json"].json() == {
+        "task": "transcribe",
+        "language": "en",
+        "duration": 1.0,
+        "text": "a red apple",
+        "segments": [segment],
+        "usage": usage,
+    }
+
+
+def test_subtitles_count_hours_skip_silence_and_keep_to_their_cues() -> None:
+    arrow = Segment(2.0, 3.0, "a\n\n2 --> b", -0.25, 0.125)
+    assert srt((ONE, SILENT, TWO, arrow)) == (
+        "1\n00:00:00,000 --> 00:00:01,500\na red\n\n"
+        "2\n00:00:01,500 --> 01:01:01,042\napple\n\n"
+        "3\n00:00:02,000 --> 00:00:03,000\na 2 -> b\n\n"
+    )
+    assert vtt((ONE, SILENT)) == "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na red\n\n"
+
+
+async def test_what_is_asked_for_reaches_the_room(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    await ask(client, model="whisper-1", language=" de ", prompt="Äpfel", temperature="0.5", timeout_ms="9000")
+    await ask(client, TRANSLATIONS, model="tiny.en", prompt="apples", response_format="verbose_json")
+    (transcribed, translated) = graph.requests
+    assert transcribed[:2] == (b"sound", TranscribeOptions("de", "transcribe", "Äpfel", 0.5))
+    assert translated[:2] == (b"sound", TranscribeOptions("", "translate", "apples", 0.0))
+    assert 0 < transcribed[2].time_left.seconds <= 9 < translated[2].time_left.seconds <= 50
+    assert [line.route for line in graph.lines] == [TRANSCRIPTIONS, TRANSLATIONS]
+
+
+async def test_a_stream_has_openais_events(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    graph.events = (Queued("whisper", 1), ONE, SILENT, TWO)
+    assert told(await ask(client, stream="true")) == [
+        {"type": "transcript.text.delta", "delta": "a red"},
+        {"type": "transcript.text.delta", "delta": " apple"},
+        {"type": "transcript.text.done", "text": "a red apple"},
+    ]
+
+
+async def test_a_stage_that_begins_again_tells_nothing_twice(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    graph.events = (ONE, Retry("whisper"), ONE, TWO)
+    deltas = [event["delta"] for event in told(await ask(client, stream="true")) if "delta" in event]
+    assert deltas == ["a red", " apple"]
+
+
+async def test_what_fails_in_a_stream_is_an_event(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    graph.result = ModelUnavailable("gone")
+    (error,) = told(await ask(client, stream="true"))
+    assert (error["type"], error["error"]["code"]) == ("error", "model_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "param", "says"),
+    [
+        (TRANSCRIPTIONS, {"response_format": "diarized_json"}, "response_format", "'json', 'text'"),
+        (TRANSCRIPTIONS, {"response_format": "srt", "stream": "true"}, None, "json or text"),
+        (TRANSCRIPTIONS, {"timestamp_granularities[]": "word"}, "timestamp_granularities", "only be segment"),
+        (TRANSCRIPTIONS, {"timestamp_granularities[]": ["word", "segment"]}, "timestamp_granularities", "only be segment"),
+        (TRANSCRIPTIONS, {"temperature": "1.1"}, "temperature", "1"),
+        (TRANSCRIPTIONS, {"temperature": "nan"}, "temperature", "finite"),
+        (TRANSCRIPTIONS, {"prompt": "x" * 1001}, "prompt", "1000"),
+        (TRANSCRIPTIONS, {"include[]": "logprobs"}, None, "include is no parameter"),
+        (TRANSCRIPTIONS, {"model": ["whisper-1", "whisper-1"]}, None, "twice"),
+        (TRANSLATIONS, {"language": "de"}, None, "language is no parameter"),
+        (TRANSLATIONS, {"stream": "true"}, None, "stream is no parameter"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_by_name(
+    client: httpx.AsyncClient, graph: FakeGraph, path: str, parameters: dict[str, Any], param: str | None, says: str
+) -> None:
+    assert says in is_refused(await ask(client, path, **parameters), 422, "invalid_parameter", param)
+    assert graph.requests == []
+
+
+async def test_times_of_segments_may_be_asked_for(client: httpx.AsyncClient) -> None:
+    asked = {"timestamp_granularities[]": "segment", "chunking_strategy": "auto", "stream": "false"}
+    assert (await ask(client, response_format="verbose_json", **asked)).status_code == 200
+
+
+@pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
+async def test_a_body_that_is_no_form_with_a_file_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    raw = await client.post(path, content=b"sound", headers={"content-type": "audio/wav"})
+    is_refused(raw, 415, "unsupported_media_type")
+    is_refused(await client.post(path, files={"sound": b"x"}), 400, "malformed_request")
+    is_refused(await client.post(path, files={"file": bytes(1001)}), 413, "audio_too_large")
+
+
+@pytest.mark.parametrize("model", ["stable-diffusion", "gpt-4o-transcribe"])
+async def test_a_model_that_does_not_listen_is_not_found(client: httpx.AsyncClient, graph: FakeGraph, model: str) -> None:
+    message = is_refused(await ask(client, model=model), 404, "model_not_found", "model")
+    assert message.endswith("there are tiny.en, whisper-1")
+    assert graph.requests == []
+
+
+async def test_what_is_no_speech_takes_openais_shape(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    graph.unheard = AudioUndecodable("x")
+    is_refused(await ask(client), 422, "audio_undecodable")
+    graph.unheard, graph.result = None, NoSpeech("x")
+    is_refused(await ask(client, TRANSLATIONS), 422, "no_speech")
+
+
+async def test_the_models_are_listed_and_found_by_their_ids(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/v1/models")).json()
+    assert body["object"] == "list"
+    assert [(one["id"], one["room"]) for one in body["data"]] == [
+        ("tiny.en", "whisper"),
+        ("whisper-1", "whisper"),
+        ("small-stable-diffusion", "diffusion"),
+        ("stable-diffusion", "diffusion"),
+    ]
+    for model in body["data"]:
+        assert (await client.get(f"/v1/models/{model['id']}")).json() == model
+        assert set(model) == {"id", "object", "created", "owned_by", "room"}
+    is_refused(await client.get("/v1/models/gpt-4o"), 404, "model_not_found", "model")
+
+
+async def test_a_hub_id_with_a_slash_is_a_model_too(graph: FakeGraph) -> None:
+    rooms = Rooms("sonograph", (), serve_status)
+    app = create_app(graph, rooms, HttpSettings(), replace(SERVED, diffusion="stabilityai/sd-turbo"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        assert (await client.get("/v1/models/stabilityai/sd-turbo")).json()["id"] == "stabilityai/sd-turbo"

@@ -1,0 +1,229 @@
+"""POST /v1/images/generations over a graph that draws at once: shapes, refusals, events."""
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.diffusion import GenerateOptions, Preview, Step
+from deployments.errors import DeploymentError, InvalidInput, ModelUnavailable, Overloaded
+from graphs.core.readiness import Rooms
+from graphs.http.app import create_app
+from graphs.http.events import Queued, Retry
+from graphs.http.routes.openai.images import ImageParameters, parse
+from graphs.http.settings import HttpSettings
+from testing.fakes import CHARACTERS, PNG, SERVED, FakeGraph, room_status, serve_status
+
+PATH = "/v1/images/generations"
+EVENTS = (Queued("diffusion", 2), Step(1, 2, 40.4, Preview(b"\xff\xd8jpeg", 32, 16)), Retry("diffusion"), Step(2, 2, 0.0))
+
+
+@pytest.fixture
+def graph() -> FakeGraph:
+    return FakeGraph(events=EVENTS)
+
+
+@pytest.fixture
+async def client(graph: FakeGraph) -> AsyncIterator[httpx.AsyncClient]:
+    rooms = Rooms("sonograph", ("diffusion",), lambda: serve_status(diffusion=room_status()))
+    transport = httpx.ASGITransport(create_app(graph, rooms, HttpSettings(deadline_s=50), SERVED), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+async def ask(client: httpx.AsyncClient, **parameters: Any) -> httpx.Response:
+    return await client.post(PATH, json={"prompt": "a red apple", **parameters})
+
+
+def told(answer: httpx.Response) -> list[dict[str, Any]]:
+    """Each event's data; its name and the type in its data have to be one."""
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    found = []
+    for block in answer.text.removesuffix("\n\n").split("\n\n"):
+        event, data = block.split("\n")
+        content = json.loads(data.removeprefix("data: "))
+        assert event == f"event: {content['type']}"
+        found.append(content)
+    return found
+
+
+def is_refused(answer: httpx.Response, status: int, code: str, param: str | None = None) -> str:
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    (error,) = answer.json().values()
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["code"], error["param"]) == (code, param)
+    assert error["type"] == ("invalid_request_error" if status < 500 else "server_error")
+    return str(error["message"])
+
+
+async def test_a_prompt_comes_back_as_openai_answers_it(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    answer = await ask(client, model="stable-diffusion", seed=5, size="64x72", output_format="webp", steps=3, guidance_scale=2)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body.pop("created") > 1_700_000_000
+    assert body == {
+        "background": "opaque",
+        "output_format": "webp",
+        "size": "64x64",  # the fake's picture
+        "data": [{"b64_json": base64.b64encode(PNG).decode(), "seed": 5, "prompt_truncated": False}],
+    }
+    ((prompt, options, previews, given),) = graph.requests
+    assert (prompt, previews) == ("a red apple", 0)
+    assert options == GenerateOptions(steps=3, guidance_scale=2.0, width=64, height=72, seed=5, format="webp")
+    assert given.line.route == PATH
+    assert given.line.seed == 5
+    assert 0 < given.time_left.seconds <= 50
+
+
+async def test_several_pictures_have_seeds_that_follow_each_other(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    body = (await ask(client, n=3, seed=2**32 - 2)).json()
+    assert [one["seed"] for one in body["data"]] == [2**32 - 2, 2**32 - 1, 0]
+    assert [request[1].seed for request in graph.requests] == [2**32 - 2, 2**32 - 1, 0]
+    assert (await ask(client)).json()["data"][0]["seed"] != (await ask(client)).json()["data"][0]["seed"]
+
+
+@pytest.mark.parametrize("size", [None, "auto"])
+async def test_auto_is_the_models_own_size(client: httpx.AsyncClient, graph: FakeGraph, size: str | None) -> None:
+    assert (await ask(client, size=size)).status_code == 200
+    assert (graph.requests[0][1].width, graph.requests[0][1].height) == (None, None)
+
+
+async def test_a_stream_has_openais_events(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    preview, done = told(await ask(client, stream=True, partial_images=3, seed=5))
+    common = {"background": "opaque", "quality": "auto"}
+    assert preview.pop("created_at") <= done.pop("created_at")
+    assert preview == {
+        "type": "image_generation.partial_image",
+        "b64_json": base64.b64encode(b"\xff\xd8jpeg").decode(),
+        "partial_image_index": 0,
+        "size": "32x16",
+        "output_format": "jpeg",
+        **common,
+    }
+    assert done == {
+        "type": "image_generation.completed",
+        "b64_json": base64.b64encode(PNG).decode(),
+        "size": "64x64",
+        "output_format": "png",
+        "usage": None,
+        "seed": 5,
+        "prompt_truncated": False,
+        **common,
+    }
+    assert graph.requests[0][2] == 3
+
+
+async def test_progress_is_told_where_it_is_asked_for(client: httpx.AsyncClient) -> None:
+    queued, first, preview, second, done = told(await ask(client, stream=True, progress=True))
+    assert queued == {"type": "image_generation.queued", "position": 2}
+    assert first == {"type": "image_generation.step", "step": 1, "steps": 2, "eta_ms": 40}
+    assert second == {"type": "image_generation.step", "step": 2, "steps": 2, "eta_ms": 0}
+    assert (preview["type"], done["type"]) == ("image_generation.partial_image", "image_generation.completed")
+
+
+async def test_what_fails_in_a_stream_is_an_event_that_openais_client_raises(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+    graph.result = ModelUnavailable("gone")
+    last = told(await ask(client, stream=True))[-1]
+    assert last == {
+        "type": "error",
+        "error": {"message": "gone", "type": "server_error", "param": None, "code": "model_unavailable"},
+    }
+    assert (graph.lines[-1].status, graph.lines[-1].code) == (503, "model_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param", "says"),
+    [
+        ({"response_format": "url"}, "response_format", "b64_json"),
+        ({"background": "transparent"}, "background", "opaque"),
+        ({"output_format": "gif"}, "output_format", "'png', 'jpeg' or 'webp'"),
+        ({"size": "1024x1024"}, "size", "256"),
+        ({"size": "60x60"}, "size", "multiples of 8"),
+        ({"size": "large"}, "size", "auto"),
+        ({"size": "64x64\n"}, "size", "auto"),
+        ({"n": 0}, "n", "1"),
+        ({"n": 11}, "n", "10"),
+        ({"n": 2, "stream": True}, None, "n must be 1 with stream"),
+        ({"partial_images": 51}, "partial_images", "50"),
+        ({"prompt": ""}, "prompt", "1"),
+        ({"prompt": "x" * 4001}, "prompt", "4000"),
+        ({"prompt": None}, "prompt", "string"),
+        ({"prompt": "\ud800"}, None, ""),
+        ({"seed": 2**32}, "seed", "4294967296"),
+        ({"seed": "5"}, "seed", "integer"),
+        ({"steps": 151}, "steps", "150"),
+        ({"timeout_ms": 0}, "timeout_ms", "1"),
+        ({"output_compression": 50}, None, "no parameter"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_by_name(
+    client: httpx.AsyncClient, graph: FakeGraph, parameters: dict[str, Any], param: str | None, says: str
+) -> None:
+    answer = await client.post(
+        PATH, content=json.dumps({"prompt": "x", **parameters}), headers={"content-type": "application/json"}
+    )
+    assert says in is_refused(answer, 422, "invalid_parameter", param)
+    assert graph.requests == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"7", b"null", b'"prompt"', b"[" * 9000, b"\xff", b'{"prompt": ' + b"9" * 5000 + b"}"]
+)
+async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
+    answer = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"]
+
+
+async def test_a_body_too_large_or_of_another_type_is_refused(client: httpx.AsyncClient) -> None:
+    large = await client.post(PATH, content=b" " * 65537, headers={"content-type": "application/json"})
+    is_refused(large, 413, "body_too_large")
+    is_refused(await client.post(PATH, data={"prompt": "x"}), 415, "unsupported_media_type")
+    packed = await client.post(PATH, content=b"{}", headers={"content-type": "application/json", "content-encoding": "gzip"})
+    is_refused(packed, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("model", ["whisper-1", "dall-e-3", "", "x\n\x1b"])
+async def test_a_model_that_does_not_draw_is_not_found(client: httpx.AsyncClient, graph: FakeGraph, model: str) -> None:
+    message = is_refused(await ask(client, model=model), 404, "model_not_found", "model")
+    assert message.endswith("there are small-stable-diffusion, stable-diffusion")
+    assert message.isprintable()
+    assert graph.requests == []
+
+
+@pytest.mark.parametrize("error", [InvalidInput("x"), Overloaded("x"), DeploymentError("secret"), RuntimeError("secret")])
+async def test_what_the_room_refuses_takes_openais_shape(client: httpx.AsyncClient, graph: FakeGraph, error: Exception) -> None:
+    graph.result = error
+    status, code = (error.status, error.code) if isinstance(error, DeploymentError) else (500, "internal")
+    answer = await ask(client)
+    assert "secret" not in is_refused(answer, status, code)
+    assert answer.headers.get("retry-after") == ("2" if code == "overloaded" else None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", PATH, 405, "method_not_allowed"), ("POST", "/v1/chat/completions", 404, "not_found")],
+)
+async def test_other_routes_of_openai_are_refused_in_its_shape(
+    client: httpx.AsyncClient, method: str, path: str, status: int, code: str
+) -> None:
+    is_refused(await client.request(method, path), status, code)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(list(ImageParameters.model_fields)),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(CHARACTERS),
+    )
+)
+def test_any_json_is_taken_or_refused_with_a_sentence(parameters: dict[str, Any]) -> None:
+    try:
+        options = parse(json.dumps({"prompt": "x", **parameters}).encode(), 256).options()
+    except InvalidInput:
+        return
+    assert all(one.seed in range(2**32) and (one.width or 8) <= 256 for one in options)

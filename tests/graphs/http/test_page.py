@@ -1,0 +1,122 @@
+"""The page's files as they are served: whole, by a strict policy, and asking nothing of anyone else."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from graphs.core.readiness import Rooms
+from graphs.http.app import create_app
+from graphs.http.routes.page import FILES, SAMPLES
+from graphs.http.settings import HttpSettings
+from testing.fakes import SERVED, FakeGraph, serve_status
+
+INDEX = (FILES / "index.html").read_text(encoding="utf-8")
+MODULES = {file.name: file.read_text(encoding="utf-8") for file in FILES.glob("*.js")}
+TYPES = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+    "wav": "audio/wav",
+    "ogg": "audio/ogg",
+}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    settings = HttpSettings(max_audio_s=45, max_upload_bytes=1000)
+    app = create_app(FakeGraph(), Rooms("sonograph", (), serve_status), settings, SERVED)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        yield client
+
+
+async def test_every_file_that_the_page_names_is_served_as_what_it_is(client: httpx.AsyncClient) -> None:
+    named = set(re.findall(r'"((?:page|samples)/[^"]+)"', INDEX))
+    named |= {f"page/{name}" for module in MODULES.values() for name in re.findall(r'from "\./([^"]+)"', module)}
+    assert {f"page/{name}" for name in MODULES} <= named, "a module that nobody imports"
+    assert named >= {"page/app.js", "page/style.css", "page/icon.svg"}
+    for path in {"", *named}:
+        answer = await client.get(f"/{path}")
+        assert answer.status_code == 200, path
+        assert answer.headers["content-type"].split(";")[0] == TYPES[path.rpartition(".")[2] or "html"]
+        assert (
+            answer.content
+            == ((SAMPLES if path.startswith("samples") else FILES) / (path or "x/index.html").split("/")[1]).read_bytes()
+        )
+
+
+def test_every_sample_is_on_the_page() -> None:
+    there = {f"samples/{file.name}" for file in SAMPLES.iterdir() if file.suffix in (".wav", ".ogg")}
+    assert set(re.findall(r'data-sample="([^"]+)"', INDEX)) == there
+    assert len(there) >= 3
+
+
+@pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"])
+async def test_no_file_may_bring_in_or_be_taken_for_something_else(client: httpx.AsyncClient, path: str) -> None:
+    headers = (await client.get(path)).headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert not re.search(r"unsafe|\*|https?:|data:", headers["content-security-policy"])
+    assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+
+
+@pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"])
+async def test_a_file_that_a_browser_has_is_not_sent_again(client: httpx.AsyncClient, path: str) -> None:
+    first = await client.get(path)
+    etag = first.headers["etag"]
+    assert first.headers["cache-control"] == "no-cache"
+    for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = await client.get(path, headers={"If-None-Match": known})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+        assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
+    assert (await client.get(path, headers={"If-None-Match": '"other"'})).content == first.content
+    asked = await client.head(path)
+    assert (asked.status_code, asked.content, asked.headers["content-length"]) == (200, b"", str(len(first.content)))
+
+
+async def test_the_page_is_open_where_the_service_asks_for_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("anna 0123456789abcdef\n")
+    app = create_app(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(keys=tmp_path / "keys"), SERVED)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        for path in ("/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"):
+            assert (await client.get(path)).status_code == 200
+        assert (await client.post("/graph")).status_code == 401
+
+
+async def test_the_page_is_told_the_services_own_bounds(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/page/limits.json")).json()
+    assert told == {"max_audio_s": 45, "max_upload_bytes": 1000, "max_side_px": SERVED.max_side_px}
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/../page.py", "/page/%2e%2e/page.py", "/page/", "/page/other.js", "/samples/../local.yaml", "/page/index.html"]
+)
+async def test_nothing_else_is_to_be_had(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(httpx.URL("http://service").copy_with(raw_path=path.encode()))
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_the_pages_files_take_no_other_method(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/page/app.js")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in FILES.iterdir()))
+def test_a_file_names_no_other_host_and_is_not_long(name: str) -> None:
+    text = (FILES / name).read_text(encoding="utf-8")
+    hosts = set(re.findall(r"(?:https?:)?//([\w.-]+\.\w+)", text))
+    assert hosts <= {"www.w3.org", "html.spec.whatwg.org"}, "SVG's name, and where a format is described"
+    assert text.count("\n") <= 300
+
+
+def test_nothing_of_the_page_is_inline_but_its_icons() -> None:
+    assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", INDEX)
+    assert re.findall(r"<script[^>]*>(.*?)</script>", INDEX, re.DOTALL) == [""]
+    assert not [
+        name for name, text in MODULES.items() if re.search(r"innerHTML|insertAdjacentHTML|document\.write|\beval\b", text)
+    ]

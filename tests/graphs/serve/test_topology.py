@@ -1,0 +1,141 @@
+"""`GET /graph`: what is told of each stage, from what Serve's controller and Ray know. On a real cluster: test_placement.py."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from deployments.base import model_version
+from graphs.http import problems
+from graphs.http.auth import Access
+from graphs.serve import topology
+from graphs.serve.topology import Known, StageNow, nobody_offers
+
+STAGES = [StageNow("whisper", "tiny.en", "1", waiting=2, running=8)]
+TRACEBACK = 'Traceback (most recent call last):\n  File "x.py"\nModelUnavailable: no such checkpoint\n'
+
+
+def node(name: str, image: str, alive: bool = True, **resources: float) -> dict[str, Any]:
+    return {"NodeID": name, "Alive": alive, "Resources": resources, "Labels": {"image": image, "ray.io/node-id": name}}
+
+
+NODES = [
+    node("n1", "ingress", CPU=1, ingress=1),
+    node("n2", "whisper", CPU=1, whisper=1),
+    node("n3", "huge", alive=False, huge=1),
+]
+
+
+def deployment(asks: dict[str, float], labels: dict[str, str], *nodes: str | None, message: str = "") -> dict[str, Any]:
+    return {
+        "status": "HEALTHY",
+        "message": message,
+        "deployment_config": {"ray_actor_options": {"label_selector": labels}},
+        "required_resources": asks,
+        "target_num_replicas": len(nodes),
+        "replicas": [
+            {"replica_id": f"r{number}", "state": "RUNNING" if name else "STARTING", **({"node_id": name} if name else {})}
+            for number, name in enumerate(nodes)
+        ],
+    }
+
+
+def known(**deployments: dict[str, Any]) -> Known:
+    return Known({"applications": {"sonograph": {"status": "RUNNING", "deployments": deployments}}}, NODES)
+
+
+def described(found: Known) -> dict[str, Any]:
+    answer = topology.describe("sonograph", STAGES, found)
+    return {stage["stage"]: stage for stage in answer["stages"]}
+
+
+def test_a_stage_is_told_with_its_model_its_replicas_and_its_queue() -> None:
+    whisper = deployment({"CPU": 1, "whisper": 1, "GPU": 0}, {"image": "whisper"}, "n2", None, message=TRACEBACK)
+    stages = described(known(whisper=whisper, ingress=deployment({"CPU": 1}, {}, "n1")))
+    assert list(stages) == ["ingress", "whisper"]
+    assert stages["whisper"] == {
+        "stage": "whisper",
+        "deployment": "whisper",
+        "model": "tiny.en",
+        "version": "1",
+        "status": "HEALTHY",
+        "message": "ModelUnavailable: no such checkpoint",
+        "asks": {"resources": {"CPU": 1, "whisper": 1}, "labels": {"image": "whisper"}},
+        "nobody_offers": [],
+        "replicas": [
+            {"id": "r0", "state": "RUNNING", "node": "n2", "labels": {"image": "whisper"}},
+            {"id": "r1", "state": "STARTING", "node": None, "labels": {}},
+        ],
+        "wanted_replicas": 2,
+        "queue": {"waiting": 2, "running": 8},
+    }
+    assert (stages["ingress"]["model"], stages["ingress"]["queue"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("resources", "labels", "lacking"),
+    [
+        ({"CPU": 1, "whisper": 1}, {"image": "whisper"}, []),
+        ({}, {"image": "!whisper"}, []),
+        ({}, {"image": "in(whisper,diffusion)"}, []),
+        ({"wisper": 1}, {"image": "whisper"}, ["the resource wisper: 1"]),
+        ({"whisper": 2}, {}, ["the resource whisper: 2"]),
+        ({"huge": 0.5}, {}, ["the resource huge: 0.5"]),
+        ({"wisper": 1}, {"image": "wisper"}, ["the resource wisper: 1", "the label image: wisper"]),
+        ({"whisper": 1}, {"image": "ingress"}, ["whisper: 1, image: ingress on one node"]),
+    ],
+)
+def test_what_no_node_offers_is_named(resources: dict[str, float], labels: dict[str, str], lacking: list[str]) -> None:
+    assert nobody_offers(resources, labels, [one for one in NODES if one["Alive"]]) == lacking
+
+
+def test_a_node_that_is_gone_offers_nothing() -> None:
+    stages = described(known(whisper=deployment({"huge": 1}, {}, None)))
+    assert stages["whisper"]["nobody_offers"] == ["the resource huge: 1"]
+
+
+@pytest.mark.parametrize("serve", [{"applications": {}}, {"applications": {"sonograph": {"status": "DEPLOYING"}}}])
+def test_a_stage_that_serve_does_not_know_is_absent(serve: dict[str, Any]) -> None:
+    whisper = described(Known(serve, NODES))["whisper"]
+    assert (whisper["status"], whisper["replicas"], whisper["wanted_replicas"]) == ("ABSENT", [], 0)
+
+
+async def get(answer: Known | Exception, keys: Path | None = None) -> httpx.Response:
+    def ask() -> Known:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    app = FastAPI()
+    problems.install(app)
+    topology.show(app, "sonograph", lambda: STAGES, Access(keys, None), ask)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        return await client.get("/graph")
+
+
+async def test_the_route_answers_with_all_of_it() -> None:
+    answer = await get(known(whisper=deployment({"CPU": 1}, {}, "n2")))
+    assert answer.status_code == 200
+    assert (answer.json()["application"], answer.json()["status"]) == ("sonograph", "RUNNING")
+    assert [stage["stage"] for stage in answer.json()["stages"]] == ["whisper"]
+
+
+async def test_where_there_are_keys_it_needs_one(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("someone 0123456789abcdef")
+    answer = await get(known(), keys)
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key")
+
+
+async def test_a_cluster_that_does_not_answer_is_a_problem_with_retry_after() -> None:
+    answer = await get(ConnectionError("no route"))
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "Ray does not say what runs where: ConnectionError no route"
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("room", ["whisper", "diffusion"])
+def test_a_models_version_is_the_folder_that_triton_loads(room: str) -> None:
+    assert model_version(room) == "1"

@@ -1,0 +1,129 @@
+"""The images without a Docker engine: each one's packages serve as they should, and a layer in zstd says so."""
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from images.requirements import EXTRAS, requirements
+from testing import environments
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_only_an_image_with_a_room_has_torch_and_no_other_rooms_packages() -> None:
+    names = {image: {re.split(r"[^\w-]", line)[0] for line in requirements(image)} for image in EXTRAS}
+    assert "torch" not in names["ingress"] | names["base"]
+    assert "openai-whisper" in names["whisper"] & names["all"]
+    assert "diffusers" in names["diffusion"] & names["all"]
+    assert "diffusers" not in names["whisper"]
+    assert "openai-whisper" not in names["diffusion"]
+    assert names["base"] == names["ingress"], "any pod may be the one that builds the app"
+
+
+LOADS = """
+import asyncio
+from deployments.{room} import {cls}, {cls}Settings
+
+async def main():
+    room = {cls}({cls}Settings())
+    await room.check_health()
+    await room.close()
+    print("serves")
+
+asyncio.run(main())
+"""
+"""A real inference in a real Triton: the constructor warms the model up."""
+MISSING = {
+    ("ingress", "whisper"): "tritonserver",
+    ("ingress", "diffusion"): "tritonserver",
+    ("whisper", "diffusion"): "PIL",
+    ("diffusion", "whisper"): "whisper",
+}
+
+
+def run(image: str, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """In the image's environment, and in a folder where the repository is not."""
+    return subprocess.run([environments.python(image), "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.triton
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("room", ["whisper", "diffusion"])
+@pytest.mark.parametrize("image", ["ingress", "whisper", "diffusion", "all"])
+def test_an_image_serves_its_own_rooms_model_and_no_other(image: str, room: str, tmp_path: Path) -> None:
+    result = run(image, LOADS.format(room=room, cls=room.title()), tmp_path)
+    missing = MISSING.get((image, room))
+    if missing is None:
+        assert "serves" in result.stdout, result.stderr
+    else:
+        assert result.returncode == 1
+        assert f"{room} did not start: " in result.stderr
+        assert f"No module named '{missing}'" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("image", ["ingress", "whisper", "diffusion", "all"])
+def test_every_image_can_build_the_app_and_run_the_proxy(image: str, tmp_path: Path) -> None:
+    modules = "graphs.voice_to_image, graphs.serve.proxy, graphs.serve.controller, ray.serve"
+    result = run(image, f"import sys, {modules}; print('torch' in sys.modules, 'tritonserver' in sys.modules)", tmp_path)
+    assert result.stdout == "False False\n", result.stderr
+    assert (run(image, "import torch", tmp_path).returncode == 0) == (image != "ingress")
+    assert (run(image, "import tritonserver", tmp_path).returncode == 0) == (image != "ingress")
+    drained = subprocess.run(
+        [environments.environment(image) / "bin" / "sonograph", "drain", "--help"], capture_output=True, timeout=60
+    )
+    assert drained.returncode == 0
+
+
+def blob(folder: Path, data: bytes, media_type: str) -> dict[str, object]:
+    """Writes it into the OCI layout; its descriptor."""
+    digest = hashlib.sha256(data).hexdigest()
+    (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+    (folder / "blobs" / "sha256" / digest).write_bytes(data)
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+
+def small_image(folder: Path) -> None:
+    """An OCI image of one layer, compressed with gzip as most are."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(ROOT / "NOTICE", "NOTICE")
+    kind = "application/vnd.oci.image"
+    layer = blob(folder, gzip.compress(packed.getvalue()), f"{kind}.layer.v1.tar+gzip")
+    diff = hashlib.sha256(packed.getvalue()).hexdigest()
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{diff}"]}
+    config = blob(
+        folder, json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).encode(), f"{kind}.config.v1+json"
+    )
+    manifest = {"schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json", "config": config, "layers": [layer]}
+    named = blob(folder, json.dumps(manifest).encode(), f"{kind}.manifest.v1+json")
+    index = {"schemaVersion": 2, "manifests": [{**named, "annotations": {"org.opencontainers.image.ref.name": "small"}}]}
+    (folder / "index.json").write_text(json.dumps(index))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+
+
+def test_a_layer_in_zstd_says_so_by_its_media_type(tmp_path: Path) -> None:
+    """What the bake file asks of the builder, asked of skopeo: the same libraries' other door."""
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo (Debian's package) is not on this machine")
+    small_image(tmp_path / "gzip")
+    words = ["--insecure-policy", "copy", "--dest-compress", "--dest-compress-format", "zstd"]
+    where = [f"oci:{tmp_path / 'gzip'}:small", f"oci:{tmp_path / 'zstd'}:small"]
+    result = subprocess.run([skopeo, *words, *where], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    (named,) = json.loads((tmp_path / "zstd" / "index.json").read_text())["manifests"]
+    blobs = tmp_path / "zstd" / "blobs" / "sha256"
+    (layer,) = json.loads((blobs / named["digest"].removeprefix("sha256:")).read_text())["layers"]
+    assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar+zstd"
+    assert (blobs / layer["digest"].removeprefix("sha256:")).read_bytes().startswith(b"\x28\xb5\x2f\xfd")

@@ -1,0 +1,311 @@
+"""The manifests: rendered from one description, current, of the shapes that Kubernetes and KubeRay expect, and read by Ray as meant."""
+
+import copy
+import functools
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import promql_parser
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from deployments.base import at_once
+from graphs.core.metrics import FIGURES
+from graphs.http.schemas.openapi import ERRORS
+from graphs.settings import VoiceToImageSettings
+from kuberay import ray_autoscaler, render
+from kuberay.images import Images, Versions, digests, versions
+from kuberay.manifest import around
+from kuberay.manifest.rayservice import ray_env, ray_service
+from kuberay.profiles import CPU, MIG, PROFILES, PYTHON, RAY, RELEASE, TAG, Profile
+from sonograph.cli import cli
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT.parent / "shared" / "schemas"
+KUBERNETES = "1.35"
+EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+
+
+def documents(profile: Profile) -> list[dict[str, Any]]:
+    return [one for text in render.manifests(profile, Images()).values() for one in yaml.safe_load_all(text)]
+
+
+def cluster(profile: Profile) -> dict[str, Any]:
+    return ray_service(profile, Images())["spec"]["rayClusterConfig"]
+
+
+def pod_specs(profile: Profile) -> list[dict[str, Any]]:
+    templates = [one["spec"]["template"] for one in documents(profile) if "template" in one["spec"]]
+    spec = cluster(profile)
+    templates += [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+    return [template["spec"] for template in templates]
+
+
+@EACH
+def test_the_manifests_that_are_checked_in_are_current(profile: Profile) -> None:
+    folder = ROOT / "kuberay" / "manifests" / profile.name
+    there = {path.name: path.read_text() for path in folder.iterdir()}
+    assert there == render.manifests(profile, Images()), f"run `sonograph render {profile.name}`"
+
+
+def test_no_manifest_is_left_of_a_profile_that_has_gone() -> None:
+    assert {path.name for path in (ROOT / "kuberay" / "manifests").iterdir()} == set(PROFILES)
+
+
+@pytest.mark.parametrize("path", render.shared(), ids=lambda path: path.name)
+def test_the_local_config_and_the_picture_are_current(path: Path) -> None:
+    assert path.read_text() == render.shared()[path], "run `sonograph render`"
+
+
+@EACH
+def test_kubernetes_own_objects_have_only_fields_that_it_knows(profile: Profile) -> None:
+    checked = 0
+    for document in documents(profile):
+        if "." not in document["apiVersion"] or document["apiVersion"].split("/")[0].endswith("k8s.io"):
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+            checked += 1
+    assert checked == len(documents(profile)) - 3
+
+
+@EACH
+def test_the_custom_objects_fit_their_definitions(profile: Profile) -> None:
+    if not SCHEMAS.is_dir():
+        pytest.skip("the CustomResourceDefinitions are not on this machine")
+    for document in documents(profile):
+        group, version = document["apiVersion"].rpartition("/")[::2]
+        name = f"{group}_{document['kind'].lower()}s.yaml"
+        if (SCHEMAS / name).is_file():
+            errors = [f"{error.json_path}: {error.message}" for error in schema(name, version).iter_errors(document)]
+            assert errors == [], document["metadata"]["name"]
+
+
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
+def test_the_definitions_find_a_misspelt_field() -> None:
+    wrong = ray_service(CPU, Images())
+    wrong["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["minReplica"] = 1
+    assert list(schema("ray.io_rayservices.yaml", "v1").iter_errors(wrong))
+
+
+@functools.cache
+def schema(name: str, version: str) -> Draft202012Validator:
+    definition = yaml.safe_load((SCHEMAS / name).read_text())
+    (wanted,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == version)
+    strict = closed(wanted)
+    strict["properties"]["metadata"] = {"type": "object"}
+    return Draft202012Validator(strict)
+
+
+def closed(schema: Any) -> Any:
+    """The schema, refusing what it does not name, as `kubectl apply` does; Kubernetes' own extensions said in JSON Schema."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: closed(value) for key, value in schema.items() if key != "required"}
+    if "required" in schema:  # what has a default is filled in before
+        properties = schema.get("properties", {})
+        made["required"] = [name for name in schema["required"] if "default" not in properties.get(name, {})]
+    if schema.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+    if (
+        "properties" in schema
+        and isinstance(schema["properties"], dict)
+        and not schema.get("x-kubernetes-preserve-unknown-fields")
+    ):
+        made.setdefault("additionalProperties", False)
+    return made
+
+
+@EACH
+def test_ray_reads_a_group_as_the_description_means_it(profile: Profile) -> None:
+    types = ray_autoscaler.node_types(ray_service(profile, Images()))
+    assert list(types) == [ray_autoscaler.HEAD, *(group.name for group in profile.groups)]
+    assert types[ray_autoscaler.HEAD].resources["CPU"] == 0
+    for group in profile.groups:
+        found = types[group.name]
+        assert {name: amount for name, amount in found.resources.items() if name != "memory"} == {
+            name: int(amount) for name, amount in group.resources.items()
+        }
+        assert found.resources["memory"] == group.memory_gib << 30
+        assert found.labels == {"image": group.name}
+        assert (found.min_workers, found.max_workers) == (group.min_pods, group.max_pods)
+
+
+@pytest.mark.parametrize("name", ["nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
+def test_ray_counts_the_part_of_a_gpu_only_since_it_is_stated(name: str) -> None:
+    profile = replace(MIG, groups=tuple(replace(group, gpu=name) if group.gpu else group for group in MIG.groups))
+    service = ray_service(profile, Images())
+    assert ray_autoscaler.node_types(service)["whisper"].resources["GPU"] == 1
+    for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        group["resources"].pop("GPU", None)
+    assert "GPU" not in ray_autoscaler.node_types(service)["whisper"].resources
+
+
+@EACH
+def test_a_pod_runs_as_nobody_in_particular_and_keeps_no_more_rights_than_it_needs(profile: Profile) -> None:
+    for pod in pod_specs(profile):
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+@EACH
+def test_only_the_job_writes_the_weights_and_every_room_with_some_reads_them(profile: Profile) -> None:
+    reading = set()
+    for group in cluster(profile)["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        mounts = container.get("volumeMounts", [])
+        assert all(mount["readOnly"] for mount in mounts)
+        reading |= set(group["resources"]) if "weights" in {mount["name"] for mount in mounts} else set()
+    assert {weights.room for weights in profile.weights} <= reading
+
+
+@EACH
+def test_the_pods_of_the_ingress_and_no_others_have_the_secret_of_api_keys_if_there_is_one(profile: Profile) -> None:
+    having = set()
+    for group in cluster(profile)["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        for volume in (one for one in spec.get("volumes", []) if "secret" in one):
+            assert volume["secret"] == {"secretName": "sonograph-keys", "optional": True}
+            mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+            assert mounts[volume["name"]] == "/etc/sonograph"
+            having.add(group["groupName"])
+    assert having == {group.name for group in profile.groups if "ingress" in {one.name for one in group.deployments}}
+
+
+def test_images_that_carry_their_weights_need_neither_volume_nor_job() -> None:
+    baked = replace(CPU, weights_gib=0)
+    assert "weights.yaml" not in render.manifests(baked, Images())
+    assert "persistentVolumeClaim" not in yaml.safe_dump(ray_service(baked, Images()))
+
+
+@EACH
+def test_a_container_has_rays_variables_as_make_serve_sets_them(profile: Profile) -> None:
+    spec = cluster(profile)
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        env = {one["name"]: one["value"] for one in group["template"]["spec"]["containers"][0]["env"]}
+        assert set(ray_env()) <= set(env)
+        # But for one that follows this profile's deadline.
+        differing = {name for name, value in ray_env().items() if env[name] != value}
+        assert differing <= {"RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"}
+
+
+@EACH
+def test_autoscaling_aims_above_a_batch_and_below_what_a_replica_is_given(profile: Profile) -> None:
+    for group in profile.groups:
+        for deployment in group.deployments:
+            given = (
+                32 if deployment.name == "ingress" else at_once(deployment.batch)
+            )  # http.max_requests, and what an ingress gives a room
+            assert deployment.batch < deployment.target_ongoing_requests < given
+
+
+@EACH
+@pytest.mark.parametrize("room", ["whisper", "diffusion"])
+def test_autoscaling_knows_how_many_requests_share_a_pass(profile: Profile, room: str) -> None:
+    (batch,) = {one.batch for group in profile.groups for one in group.deployments if one.name == room}
+    assert batch == getattr(VoiceToImageSettings.model_validate(profile.args), room).max_batch
+
+
+@EACH
+def test_each_alert_is_promql_about_figures_that_there_are(profile: Profile) -> None:
+    exported = {name for figure in FIGURES for name in (figure.exported, f"{figure.exported}_bucket")}
+    found = around.alerts(profile)
+    assert len(found) == 3
+    for alert in found:
+        metrics = selectors(promql_parser.parse(alert["expr"]))
+        assert metrics
+        assert {metric.name for metric in metrics} <= exported
+        for code in [matcher for metric in metrics for matcher in metric.matchers.matchers if matcher.name == "code"]:
+            assert set(code.value.split("|")) <= {error.code for error in ERRORS}
+
+
+def selectors(expression: Any) -> list[Any]:
+    if hasattr(expression, "matchers"):
+        return [expression]
+    below = [getattr(expression, name, None) for name in ("expr", "lhs", "rhs", "vector_selector", "vs")]
+    below += list(getattr(expression, "args", None) or [])
+    return [one for part in below if part is not None for one in selectors(part)]
+
+
+@EACH
+def test_promtool_accepts_the_alerts(profile: Profile, tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
+    rule = next(one for one in documents(profile) if one["kind"] == "PrometheusRule")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    result = subprocess.run([promtool, "check", "rules", tmp_path / "rules.yaml"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_network_lets_through_what_ray_probes_metrics_and_clients_need() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in around.network()}
+    assert policies["deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert {port["port"] for port in policies["head"]["ingress"][0]["ports"]} == {8265, 8000}
+    outside = [rule for rule in policies["ray"]["ingress"] if "ports" in rule]
+    assert [{port["port"] for port in rule["ports"]} for rule in outside] == [{8080, 44217, 44227}, {8000}]
+    assert all(
+        "ports" in rule
+        for policy in policies.values()
+        for rule in policy.get("ingress", [])
+        if "namespaceSelector" in rule["from"][0]
+    )
+
+
+@EACH
+def test_figures_that_nobody_measured_are_marked(profile: Profile) -> None:
+    service = ray_service(profile, Images())
+    uses_a_gpu = any(group.gpu for group in profile.groups)
+    assert service["metadata"]["annotations"]["sonograph/figures"] == ("estimate" if uses_a_gpu else "measured")
+    for text in render.manifests(profile, Images()).values():
+        assert ("ESTIMATES" in text.split("apiVersion")[0]) == uses_a_gpu
+
+
+def test_digests_come_from_what_the_build_wrote(tmp_path: Path) -> None:
+    metadata = tmp_path / "images.json"
+    digest = f"sha256:{'a' * 64}"
+    metadata.write_text(f'{{"buildx.build.warnings": {{}}, "whisper": {{"containerimage.digest": "{digest}"}}}}')
+    images = Images("registry.internal/team", digests(metadata))
+    assert images["whisper"].endswith(f"@{digest}")
+    assert images["whisper"].startswith("registry.internal/team/whisper:")
+    assert "@" not in images["diffusion"]
+    assert versions(images["whisper"]) == versions(images["diffusion"]) == Versions(RELEASE, RAY, PYTHON)
+
+
+def test_the_command_renders_for_a_registry_of_ones_own_and_touches_nothing_else(tmp_path: Path) -> None:
+    metadata, out = tmp_path / "images.json", tmp_path / "cluster"
+    metadata.write_text(f'{{"whisper": {{"containerimage.digest": "sha256:{"b" * 64}"}}}}')
+    (out / "cpu").mkdir(parents=True)
+    (out / "cpu" / "mine.yaml").write_text("kind: Mine\n")
+    local = ROOT / "graphs" / "local.yaml"
+    before = local.stat().st_mtime_ns
+    options = ["--registry", "registry.internal/team", "--digests", str(metadata), "--out", str(out)]
+    result = CliRunner().invoke(cli, ["render", "cpu", *options])
+    assert result.exit_code == 0, result.output
+    text = (out / "cpu" / "rayservice.yaml").read_text()
+    assert f"registry.internal/team/whisper:{TAG}@sha256:{'b' * 64}" in text
+    assert "registry.example.com" not in text
+    assert (out / "cpu" / "mine.yaml").exists()
+    assert local.stat().st_mtime_ns == before
+
+
+def test_an_unknown_profile_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["render", "huge", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "small-gpus" in result.output
+
+
+def test_rendering_leaves_the_description_as_it_was() -> None:
+    before = copy.deepcopy(PROFILES)
+    for profile in PROFILES.values():
+        render.manifests(profile, Images())
+    assert before == PROFILES

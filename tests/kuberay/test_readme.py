@@ -1,0 +1,145 @@
+"""kuberay/README.md says what a person needs to deploy, and what it says is so."""
+
+import copy
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from kuberay import render
+from kuberay.images import Images
+from kuberay.manifest import around
+from kuberay.manifest.rayservice import ray_service
+from kuberay.profiles import CPU, PROFILES, REDIS_SECRET, TRITON, Profile
+from sonograph.cli import cli
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
+SCHEMAS = ROOT.parent / "shared" / "schemas"
+(PATCH,) = (json.loads(text) for text in re.findall(r"patch raycluster \$CLUSTER --type=json -p '(.*?)'", README, re.DOTALL))
+COMMANDS = [line.removeprefix("$ ").strip() for line in README.splitlines() for line in [line.strip()] if line.startswith("$ ")]
+
+
+def row(first: str) -> list[str]:
+    (found,) = (line for line in README.splitlines() if line.startswith(f"| `{first}` |"))
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_each_profile_is_documented_with_its_groups(profile: Profile) -> None:
+    _, _, groups, figures = row(profile.name)
+    assert groups == ", ".join(group.name for group in profile.groups)
+    assert (figures == "estimates") == (not profile.measured)
+
+
+def test_each_file_and_alert_is_documented() -> None:
+    for file in render.manifests(CPU, Images()):
+        assert row(file)
+    for alert in around.alerts(CPU):
+        assert f"`{alert['alert']}`" in README
+
+
+def test_the_times_are_those_of_the_manifests() -> None:
+    times = CPU.times
+    chain = (times.deadline_s, times.graceful_shutdown_s, times.drain_s, times.termination_s, times.deletion_delay_s)
+    assert tuple(sorted(set(chain))) == chain
+    table = README.split("| what | seconds |")[1].split("\n\n")[0]
+    assert tuple(map(int, re.findall(r"\| (\d+) \|$", table, re.MULTILINE))) == chain
+    assert f"deletes the first {times.deletion_delay_s} s later" in README
+    assert f"deletes the second {times.deletion_delay_s} s\n  later" in README
+
+
+def test_the_limit_of_the_first_start_is_that_of_the_manifests() -> None:
+    (limit,) = re.findall(r"first cluster does not get healthy within (\d+) minutes \(`([\w./-]+)`\)", README)
+    assert ray_service(CPU, Images())["metadata"]["annotations"][limit[1]] == f"{limit[0]}m"
+
+
+def test_redis_memory_is_that_of_the_manifests() -> None:
+    assert f"fills {around.REDIS_MAXMEMORY_MIB} MiB at most, of its container's {around.REDIS_MEMORY_MIB}:" in README
+
+
+def test_the_option_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
+    (symptom,) = (paragraph for paragraph in README.split("\n\n") if "`wait-gcs-ready` never ends" in paragraph)
+    assert "`--dns-cidr ADDRESS`" in symptom
+    group: Any = typer.main.get_command(cli)
+    assert "--dns-cidr" in {option for parameter in group.commands["render"].params for option in parameter.opts}
+
+
+def test_the_patch_of_the_cluster_that_runs_raises_what_it_names_and_nothing_else() -> None:
+    before = ray_service(CPU, Images())["spec"]["rayClusterConfig"]
+    after = patched(before, PATCH)
+    (number,) = (index for index, group in enumerate(CPU.groups) if group.name == "whisper")
+    # As for 4 replicas, which the text has.
+    (deployment,) = CPU.groups[number].deployments
+    wanted = replace(CPU.groups[number], deployments=(replace(deployment, max_replicas=4),)).max_pods
+    assert wanted > before["workerGroupSpecs"][number]["maxReplicas"]
+    before["workerGroupSpecs"][number]["maxReplicas"] = wanted
+    assert after == before
+
+
+def test_the_patch_is_refused_where_its_number_is_another_groups() -> None:
+    spec = ray_service(CPU, Images())["spec"]["rayClusterConfig"]
+    del spec["workerGroupSpecs"][0]
+    with pytest.raises(AssertionError, match="/spec/workerGroupSpecs/1/groupName"):
+        patched(spec, PATCH)
+
+
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
+def test_the_clusters_name_stands_where_the_command_looks_for_it() -> None:
+    (path,) = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", README)
+    definition = yaml.safe_load((SCHEMAS / "ray.io_rayservices.yaml").read_text())
+    (schema,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == "v1")
+    for name in path.split("."):
+        schema = schema["properties"][name]
+    assert schema["type"] == "string"
+
+
+def patched(spec: dict[str, Any], patch: list[dict[str, Any]]) -> dict[str, Any]:
+    """A RayCluster's spec after a JSON Patch (RFC 6902) of `test` and `replace`, both of which need the field to exist."""
+    made = {"spec": copy.deepcopy(spec)}
+    for step in patch:
+        *path, last = step["path"].removeprefix("/").split("/")
+        place: Any = made
+        for name in path:
+            place = place[int(name) if isinstance(place, list) else name]
+        assert last in place, step["path"]
+        if step["op"] == "test":
+            assert place[last] == step["value"], step["path"]
+        else:
+            assert step["op"] == "replace"
+            place[last] = step["value"]
+    return made["spec"]
+
+
+def test_every_command_of_ours_is_one_that_there_is() -> None:
+    group: Any = typer.main.get_command(cli)
+    ours = [command.split()[1:] for command in COMMANDS if command.startswith(".venv/bin/sonograph")]
+    assert len(ours) >= 4
+    for verb, *words in ours:
+        options = {option for parameter in group.commands[verb].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_every_namespace_label_that_the_policies_ask_for_is_set() -> None:
+    asked = set(re.findall(r"sonograph/\w+", str(around.network())))
+    assert asked == {"sonograph/operator", "sonograph/monitoring", "sonograph/clients"}
+    for label in asked:
+        assert any(command.startswith("kubectl label namespace") and f"{label}=" in command for command in COMMANDS)
+
+
+def test_what_is_made_by_hand_has_the_names_that_the_manifests_use() -> None:
+    assert any(f"create secret generic {REDIS_SECRET} --from-literal=password=" in command for command in COMMANDS)
+    assert "create namespace sonograph" in README
+    assert f"tritonserver:{TRITON}-py3" in README
+
+
+def test_the_main_readme_has_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in ("sonograph render cpu", "sonograph doctor kuberay/manifests/cpu"):
+        assert command in text
+        assert command in README

@@ -1,0 +1,1 @@
+"""Training of models that ship with the product; no part of the wheel."""
