@@ -37,7 +37,7 @@ from benchmarks.measure import Idle, cpu_s, interval, record
 from benchmarks.services import article, sonograph
 from benchmarks.voices import Audio, recordings, together, wrong
 from deployments.diffusion import DiffusionSettings
-from deployments.precision import cpu_has_bf16
+from deployments.torch_runtime import cpu_has_bf16
 from deployments.whisper import WhisperSettings
 from testing.media import wav
 

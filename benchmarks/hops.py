@@ -28,8 +28,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.measure import Idle, circumstances, cpu_s, recordings, spread, tree
-from deployments.base import model_name
 from deployments.diffusion import DiffusionSettings, GenerateOptions
+from deployments.paths import model_name
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, WhisperSettings
 from graphs.settings import VoiceToImageSettings

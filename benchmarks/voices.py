@@ -28,8 +28,8 @@ from rich.table import Table
 from benchmarks.chart import Panel, draw
 from benchmarks.hearing import POINTS, Audio, errors, normal, spoken, together
 from benchmarks.measure import cpu_s, interval, record, tree
-from deployments.precision import cpu_has_bf16
 from deployments.time_left import TimeLeft
+from deployments.torch_runtime import cpu_has_bf16
 from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
 from deployments.whisper.engine import WhisperEngine
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode

@@ -12,8 +12,9 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from deployments import diffusion, whisper
-from deployments.base import at_once, model_name, model_version
+from deployments.concurrency import requests_per_replica
 from deployments.diffusion import GenerateOptions, Image
+from deployments.paths import model_name, model_version
 from deployments.whisper import TranscribeOptions, Transcript
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 from graphs.audio.vad import require_speech
@@ -47,7 +48,10 @@ class VoiceToImage:
         self._figures = Figures()
         application = serve.get_replica_context().app_name
         self._rooms = Rooms(application, ("whisper", "diffusion"))
-        heard, drawn = at_once(self._settings.whisper.max_batch), at_once(self._settings.diffusion.max_batch)
+        heard, drawn = (
+            requests_per_replica(self._settings.whisper.max_batch),
+            requests_per_replica(self._settings.diffusion.max_batch),
+        )
         self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures, heard)
         self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures, drawn)
         app = create_app(self, self._rooms, self._settings.http, served(self._settings))

@@ -21,7 +21,7 @@ import httpx
 import psutil
 import yaml
 
-from deployments.base import weights
+from deployments.paths import weights_dir
 from kuberay import ray_autoscaler
 from testing.environments import ROOT, environment
 from testing.service import free_port
@@ -85,7 +85,7 @@ class Cluster:
         args = config["applications"][0]["args"]
         args["http"]["show_graph"] = True
         # In the images every environment is /opt/sonograph, and a default that the head filled in is right everywhere.
-        args["whisper"]["weights"] = str(environment("whisper") / weights("whisper").relative_to(sys.prefix))
+        args["whisper"]["weights"] = str(environment("whisper") / weights_dir("whisper").relative_to(sys.prefix))
         return config
 
     def of(self, group: str) -> list[Node]:

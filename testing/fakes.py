@@ -17,7 +17,7 @@ from ray.serve.schema import (
     ServeStatus,
 )
 
-from deployments.compute_time import Cost
+from deployments.compute_time import ComputeTime
 from deployments.diffusion import GenerateOptions, Image
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
@@ -89,9 +89,9 @@ def texts(*items: str) -> NDArray[Any]:
 
 def drawing(text: str = "a red apple", format: str = "png", seed: int = 7) -> Drawing:
     segment = Segment(0.0, 1.5, text, -0.25, 0.125)
-    image = Image(PNG, 64, 64, prompt_truncated=False, encode_ms=2.0, model="tiny", cost=Cost(0.01, 0.002, 12))
+    image = Image(PNG, 64, 64, prompt_truncated=False, encode_ms=2.0, model="tiny", cost=ComputeTime(0.01, 0.002, 12))
     timings_ms = {"decode": 1.04, "whisper": 20.0, "diffusion": 30.0, "encode": 2.0}
-    return Drawing(Transcript(text, "en", (segment,), "tiny.en", Cost(0.0, 0.02, 1)), text, seed, image, timings_ms)
+    return Drawing(Transcript(text, "en", (segment,), "tiny.en", ComputeTime(0.0, 0.02, 1)), text, seed, image, timings_ms)
 
 
 @dataclass

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from deployments.base import weights
+from deployments.paths import weights_dir
 from deployments.whisper.engine import WhisperEngine
 
 
 def load(**options: Any) -> WhisperEngine:
-    if not (weights("whisper") / "tiny.en.safetensors").is_file():
+    if not (weights_dir("whisper") / "tiny.en.safetensors").is_file():
         missing = "Whisper's weights are not installed: make setup"
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
-    return WhisperEngine("tiny.en", weights("whisper"), **options)
+    return WhisperEngine("tiny.en", weights_dir("whisper"), **options)

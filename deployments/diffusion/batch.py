@@ -21,7 +21,6 @@ from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import known
 from deployments.diffusion.memory import Budget
 from deployments.diffusion.types import Denoising, Picture, Progress, Prompt
-from deployments.threads import compute_on
 
 log = logging.getLogger("sonograph")
 
@@ -114,7 +113,7 @@ class Batch:
         self._rows: list[_Row] = []
         """That are being denoised; the one at the front has waited longest for its next step."""
         self._running: asyncio.Task[None] | None = None
-        self._worker = ThreadPoolExecutor(1, "diffusion", compute_on, (engine.threads,))
+        self._worker = ThreadPoolExecutor(1, "diffusion", set_threads, (engine.threads,))
         self._encoder = ThreadPoolExecutor(1, "encode")
 
     async def draw(

@@ -10,10 +10,12 @@ import numpy as np
 from ray import serve
 from ray.serve import Application
 
-from deployments.base import Room, model_name, ongoing_requests, threads
-from deployments.compute_time import Cost
+from deployments.base import ModelDeployment
+from deployments.compute_time import ComputeTime
+from deployments.concurrency import declared_cpus, max_ongoing_requests
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.errors import ContentRefused
+from deployments.paths import model_name
 from deployments.time_left import TimeLeft
 from deployments.triton.server import InProcessTriton, Tensors, Triton
 
@@ -46,7 +48,7 @@ class Image:
     encode_ms: float
     """Part of the time that went into the image format."""
     model: str
-    cost: Cost
+    cost: ComputeTime
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Step:
     preview: Preview | None = None
 
 
-class Diffusion(Room):
+class Diffusion(ModelDeployment):
     def __init__(self, settings: DiffusionSettings, triton: Triton | None = None) -> None:
         self._settings = settings
         self._name = model_name(settings.model)
@@ -81,7 +83,7 @@ class Diffusion(Room):
                     "model": settings.model,
                     "device": settings.device,
                     "precision": settings.precision,
-                    "threads": str(threads()),
+                    "threads": str(declared_cpus()),
                     "max_batch": str(settings.max_batch),
                     "safety_checker": str(settings.safety_checker),
                 },
@@ -120,7 +122,7 @@ class Diffusion(Room):
         width, height = outputs["IMAGE_SIZE"].tolist()
         truncated, encode_ms = bool(outputs["PROMPT_TRUNCATED"][0]), float(outputs["ENCODE_MS"][0])
         (compute_s, denoise_s), steps = outputs["COST_S"].tolist(), int(outputs["STEPS_TAKEN"][0])
-        cost = Cost(compute_s - denoise_s, denoise_s / steps, steps, float(outputs["ROWS"][0]))
+        cost = ComputeTime(compute_s - denoise_s, denoise_s / steps, steps, float(outputs["ROWS"][0]))
         return Image(outputs["IMAGE"].tobytes(), width, height, truncated, encode_ms, self._name, cost)
 
 
@@ -152,7 +154,7 @@ def bind(settings: DiffusionSettings) -> Application:
     return serve.deployment(
         name="diffusion",
         ray_actor_options={"num_cpus": 1},
-        max_ongoing_requests=ongoing_requests(settings.max_batch),
+        max_ongoing_requests=max_ongoing_requests(settings.max_batch),
         health_check_period_s=4,
         health_check_timeout_s=20,
         graceful_shutdown_timeout_s=30,

@@ -22,8 +22,7 @@ from deployments.diffusion.encode import encode
 from deployments.diffusion.pipeline import load
 from deployments.diffusion.types import Denoising, Picture, Prompt
 from deployments.errors import InvalidInput, ModelUnavailable
-from deployments.precision import dtype
-from deployments.threads import compute_on
+from deployments.torch_runtime import dtype, set_threads
 
 PREVIEW_PX = 256
 TEXTS = 32
@@ -36,7 +35,7 @@ class DiffusionEngine:
     ) -> None:
         """`model`: a pipeline's folder or hub id. `threads`: torch's, in this process. Raises ValueError with a sentence."""
         self.threads = threads
-        compute_on(threads)
+        set_threads(threads)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
             logging.disable_progress_bar()

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from deployments.base import model_name
+from deployments.paths import model_name
 from deployments.settings import Section
 
 

@@ -15,7 +15,7 @@ from ray.serve.metrics import Gauge
 log = logging.getLogger("ray.serve")
 
 
-class NvMetrics:
+class TritonMetrics:
     """One for each replica, made inside of it: Serve's labels `deployment`, `replica` and `application` are taken when it is made."""
 
     def __init__(self, gauge: Callable[..., Any] = Gauge) -> None:
@@ -23,7 +23,7 @@ class NvMetrics:
         self._gauges: dict[str, tuple[Any, tuple[str, ...]]] = {}
         self._warned = False
 
-    def mirror(self, text: str) -> None:
+    def publish(self, text: str) -> None:
         """`text`: what Triton's `metrics()` returns. What it has no value for (a GPU's figures where they are off) is left out.
 
         Takes about 3 ms. Never raises: a health check calls it, and figures are not health.

@@ -6,22 +6,22 @@ import os
 import psutil
 
 NAME = "triton_python_backend_stub"
-BEHIND = 10
-"""So much nicer than its replica is the process that computes: what takes requests, refuses and cancels goes first."""
-NICEST = 19
+NICENESS_ADDED = 10
+"""Niceness added to the model process, so that the replica, which accepts and cancels requests, is scheduled first."""
+MAX_NICENESS = 19
 
 
 def started() -> list[psutil.Process]:
-    """Those of this process, put behind it."""
+    """This process's stubs, with their niceness raised."""
     stubs = [child for child in psutil.Process().children() if child.name() == NAME]
     for stub in stubs:
-        _put_behind(stub)
+        _lower_priority(stub)
     return stubs
 
 
-def _put_behind(process: psutil.Process) -> None:
+def _lower_priority(process: psutil.Process) -> None:
     """Niceness is a thread's on Linux, and its children's. Ray starts a replica with its own, 15 unless graphs/ray.env is set."""
-    niceness = min(NICEST, os.getpriority(os.PRIO_PROCESS, os.getpid()) + BEHIND)
+    niceness = min(MAX_NICENESS, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS_ADDED)
     for thread in process.threads():
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.setpriority(os.PRIO_PROCESS, thread.id, niceness)

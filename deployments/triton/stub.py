@@ -11,17 +11,23 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # provided by the stub itself
 from numpy.typing import NDArray
 
+from deployments.engine_config import from_parameters
 from deployments.errors import InvalidInput, ModelUnavailable
 
 log = logging.getLogger("sonograph")
 
 Outputs = Mapping[str, NDArray[Any]]
-"""Tensors by name: one answer, or one word on the way to it."""
-Tell = Callable[[Outputs], None]
+"""Tensors by name: a final or an intermediate response."""
+Send = Callable[[Outputs], None]
 
 
 class Cancelled(Exception):
-    """The caller has left: what was being made is dropped."""
+    """The caller has disconnected: its work is dropped."""
+
+
+def config[Config](arguments: Mapping[str, str], kind: type[Config]) -> Config:
+    """The engine's configuration, from `initialize`'s arguments."""
+    return from_parameters(parameters(arguments), kind)
 
 
 def parameters(arguments: Mapping[str, str]) -> dict[str, str]:
@@ -60,18 +66,18 @@ def texts(items: list[str]) -> NDArray[Any]:
     return np.array([item.encode("utf-8") for item in items], dtype=np.object_)
 
 
-class Reply:
-    """One request's answers, which may come after `execute` has returned, from another thread. What it fails with is its own."""
+class Responder:
+    """One request's responses, which may be sent after `execute` has returned, from another thread. An error fails this request alone."""
 
     def __init__(self, request: Any) -> None:
         self._sender = request.get_response_sender()
 
-    def tell(self, outputs: Outputs) -> None:
-        """A word on the way."""
+    def send(self, outputs: Outputs) -> None:
+        """Sends an intermediate response."""
         self._sender.send(_response(outputs))
 
-    def end(self, outcome: Outputs | Exception) -> None:
-        """The last of them. Never raises."""
+    def finish(self, outcome: Outputs | Exception) -> None:
+        """Sends the final response. Never raises."""
         try:
             response = _failure(outcome) if isinstance(outcome, Exception) else _response(outcome)
         except Exception as error:
@@ -79,32 +85,34 @@ class Reply:
         try:
             self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception:
-            log.exception("an answer could not be sent")
+            log.exception("a response could not be sent")
 
-    def leave_if_cancelled(self) -> None:
-        leave_if_cancelled(self._sender)
+    def check_cancelled(self) -> None:
+        """Raises Cancelled where the caller has disconnected."""
+        check_cancelled(self._sender)
 
 
-async def answer_together(requests: list[Any], serve: Callable[[Any, Tell], Awaitable[Outputs]]) -> None:
-    """For a model that serves many requests at once in its event loop: each is sent what `serve` tells on the way, then what it
-    returns. What one fails with is its own. All of it runs in the loop's thread.
+async def respond_concurrently(requests: list[Any], serve: Callable[[Any, Send], Awaitable[Outputs]]) -> None:
+    """For a model that serves many requests at once in its event loop: each is sent the intermediate responses of `serve`, then its
+    result. An error fails its request alone. All of it runs in the loop's thread.
     """
-    await asyncio.gather(*(_answer(request, serve) for request in requests))
+    await asyncio.gather(*(_respond(request, serve) for request in requests))
 
 
-def leave_if_cancelled(request: Any) -> None:
+def check_cancelled(request: Any) -> None:
+    """Raises Cancelled where the request's caller has disconnected."""
     if request.is_cancelled():
-        raise Cancelled("the caller has left")
+        raise Cancelled("the caller has disconnected")
 
 
-async def _answer(request: Any, serve: Callable[[Any, Tell], Awaitable[Outputs]]) -> None:
-    reply = Reply(request)
+async def _respond(request: Any, serve: Callable[[Any, Send], Awaitable[Outputs]]) -> None:
+    responder = Responder(request)
     outcome: Outputs | Exception
     try:
-        outcome = await serve(request, reply.tell)
+        outcome = await serve(request, responder.send)
     except Exception as error:
         outcome = error
-    reply.end(outcome)
+    responder.finish(outcome)
 
 
 def _failure(error: Exception) -> Any:

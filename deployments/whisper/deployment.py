@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from ray import serve
 from ray.serve import Application
 
-from deployments.base import Room, model_name, ongoing_requests, threads
-from deployments.compute_time import Cost
+from deployments.base import ModelDeployment
+from deployments.compute_time import ComputeTime
+from deployments.concurrency import declared_cpus, max_ongoing_requests
 from deployments.errors import NoSpeech
+from deployments.paths import model_name
 from deployments.time_left import TimeLeft
 from deployments.triton.server import InProcessTriton, Tensors, Triton
 from deployments.whisper.settings import WhisperSettings
@@ -49,10 +51,10 @@ class Transcript:
     language: str
     segments: tuple[Segment, ...]
     model: str
-    cost: Cost
+    cost: ComputeTime
 
 
-class Whisper(Room):
+class Whisper(ModelDeployment):
     def __init__(self, settings: WhisperSettings, triton: Triton | None = None) -> None:
         self._settings = settings
         super().__init__(
@@ -63,7 +65,7 @@ class Whisper(Room):
                     "model": settings.model,
                     "weights": str(settings.weights),
                     "device": settings.device,
-                    "threads": str(threads()),
+                    "threads": str(declared_cpus()),
                     "no_speech_threshold": str(settings.no_speech_threshold),
                     "logprob_threshold": str(settings.logprob_threshold),
                     "padding": settings.padding,
@@ -105,7 +107,7 @@ class Whisper(Room):
             outputs["LANGUAGE"][0].decode(),
             _segments(outputs),
             model_name(self._settings.model),
-            Cost(0.0, float(outputs["COMPUTE_S"][0]) / units, units, int(outputs["BATCH_SIZE"][0])),
+            ComputeTime(0.0, float(outputs["COMPUTE_S"][0]) / units, units, int(outputs["BATCH_SIZE"][0])),
         )
         if not any(map(str.isalnum, transcript.text)) or all(map(self._silent, transcript.segments)):
             raise NoSpeech("Whisper heard no words in the recording: speak closer to the microphone, or send another one")
@@ -147,7 +149,7 @@ def bind(settings: WhisperSettings) -> Application:
     return serve.deployment(
         name="whisper",
         ray_actor_options={"num_cpus": 1},
-        max_ongoing_requests=ongoing_requests(settings.max_batch),
+        max_ongoing_requests=max_ongoing_requests(settings.max_batch),
         health_check_period_s=4,
         health_check_timeout_s=20,
         graceful_shutdown_timeout_s=30,

@@ -14,8 +14,7 @@ from whisper.audio import N_SAMPLES
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
-from deployments.precision import dtype
-from deployments.threads import compute_on
+from deployments.torch_runtime import dtype, set_threads
 from deployments.whisper.chunk_boundaries import spans
 from deployments.whisper.chunked import Pieces, Told, Walked
 from deployments.whisper.sequence import Listener, Recording, Spoken, Voice
@@ -56,7 +55,7 @@ class WhisperEngine:
         openai-whisper does, or `cut at silence` into pieces that are heard together. `engine`: `openai-whisper`, or
         `faster-whisper`, see `faster`, of which `model` may also be a folder in CTranslate2's format.
         """
-        compute_on(threads)
+        set_threads(threads)
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._name = model
         self._thresholds = Thresholds(no_speech_threshold, logprob_threshold)

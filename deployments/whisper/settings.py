@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from deployments.base import weights
+from deployments.paths import weights_dir
 from deployments.settings import Section
 
 
@@ -16,7 +16,7 @@ class WhisperSettings(Section):
     """A checkpoint's name (`tiny.en`, `base`, `large-v3`, ... any that openai-whisper knows), or a path to a checkpoint.
 
     With `faster-whisper` also a folder in CTranslate2's format."""
-    weights: Path = Field(default_factory=lambda: weights("whisper"))
+    weights: Path = Field(default_factory=lambda: weights_dir("whisper"))
     """Folder of the checkpoints that set-up converted; an official name that is not in it is downloaded into it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `auto` takes a GPU if there is one."""

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from deployments.base import weights
+from deployments.paths import weights_dir
 
-WEIGHTS = weights("whisper")
+WEIGHTS = weights_dir("whisper")
 LOCK = Path(__file__).with_name("weights.lock")
 
 CARRIERS = {

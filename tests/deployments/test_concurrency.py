@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from deployments.base import threads
+from deployments.concurrency import declared_cpus
 
 
 @pytest.fixture(scope="module")
@@ -16,11 +16,11 @@ def cluster() -> Iterator[None]:
 
 
 def test_outside_of_ray_a_model_gets_one_thread() -> None:
-    assert threads() == 1
+    assert declared_cpus() == 1
 
 
 @pytest.mark.serve
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(("num_cpus", "expected"), [(0, 1), (0.5, 1), (1, 1), (2, 2), (3, 3)])
 def test_a_model_gets_as_many_threads_as_its_replica_has_cpus(num_cpus: float, expected: int) -> None:
-    assert ray.get(ray.remote(threads).options(num_cpus=num_cpus).remote()) == expected
+    assert ray.get(ray.remote(declared_cpus).options(num_cpus=num_cpus).remote()) == expected

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from deployments.precision import cpu_has_bf16, dtype
+from deployments.torch_runtime import cpu_has_bf16, dtype
 
 
 def test_auto_is_fp16_on_a_gpu_and_fp32_on_a_cpu() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from deployments import diffusion, whisper
-from deployments.base import at_once
+from deployments.concurrency import requests_per_replica
 from deployments.settings import Section
 from graphs.settings import VoiceToImageSettings
 from graphs.voice_to_image import app
@@ -123,7 +123,7 @@ def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
 def test_a_batch_never_waits_for_requests_that_serve_holds_back(room: ModuleType, max_batch: int) -> None:
     settings = VoiceToImageSettings.model_validate({room.__name__.split(".")[-1]: {"max_batch": max_batch}})
     bound = room.bind(getattr(settings, room.__name__.split(".")[-1]))._bound_deployment
-    assert bound.max_ongoing_requests >= 2 * at_once(max_batch) >= 2 * (max_batch + 1)
+    assert bound.max_ongoing_requests >= 2 * requests_per_replica(max_batch) >= 2 * (max_batch + 1)
 
 
 def test_the_defaults_are_what_the_readme_promises() -> None:

@@ -15,7 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from deployments.base import at_once
+from deployments.concurrency import requests_per_replica
 from graphs.core.metrics import FIGURES
 from graphs.http.schemas.openapi import ERRORS
 from graphs.settings import VoiceToImageSettings
@@ -203,7 +203,7 @@ def test_autoscaling_aims_above_a_batch_and_below_what_a_replica_is_given(profil
     for group in profile.groups:
         for deployment in group.deployments:
             given = (
-                32 if deployment.name == "ingress" else at_once(deployment.batch)
+                32 if deployment.name == "ingress" else requests_per_replica(deployment.batch)
             )  # http.max_requests, and what an ingress gives a room
             assert deployment.batch < deployment.target_ongoing_requests < given
 

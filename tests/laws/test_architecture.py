@@ -65,14 +65,19 @@ def test_imports_point_one_way(module: str) -> None:
         elif room_of(name) and not module.startswith("training"):
             assert name == f"deployments.{room_of(name)}", f"a graph goes past a room's door: {name}"
         if module.startswith("graphs.http"):
-            assert name.startswith(("graphs.http", "graphs.core", "graphs.audio", "graphs.serve", "deployments")), f"the edge imports a graph: {name}"
+            assert name.startswith(("graphs.http", "graphs.core", "graphs.audio", "graphs.serve", "deployments")), (
+                f"the edge imports a graph: {name}"
+            )
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_an_engine_knows_neither_triton_nor_ray(room: str) -> None:
     engine = f"deployments.{room}.engine"
     assert not imports(engine) & {"ray", "tritonserver", "triton_python_backend_utils", "pydantic"}
-    assert {name for name in ours(engine) if room_of(name) is None} <= {*SHARED, "deployments.precision", "deployments.threads"}
+    assert {name for name in ours(engine) if room_of(name) is None} <= {
+        *SHARED,
+        "deployments.torch_runtime",
+    }
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -15,10 +15,10 @@ from typing import Any
 import openai
 import pytest
 from PIL import Image
-from tests.service.test_request_life import Steps
 
 from testing import media, speech
 from testing.service import ROOT, Service
+from tests.service.test_request_life import Steps
 
 pytestmark = pytest.mark.serve
 CAT = ("cat.ogg", (speech.HERE / "cat-slt.ogg").read_bytes())

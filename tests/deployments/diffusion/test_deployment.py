@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deployments.compute_time import Cost
+from deployments.compute_time import ComputeTime
 from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions, Image, Preview, Step
 from deployments.errors import ContentRefused, InvalidInput
 from deployments.time_left import TimeLeft
@@ -45,7 +45,13 @@ async def inputs_of(options: GenerateOptions, **settings: object) -> dict[str, l
 async def test_outputs_become_a_picture() -> None:
     image = await room(FakeTriton(outputs(truncated=True))).generate("a fox", GenerateOptions(), TimeLeft(10))
     assert image == Image(
-        b"\x89PNG\0encoded\0\0", 128, 64, prompt_truncated=True, encode_ms=2.5, model="painter", cost=Cost(0.5, 0.25, 8, 3.5)
+        b"\x89PNG\0encoded\0\0",
+        128,
+        64,
+        prompt_truncated=True,
+        encode_ms=2.5,
+        model="painter",
+        cost=ComputeTime(0.5, 0.25, 8, 3.5),
     )
     assert type(image.prompt_truncated) is bool
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deployments.time_left import TimeLeft
-from deployments.triton.metrics import NvMetrics
+from deployments.triton.metrics import TritonMetrics
 from tests.deployments.triton.test_server import parrot, say
 
 TEXT = """\
@@ -63,7 +63,7 @@ class _Gauge:
 
 def test_counters_and_gauges_keep_their_names_labels_and_values() -> None:
     gauges = Gauges()
-    NvMetrics(gauges).mirror(TEXT)
+    TritonMetrics(gauges).mirror(TEXT)
     assert {key: value for key, value in gauges.values.items() if "histogram" not in key[0]} == {
         ("nv_inference_request_failure", "model=parrot", "reason=BACKEND", "version=1"): 3,
         ("nv_inference_request_failure", "model=parrot", "reason=CANCELED", "version=1"): 0,
@@ -75,7 +75,7 @@ def test_counters_and_gauges_keep_their_names_labels_and_values() -> None:
 
 def test_a_histogram_keeps_its_parts() -> None:
     gauges = Gauges()
-    NvMetrics(gauges).mirror(TEXT)
+    TritonMetrics(gauges).mirror(TEXT)
     name = "nv_inference_first_response_histogram_ms"
     assert gauges.values[f"{name}_bucket", "le=+Inf", "model=parrot", "version=1"] == 1
     assert gauges.values[f"{name}_sum", "model=parrot", "version=1"] == 20
@@ -83,13 +83,13 @@ def test_a_histogram_keeps_its_parts() -> None:
 
 def test_what_has_no_value_is_not_mirrored() -> None:
     gauges = Gauges()
-    NvMetrics(gauges).mirror(TEXT)
+    TritonMetrics(gauges).mirror(TEXT)
     assert not [name for name in gauges.made if "gpu" in name]
 
 
 def test_a_later_text_replaces_the_values_and_makes_no_gauge_twice() -> None:
     gauges = Gauges()
-    metrics = NvMetrics(gauges)
+    metrics = TritonMetrics(gauges)
     metrics.mirror(TEXT)
     metrics.mirror(TEXT.replace('count{model="parrot",version="1"} 7', 'count{model="parrot",version="1"} 8'))
     assert gauges.values["nv_inference_count", "model=parrot", "version=1"] == 8
@@ -98,14 +98,14 @@ def test_a_later_text_replaces_the_values_and_makes_no_gauge_twice() -> None:
 
 def test_a_label_that_comes_later_or_goes_does_not_break_the_others() -> None:
     gauges = Gauges()
-    metrics = NvMetrics(gauges)
+    metrics = TritonMetrics(gauges)
     metrics.mirror(TEXT)
     metrics.mirror('# TYPE nv_inference_count counter\nnv_inference_count{gpu_uuid="GPU-1",model="parrot"} 9\n')
     assert gauges.values["nv_inference_count", "model=parrot"] == 9
 
 
 def test_a_text_that_cannot_be_read_is_logged_once_and_never_raises(caplog: pytest.LogCaptureFixture) -> None:
-    metrics = NvMetrics(Gauges())
+    metrics = TritonMetrics(Gauges())
     with caplog.at_level(logging.WARNING, "ray.serve"):
         metrics.mirror("nv_inference_count{model= 7")
         metrics.mirror("nv_inference_count{model= 7")
@@ -114,12 +114,12 @@ def test_a_text_that_cannot_be_read_is_logged_once_and_never_raises(caplog: pyte
 
 def test_an_empty_text_is_nothing() -> None:
     gauges = Gauges()
-    NvMetrics(gauges).mirror("")
+    TritonMetrics(gauges).mirror("")
     assert gauges.values == {}
 
 
 def test_without_ray_it_goes_into_the_void(caplog: pytest.LogCaptureFixture) -> None:
-    NvMetrics().mirror(TEXT)
+    TritonMetrics().mirror(TEXT)
     assert caplog.records == []
 
 
@@ -128,7 +128,7 @@ async def test_a_real_servers_inferences_are_counted() -> None:
 
     server = parrot()
     gauges = Gauges()
-    metrics = NvMetrics(gauges)
+    metrics = TritonMetrics(gauges)
     count = ("nv_inference_count", "model=parrot", "version=1")
     try:
         for _ in range(5):

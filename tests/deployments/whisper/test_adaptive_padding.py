@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from whisper.audio import N_FRAMES
 
-from deployments.base import weights
+from deployments.paths import weights_dir
 from deployments.whisper import adaptive_padding
 from deployments.whisper.adaptive_padding import LEAST_FRAMES, MARGIN_FRAMES, frames, repeats
 from deployments.whisper.backends.torch_model import encode
@@ -46,7 +46,7 @@ class Tiny:
     """tiny.en, and how many positions its encoder is given each time."""
 
     def __init__(self, padding: str) -> None:
-        self.engine = WhisperEngine("tiny.en", weights("whisper"), padding=padding)
+        self.engine = WhisperEngine("tiny.en", weights_dir("whisper"), padding=padding)
         self.positions: list[int] = []
         self.engine._model.encoder.ln_post.register_forward_hook(
             lambda module, inputs, output: self.positions.append(output.shape[1])

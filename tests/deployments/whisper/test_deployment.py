@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deployments.compute_time import Cost
+from deployments.compute_time import ComputeTime
 from deployments.errors import InvalidInput, ModelUnavailable, NoSpeech
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
@@ -66,7 +66,7 @@ async def test_a_stream_that_heard_no_words_ends_so() -> None:
 async def test_the_cost_is_told_for_each_window_of_thirty_seconds(seconds: float, units: int) -> None:
     audio = np.zeros(int(seconds * 16_000), np.int16)
     answer = await room(FakeTriton(outputs(("a cat", CLEAR)))).transcribe(audio, TranscribeOptions(), TimeLeft(10))
-    assert answer.cost == Cost(0.0, 1.5 / units, units, batch_size=3)
+    assert answer.cost == ComputeTime(0.0, 1.5 / units, units, batch_size=3)
 
 
 async def test_times_are_rounded_to_milliseconds_as_whisper_means_them() -> None:

@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from deployments.compute_time import Cost
+from deployments.compute_time import ComputeTime
 from deployments.errors import (
     DeadlineExceeded,
     DeadlineUnreachable,
@@ -140,7 +140,7 @@ async def test_a_cancelled_caller_cancels_the_work_and_stays_cancelled() -> None
 class Answer:
     """A room's answer with its cost."""
 
-    cost = Cost(fixed_s=3.0, unit_s=1.5, units=4, batch_size=3)
+    cost = ComputeTime(fixed_s=3.0, unit_s=1.5, units=4, batch_size=3)
 
 
 class FakeResponse:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from deployments.base import model_version
+from deployments.paths import model_version
 from graphs.http import problems
 from graphs.http.auth import Access
 from graphs.serve import topology

@@ -1,4 +1,4 @@
-"""What a model computes in: the settings' names for it. Runs in the stub."""
+"""torch in a model's process: its threads and its precision. Runs in the stub."""
 
 import logging
 
@@ -7,6 +7,17 @@ import torch
 log = logging.getLogger("sonograph")
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def set_threads(threads: int) -> None:
+    """Sets torch's threads, and those of OpenMP and MKL below it, in the calling thread and those it starts; whatever OMP_NUM_THREADS says.
+
+    The number is the replica's CPUs (`concurrency.declared_cpus`). torch's interop pool, for operators side by side, gets one thread:
+    no model here has any. CTranslate2 has threads of its own, and is given the same number.
+    """
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)  # torch allows it once
 
 
 def dtype(precision: str, device: str) -> torch.dtype:

@@ -1,0 +1,103 @@
+"""A model's description of itself: what graphs, the HTTP edge, images and manifests know of it. Each model has one, in its `spec.py`.
+
+Loads neither Ray nor a model library, so that settings, documents and manifests can be made from it anywhere.
+"""
+
+import importlib
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from deployments.paths import model_name, model_version
+from deployments.settings import Section
+
+Role = Literal["speech_to_text", "text_to_image", "image_to_image"]
+"""What a model does, for routes that ask for any model that does it, as those of OpenAI's API."""
+
+
+class ModelSettings(Section):
+    """What every model's section of the settings has."""
+
+    model: str
+    """A checkpoint's name or path."""
+    aliases: tuple[str, ...] = ()
+    """Further ids by which `/v1` takes the model."""
+    max_batch: int = Field(default=8, ge=1)
+    """Most requests that share a batch."""
+    stall_s: float = Field(default=300.0, gt=0)
+    """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""
+
+    @property
+    def model_name(self) -> str:
+        """The name in answers: a path's last part, or the name itself."""
+        return model_name(self.model)
+
+    @property
+    def deployed(self) -> bool:
+        """Whether the service runs this model at all; an optional model's settings say so."""
+        return True
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the time of a request depends on. Requests of one `key` take a fixed time and one for each of `units`."""
+
+    key: Hashable
+    units: int
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What one replica asks for where no profile of `kuberay/` says otherwise."""
+
+    cpus: int = 1
+    memory_gib: int = 4
+    gpus: float = 1
+    """On GPU profiles."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """`name` is that of the folder, the Serve deployment, the stage, the settings section, the extra and the image."""
+
+    name: str
+    title: str
+    """In the documents: `Whisper`."""
+    role: Role
+    settings: type[ModelSettings]
+    result: type
+    """What `run` returns, a dataclass with `model: str` and `compute_time: ComputeTime`."""
+    deployment: str
+    """The Serve class, as `module:Class`: a `deployments.base.ModelDeployment`."""
+    workload: Callable[[Any, Any], Workload]
+    """Of a request, by the settings: `workload(request, settings)`."""
+    progress: tuple[type, ...] = ()
+    """What `stream` yields before the result; each class is a `Progress`."""
+    hardware: Hardware = field(default_factory=Hardware)
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Types of the server-sent events that its progress becomes."""
+        return tuple(name for one in (*self.progress, self.result) for name in getattr(one, "EVENTS", ()))
+
+    @property
+    def version(self) -> str:
+        """Triton's, of the model in its repository."""
+        return model_version(self.name)
+
+    def load(self) -> type:
+        """The Serve class; importing it loads Ray."""
+        module, name = self.deployment.split(":")
+        loaded: type = getattr(importlib.import_module(module), name)
+        return loaded
+
+
+@cache
+def specs() -> dict[str, ModelSpec]:
+    """Every model's description by its name: of each folder here that has a `spec.py` with `SPEC`."""
+    folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/spec.py"))
+    return {name: importlib.import_module(f"deployments.{name}.spec").SPEC for name in folders}
