@@ -21,6 +21,7 @@ from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import known
 from deployments.diffusion.memory import Budget
 from deployments.diffusion.types import Denoising, Picture, Progress, Prompt
+from deployments.torch_runtime import set_threads
 
 log = logging.getLogger("sonograph")
 

@@ -98,7 +98,7 @@ def test_the_folder_is_a_plain_pipeline_of_at_most_30_mb_without_training_data()
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md", ".png"}
     assert {path.name for path in files if path.suffix == ".png"} == {"samples.png", "every-fifth.png", "worst.png"}
     assert not list(FINGERPRINTS.parent.rglob("*.webp"))
-    assert [path for path in FINGERPRINTS.parent.rglob("*.safetensors")] == [FINGERPRINTS]
+    assert list(FINGERPRINTS.parent.rglob("*.safetensors")) == [FINGERPRINTS]
 
 
 def test_no_file_tells_where_it_was_made() -> None:
