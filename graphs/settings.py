@@ -1,17 +1,62 @@
-"""One settings root for each graph, made of the sections that its rooms own. Serve passes it as the application's `args`."""
+"""The service's settings: one root, with a section for the HTTP edge and one that each model owns. Serve passes it as `args`."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Any, get_args
 
-from deployments.diffusion import DiffusionSettings
+from pydantic import Field, create_model, field_validator
+
+from deployments.model_spec import ModelSettings, ModelSpec, Role, specs
 from deployments.settings import Section
-from deployments.whisper import WhisperSettings
 from graphs.http.settings import HttpSettings
 
+GRAPHS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*_to_*.py")))
+"""The graphs that can be mounted: each is a module of this folder, named INPUT_to_OUTPUT."""
+DEFAULT_MODELS: dict[str, str] = {"speech_to_text": "whisper", "text_to_image": "diffusion"}
 
-class VoiceToImageSettings(Section):
+
+class BaseSettings(Section):
+    """What `Settings` has besides the sections of the models."""
+
+    graphs: tuple[str, ...] = ("voice_to_image", "voice_to_text")
+    """The graphs that this service mounts; models that none of them uses are not deployed."""
+    models: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_MODELS))
+    """The model of each role, by the name of its folder in `deployments/`."""
     http: HttpSettings = Field(default_factory=HttpSettings)
     """The HTTP edge: limits and the deadline."""
-    whisper: WhisperSettings = Field(default_factory=WhisperSettings)
-    """Speech to text."""
-    diffusion: DiffusionSettings = Field(default_factory=DiffusionSettings)
-    """Text to image."""
+
+    @field_validator("graphs")
+    @classmethod
+    def _exist(cls, graphs: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in graphs if name not in GRAPHS]
+        if unknown or not graphs:
+            raise ValueError(
+                f"graphs must be some of {', '.join(GRAPHS)}" + (f", and not {', '.join(unknown)}" if unknown else "")
+            )
+        return tuple(dict.fromkeys(graphs))
+
+    @field_validator("models")
+    @classmethod
+    def _have_the_role(cls, models: dict[str, str]) -> dict[str, str]:
+        for role, name in models.items():
+            able = [spec.name for spec in specs().values() if spec.role == role]
+            if name not in able:
+                raise ValueError(f"models.{role} must be one of {', '.join(able) or f'no role but {get_args(Role)}'}")
+        return {**DEFAULT_MODELS, **models}
+
+    def section(self, spec: ModelSpec) -> ModelSettings:
+        """The model's own settings."""
+        found: ModelSettings = getattr(self, spec.name)
+        return found
+
+    def spec(self, target: Role | ModelSpec) -> ModelSpec:
+        """The model itself, or the one of a role."""
+        return target if isinstance(target, ModelSpec) else specs()[self.models[target]]
+
+
+def _section(spec: ModelSpec) -> Any:
+    return spec.settings, Field(default_factory=spec.settings, description=f"{spec.title}.")
+
+
+Settings: type[BaseSettings] = create_model(
+    "Settings", __base__=BaseSettings, __module__=__name__, **{name: _section(spec) for name, spec in specs().items()}
+)

@@ -1,162 +1,153 @@
-"""The graph: a recording is transcribed, and what was said is drawn."""
+"""The graph that draws what a recording says: speech to text, then text to image."""
 
-import asyncio
-import time
-from typing import Any
+import base64
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import FastAPI
 from numpy.typing import NDArray
-from ray import serve
-from ray.serve import Application
-from ray.serve.handle import DeploymentHandle
+from pydantic import BaseModel, Field
 
-from deployments import diffusion, whisper
-from deployments.concurrency import requests_per_replica
-from deployments.diffusion import GenerateOptions, Image
-from deployments.paths import model_name, model_version
-from deployments.whisper import TranscribeOptions, Transcript
-from graphs.audio.decode import SAMPLE_RATE_HZ, decode
-from graphs.audio.vad import require_speech
-from graphs.core import stage
-from graphs.core.context import Given
-from graphs.core.latency import retry_after_s
-from graphs.core.metrics import INGRESS, Figures
-from graphs.core.model_info import Served
-from graphs.core.readiness import Rooms
+from deployments.errors import InvalidInput
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
+from deployments.roles.text_to_image import IMAGE_FORMATS, GenerateRequest, Image
+from graphs.core.context import RequestContext
+from graphs.core.graph import Graph
+from graphs.core.parameters import GraphAnswer, GraphParameters, common
 from graphs.core.stage import Stage
-from graphs.http.access_log import Line
-from graphs.http.app import create_app
-from graphs.http.auth import Access
-from graphs.http.parameters import DrawParameters
-from graphs.http.responses import Drawing
-from graphs.serve import proxy, topology
-from graphs.serve.topology import StageNow
-from graphs.settings import VoiceToImageSettings
+from graphs.ingress import app as app  # `serve run graphs.voice_to_image:app`
+
+Side = Annotated[int | None, Field(ge=8, multiple_of=8)]
 
 
-class VoiceToImage:
-    """The ingress: it holds no model. Serve's HTTP proxy calls the app that `__serve_build_asgi_app__` returns."""
+class DrawParameters(GraphParameters):
+    language: str = Field(default="", max_length=32)
+    """The language that is spoken: a code such as `de`, or its English name; without it the model detects it."""
+    task: Literal["transcribe", "translate"] = "transcribe"
+    """`transcribe` draws the words as they are; `translate` draws their English translation."""
+    prompt_prefix: str = Field(default="", max_length=1000)
+    """Words before the transcript in the prompt, such as `a watercolour of`."""
+    negative_prompt: str = Field(default="", max_length=1000)
+    """What the picture should not show."""
+    steps: int | None = Field(default=None, ge=1, le=150)
+    """Denoising steps; without it the service's setting."""
+    guidance_scale: float | None = Field(default=None, ge=0, le=30, allow_inf_nan=False)
+    """How strictly the picture follows the words; without it the service's setting."""
+    width: Side = None
+    """Pixels, a multiple of 8 up to the service's setting; without it the model's own size."""
+    height: Side = None
+    """Pixels, a multiple of 8 up to the service's setting; without it the model's own size."""
+    seed: int | None = Field(default=None, ge=0, le=4_294_967_295)
+    """The same recording, parameters and seed give the same picture; without it a random one is used and returned."""
+    output_format: Literal["png", "jpeg", "webp"] | None = None  # type: ignore[assignment]
+    """The picture's format; without it the Accept header decides."""
+    previews: int = Field(default=0, ge=0, le=50)
+    """At most so many previews of the picture, in an event stream."""
 
-    def __init__(self, settings: VoiceToImageSettings, whisper: DeploymentHandle[Any], diffusion: DeploymentHandle[Any]) -> None:
-        self._settings = settings
-        self._whisper = whisper
-        self._diffusion = diffusion
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        proxy.warn_if_absent()
-        self._figures = Figures()
-        application = serve.get_replica_context().app_name
-        self._rooms = Rooms(application, ("whisper", "diffusion"))
-        heard, drawn = (
-            requests_per_replica(self._settings.whisper.max_batch),
-            requests_per_replica(self._settings.diffusion.max_batch),
+class ImageAnswer(BaseModel):
+    media_type: str
+    base64: str
+    width: int
+    height: int
+
+
+class DrawAnswer(GraphAnswer):
+    transcript: str
+    language: str
+    """ISO 639-1 code."""
+    segments: list[Segment]
+    prompt: str
+    """The text that was drawn: the prefix, and the transcript."""
+    prompt_truncated: bool
+    """Whether the prompt was longer than the model's text encoder reads; the rest was not drawn."""
+    seed: int
+    image: ImageAnswer
+
+
+@dataclass(frozen=True)
+class Drawing:
+    transcript: Transcript
+    request: GenerateRequest
+    image: Image
+
+
+class VoiceToImage(Graph[DrawParameters, Drawing]):
+    path = "/graph"
+    summary = "Draw what a recording says"
+    stages = {"transcribe": "speech_to_text", "generate": "text_to_image"}
+    parameters = DrawParameters
+    answer = DrawAnswer
+    formats = {one.media_type: one.name for one in IMAGE_FORMATS.values()}
+    headers = {
+        "X-Transcript": "The transcript: UTF-8, percent-encoded, at most 1 KiB.",
+        "X-Seed": "The seed that was used.",
+    }
+    events = ("image",)
+
+    transcribe: Stage[TranscribeRequest, Transcript]
+    generate: Stage[GenerateRequest, Image]
+
+    def check(self, parameters: DrawParameters) -> None:
+        check_size(self.generate, width=parameters.width, height=parameters.height)
+        super().check(parameters)
+
+    async def run(self, audio: NDArray[np.int16], parameters: DrawParameters, context: RequestContext) -> Drawing:
+        transcript = await self.transcribe(TranscribeRequest(audio, parameters.language.strip(), parameters.task), context)
+        context.notes["transcript"] = transcript.text
+        context.report(transcript)
+        request = GenerateRequest(
+            prompt=f"{parameters.prompt_prefix} {transcript.text}".strip(),
+            negative_prompt=parameters.negative_prompt,
+            steps=parameters.steps,
+            guidance_scale=parameters.guidance_scale,
+            width=parameters.width,
+            height=parameters.height,
+            seed=secrets.randbelow(2**32) if parameters.seed is None else parameters.seed,
+            format=parameters.output_format or "png",
+            previews=parameters.previews,
         )
-        self._transcribe = Stage("whisper", self._whisper, Transcript, self._rooms, self._figures, heard)
-        self._generate = Stage("diffusion", self._diffusion, Image, self._rooms, self._figures, drawn)
-        app = create_app(self, self._rooms, self._settings.http, served(self._settings))
-        if self._settings.http.show_graph:
-            topology.show(app, application, self._stages, Access(self._settings.http.keys, None))
-        return app
+        context.notes["seed"] = request.seed
+        image = await self.generate(request, context)
+        context.notes["steps"] = image.compute_time.units
+        return Drawing(transcript, request, image)
 
-    async def listen(self, recording: bytes, given: Given) -> NDArray[np.int16]:
-        """`recording`: compressed bytes, as they came. Gives int16 [samples], mono 16 kHz, with speech in it.
-
-        Raises a DeploymentError that names its stage, as all of these do.
-        """
-        started_s = time.perf_counter()
-        with self._figures.stage("decode"):
-            listening = asyncio.to_thread(listen, recording, self._settings.http.max_audio_s)
-            audio = await stage.run("decode", listening, given.time_left)
-        took_s = time.perf_counter() - started_s
-        given.line.audio_s = audio.size / SAMPLE_RATE_HZ
-        given.line.took(decode=took_s * 1000)
-        self._figures.finished("decode", took_s, audio_s=given.line.audio_s)
-        return audio
-
-    async def transcribe(self, audio: NDArray[np.int16], options: TranscribeOptions, given: Given) -> Transcript:
-        started_s = time.perf_counter()
-        key = options.task, audio.size // (10 * SAMPLE_RATE_HZ)  # below a window it does not scale with the length
-        transcript: Transcript = await self._transcribe.call(
-            "transcribe", audio, options, given=given, key=key, units=whisper.windows(audio.size)
-        )
-        given.line.took(whisper=(time.perf_counter() - started_s) * 1000)
-        given.line.transcript = transcript.text
-        return transcript
-
-    async def generate(self, prompt: str, options: GenerateOptions, previews: int, given: Given) -> Image:
-        started_s = time.perf_counter()
-        image: Image = await self._generate.call(
-            "generate",
-            prompt,
-            options,
-            given=given,
-            key=self._size(options),
-            units=self._steps(options),
-            previews=previews,
-        )
-        given.line.steps = (given.line.steps or 0) + image.cost.units
-        given.line.took(diffusion=(time.perf_counter() - started_s) * 1000 - image.encode_ms, encode=image.encode_ms)
-        return image
-
-    async def draw(self, audio: NDArray[np.int16], parameters: DrawParameters, format: str, given: Given) -> Drawing:
-        """What was heard, drawn."""
-        transcript = await self.transcribe(audio, parameters.transcribe_options(), given)
-        if given.tell is not None:
-            given.tell(transcript)
-        prompt = f"{parameters.prompt_prefix} {transcript.text}".strip()
-        options = parameters.generate_options(format)
-        given.line.seed = options.seed
-        image = await self.generate(prompt, options, parameters.previews, given)
-        return Drawing(transcript, prompt, options.seed, image, dict(given.line.timings_ms))
-
-    def ended(self, line: Line) -> None:
-        """Counts a request of the ingress, and its error where that was none of a stage's."""
-        self._figures.started(INGRESS)
-        if line.code is not None and line.stage is None:
-            self._figures.failed(INGRESS, line.code)
-
-    def retry_after_s(self, requests: int) -> float:
-        """When `requests` will have been answered, by what the stages were seen to take."""
-        return retry_after_s(
-            requests, [(stage.pace, self._rooms.replicas(stage.name)) for stage in (self._transcribe, self._generate)]
+    def to_answer(self, result: Drawing, parameters: DrawParameters, context: RequestContext) -> DrawAnswer:
+        image, transcript = result.image, result.transcript
+        return DrawAnswer(
+            **common(context),
+            transcript=transcript.text,
+            language=transcript.language,
+            segments=list(transcript.segments),
+            prompt=result.request.prompt,
+            prompt_truncated=image.prompt_truncated,
+            seed=result.request.seed,
+            image=ImageAnswer(
+                media_type=IMAGE_FORMATS[result.request.format].media_type,
+                base64=base64.b64encode(image.encoded).decode("ascii"),
+                width=image.width,
+                height=image.height,
+            ),
         )
 
-    def _stages(self) -> list[StageNow]:
-        models = (self._settings.whisper.model, self._settings.diffusion.model)
-        return [
-            StageNow(stage.name, model_name(model), model_version(stage.name), *stage.queue)
-            for stage, model in zip((self._transcribe, self._generate), models, strict=True)
-        ]
+    def encoded(self, result: Drawing) -> bytes:
+        return result.image.encoded
 
-    def _steps(self, options: GenerateOptions) -> int:
-        return self._settings.diffusion.steps if options.steps is None else options.steps
+    def response_headers(self, result: Drawing) -> dict[str, str]:
+        return {"X-Transcript": result.transcript.text, "X-Seed": str(result.request.seed)}
 
-    def _size(self, options: GenerateOptions) -> tuple[int | None, int | None, bool]:
-        """What a denoising step's time depends on: width, height, and whether there is guidance."""
-        scale = self._settings.diffusion.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        return options.width, options.height, scale > 1
+    def result_events(self, answer: GraphAnswer) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield (
+            "image",
+            answer.model_dump(include={"prompt", "prompt_truncated", "seed", "image", "models", "degraded"}, exclude_none=True),
+        )
 
 
-def served(settings: VoiceToImageSettings) -> Served:
-    """What the edge says of the models."""
-    return Served(model_name(settings.whisper.model), model_name(settings.diffusion.model), settings.diffusion.max_side_px)
-
-
-def listen(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
-    """int16 [samples], mono 16 kHz, with speech in it."""
-    audio = decode(recording, max_audio_s)
-    require_speech(audio)
-    return audio
-
-
-def app(settings: VoiceToImageSettings) -> Application:
-    """`serve run graphs.voice_to_image:app`; the settings are the application's `args`."""
-    ingress = serve.deployment(
-        name="ingress",
-        ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=64,
-        health_check_period_s=4,
-        graceful_shutdown_timeout_s=60,
-    )(serve.ingress()(VoiceToImage))
-    return ingress.bind(settings, whisper.bind(settings.whisper), diffusion.bind(settings.diffusion))
+def check_size(stage: Stage[GenerateRequest, Image], **sides_px: int | None) -> None:
+    """Raises InvalidInput for a side above the setting of the stage's model."""
+    largest_px: int | None = getattr(stage.settings, "max_side_px", None)
+    for name, side_px in sides_px.items():
+        if largest_px is not None and (side_px or 0) > largest_px:
+            raise InvalidInput(f"{name} must be at most {largest_px} (this service's setting {stage.name}.max_side_px)")

@@ -1,4 +1,4 @@
-"""Untrusted media to samples, in process, by FFmpeg through PyAV: nothing is opened but the bytes that came."""
+"""Decoding of untrusted recordings, in process, by FFmpeg through PyAV: it opens nothing but the bytes of the request."""
 
 import ctypes
 import io
@@ -11,15 +11,16 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from graphs.audio import covers
-from graphs.http.errors import AudioEmpty, AudioTooLong, AudioUndecodable
+from graphs.audio.errors import AudioEmpty, AudioTooLong, AudioUndecodable
+from graphs.audio.vad import require_speech
 
-SAMPLE_RATE_HZ = 16_000
 FORMAT = "s16"
 """FFmpeg's name of int16."""
 SHORTEST_S = 0.1
 HIGHEST_RATE_HZ = 384_000
-"""The highest that is recorded with. A resampler's filter grows with the rate: at 1 GHz it takes gigabytes and half a minute."""
+"""The highest rate of recording equipment. A resampler's filter grows with the rate: at 1 GHz it takes gigabytes and half a minute."""
 FORMATS = {
     "wav": "wav",
     "mp3": "mp3",
@@ -30,7 +31,7 @@ FORMATS = {
     "m4a": "mov,mp4,m4a,3gp,3g2,mj2",
     "aac": "aac",
 }
-"""What is accepted, by the name that people know it by: FFmpeg's names of the demuxers that may run for it.
+"""Accepted formats by their common name, and FFmpeg's names of the demuxers that may run for each.
 
 Playlists, lists of files and the like are not among them. Every document's list of formats is this one.
 """
@@ -47,7 +48,7 @@ CODECS = {
         + [f"pcm_f{bits}{order}" for bits in (32, 64) for order in ("le", "be")]
     ),
 }
-"""The same for codecs: FFmpeg's names of the decoders that may run. FFmpeg opens no other, not even to look at a stream."""
+"""The same for codecs: FFmpeg's names of the decoders that may run. FFmpeg opens no other, not even to probe a stream."""
 DECODERS = ",".join(CODECS.values())
 MOST_TRACKS = 12
 """Tracks of any kind in one recording; films of phones have up to 8. FFmpeg keeps an index for each."""
@@ -57,7 +58,7 @@ OPTIONS = {
     "format_whitelist": ",".join(dict.fromkeys(FORMATS.values())),
     "codec_whitelist": DECODERS,
     "max_streams": str(MOST_TRACKS),
-    "probesize": str(1024 * 1024),  # bytes that are read to find out what the streams are
+    "probesize": str(1024 * 1024),  # bytes that are read to identify the streams
     "analyzeduration": "5000000",  # microseconds of them
     "max_probe_packets": "500",
     "fpsprobesize": "0",  # frames of video for its rate
@@ -78,19 +79,19 @@ bound_allocations()
 
 
 def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
-    """int16 [samples], mono 16 kHz. The content decides what it is.
+    """Returns int16 [samples], mono 16 kHz. The content decides the format.
 
     Stops at the limit, however long the recording claims or turns out to be.
     Raises AudioEmpty, AudioTooLong, AudioUndecodable.
     """
     if not recording:
-        raise AudioEmpty("the recording is empty: 0 bytes came")
+        raise AudioEmpty("the recording is empty: 0 bytes were received")
     samples = bytearray()
     try:
         with _opened(recording) as container:
             _read(container, max_audio_s, samples)
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
-        # What came before the damage is used: players do the same with a file that was cut short.
+        # The samples before the damage are used: players do the same with a file that was cut short.
         if not samples:
             raise _undecodable(error) from error
     audio = np.frombuffer(samples, np.int16)
@@ -99,8 +100,15 @@ def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
     return audio
 
 
+def decode_speech(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
+    """The same, of a recording with speech in it. Raises NoSpeech too."""
+    audio = decode(recording, max_audio_s)
+    require_speech(audio)
+    return audio
+
+
 def listed(names: Iterable[str], last: str) -> str:
-    """`a, b or c`, where `last` is `or`."""
+    """Joins names: `a, b or c`, where `last` is `or`."""
     *most, one = names
     return f"{', '.join(most)} {last} {one}"
 

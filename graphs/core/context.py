@@ -1,16 +1,78 @@
 """What travels with a request through a graph."""
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
 
+from deployments.errors import DeploymentError
 from deployments.time_left import TimeLeft
-from graphs.http.access_log import Line
-from graphs.http.events import Tell
+from graphs.core.progress import Emit, OfBranch
 
 
-@dataclass(frozen=True)
-class Given:
+@dataclass
+class RequestContext:
+    """One request. Stages and graphs fill it in; the answer and the access log read it."""
+
+    id: str
     time_left: TimeLeft
-    line: Line
-    """The request's line in the log; it has the request's id."""
-    tell: Tell | None = None
-    """Hears how the request comes along; None where nobody listens, and the rooms then answer once."""
+    emit: Emit | None = None
+    """Receives progress; None where no client follows, and models then answer once."""
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    """By stage."""
+    models: dict[str, str] = field(default_factory=dict)
+    """Names of the models that answered, by stage."""
+    retried: list[str] = field(default_factory=list)
+    """The stages that were tried again."""
+    degraded: dict[str, str] = field(default_factory=dict)
+    """Soft stages that failed, and why: the answer is what the graph has without them."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the access log, such as `seed`."""
+
+    def took(self, **timings_ms: float) -> None:
+        """Adds to the stages' times."""
+        for stage, ms in timings_ms.items():
+            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + ms
+
+    def report(self, progress: Any) -> None:
+        """Passes progress on to a client that follows."""
+        if self.emit is not None:
+            self.emit(progress)
+
+    def branch(self, name: str) -> "RequestContext":
+        """The context of one branch of a fan-out: times of its own, progress under the branch's name."""
+        emit = self.emit
+        own = None if emit is None else lambda progress: emit(OfBranch(name, progress))
+        return RequestContext(self.id, self.time_left, own, {}, self.models, self.retried, self.degraded, self.notes)
+
+
+async def fan_out[Result](
+    context: RequestContext, branches: dict[str, Callable[[RequestContext], Awaitable[Result]]]
+) -> dict[str, Result]:
+    """Runs the branches at once, each with a context of its own. The first that fails cancels the others, and its error is raised.
+
+    A stage's time is that of the branch in which it took longest.
+    """
+    contexts = {name: context.branch(name) for name in branches}
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {name: group.create_task(_awaited(run(contexts[name]))) for name, run in branches.items()}
+    except BaseExceptionGroup as error:
+        raise error.exceptions[0] from error
+    finally:
+        stages = {stage for one in contexts.values() for stage in one.timings_ms}
+        context.took(**{stage: max(one.timings_ms.get(stage, 0.0) for one in contexts.values()) for stage in stages})
+    return {name: task.result() for name, task in tasks.items()}
+
+
+async def soft[Result](context: RequestContext, stage: str, work: Awaitable[Result], otherwise: Result) -> Result:
+    """The result of `work`, or `otherwise` where its stage fails: the answer then says which stage is missing, and why."""
+    try:
+        return await work
+    except DeploymentError as error:
+        context.degraded[stage] = f"{error.code}: {error}"
+        return otherwise
+
+
+async def _awaited[Result](work: Awaitable[Result]) -> Result:
+    return await work

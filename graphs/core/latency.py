@@ -1,4 +1,4 @@
-"""How long a stage takes, measured in the ingress without the time in queues: what says that a deadline cannot be met."""
+"""Estimates of how long a stage takes, without the time in queues: from them a deadline that cannot be met is known."""
 
 import time
 from collections import OrderedDict, deque
@@ -10,7 +10,7 @@ KEYS = 32
 SAMPLES = 100
 LEAST_SAMPLES = 20
 FRESH_S = 300.0
-"""Older samples say nothing. Without this a slow spell could refuse all that comes, and so nothing would ever show its end."""
+"""Older samples do not count. Otherwise a slow period could refuse every request, and no request would ever show its end."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,10 @@ class _Sample:
     unit_s: float
 
 
-class Pace:
-    """What one stage takes. `key` keeps apart what does not scale with the units, such as the picture's size and guidance.
+class LatencyEstimator:
+    """Times of one stage. `key` and units are a Workload's: requests of one key take a fixed time and one for each unit.
 
-    A unit is a denoising step, or a window of 30 s of audio. At most 32 keys, the least recently used is dropped; of each the
-    last 100 requests.
+    Keeps the last 100 requests of each of at most 32 keys; the least recently used key is dropped.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,8 +31,8 @@ class Pace:
         self._samples: OrderedDict[Hashable, deque[_Sample]] = OrderedDict()
         self._whole_s: deque[float] = deque(maxlen=SAMPLES)
 
-    def add(self, key: Hashable, fixed_s: float, unit_s: float, units: int) -> None:
-        """One request that finished: `fixed_s` whatever its units are, and `unit_s` for each of them."""
+    def record(self, key: Hashable, fixed_s: float, unit_s: float, units: int) -> None:
+        """Adds one request that finished: `fixed_s` whatever its units are, and `unit_s` for each of them."""
         samples = self._samples.setdefault(key, deque(maxlen=SAMPLES))
         samples.append(_Sample(self._clock(), fixed_s, unit_s))
         self._samples.move_to_end(key)
@@ -57,12 +56,12 @@ class Pace:
         return median(self._whole_s) if self._whole_s else None
 
 
-def retry_after_s(in_flight: int, stages: Iterable[tuple[Pace, int]]) -> float:
-    """When the `in_flight` requests of the ingress will have left: the slowest stage sets the rate. `stages`: pace and replicas.
+def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]) -> float:
+    """Seconds until the `in_flight` requests of the ingress are done: the slowest stage sets the rate. `stages`: with their replicas.
 
-    A stage that has not been measured counts as taking no time.
+    A stage without a measurement counts as taking no time.
     """
-    slowest_s = max(((pace.typical_s() or 0.0) / max(1, replicas) for pace, replicas in stages), default=0.0)
+    slowest_s = max(((latency.typical_s() or 0.0) / max(1, replicas) for latency, replicas in stages), default=0.0)
     return in_flight * slowest_s + 1
 
 

@@ -1,4 +1,4 @@
-"""What a graph counts: Prometheus metrics on Ray's metrics port, by stage. Made in the ingress replica."""
+"""The ingress's Prometheus metrics, by stage, on Ray's metrics port."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,61 +11,61 @@ from ray.serve.metrics import Counter, Histogram
 from deployments.errors import DeploymentError
 
 INGRESS = "ingress"
-"""The stage of whole requests, and of errors that are none of a stage's."""
+"""The label `stage` of whole requests, and of errors outside of any stage."""
 SECONDS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200, 300)
-"""Close together: when Ray adds up `_sum`, it takes each value for the middle of its bucket (as of 2.60)."""
-ROWS = tuple(rows + 0.5 for rows in range(17))
-"""Halves, so that a bucket's middle is the whole number in it, and `_sum` exact up to 16."""
+"""Close together: Ray computes `_sum` as if each value were the middle of its bucket (as of 2.60)."""
+BATCH_SIZES = tuple(size + 0.5 for size in range(17))
+"""Halves, so that the middle of a bucket is the whole number in it, and `_sum` exact up to 16."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     name: str
     meaning: str
     bounds: tuple[float, ...] = ()
-    """A histogram's; a counter has none."""
+    """A histogram's bucket bounds; a counter has none."""
     labels: tuple[str, ...] = ("stage",)
     """Beside Serve's own `deployment`, `replica` and `application`, which Ray reserves and adds."""
 
     @property
     def exported(self) -> str:
-        """As Prometheus reads it. A histogram has `_bucket`, `_sum` and `_count` of it."""
+        """The name that Prometheus reads. A histogram has `_bucket`, `_sum` and `_count` of it."""
         return f"ray_{self.name}" if self.bounds else f"ray_{self.name}_total"
 
 
-REQUESTS = Figure("sonograph_requests", "requests that entered the stage")
-ERRORS = Figure("sonograph_errors", "requests that failed in the stage, by the problem's code", labels=("stage", "code"))
-CANCELLED = Figure("sonograph_cancelled", "requests whose client left during the stage")
-RETRIED = Figure("sonograph_retried", "requests that were tried again after a replica's death")
-QUEUE = Figure("sonograph_queue_seconds", "time that a request waited for the stage", SECONDS)
-COMPUTE = Figure("sonograph_compute_seconds", "time that the stage worked on a request", SECONDS)
-BATCH = Figure("sonograph_batch_size", "requests that the model served together", ROWS)
-AUDIO = Figure("sonograph_audio_seconds", "seconds of sound that the stage went through")
-FIGURES = (REQUESTS, ERRORS, CANCELLED, RETRIED, QUEUE, COMPUTE, BATCH, AUDIO)
+REQUESTS = Metric("sonograph_requests", "requests that entered the stage")
+ERRORS = Metric("sonograph_errors", "requests that failed in the stage, by the problem's code", labels=("stage", "code"))
+CANCELLATIONS = Metric("sonograph_cancellations", "requests whose client disconnected during the stage")
+RETRIES = Metric("sonograph_retries", "requests that were tried again after a replica's death")
+QUEUE_DURATION = Metric("sonograph_queue_duration_seconds", "time that a request waited for the stage", SECONDS)
+COMPUTE_DURATION = Metric("sonograph_compute_duration_seconds", "time that the stage worked on a request", SECONDS)
+BATCH = Metric("sonograph_batch_size", "requests that the model served together", BATCH_SIZES)
+AUDIO = Metric("sonograph_audio_seconds", "seconds of sound that the stage decoded")
+METRICS = (REQUESTS, ERRORS, CANCELLATIONS, RETRIES, QUEUE_DURATION, COMPUTE_DURATION, BATCH, AUDIO)
 
 
-class Figures:
-    """One for each replica, made inside of it: Serve's labels are taken when it is made.
+class Metrics:
+    """The metrics of one replica, made inside of it: Serve's labels are fixed when it is made.
 
-    Where no Ray runs, in a test, it counts into the void and nothing fails. A call costs 3 to 5 µs for each figure it touches.
+    Where no Ray runs, in a test, nothing is counted and nothing fails. A call costs 3 to 5 µs for each metric.
     """
 
     def __init__(self, counter: Callable[..., Any] = Counter, histogram: Callable[..., Any] = Histogram) -> None:
         self._metrics: dict[str, Any] = {}
-        for figure in FIGURES:
-            if figure.bounds:
-                metric = histogram(figure.name, figure.meaning, list(figure.bounds), figure.labels)
+        for metric in METRICS:
+            if metric.bounds:
+                made = histogram(metric.name, metric.meaning, list(metric.bounds), metric.labels)
             else:
-                metric = counter(figure.name, figure.meaning, figure.labels)
-            self._metrics[figure.name] = metric
+                made = counter(metric.name, metric.meaning, metric.labels)
+            self._metrics[metric.name] = made
 
     def started(self, stage: str) -> None:
-        """Ends in one of finished, failed and cancelled."""
+        """Counts a request; one of finished, failed and cancelled follows."""
         self._add(REQUESTS, 1, stage=stage)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Counts a request of the stage, and how it ends where that is not well; `finished` is for who knows what it took."""
+        """Counts a request of the stage, and its failure or cancellation; the caller of a success calls `finished`."""
         self.started(stage)
         try:
             yield
@@ -85,26 +85,26 @@ class Figures:
         audio_s: float = 0.0,
     ) -> None:
         """`queue_s` and `batch_size`: None where the stage has no queue, or no batches."""
-        self._observe(COMPUTE, compute_s, stage)
+        self._observe(COMPUTE_DURATION, compute_s, stage)
         if queue_s is not None:
-            self._observe(QUEUE, queue_s, stage)
+            self._observe(QUEUE_DURATION, queue_s, stage)
         if batch_size is not None:
             self._observe(BATCH, batch_size, stage)
         self._add(AUDIO, audio_s, stage=stage)
 
     def failed(self, stage: str, code: str) -> None:
-        """`code`: a problem's. What clients send must never become a label."""
+        """`code`: a problem's. Nothing that clients send may become a label."""
         self._add(ERRORS, 1, stage=stage, code=code)
 
     def cancelled(self, stage: str) -> None:
-        self._add(CANCELLED, 1, stage=stage)
+        self._add(CANCELLATIONS, 1, stage=stage)
 
     def retried(self, stage: str) -> None:
-        self._add(RETRIED, 1, stage=stage)
+        self._add(RETRIES, 1, stage=stage)
 
-    def _add(self, figure: Figure, value: float, **labels: str) -> None:
-        if value > 0:  # Ray refuses to count nothing, and numbers of numpy
-            self._metrics[figure.name].inc(float(value), labels)
+    def _add(self, metric: Metric, value: float, **labels: str) -> None:
+        if value > 0:  # Ray refuses 0 and numpy's numbers
+            self._metrics[metric.name].inc(float(value), labels)
 
-    def _observe(self, figure: Figure, value: float, stage: str) -> None:
-        self._metrics[figure.name].observe(max(0.0, float(value)), {"stage": stage})
+    def _observe(self, metric: Metric, value: float, stage: str) -> None:
+        self._metrics[metric.name].observe(max(0.0, float(value)), {"stage": stage})

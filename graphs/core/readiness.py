@@ -1,4 +1,4 @@
-"""Which rooms serve, from what Serve's controller knows: its health checks run the rooms' own probes."""
+"""Readiness of the models, from Serve's controller, whose health checks run a probe inference in each replica."""
 
 import asyncio
 import time
@@ -11,48 +11,48 @@ from deployments.errors import ModelUnavailable
 from graphs.serve import status
 
 FRESH_S = 1.0
-"""A state as old as this is asked anew, beside the requests and not in their way."""
+"""A state as old as this is refreshed in the background; no request waits for it."""
 SERVING = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
-"""Serve's states of a replica that takes requests; it is recovering while a controller that was started anew looks for it."""
+"""Serve's states of a replica that takes requests; it is RECOVERING while a restarted controller looks for it."""
 
 
 @dataclass(frozen=True)
-class RoomState:
+class ModelState:
     phase: str
     """`ready`, `starting`, `failing`, or `absent`."""
     reason: str = ""
     replicas: int = 0
-    """That serve."""
+    """Replicas that serve."""
 
     @property
     def ready(self) -> bool:
         return self.phase == "ready"
 
 
-class Rooms:
+class Readiness:
     """The state of an application's deployments: about a second old at most."""
 
     def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], ServeStatus] = status.status) -> None:
         self._application = application
         self._names = names
         self._status = status
-        self._states: dict[str, RoomState] = {}
+        self._states: dict[str, ModelState] = {}
         self._unanswered = ""
-        """Why the controller did not answer when it was last asked."""
+        """The reason why the controller did not answer the last request."""
         self._asked_s = -FRESH_S
         self._asking: asyncio.Task[None] | None = None
 
-    async def states(self) -> dict[str, RoomState]:
-        """Every room's state, waiting for a fresh one."""
+    async def states(self) -> dict[str, ModelState]:
+        """Each model's state, at most a second old."""
         self._ask()
         if self._asking is not None:
             await asyncio.shield(self._asking)
-        return {name: RoomState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
+        return {name: ModelState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
 
     def require(self, name: str) -> None:
-        """Raises ModelUnavailable if the room was last seen without a replica that serves; a call to it would wait for one.
+        """Raises ModelUnavailable if the model had no serving replica when it was last seen; a call would wait for one.
 
-        Replicas serve on while the controller does not answer, so a room is then taken for what it was.
+        Replicas go on serving while the controller does not answer, so the last state counts then.
         """
         self._ask()
         state = self._states.get(name)
@@ -60,7 +60,7 @@ class Rooms:
             raise ModelUnavailable(f"{name} is {state.phase}: {state.reason or 'no replica of it serves now'}; try again shortly")
 
     def replicas(self, name: str) -> int:
-        """How many served when it was last seen."""
+        """The model's serving replicas when it was last seen."""
         state = self._states.get(name)
         return state.replicas if state else 0
 
@@ -83,21 +83,21 @@ class Rooms:
 
 
 def _serves_unnamed(application: ApplicationStatusOverview | None) -> bool:
-    """Replicas serve though Serve may name none: for seconds while it builds an update, and at its end until their callers have ended."""
+    """Whether replicas may serve that Serve does not name: for seconds during an update, and at its end until their callers end."""
     if application is None or application.status == "DELETING":
         return True
     return application.status == "DEPLOYING" and not application.deployments
 
 
-def _state(application: ApplicationStatusOverview | None, name: str) -> RoomState:
+def _state(application: ApplicationStatusOverview | None, name: str) -> ModelState:
     deployment = application.deployments.get(name) if application else None
     if deployment is None:
-        return RoomState("absent", "Serve has no deployment of this name")
+        return ModelState("absent", "Serve has no deployment of this name")
     # Declared as an enumeration's members, which arrive as plain strings, and are equal to them.
     running: int = sum(deployment.replica_states.get(phase, 0) for phase in SERVING)  # type: ignore[call-overload]
     if running > 0:
-        return RoomState("ready", replicas=running)
+        return ModelState("ready", replicas=running)
     failed = deployment.status in ("UNHEALTHY", "DEPLOY_FAILED")
-    # A failed constructor's message ends with its traceback; the last line is the sentence.
+    # The message of a failed constructor ends with its traceback; the last line is the sentence.
     lines = [line.strip() for line in deployment.message.splitlines() if line.strip()]
-    return RoomState("failing" if failed else "starting", lines[-1] if lines else "")
+    return ModelState("failing" if failed else "starting", lines[-1] if lines else "")

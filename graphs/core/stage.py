@@ -1,150 +1,106 @@
-"""A stage of a graph: one room as the graph calls it. It waits its turn, keeps to the deadline, and outlives a replica's death."""
+"""A stage: a graph's typed call of one model, through a chain of policies."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Hashable
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.errors import DeadlineExceeded, DeadlineUnreachable, DeploymentError, ModelUnavailable, Overloaded
-from deployments.time_left import TimeLeft
-from graphs.core.context import Given
-from graphs.core.latency import Pace
-from graphs.core.metrics import Figures
-from graphs.core.queue import Gate
-from graphs.core.readiness import Rooms
-from graphs.http.events import Queued, Retry
+from deployments.concurrency import requests_per_replica
+from deployments.errors import DeploymentError
+from deployments.model_spec import ModelSettings, ModelSpec
+from graphs.core.context import RequestContext
+from graphs.core.errors import translate_error
+from graphs.core.latency import LatencyEstimator
+from graphs.core.metrics import Metrics
+from graphs.core.policies.deadline import Deadline, Reachable
+from graphs.core.policies.policy import Call, Policy, chained
+from graphs.core.policies.queue import FifoLimiter, Queue
+from graphs.core.policies.ready import Ready
+from graphs.core.policies.retry import Retry
+from graphs.core.readiness import Readiness
 
 
-class Stage:
-    """One for each room and ingress replica."""
+class Stage[Request, Result]:
+    """One for each model and ingress replica, shared by the graphs; its name is the model's."""
 
     def __init__(
-        self, name: str, handle: DeploymentHandle[Any], result: type, rooms: Rooms, figures: Figures, at_once: int
+        self,
+        spec: ModelSpec,
+        settings: ModelSettings,
+        handle: DeploymentHandle[Any],
+        readiness: Readiness,
+        metrics: Metrics,
+        policies: tuple[Policy, ...] = (),
     ) -> None:
-        """`result`: what the room answers with; whatever else a stream of it carries is progress.
-
-        `at_once`: requests that one replica is given; the rest wait here, where they are counted and can be told their place.
-        """
-        self.name = name
-        self.pace = Pace()
+        """`policies`: further ones, which run once the call has its slot in the queue, before each attempt's deadline check."""
+        self.spec = spec
+        self.settings = settings
+        self.latency = LatencyEstimator()
+        per_replica = requests_per_replica(settings.max_batch)
+        self.limiter = FifoLimiter(lambda: per_replica * readiness.replicas(spec.name))
+        self._readiness = readiness
+        self._metrics = metrics
         self._handle = handle
         self._streaming = handle.options(stream=True)
-        self._result = result
-        self._rooms = rooms
-        self._figures = figures
-        self._gate = Gate(lambda: at_once * rooms.replicas(name))
+        around = (Deadline(), Ready(readiness), Queue(self.limiter), *policies, Retry(metrics), Reachable(self.latency))
+        self._run = chained(around, self._send)
 
     @property
-    def queue(self) -> tuple[int, int]:
-        """Requests of this ingress replica that wait, and that the room works on."""
-        return self._gate.waiting, self._gate.running
+    def name(self) -> str:
+        return self.spec.name
 
-    async def call(self, method: str, *arguments: Any, given: Given, key: Hashable, units: int, previews: int = 0) -> Any:
-        """The room's answer. `key` and `units`: what the time it takes depends on, see Pace.
-
-        Raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model.
-        """
-        entered_s = time.perf_counter()
-        with self._figures.stage(self.name):
-            result = await run(self.name, self._in_turn(method, arguments, given, key, units, previews), given.time_left)
-        cost = result.cost
-        # In a batch it took no longer than alone times the others: its share is the least that it takes, and sets the rate.
-        self.pace.add(key, cost.fixed_s / cost.batch_size, cost.unit_s / cost.batch_size, cost.units)
-        took_s = time.perf_counter() - entered_s
-        self._figures.finished(self.name, cost.compute_s, max(0.0, took_s - cost.compute_s), cost.batch_size)
-        return result
-
-    async def _in_turn(
-        self, method: str, arguments: tuple[Any, ...], given: Given, key: Hashable, units: int, previews: int
-    ) -> Any:
-        self._rooms.require(self.name)
-        tell = given.tell or (lambda event: None)
-        async with self._gate.slot(lambda place: tell(Queued(self.name, place))):
-            self._refuse_what_cannot_fit(given, key, units)
-            try:
-                return await self._once(method, arguments, given, previews)
-            except Exception as error:
-                if not _replica_died(error):
-                    raise
-            # Pure functions of their inputs may run again. The call waits for a replica as long as the request's time allows.
-            self._refuse_what_cannot_fit(given, key, units)
-            self._figures.retried(self.name)
-            given.line.retried.append(self.name)
-            tell(Retry(self.name))
-            try:
-                return await self._once(method, arguments, given, previews)
-            except Exception as error:
-                if not _replica_died(error):
-                    raise
-                raise ModelUnavailable(
-                    f"two replicas that ran {self.name} for this request have died: it is not tried again"
-                ) from error
-
-    async def _once(self, method: str, arguments: tuple[Any, ...], given: Given, previews: int) -> Any:
-        arguments = (*arguments, given.time_left, given.line.request_id)
-        if given.tell is None:
-            answer = getattr(self._handle, method).remote(*arguments)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                answer.cancel()
-                raise
-        more = {"previews": previews} if previews else {}
-        answers = getattr(self._streaming, f"{method}_stream").remote(*arguments, **more)
+    def require_ready(self) -> None:
+        """Raises ModelUnavailable, naming this stage, where no replica of the model serves."""
         try:
-            async for answer in answers:
-                if isinstance(answer, self._result):
-                    return answer
-                given.tell(answer)
-        finally:
-            answers.cancel()
-        raise DeploymentError(f"{self.name} ended its stream without an answer")
-
-    def _refuse_what_cannot_fit(self, given: Given, key: Hashable, units: int) -> None:
-        least_s, left_s = self.pace.at_least_s(key, units), given.time_left.seconds
-        if least_s is not None and least_s > left_s:
-            raise DeadlineUnreachable(
-                f"{self.name} takes at least {least_s:.2f} s for this (the 10th percentile of what was measured), and "
-                f"{left_s:.2f} s of the request's time are left: allow more, or ask for less"
-            )
-
-
-async def run[Result](stage: str, work: Awaitable[Result], time_left: TimeLeft) -> Result:
-    """Awaits `work` and raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model."""
-    try:
-        async with asyncio.timeout(time_left.seconds):
-            return await work
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        known = _translate(stage, error)
-        known.stage = known.stage or stage
-        if known is error:
+            self._readiness.require(self.name)
+        except DeploymentError as error:
+            error.stage = self.name
             raise
-        raise known from error
 
+    async def __call__(self, request: Request, context: RequestContext) -> Result:
+        """The model's result. Raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model."""
+        started_s = time.perf_counter()
+        call = Call(self.name, request, self.spec.workload(request, self.settings), context)
+        with self._metrics.stage(self.name):
+            try:
+                result = await self._run(call)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                translated = translate_error(self.name, error)
+                if translated is error:
+                    raise
+                raise translated from error
+        self._record(call, result, time.perf_counter() - started_s)
+        answer: Result = result
+        return answer
 
-def _cause(error: Exception) -> Exception:
-    cause: Exception = error.cause if isinstance(error, RayTaskError) else error
-    return cause
+    def _record(self, call: Call, result: Any, took_s: float) -> None:
+        time_ = result.compute_time
+        # A request in a batch takes no longer than it would alone, times the batch: its share is the least, and sets the rate.
+        self.latency.record(call.workload.key, time_.fixed_s / time_.batch_size, time_.unit_s / time_.batch_size, time_.units)
+        self._metrics.finished(self.name, time_.total_s, max(0.0, took_s - time_.total_s), time_.batch_size)
+        parts_ms: dict[str, float] = getattr(result, "breakdown_ms", {})
+        call.context.took(**{self.name: took_s * 1000 - sum(parts_ms.values()), **parts_ms})
+        call.context.models[self.name] = result.model
 
-
-def _replica_died(error: Exception) -> bool:
-    return isinstance(_cause(error), RayActorError)
-
-
-def _translate(stage: str, error: Exception) -> DeploymentError:
-    cause = _cause(error)
-    if isinstance(cause, DeploymentError):
-        return cause
-    if isinstance(cause, TimeoutError):
-        return DeadlineExceeded(f"the request's time ran out during {stage}: send a shorter recording, or ask for fewer steps")
-    if isinstance(cause, BackPressureError):
-        return Overloaded(f"{stage} has more requests than it takes: try again shortly")
-    if isinstance(cause, (RayActorError, DeploymentUnavailableError)):
-        return ModelUnavailable(f"the replica that ran {stage} is gone, and a new one is being started: try again shortly")
-    return DeploymentError(f"{stage} failed: {type(cause).__name__}: {cause}")
+    async def _send(self, call: Call) -> Any:
+        """One call of a replica: answered once, or as a stream where a client follows the progress."""
+        arguments = (call.request, call.context.time_left, call.context.id)
+        if call.context.emit is None:
+            response = self._handle.run.remote(*arguments)
+            try:
+                return await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+        responses = self._streaming.stream.remote(*arguments)
+        try:
+            async for response in responses:
+                if isinstance(response, self.spec.result):
+                    return response
+                call.context.report(response)
+        finally:
+            responses.cancel()
+        raise DeploymentError(f"{self.name} ended its stream without a result")

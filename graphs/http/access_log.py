@@ -1,4 +1,4 @@
-"""One JSON line for each request, in the ingress replica's log (`ray.serve`)."""
+"""The access log: one JSON line for each request, in the ingress replica's log (`ray.serve`)."""
 
 import asyncio
 import contextlib
@@ -6,84 +6,86 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import ClientDisconnect
 
 from deployments.errors import DeploymentError
+from graphs.core.context import RequestContext
 
 log = logging.getLogger("ray.serve")
-CLIENT_LEFT = 499
-"""What Serve's access log calls a request whose client left before the answer."""
+CLIENT_DISCONNECTED = 499
+"""Serve's access log has this status too where a client disconnects before the response."""
 
 
 @dataclass
-class Line:
-    """What the line will say. Routes and graphs fill it in as they learn it; what nobody learnt is null."""
+class Entry:
+    """One request's outcome; the rest of the line is read from its context."""
 
-    request_id: str
-    route: str = "/graph"
+    context: RequestContext
+    route: str
     key: str | None = None
-    """The name of the API key that it came with."""
+    """The name of its API key."""
     status: int = 200
-    """Also of an error that was sent as an event, after the stream's own 200."""
+    """Also that of an error which was sent as an event, after the stream's own 200."""
     code: str | None = None
     stage: str | None = None
-    """Where it failed."""
+    """The stage that failed."""
     cancelled: bool = False
-    """The client left."""
-    retried: list[str] = field(default_factory=list)
-    """The stages that were tried again."""
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    """By stage."""
-    audio_s: float | None = None
-    steps: int | None = None
-    """Denoising steps that ran, of all its pictures."""
-    seed: int | None = None
-    transcript: str | None = None
-    """Is left out of the line unless `http.log_transcripts` is true."""
-
-    def took(self, **timings_ms: float) -> None:
-        """Adds to the stages' times."""
-        for stage, ms in timings_ms.items():
-            self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + ms
+    """Whether the client disconnected."""
 
     def failed(self, error: Exception) -> None:
-        """A stream that ends with an error event calls it; what is raised comes here by itself."""
+        """A stream that ends with an error event calls it; an exception that is raised comes here by itself."""
         known = error if isinstance(error, DeploymentError) else DeploymentError()
         self.status, self.code, self.stage = known.status, known.code, known.stage
 
-    def left(self) -> None:
-        self.status, self.cancelled = CLIENT_LEFT, True
+    def disconnected(self) -> None:
+        self.status, self.cancelled = CLIENT_DISCONNECTED, True
 
 
 @contextlib.contextmanager
-def line(
-    request_id: str, transcripts: bool, ended: Callable[[Line], None] = lambda line: None, route: str = "/graph"
-) -> Iterator[Line]:
-    """Around all of a request's work, a stream's too. Writes the line at its end, however it ends; `transcripts`: with the words.
+def logged(
+    context: RequestContext, route: str, transcripts: bool, on_done: Callable[[Entry], None] = lambda entry: None
+) -> Iterator[Entry]:
+    """Around all of a request's work, a stream's too: writes the line at its end, however it ends, and calls `on_done`.
 
-    `ended` is given the line then.
+    `transcripts`: whether the line has the transcript.
     """
     started_s = time.perf_counter()
-    said = Line(request_id, route)
+    entry = Entry(context, route)
     try:
-        yield said
+        yield entry
     except (asyncio.CancelledError, GeneratorExit, ClientDisconnect):
-        said.left()
+        entry.disconnected()
         raise
     except Exception as error:
-        said.failed(error)
+        entry.failed(error)
         raise
     finally:
-        ended(said)
-        _write(said, (time.perf_counter() - started_s) * 1000, transcripts)
+        on_done(entry)
+        _write(entry, (time.perf_counter() - started_s) * 1000, transcripts)
 
 
-def _write(said: Line, took_ms: float, transcripts: bool) -> None:
+def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:
     """ASCII with escapes: nothing that a client sent can end the line, or steer a terminal."""
-    content = {"event": "request", **asdict(said), "took_ms": round(took_ms, 1)}
-    content["timings_ms"] = {stage: round(ms, 1) for stage, ms in said.timings_ms.items()}
+    context = entry.context
+    content: dict[str, Any] = {
+        "event": "request",
+        "request_id": context.id,
+        "route": entry.route,
+        "key": entry.key,
+        "status": entry.status,
+        "code": entry.code,
+        "stage": entry.stage,
+        "cancelled": entry.cancelled,
+        "retried": context.retried,
+        "degraded": list(context.degraded),
+        "models": context.models,
+        "timings_ms": {stage: round(ms, 1) for stage, ms in context.timings_ms.items()},
+        **context.notes,
+        "took_ms": round(took_ms, 1),
+    }
     if not transcripts:
-        del content["transcript"]
+        content.pop("transcript", None)
     log.info(json.dumps(content, ensure_ascii=True, default=str))

@@ -1,4 +1,4 @@
-"""Who may use the service: API keys with names, and how often each may."""
+"""API keys with names, and the rate of each."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ KEY = re.compile(r"[!-~]{16,256}")
 
 
 class Access:
-    """Everyone's where there are no keys. One for each ingress replica: a key's rate is counted in each."""
+    """Open where there are no keys. One for each ingress replica: a key's rate is counted in each."""
 
     def __init__(self, keys: Path | None, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         """`keys`: a file as `read` takes it. Raises ValueError with a sentence that holds no key."""
@@ -29,22 +29,22 @@ class Access:
         if not self._names:
             return None
         scheme, _, key = ", ".join(request.headers.getlist("authorization")).partition(" ")
-        given, found = _digest(key.strip()), None
-        for digest, name in self._names.items():  # all of them, whichever it is: the time tells nothing
-            if hmac.compare_digest(digest, given):
+        digest_sent, found = _digest(key.strip()), None
+        for digest, name in self._names.items():  # all of them: the time reveals nothing
+            if hmac.compare_digest(digest, digest_sent):
                 found = name
         if found is None or scheme.lower() != "bearer":
             raise InvalidApiKey("this service needs one of its API keys: send it as the header Authorization: Bearer KEY")
         return found
 
     def count(self, name: str | None) -> None:
-        """Raises RateLimitExceeded where the key `name` comes too often."""
+        """Raises RateLimitExceeded where the key `name` is used too often."""
         if name in self._buckets:
             self._buckets[name].take()
 
 
 class _Bucket:
-    """A token bucket: a minute's requests may come at once, and come back evenly."""
+    """A token bucket: a minute's requests may come at once; the bucket refills evenly."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
         self._per_minute = per_minute
@@ -66,14 +66,14 @@ class _Bucket:
 
 
 def read(keys: Path) -> dict[bytes, str]:
-    """Names by their keys' digests. Of the file each line is a name, blanks and a key; empty ones and those with # are skipped.
+    """Names by their keys' digests. Each line of the file is a name, blanks and a key; empty lines and those with # are skipped.
 
     Raises ValueError.
     """
     try:
         lines = keys.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"http.keys is {str(keys)!r}, which cannot be read: {type(error).__name__}") from None
+        raise ValueError(f"http.api_keys_file is {str(keys)!r}, which cannot be read: {type(error).__name__}") from None
     names: dict[bytes, str] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
@@ -86,7 +86,7 @@ def read(keys: Path) -> dict[bytes, str]:
             raise ValueError(f"{keys}, line {number}: the name {words[0]}, or its key, is there before")
         names[digest] = words[0]
     if not names:
-        raise ValueError(f"{keys} has no key, so nobody could use the service: add one, or leave http.keys out")
+        raise ValueError(f"{keys} has no key, so no client could use the service: add one, or leave http.api_keys_file out")
     return names
 
 

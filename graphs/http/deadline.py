@@ -1,14 +1,13 @@
-"""How long a request may take: the service's setting, lowered by what the client asks for."""
+"""The deadline of a request: the service's setting, lowered by the client's own."""
 
 import re
 
 from deployments.errors import InvalidInput
-
-LARGEST_TIMEOUT_MS = 2**31 - 1
+from graphs.core.parameters import LARGEST_TIMEOUT_MS
 
 
 def deadline_s(setting_s: float, timeout_ms: int | None, x_timeout_ms: list[str]) -> float:
-    """Seconds from the request's receipt: the smallest of what is given.
+    """Seconds from the request's receipt: the smallest of the three.
 
     `timeout_ms`: the parameter. `x_timeout_ms`: every header X-Timeout-Ms, as `headers.getlist` gives them. Raises InvalidInput.
     """

@@ -1,79 +1,168 @@
-"""How every route that calls a room takes a request in: its line in the log, its admission, its time."""
+"""FastAPI's dependencies of every inference route: authentication, admission, deadline, access log, and the decoded recording."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
+import numpy as np
+from fastapi import Depends
+from numpy.typing import NDArray
 from starlette.requests import Request
 
 from deployments.errors import DeadlineExceeded
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
-from graphs.core.context import Given
-from graphs.http import access_log, problems
-from graphs.http.access_log import Line
-from graphs.http.admission import Admission, Ticket, declared_bytes
+from graphs.core.context import RequestContext
+from graphs.core.errors import translate_error
+from graphs.core.latency import retry_after_s
+from graphs.core.metrics import INGRESS, Metrics
+from graphs.core.policies.deadline import within
+from graphs.core.readiness import Readiness
+from graphs.core.stage import Stage
+from graphs.http import problems
+from graphs.http.access_log import Entry, logged
+from graphs.http.admission import Admission, Reservation, declared_bytes
 from graphs.http.auth import Access
 from graphs.http.deadline import deadline_s
 from graphs.http.settings import HttpSettings
+from graphs.http.upload import Upload
+
+Decode = Callable[[bytes, float], NDArray[np.int16]]
+"""A recording's samples, from its bytes and the longest duration in seconds; see `graphs.audio.decode.decode_speech`."""
+DECODE = "decode"
+"""The stage of the decoding, in times, errors and metrics."""
 
 
-@dataclass(frozen=True)
-class Visit:
-    """One admitted request."""
-
-    line: Line
-    ticket: Ticket
+@dataclass
+class AdmittedRequest:
+    context: RequestContext
+    entry: Entry
+    reservation: Reservation
     setting_s: float
-    """The longest that a request may take, from its receipt."""
+    """The longest time of a request, from its receipt."""
     x_timeout_ms: list[str]
     received_s: float = field(default_factory=time.monotonic)
+    deadline_s: float = 0.0
+    """Seconds from its receipt, once `limit` has been called."""
 
-    def allowed_s(self, timeout_ms: int | None = None) -> float:
-        """`timeout_ms`: the request's own parameter. Raises InvalidInput for a header that cannot be read."""
-        return deadline_s(self.setting_s, timeout_ms, self.x_timeout_ms)
-
-    def given(self, timeout_ms: int | None = None) -> Given:
-        return Given(TimeLeft(self.allowed_s(timeout_ms) - (time.monotonic() - self.received_s)), self.line)
+    def limit(self, timeout_ms: int | None = None) -> None:
+        """Sets the deadline; `timeout_ms`: the request's own parameter. Raises InvalidInput for a malformed header."""
+        self.deadline_s = deadline_s(self.setting_s, timeout_ms, self.x_timeout_ms)
+        self.context.time_left = TimeLeft(self.deadline_s - (time.monotonic() - self.received_s))
 
     async def read[Body](self, receive: Callable[[], Awaitable[Body]]) -> Body:
-        """What `receive` gives. Raises DeadlineExceeded where it does not arrive in time."""
+        """The body, from `receive`. Raises DeadlineExceeded where it does not arrive in time."""
+        self.limit()
         try:
-            async with asyncio.timeout(self.allowed_s()):
+            async with asyncio.timeout(self.context.time_left.seconds):
                 return await receive()
         except TimeoutError as error:
             raise DeadlineExceeded("the request did not arrive within its time: send a smaller one") from error
 
 
-class Reception:
-    """One for each ingress replica; its methods are FastAPI's dependencies.
+@dataclass(frozen=True)
+class Recording[Parameters]:
+    """A decoded recording and the parameters that came with it."""
 
-    FastAPI leaves them once the answer has been sent, a stream's last event too, or its client has gone.
+    audio: NDArray[np.int16]
+    """[samples], mono, 16 kHz, with speech in it."""
+    parameters: Parameters
+    media_type: str
+    """Of the answer."""
+    admitted: AdmittedRequest
+
+
+class Dependencies:
+    """One for each ingress replica.
+
+    FastAPI ends them once the response has been sent, a stream's last event included, or its client has disconnected.
     """
 
-    def __init__(self, settings: HttpSettings, ended: Callable[[Line], None], retry_after_s: Callable[[int], float]) -> None:
-        """`ended` is told each request's line, `retry_after_s` how long so many requests will take."""
+    def __init__(
+        self,
+        settings: HttpSettings,
+        stages: Mapping[str, Stage[Any, Any]],
+        readiness: Readiness,
+        metrics: Metrics,
+        decode: Decode,
+    ) -> None:
         self._settings = settings
-        self._ended = ended
-        self._retry_after_s = retry_after_s
-        self._access = Access(settings.keys, settings.key_requests_per_minute)
-        self._admission = Admission(settings.max_requests, settings.max_bytes)
+        self._stages = stages
+        self._readiness = readiness
+        self._metrics = metrics
+        self._decode = decode
+        self._access = Access(settings.api_keys_file, settings.key_requests_per_minute)
+        self._admission = Admission(settings.max_concurrent_requests, settings.max_buffered_bytes)
 
     @property
     def requests(self) -> int:
-        """That are in the ingress now."""
+        """Requests in the ingress now."""
         return self._admission.requests
 
-    async def identify(self, request: Request) -> None:
-        """For what costs nothing: a key suffices. Raises InvalidApiKey."""
+    async def authenticate(self, request: Request) -> None:
+        """For routes that compute nothing: a key suffices. Raises InvalidApiKey."""
         self._access.require(request)
 
-    async def admit(self, request: Request) -> AsyncIterator[Visit]:
+    async def admit(self, request: Request) -> AsyncIterator[AdmittedRequest]:
         """Raises InvalidApiKey, RateLimitExceeded, Overloaded."""
-        declared = declared_bytes(request.headers.get("content-length"), self._settings.max_upload_bytes)
-        id, route = problems.request_id(request), request.scope["route"].path
-        with access_log.line(id, self._settings.log_transcripts, self._ended, route) as line:
-            line.key = self._access.require(request)
-            self._access.count(line.key)
-            with self._admission.admit(declared, lambda: self._retry_after_s(self.requests)) as ticket:
-                yield Visit(line, ticket, self._settings.deadline_s, request.headers.getlist("x-timeout-ms"))
+        settings = self._settings
+        context = RequestContext(problems.request_id(request), TimeLeft(settings.deadline_s))
+        declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
+        with logged(context, request.scope["route"].path, settings.log_transcripts, self._count) as entry:
+            entry.key = self._access.require(request)
+            self._access.count(entry.key)
+            with self._admission.admit(declared, self._retry_after_s) as reservation:
+                x_timeout_ms = request.headers.getlist("x-timeout-ms")
+                yield AdmittedRequest(context, entry, reservation, settings.deadline_s, x_timeout_ms)
+
+    def recording[Parameters](
+        self, receive: Callable[[Request, int], Awaitable[Upload]], parse: Callable[[Request, Upload], tuple[Parameters, str]]
+    ) -> Callable[..., Awaitable[Recording[Parameters]]]:
+        """The dependency of a route that takes a recording: read within the bounds, parsed, decoded.
+
+        `receive` reads the body; `parse` returns the parameters, which have `timeout_ms`, and the media type of the answer. It
+        refuses, before anything is decoded, every request that could not be answered.
+        """
+
+        async def read(request: Request, admitted: Annotated[AdmittedRequest, Depends(self.admit)]) -> Recording[Parameters]:
+            upload = await admitted.read(lambda: receive(request, self._settings.max_upload_bytes))
+            admitted.reservation.resize(len(upload.recording))
+            parameters, media_type = parse(request, upload)
+            admitted.limit(getattr(parameters, "timeout_ms", None))
+            audio = await self._decoded(upload.recording, admitted.context)
+            admitted.reservation.resize(audio.nbytes)
+            return Recording(audio, parameters, media_type, admitted)
+
+        return read
+
+    async def _decoded(self, recording: bytes, context: RequestContext) -> NDArray[np.int16]:
+        """Raises a DeploymentError whose stage is `decode`."""
+        started_s = time.perf_counter()
+        with self._metrics.stage(DECODE):
+            try:
+                work = asyncio.to_thread(self._decode, recording, self._settings.max_audio_s)
+                audio = await within(DECODE, work, context.time_left)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                translated = translate_error(DECODE, error)
+                if translated is error:
+                    raise
+                raise translated from error
+        took_s = time.perf_counter() - started_s
+        context.notes["audio_s"] = audio.size / SAMPLE_RATE_HZ
+        context.took(decode=took_s * 1000)
+        self._metrics.finished(DECODE, took_s, audio_s=context.notes["audio_s"])
+        return audio
+
+    def _count(self, entry: Entry) -> None:
+        """Counts a request of the ingress, and its error where no stage has counted it."""
+        self._metrics.started(INGRESS)
+        if entry.code is not None and entry.stage is None:
+            self._metrics.failed(INGRESS, entry.code)
+
+    def _retry_after_s(self) -> float:
+        stages = [(stage.latency, self._readiness.replicas(stage.name)) for stage in self._stages.values()]
+        return retry_after_s(self.requests, stages)

@@ -1,6 +1,6 @@
-"""What the HTTP edge refuses by itself. Status, code and title are documented in the README; a test holds it to that."""
+"""Errors of the HTTP edge itself. Status, code and title are documented; a test compares them."""
 
-from deployments.errors import DeploymentError, InvalidInput
+from deployments.errors import DeploymentError
 
 
 class MalformedRequest(DeploymentError):
@@ -51,26 +51,10 @@ class BodyTooLarge(DeploymentError):
     title = "Request too large"
 
 
-class AudioTooLong(DeploymentError):
-    status = 413
-    code = "audio_too_long"
-    title = "Recording too long"
-
-
 class UnsupportedMediaType(DeploymentError):
     status = 415
     code = "unsupported_media_type"
     title = "Unsupported media type"
-
-
-class AudioEmpty(InvalidInput):
-    code = "audio_empty"
-    title = "Empty recording"
-
-
-class AudioUndecodable(InvalidInput):
-    code = "audio_undecodable"
-    title = "Recording cannot be decoded"
 
 
 class RateLimitExceeded(DeploymentError):

@@ -1,6 +1,7 @@
 """The HTTP edge's settings."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -8,39 +9,43 @@ from deployments.settings import Section
 
 
 class HttpSettings(Section):
+    RENAMED: ClassVar = {
+        "max_requests": "http.max_concurrent_requests",
+        "max_bytes": "http.max_buffered_bytes",
+        "keys": "http.api_keys_file",
+        "whisper_aliases": "whisper.aliases",
+        "diffusion_aliases": "diffusion.aliases",
+    }
+
     max_upload_bytes: int = Field(default=25 * 1024 * 1024, gt=0)
     """Largest recording, in bytes as it is sent."""
     max_audio_s: float = Field(default=60.0, gt=0, le=3600)
     """Longest recording, in seconds of sound."""
     deadline_s: float = Field(default=120.0, gt=0)
     """Longest time for one request, in seconds from its receipt."""
-    max_requests: int = Field(default=32, ge=1, le=56)
-    """Requests in one ingress at once, waiting ones too; the rest are refused at once.
+    max_concurrent_requests: int = Field(default=32, ge=1, le=56)
+    """Requests in one ingress replica at once, waiting ones included; the rest are refused at once.
 
-    Serve hands the ingress at most 64 (its max_ongoing_requests) and lets the rest wait where nobody can refuse them: what is
-    left below that is for refusing, and for the probes.
+    Serve passes at most 64 requests to the ingress (its max_ongoing_requests), and queues the rest where nothing can refuse them:
+    the places between both numbers are for refusals, and for the probes.
     """
-    max_bytes: int = Field(default=256 * 1024 * 1024, gt=0, validate_default=True)
-    """Bytes of recordings that one ingress holds at once, at least `max_upload_bytes`; what would be more is refused at once."""
+    max_buffered_bytes: int = Field(default=256 * 1024 * 1024, gt=0, validate_default=True)
+    """Bytes of recordings that one ingress replica holds at once, at least `max_upload_bytes`; a request beyond it is refused at once."""
     log_transcripts: bool = False
-    """Write what was said into the log's line of each request."""
-    whisper_aliases: tuple[str, ...] = ("whisper-1",)
-    """Names that clients of /v1 may use for Whisper's model, besides its own."""
-    diffusion_aliases: tuple[str, ...] = ("stable-diffusion",)
-    """Names that clients of /v1 may use for the diffusion model, besides its own."""
-    keys: Path | None = None
-    """File of the API keys, a name and a key on each line, read when the ingress starts; without it everyone is served."""
+    """Write the transcript into the access log."""
+    api_keys_file: Path | None = None
+    """File of the API keys, a name and a key on each line, read when the ingress starts; without it no key is needed."""
     key_requests_per_minute: int | None = Field(default=None, ge=1)
-    """Requests that one key may make in a minute, in each ingress replica; without it as many as there is room for."""
+    """Requests that one key may make in a minute, in each ingress replica; without it there is no such bound."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the service from a browser, such as `https://example.org`; `*` for all."""
     show_graph: bool = False
-    """Answer `GET /graph`, which names nodes and resources, and asks Serve's controller each time."""
+    """Answer `GET /graph`, which names nodes and resources, and queries Serve's controller each time."""
 
-    @field_validator("max_bytes")
+    @field_validator("max_buffered_bytes")
     @classmethod
-    def _holds_one_recording(cls, max_bytes: int, info: ValidationInfo) -> int:
-        largest = info.data.get("max_upload_bytes", 0)  # not there where it was refused itself
-        if max_bytes < largest:
-            raise ValueError(f"max_bytes must be at least max_upload_bytes, which is {largest}: raise it, or lower that")
-        return max_bytes
+    def _holds_one_recording(cls, max_buffered_bytes: int, info: ValidationInfo) -> int:
+        largest = info.data.get("max_upload_bytes", 0)  # absent where it was refused itself
+        if max_buffered_bytes < largest:
+            raise ValueError(f"max_buffered_bytes must be at least max_upload_bytes, which is {largest}: raise it, or lower that")
+        return max_buffered_bytes

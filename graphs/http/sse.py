@@ -1,4 +1,4 @@
-"""Work as server-sent events, while it is done. Wire format: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""Server-sent events of work that goes on. Wire format: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 import asyncio
 import contextlib
@@ -10,21 +10,21 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.errors import DeploymentError
+from graphs.core.progress import Emit, Progress
 from graphs.http import problems
-from graphs.http.access_log import Line
-from graphs.http.events import Event, Tell
+from graphs.http.access_log import Entry
 from graphs.http.responses import EVENTS
 
 KEEP_ALIVE_S = 15.0
-"""Without an event for so long, a comment is sent: proxies close what is silent."""
+"""After so long without an event a comment is sent: proxies close silent connections."""
 
 
-class Wire[Result](Protocol):
-    """How one kind of stream says what happens: each method gives events as they are sent."""
+class Encoder[Result](Protocol):
+    """The events of one kind of stream: each method yields them as they are sent."""
 
-    def begun(self) -> Iterable[str]: ...
+    def started(self) -> Iterable[str]: ...
 
-    def told(self, event: Event) -> Iterable[str]: ...
+    def progress(self, progress: Progress) -> Iterable[str]: ...
 
     def done(self, result: Result) -> Iterable[str]: ...
 
@@ -32,12 +32,15 @@ class Wire[Result](Protocol):
 
 
 class EventStream[Result](StreamingResponse):
-    """Works while it is sent, and stops working when it is not."""
+    """Runs the work while it is sent, and cancels it when the client disconnects."""
 
     media_type = EVENTS
 
-    def __init__(self, work: Callable[[Tell], Awaitable[Result]], wire: Wire[Result], line: Line) -> None:
-        self._events = _events(work, wire, line)
+    def __init__(
+        self, work: Callable[[Emit], Awaitable[Result]], encoder: Encoder[Result], entry: Entry, keep_alive_s: float | None = None
+    ) -> None:
+        """`work` receives what takes its progress."""
+        self._events = _events(work, encoder, entry, keep_alive_s or KEEP_ALIVE_S)
         super().__init__(self._events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,38 +48,40 @@ class EventStream[Result](StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events[Result](work: Callable[[Tell], Awaitable[Result]], wire: Wire[Result], line: Line) -> AsyncGenerator[str]:
-    told = asyncio.Queue[Event | None]()
-    working = asyncio.ensure_future(work(told.put_nowait))
-    working.add_done_callback(lambda working: told.put_nowait(None))
+async def _events[Result](
+    work: Callable[[Emit], Awaitable[Result]], encoder: Encoder[Result], entry: Entry, keep_alive_s: float
+) -> AsyncGenerator[str]:
+    queue = asyncio.Queue[Progress | None]()
+    working = asyncio.ensure_future(work(queue.put_nowait))
+    working.add_done_callback(lambda working: queue.put_nowait(None))
     complete = False
     try:
-        for said in wire.begun():
-            yield said
+        for event in encoder.started():
+            yield event
         while True:
             try:
-                async with asyncio.timeout(KEEP_ALIVE_S):
-                    event = await told.get()
+                async with asyncio.timeout(keep_alive_s):
+                    progress = await queue.get()
             except TimeoutError:
                 yield ": keep-alive\n\n"
                 continue
-            if event is None:
+            if progress is None:
                 break
-            for said in wire.told(event):
-                yield said
+            for event in encoder.progress(progress):
+                yield event
         try:
             result = working.result()
         except Exception as error:
-            line.failed(error)
-            last = wire.failed(problems.known(error, line.request_id))
+            entry.failed(error)
+            last = encoder.failed(problems.translate_error(error, entry.context.id))
         else:
-            last = wire.done(result)
-        for said in last:
-            yield said
+            last = encoder.done(result)
+        for event in last:
+            yield event
         complete = True
     finally:
         if not complete:
-            line.left()  # Starlette ends the response in silence when its client has gone
+            entry.disconnected()  # Starlette ends the response without an exception when its client has disconnected
         working.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await working

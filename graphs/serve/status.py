@@ -1,4 +1,4 @@
-"""What Serve's controller knows of the applications, read cheaply."""
+"""Status of the applications, read cheaply from Serve's controller."""
 
 from typing import Any, cast
 
@@ -8,9 +8,9 @@ from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 
 def status() -> ServeStatus:
-    """What `serve.status()` says of applications and deployments, for 2 ms of this process instead of 45 to 150.
+    """The same as `serve.status()`, for 2 ms of this process instead of 45 to 150. Raises Ray's errors.
 
-    There Ray 2.60 makes models of all details first, each pickling its request router to check it. Raises what Ray raises.
+    Ray 2.60 makes pydantic models of all details there, and each pickles its request router to check it.
     """
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:

@@ -1,80 +1,61 @@
-"""`GET /graph`: what runs where, from what Serve's controller and Ray know now. Off unless `http.show_graph`."""
+"""The topology of the application: its deployments, replicas and nodes, from Serve's controller and Ray. For `GET /graph`."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from fastapi import Depends, FastAPI
 from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]
 from ray.serve.context import _get_global_client
-from starlette.requests import Request
 
 from deployments.errors import ModelUnavailable
-from graphs.http.auth import Access
-from graphs.http.errors import InvalidApiKey
-from graphs.http.schemas.openapi import KEY, problems
+from graphs.core.stage import Stage
 
 ANSWER_S = 10.0
 """Longest wait for both; while Ray's control store is away, neither answers."""
 
 
 @dataclass(frozen=True)
-class StageNow:
-    """A stage as this ingress replica sees it. A stage's deployment has its name."""
-
-    name: str
-    model: str
-    version: str
-    """Triton's, of the model."""
-    waiting: int
-    running: int
-
-
-@dataclass(frozen=True)
-class Known:
+class ClusterState:
     serve: dict[str, Any]
-    """As `GET /api/serve/applications/` on the head answers."""
+    """The content of `GET /api/serve/applications/` on the head."""
     nodes: list[dict[str, Any]]
-    """As `ray.nodes()` answers."""
+    """The result of `ray.nodes()`."""
 
 
-def ask() -> Known:
-    """Blocks. Serve offers no public way to read it from a replica; as of 2.60."""
+def cluster_state() -> ClusterState:
+    """Blocks. Serve has no public function that reads it from a replica, as of 2.60."""
     client = _get_global_client()
     assert client is not None, "it raises instead"
-    return Known(client.get_serve_details(), ray.nodes())  # type: ignore[no-untyped-call]
+    return ClusterState(client.get_serve_details(), ray.nodes())  # type: ignore[no-untyped-call]
 
 
-def show(
-    app: FastAPI, application: str, stages: Callable[[], list[StageNow]], access: Access, known: Callable[[], Known] = ask
-) -> None:
-    """Adds the route."""
-    asking = asyncio.Lock()
+class Topology:
+    """Answers one request at a time, each with a fresh state."""
 
-    async def identify(request: Request) -> None:
-        access.require(request)
+    def __init__(
+        self, application: str, stages: Sequence[Stage[Any, Any]], state: Callable[[], ClusterState] = cluster_state
+    ) -> None:
+        self._application = application
+        self._stages = stages
+        self._state = state
+        self._lock = asyncio.Lock()
 
-    @app.get(
-        "/graph",
-        summary="What runs where",
-        responses=problems((InvalidApiKey, ModelUnavailable)),
-        dependencies=[Depends(KEY), Depends(identify)],
-    )
-    async def graph() -> dict[str, Any]:
+    async def __call__(self) -> dict[str, Any]:
+        """Raises ModelUnavailable."""
         try:
-            async with asyncio.timeout(ANSWER_S), asking:  # one question at a time
-                found = await asyncio.to_thread(known)
+            async with asyncio.timeout(ANSWER_S), self._lock:
+                found = await asyncio.to_thread(self._state)
         except Exception as error:
-            raise ModelUnavailable(f"Ray does not say what runs where: {type(error).__name__} {error}".rstrip()) from error
-        return describe(application, stages(), found)
+            raise ModelUnavailable(f"Ray does not answer: {type(error).__name__} {error}".rstrip()) from error
+        return describe(self._application, self._stages, found)
 
 
-def describe(application: str, stages: list[StageNow], known: Known) -> dict[str, Any]:
-    """The ingress comes first, then the stages in their order."""
-    found = known.serve["applications"].get(application, {})
-    nodes = {node["NodeID"]: node for node in known.nodes if node["Alive"]}
+def describe(application: str, stages: Sequence[Stage[Any, Any]], state: ClusterState) -> dict[str, Any]:
+    """The ingress first, then the stages in their order."""
+    found = state.serve["applications"].get(application, {})
+    nodes = {node["NodeID"]: node for node in state.nodes if node["Alive"]}
     by_name = {stage.name: stage for stage in stages}
     deployments = found.get("deployments", {})
     order = [name for name in deployments if name not in by_name] + list(by_name)
@@ -85,7 +66,9 @@ def describe(application: str, stages: list[StageNow], known: Known) -> dict[str
     }
 
 
-def _stage(name: str, now: StageNow | None, deployment: dict[str, Any] | None, nodes: Mapping[str, Any]) -> dict[str, Any]:
+def _stage(
+    name: str, stage: Stage[Any, Any] | None, deployment: dict[str, Any] | None, nodes: Mapping[str, Any]
+) -> dict[str, Any]:
     known = deployment or {}
     options = known.get("deployment_config", {}).get("ray_actor_options") or {}
     resources = {key: amount for key, amount in known.get("required_resources", {}).items() if amount}
@@ -94,27 +77,27 @@ def _stage(name: str, now: StageNow | None, deployment: dict[str, Any] | None, n
     return {
         "stage": name,
         "deployment": name,
-        "model": now and now.model,
-        "version": now and now.version,
+        "model": stage and stage.settings.model_name,
+        "version": stage and stage.spec.version,
         "status": known.get("status", "ABSENT"),
         "message": lines[-1].strip() if lines else "",  # of a traceback, the sentence
-        "asks": {"resources": resources, "labels": labels},
-        "nobody_offers": nobody_offers(resources, labels, list(nodes.values())),
+        "requested": {"resources": resources, "labels": labels},
+        "unsatisfiable": unsatisfiable(resources, labels, list(nodes.values())),
         "replicas": [_replica(replica, nodes) for replica in known.get("replicas", [])],
-        "wanted_replicas": known.get("target_num_replicas", 0),
-        "queue": now and {"waiting": now.waiting, "running": now.running},
+        "target_replicas": known.get("target_num_replicas", 0),
+        "queue": stage and {"waiting": stage.limiter.waiting, "running": stage.limiter.running},
     }
 
 
 def _replica(replica: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """A replica that waits for a place has no node."""
+    """A replica that waits for a node has none."""
     node = nodes.get(replica.get("node_id") or "")
     own = {} if node is None else {key: value for key, value in node["Labels"].items() if not key.startswith("ray.io/")}
     return {"id": replica["replica_id"], "state": replica["state"], "node": replica.get("node_id"), "labels": own}
 
 
-def nobody_offers(resources: Mapping[str, float], labels: Mapping[str, str], nodes: list[Any]) -> list[str]:
-    """What no node of the cluster has, taken or not; a replica that asks for it waits, and Serve does not say why."""
+def unsatisfiable(resources: Mapping[str, float], labels: Mapping[str, str], nodes: list[Any]) -> list[str]:
+    """The requests that no node of the cluster can satisfy, in use or not; such a replica waits, and Serve gives no reason."""
     lacking = [
         f"the resource {name}: {amount:g}"
         for name, amount in resources.items()

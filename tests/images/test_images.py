@@ -74,7 +74,7 @@ def test_an_image_serves_its_own_rooms_model_and_no_other(image: str, room: str,
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("image", ["ingress", "whisper", "diffusion", "all"])
 def test_every_image_can_build_the_app_and_run_the_proxy(image: str, tmp_path: Path) -> None:
-    modules = "graphs.voice_to_image, graphs.serve.proxy, graphs.serve.controller, ray.serve"
+    modules = "graphs.voice_to_image, graphs.http.middleware.proxy, graphs.serve.controller, ray.serve"
     result = run(image, f"import sys, {modules}; print('torch' in sys.modules, 'tritonserver' in sys.modules)", tmp_path)
     assert result.stdout == "False False\n", result.stderr
     assert (run(image, "import torch", tmp_path).returncode == 0) == (image != "ingress")

@@ -1,14 +1,14 @@
-"""A client that leaves, as an ASGI app expects to be told: Serve tells it in a second way too."""
+"""Client disconnects in the form that ASGI apps expect: Serve reports them in a second way too."""
 
 from ray.exceptions import RayError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Leaving:
-    """Where Serve's proxy has cancelled the request, or died, nobody listens any more: that is a disconnect.
+class DisconnectMiddleware:
+    """Turns Ray's errors of `receive` into `http.disconnect`: the proxy has cancelled the request, or has died.
 
-    Serve's `receive` asks the proxy and raises what Ray says of that call, TaskCancelledError in about one of five leavers
-    (ray/serve/_private/http_util.py, ASGIReceiveProxy, 2.60); the app would call it a defect of its own.
+    Serve's `receive` calls the proxy and raises the error of that call, TaskCancelledError in about one of five disconnects
+    (ray/serve/_private/http_util.py, ASGIReceiveProxy, 2.60); the app would take it for a defect of its own.
     """
 
     def __init__(self, app: ASGIApp) -> None:

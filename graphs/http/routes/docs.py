@@ -4,7 +4,7 @@ import gzip
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,17 +18,20 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""No address but the service's own, and no script or style inside of a page. Pictures are shown as data and blobs."""
+"""No address but the service's own, and no inline script or style. Pictures are data and blobs."""
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-def install(app: FastAPI) -> None:
-    @app.get("/docs", include_in_schema=False)
+def router() -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return Response((FILES / "index.html").read_bytes(), headers=HEADERS, media_type="text/html; charset=utf-8")
 
     for name, media_type in TYPES.items():
-        app.add_api_route(f"/docs/{name}", _file(name, media_type), include_in_schema=False)
+        routes.add_api_route(f"/docs/{name}", _file(name, media_type), include_in_schema=False)
+    return routes
 
 
 def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -1,103 +1,160 @@
-"""What OpenAPI says of OpenAI's routes."""
+"""Answers of OpenAI's routes, as pydantic models, and these routes in the OpenAPI document."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from deployments import errors as rooms
+from deployments import errors as deployments
+from graphs.audio import errors as audio_errors
 from graphs.http import errors as http
 from graphs.http.responses import EVENTS, JSON
 from graphs.http.schemas import openapi
 from graphs.http.schemas.examples import shown
 
-LATE = (rooms.Overloaded, rooms.ModelUnavailable, rooms.DeadlineExceeded, rooms.DeadlineUnreachable, rooms.DeploymentError)
+LATE = (
+    deployments.Overloaded,
+    deployments.ModelUnavailable,
+    deployments.DeadlineExceeded,
+    deployments.DeadlineUnreachable,
+    deployments.DeploymentError,
+)
 AUDIO = (
     http.MalformedRequest,
     http.InvalidApiKey,
+    http.NotFound,
     http.ModelNotFound,
     http.AudioTooLarge,
-    http.AudioTooLong,
+    audio_errors.AudioTooLong,
     http.UnsupportedMediaType,
-    http.AudioEmpty,
-    http.AudioUndecodable,
-    rooms.NoSpeech,
-    rooms.InvalidInput,
+    audio_errors.AudioEmpty,
+    audio_errors.AudioUndecodable,
+    deployments.NoSpeech,
+    deployments.InvalidInput,
     http.RateLimitExceeded,
     *LATE,
 )
 IMAGES = (
     http.MalformedRequest,
     http.InvalidApiKey,
+    http.NotFound,
     http.ModelNotFound,
     http.BodyTooLarge,
     http.UnsupportedMediaType,
-    rooms.InvalidInput,
-    rooms.ContentRefused,
+    deployments.InvalidInput,
+    deployments.ContentRefused,
     http.RateLimitExceeded,
     *LATE,
 )
-STRING, INTEGER, NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
-USAGE = openapi.record(type={"type": "string", "enum": ["duration"]}, seconds=INTEGER)
-SEGMENT = openapi.record(id=INTEGER, start=NUMBER, end=NUMBER, text=STRING, avg_logprob=NUMBER, no_speech_prob=NUMBER)
-TRANSCRIPT = openapi.record(text=STRING, usage=USAGE)
-VERBOSE = openapi.record(
-    task=STRING,
-    language=STRING,
-    duration=NUMBER,
-    text=STRING,
-    segments={"type": "array", "items": SEGMENT},
-    usage=USAGE,
-)
-PICTURES = openapi.record(
-    created=INTEGER,
-    background=STRING,
-    output_format=STRING,
-    size=STRING,
-    data={"type": "array", "items": openapi.record(b64_json=STRING, seed=INTEGER, prompt_truncated={"type": "boolean"})},
-)
-MODEL = openapi.record(id=STRING, object=STRING, created=INTEGER, owned_by=STRING, room=STRING)
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Usage(Answer):
+    type: Literal["duration"] = "duration"
+    seconds: int
+
+
+class NumberedSegment(Answer):
+    id: int
+    start: float
+    """Seconds from the recording's start."""
+    end: float
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+
+
+class Transcription(Answer):
+    text: str
+    usage: Usage
+
+
+class VerboseTranscription(Answer):
+    task: str
+    language: str
+    duration: float
+    """Seconds."""
+    text: str
+    segments: list[NumberedSegment]
+    usage: Usage
+
+
+class GeneratedImage(Answer):
+    b64_json: str
+    seed: int
+    prompt_truncated: bool
+
+
+class Images(Answer):
+    created: int
+    background: str
+    output_format: str
+    size: str
+    data: list[GeneratedImage]
+
+
+class Model(Answer):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    """The time at which this ingress replica started, in seconds since 1970."""
+    owned_by: str = "sonograph"
+    deployment: str
+    """The Serve deployment that runs the model."""
+
+
+class Models(Answer):
+    object: Literal["list"] = "list"
+    data: list[Model]
 
 
 def audio(route: str, parameters: type[BaseModel], *more: str) -> dict[str, Any]:
-    """Keyword arguments for the route, as of the other functions. `more`: media types of the answer besides JSON and text."""
+    """Keyword arguments for the route. `more`: media types of the answer besides JSON and text."""
     properties = parameters.model_json_schema()["properties"]
     form = {"type": "object", "required": ["file"], "properties": {"file": openapi.RECORDING, **properties}}
-    forms = {"schema": {"anyOf": [TRANSCRIPT, VERBOSE]}, **shown(route)}
-    content = {JSON: forms, "text/plain": {"schema": STRING, **shown(f"{route} srt")}, **{kind: _events(route) for kind in more}}
-    english = ", in English" if route.endswith("translations") else ""
-    return _route(f"What a recording says{english}", content, AUDIO, {"multipart/form-data": {"schema": form}})
+    content = {
+        JSON: shown(route),
+        "text/plain": {"schema": {"type": "string"}, **shown(f"{route} srt")},
+        **{kind: _events(route) for kind in more},
+    }
+    english = " in English" if route.endswith("translations") else ""
+    body = {"multipart/form-data": {"schema": form}}
+    return _route(f"Transcribe a recording{english}", Transcription | VerboseTranscription, content, AUDIO, body)
 
 
 def images(parameters: type[BaseModel]) -> dict[str, Any]:
+    """Keyword arguments for the route."""
     route = "/v1/images/generations"
-    content = {JSON: {"schema": PICTURES, **shown(route)}, EVENTS: _events(route)}
     body = {JSON: {"schema": parameters.model_json_schema(), "example": {"prompt": "a red apple", "seed": 1}}}
-    return _route("Pictures of a text", content, IMAGES, body)
+    return _route("Generate pictures of a text", Images, {JSON: shown(route), EVENTS: _events(route)}, IMAGES, body)
 
 
 def models() -> dict[str, Any]:
-    schema = openapi.record(object=STRING, data={"type": "array", "items": MODEL})
-    return _models("The models", "/v1/models", schema, http.InvalidApiKey)
+    """Keyword arguments for the route."""
+    return _models("List the models", "/v1/models", http.InvalidApiKey)
 
 
 def model() -> dict[str, Any]:
-    return _models("One model", "/v1/models/{model}", MODEL, http.InvalidApiKey, http.NotFound, http.ModelNotFound)
+    """Keyword arguments for the route."""
+    return _models("Describe one model", "/v1/models/{model}", http.InvalidApiKey, http.NotFound, http.ModelNotFound)
 
 
-def _models(what: str, route: str, schema: dict[str, Any], *errors: type[rooms.DeploymentError]) -> dict[str, Any]:
-    content = {JSON: {"schema": schema, **shown(route)}}
-    return {"summary": what, "responses": {200: {"description": what, "content": content}, **_errors((*errors, *LATE))}}
+def _models(summary: str, route: str, *errors: type[deployments.DeploymentError]) -> dict[str, Any]:
+    answer = {"description": summary, "content": {JSON: shown(route)}}
+    return {"summary": summary, "responses": {200: answer, **_errors((*errors, *LATE))}}
 
 
 def _route(
-    what: str, content: dict[str, Any], errors: tuple[type[rooms.DeploymentError], ...], body: dict[str, Any]
+    summary: str, model: Any, content: dict[str, Any], errors: tuple[type[deployments.DeploymentError], ...], body: dict[str, Any]
 ) -> dict[str, Any]:
     headers = openapi.headers("X-Request-ID", "Server-Timing")
     return {
-        "summary": what,
+        "summary": summary,
         "response_class": Response,
-        "responses": {200: {"description": what, "headers": headers, "content": content}, **_errors(errors)},
+        "responses": {200: {"description": summary, "model": model, "headers": headers, "content": content}, **_errors(errors)},
         "openapi_extra": {
             "parameters": [openapi.TIMEOUT, openapi.REQUEST_ID],
             "requestBody": {"required": True, "content": body},
@@ -109,5 +166,5 @@ def _events(route: str) -> dict[str, Any]:
     return {"schema": {"description": "With `stream`: server-sent events."}, **shown(f"{route} stream")}
 
 
-def _errors(classes: tuple[type[rooms.DeploymentError], ...]) -> dict[int | str, dict[str, Any]]:
+def _errors(classes: tuple[type[deployments.DeploymentError], ...]) -> dict[int | str, dict[str, Any]]:
     return openapi.problems(classes, openai=True)

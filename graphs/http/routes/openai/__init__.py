@@ -1,1 +1,1 @@
-"""OpenAI's API over the same rooms: https://platform.openai.com/docs/api-reference"""
+"""OpenAI's API."""

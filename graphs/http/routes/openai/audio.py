@@ -1,58 +1,57 @@
-"""`POST /v1/audio/transcriptions` and `/v1/audio/translations`: OpenAI's Audio API over the Whisper room."""
+"""`POST /v1/audio/transcriptions` and `/v1/audio/translations`: OpenAI's Audio API over the speech-to-text model."""
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Depends
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from deployments.errors import DeploymentError
-from deployments.whisper import Segment, TranscribeOptions, Transcript
-from graphs.audio.decode import SAMPLE_RATE_HZ
-from graphs.core.context import Given
-from graphs.core.graph import Graph
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript
+from graphs.core.parameters import TimeoutMs
+from graphs.core.progress import Emit, Progress, Retry
 from graphs.http import problems
-from graphs.http.deadline import LARGEST_TIMEOUT_MS
-from graphs.http.dependencies import Reception, Visit
-from graphs.http.events import Event, Retry, Tell, sse
+from graphs.http.dependencies import Recording
+from graphs.http.events import sse
 from graphs.http.parameters import validate
-from graphs.http.responses import EVENTS, server_timing
-from graphs.http.routes.openai.models import Models
+from graphs.http.responses import EVENTS, JSON, server_timing
+from graphs.http.routes.openai import models
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.schemas import openai
+from graphs.http.schemas.openai import NumberedSegment, Transcription, Usage, VerboseTranscription
+from graphs.http.services import Services
 from graphs.http.sse import EventStream
-from graphs.http.upload import receive_form
+from graphs.http.upload import Upload, receive_form
 
 
 class TranslationParameters(BaseModel):
-    """What may be asked for besides `file`: OpenAI's parameters, and `timeout_ms`."""
+    """Parameters besides `file`: OpenAI's, and `timeout_ms`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
     model: str | None = Field(default=None, max_length=256)
-    """An id of `GET /v1/models`; without it the Whisper room's model."""
+    """An id of `GET /v1/models`; without it the service's own."""
     prompt: str = Field(default="", max_length=1000)
-    """Text that is taken to have been said before: names and spellings to expect. The last 223 tokens count."""
+    """Text taken as preceding the recording: names and spellings to expect. The last 223 tokens count."""
     response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"
     """The answer's form."""
     temperature: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    """0 raises it only where the text would be too repetitive or improbable. The same request gives the same text at any."""
-    timeout_ms: int | None = Field(default=None, ge=1, le=LARGEST_TIMEOUT_MS)
+    """At 0 the model raises it only where the text would be too repetitive or improbable. With openai-whisper the result is
+    deterministic at any value; with faster-whisper at 0."""
+    timeout_ms: TimeoutMs = None
     """Milliseconds from receipt after which the answer is of no use; lowers the service's deadline, as X-Timeout-Ms does."""
 
-    def options(self) -> TranscribeOptions:
-        return TranscribeOptions("", "translate", self.prompt, self.temperature)
+    def request(self, recording: "Recording[Any]") -> TranscribeRequest:
+        return TranscribeRequest(recording.audio, "", "translate", self.prompt, self.temperature)
 
 
 class TranscriptionParameters(TranslationParameters):
     language: str = Field(default="", max_length=32)
-    """The language that is spoken: a code such as `de`, or its English name; without it Whisper listens for it."""
+    """The language that is spoken: a code such as `de`, or its English name; without it the model detects it."""
     stream: bool = False
     """Answer with server-sent events, segment by segment."""
     timestamp_granularities: Literal["segment"] | None = None
@@ -64,7 +63,7 @@ class TranscriptionParameters(TranslationParameters):
     @classmethod
     def _no_words(cls, value: Any) -> Any:
         if value != "segment":
-            raise ValueError("timestamp_granularities can only be segment: times of single words are not measured here")
+            raise ValueError("timestamp_granularities can only be segment: the model measures no times of single words")
         return value
 
     @model_validator(mode="after")
@@ -73,12 +72,12 @@ class TranscriptionParameters(TranslationParameters):
             raise ValueError("response_format must be json or text with stream: its events are the same for both")
         return self
 
-    def options(self) -> TranscribeOptions:
-        return TranscribeOptions(self.language.strip(), "transcribe", self.prompt, self.temperature)
+    def request(self, recording: "Recording[Any]") -> TranscribeRequest:
+        return TranscribeRequest(recording.audio, self.language.strip(), "transcribe", self.prompt, self.temperature)
 
 
 def fields(form: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """OpenAI's clients send a list as `name[]`, once for each of it: here it becomes one field, with commas."""
+    """The form's fields, with lists joined by commas: OpenAI's clients send a list as `name[]`, once for each item."""
     lists: dict[str, list[str]] = {}
     alone = []
     for name, value in form:
@@ -90,25 +89,25 @@ def fields(form: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class TranscriptEvents:
-    """A transcript's stream as OpenAI's API has it: text as it is recognised, then all of it."""
+    """A transcript's stream in the form of OpenAI's API: text as it is recognised, then all of it."""
 
     def __init__(self) -> None:
-        self._told = 0
-        self._again = 0
-        """Segments that come a second time, since the replica died and another one began anew; they are the same."""
+        self._sent = 0
+        self._repeated = 0
+        """Segments that come a second time, since the replica died and another one started anew; they are the same."""
 
-    def begun(self) -> Iterator[str]:
+    def started(self) -> Iterator[str]:
         return iter(())
 
-    def told(self, event: Event) -> Iterator[str]:
-        if isinstance(event, Retry):
-            self._again = self._told
-        if isinstance(event, Segment) and event.text:
-            if self._again > 0:
-                self._again -= 1
+    def progress(self, progress: Progress) -> Iterator[str]:
+        if isinstance(progress, Retry):
+            self._repeated = self._sent
+        if isinstance(progress, Segment) and progress.text:
+            if self._repeated > 0:
+                self._repeated -= 1
                 return
-            delta = f" {event.text}" if self._told else event.text
-            self._told += 1
+            delta = f" {progress.text}" if self._sent else progress.text
+            self._sent += 1
             yield sse("transcript.text.delta", {"type": "transcript.text.delta", "delta": delta})
 
     def done(self, transcript: Transcript) -> Iterator[str]:
@@ -118,9 +117,9 @@ class TranscriptEvents:
         yield sse("error", {"type": "error", "error": problems.openai_content(error)})
 
 
-def answer(transcript: Transcript, format: str, task: str, audio_s: float, timings_ms: dict[str, float]) -> Response:
+def response(transcript: Transcript, format: str, task: str, audio_s: float, timings_ms: dict[str, float]) -> Response:
     headers = {"Server-Timing": server_timing(timings_ms)}
-    usage = {"type": "duration", "seconds": math.ceil(audio_s)}
+    usage = Usage(seconds=math.ceil(audio_s))
     match format:
         case "text":
             return PlainTextResponse(f"{transcript.text}\n", headers=headers)
@@ -129,48 +128,63 @@ def answer(transcript: Transcript, format: str, task: str, audio_s: float, timin
         case "vtt":
             return PlainTextResponse(vtt(transcript.segments), headers=headers)
         case "verbose_json":
-            content = {
-                "task": task,
-                "language": transcript.language,
-                "duration": round(audio_s, 3),
-                "text": transcript.text,
-                "segments": [{"id": id, **asdict(segment)} for id, segment in enumerate(transcript.segments)],
-                "usage": usage,
-            }
-            return JSONResponse(content, headers=headers)
-    return JSONResponse({"text": transcript.text, "usage": usage}, headers=headers)
+            segments = [NumberedSegment(id=id, **asdict(segment)) for id, segment in enumerate(transcript.segments)]
+            answer: BaseModel = VerboseTranscription(
+                task=task,
+                language=transcript.language,
+                duration=round(audio_s, 3),
+                text=transcript.text,
+                segments=segments,
+                usage=usage,
+            )
+        case _:
+            answer = Transcription(text=transcript.text, usage=usage)
+    return JSONResponse(answer.model_dump(), headers=headers)
 
 
-def install(routes: APIRouter, graph: Graph, reception: Reception, models: Models, max_upload_bytes: int) -> None:
+def router(services: Services) -> APIRouter:
+    routes = APIRouter()
 
-    async def heard[Parameters: TranslationParameters](
-        request: Request, visit: Visit, kind: type[Parameters]
-    ) -> tuple[NDArray[np.int16], Parameters, Given]:
-        upload = await visit.read(lambda: receive_form(request, max_upload_bytes))
-        visit.ticket.resize(len(upload.recording))
+    def parse[Parameters: TranslationParameters](upload: Upload, kind: type[Parameters]) -> tuple[Parameters, str]:
+        stage = services.stage("speech_to_text")
         parameters = validate(fields(upload.fields), kind)
-        models.require(parameters.model, "whisper")
-        given = visit.given(parameters.timeout_ms)
-        audio = await graph.listen(upload.recording, given)
-        visit.ticket.resize(audio.nbytes)
-        return audio, parameters, given
+        models.require(parameters.model, stage)
+        stage.require_ready()
+        return parameters, JSON
 
-    async def answered(audio: NDArray[np.int16], parameters: TranslationParameters, given: Given) -> Response:
-        transcript = await graph.transcribe(audio, parameters.options(), given)
-        audio_s, task = audio.size / SAMPLE_RATE_HZ, parameters.options().task
-        return answer(transcript, parameters.response_format, task, audio_s, given.line.timings_ms)
+    def transcription(request: Request, upload: Upload) -> tuple[TranscriptionParameters, str]:
+        return parse(upload, TranscriptionParameters)
+
+    def translation(request: Request, upload: Upload) -> tuple[TranslationParameters, str]:
+        return parse(upload, TranslationParameters)
+
+    async def run(recording: Recording[Any]) -> Transcript:
+        context = recording.admitted.context
+        transcript: Transcript = await services.stage("speech_to_text")(recording.parameters.request(recording), context)
+        context.notes["transcript"] = transcript.text
+        return transcript
+
+    async def answered(recording: Recording[Any]) -> Response:
+        transcript, parameters = await run(recording), recording.parameters
+        audio_s, task = recording.audio.size / SAMPLE_RATE_HZ, parameters.request(recording).task
+        return response(transcript, parameters.response_format, task, audio_s, recording.admitted.context.timings_ms)
+
+    of_transcription = services.dependencies.recording(receive_form, transcription)
+    of_translation = services.dependencies.recording(receive_form, translation)
 
     @routes.post("/audio/transcriptions", **openai.audio("/v1/audio/transcriptions", TranscriptionParameters, EVENTS))
-    async def transcribe(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        audio, parameters, given = await heard(request, visit, TranscriptionParameters)
-        if not parameters.stream:
-            return await answered(audio, parameters, given)
+    async def transcribe(recording: Annotated[Recording[TranscriptionParameters], Depends(of_transcription)]) -> Response:
+        if not recording.parameters.stream:
+            return await answered(recording)
 
-        async def transcribing(tell: Tell) -> Transcript:
-            return await graph.transcribe(audio, parameters.options(), Given(given.time_left, given.line, tell))
+        async def work(emit: Emit) -> Transcript:
+            recording.admitted.context.emit = emit
+            return await run(recording)
 
-        return EventStream(transcribing, TranscriptEvents(), visit.line)
+        return EventStream(work, TranscriptEvents(), recording.admitted.entry)
 
     @routes.post("/audio/translations", **openai.audio("/v1/audio/translations", TranslationParameters))
-    async def translate(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        return await answered(*await heard(request, visit, TranslationParameters))
+    async def translate(recording: Annotated[Recording[TranslationParameters], Depends(of_translation)]) -> Response:
+        return await answered(recording)
+
+    return routes

@@ -1,4 +1,4 @@
-"""`POST /v1/images/generations`: OpenAI's Images API over the diffusion room."""
+"""`POST /v1/images/generations`: OpenAI's Images API over the text-to-image model."""
 
 import base64
 import re
@@ -12,42 +12,44 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from deployments.diffusion import GenerateOptions, Image, Step
 from deployments.errors import DeploymentError, InvalidInput
-from graphs.core.context import Given
-from graphs.core.graph import Graph
+from deployments.roles.text_to_image import GenerateRequest, Image, Step
+from graphs.core.parameters import TimeoutMs
+from graphs.core.progress import Emit, Progress, Queued
 from graphs.http import problems
-from graphs.http.deadline import LARGEST_TIMEOUT_MS
-from graphs.http.dependencies import Reception, Visit
-from graphs.http.events import Event, Queued, Tell, sse
+from graphs.http.dependencies import AdmittedRequest
+from graphs.http.events import sse
 from graphs.http.parameters import refusal
 from graphs.http.responses import server_timing
-from graphs.http.routes.openai.models import Models
+from graphs.http.routes.openai import models
 from graphs.http.schemas import openai
+from graphs.http.schemas.openai import GeneratedImage, Images
+from graphs.http.services import Services
 from graphs.http.sse import EventStream
 from graphs.http.upload import receive_json
 
 SIZE = re.compile("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 SEEDS = 2**32
+LARGEST_PX = 99_999
 Ignored = Annotated[str | None, Field(max_length=1000)]
-"""Taken for compatibility; nothing here could obey it."""
+"""Accepted for compatibility, without an effect."""
 
 
 class ImageParameters(BaseModel):
-    """What may be asked for: OpenAI's parameters, and after these Sonograph's own."""
+    """OpenAI's parameters, then Sonograph's own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, protected_namespaces=())
 
     prompt: str = Field(min_length=1, max_length=4000)
-    """What to draw."""
+    """The text to draw."""
     model: str | None = Field(default=None, max_length=256)
-    """An id of `GET /v1/models`; without it the diffusion room's model."""
+    """An id of `GET /v1/models`; without it the service's own."""
     n: int | None = Field(default=None, ge=1, le=10)
     """Pictures, one after the other, with seeds that follow each other; with `stream` only 1."""
     size: str | None = Field(default=None, pattern=f"^(auto|{SIZE.pattern})$")
     """`auto`, the model's own size, or `WIDTHxHEIGHT`, both multiples of 8 up to the service's setting."""
     response_format: Literal["b64_json"] | None = None
-    """Only `b64_json`: no picture is kept that a URL could lead to."""
+    """Only `b64_json`: the service keeps no picture, so there is no URL."""
     output_format: Literal["png", "jpeg", "webp"] | None = None
     """The picture's format, `png` without it."""
     background: Literal["auto", "opaque"] | None = None
@@ -57,7 +59,7 @@ class ImageParameters(BaseModel):
     partial_images: int | None = Field(default=None, ge=0, le=50)
     """At most so many previews in a stream; OpenAI's own bound is 3."""
     quality: Ignored = None
-    """Ignored: `steps` is what quality depends on."""
+    """Ignored: the quality depends on `steps`."""
     style: Ignored = None
     """Ignored."""
     moderation: Ignored = None
@@ -74,18 +76,16 @@ class ImageParameters(BaseModel):
     """Denoising steps; without it the service's setting."""
     guidance_scale: float | None = Field(default=None, ge=0, le=30, allow_inf_nan=False)
     """How strictly the picture follows the prompt; without it the service's setting."""
-    timeout_ms: int | None = Field(default=None, ge=1, le=LARGEST_TIMEOUT_MS)
+    timeout_ms: TimeoutMs = None
     """Milliseconds from receipt after which the answer is of no use; lowers the service's deadline, as X-Timeout-Ms does."""
     progress: bool | None = None
-    """Also tell the place in the queue and each denoising step in a stream, by events that OpenAI's API does not have."""
+    """Also send the queue position and each denoising step in a stream, as events that OpenAI's API does not have."""
 
     @field_validator("response_format", mode="before")
     @classmethod
     def _no_url(cls, value: Any) -> Any:
         if value == "url":
-            raise ValueError(
-                "response_format cannot be url: no picture is kept that a URL could lead to; ask for b64_json, or leave it out"
-            )
+            raise ValueError("response_format cannot be url: the service keeps no picture; ask for b64_json, or leave it out")
         return value
 
     @field_validator("background", mode="before")
@@ -107,13 +107,14 @@ class ImageParameters(BaseModel):
     def format(self) -> str:
         return self.output_format or "png"
 
-    def options(self) -> list[GenerateOptions]:
-        """One for each picture. A seed is drawn here where none was given."""
+    def requests(self) -> list[GenerateRequest]:
+        """One for each picture, with a random seed where the client names none."""
         seed = secrets.randbelow(SEEDS) if self.seed is None else self.seed
         size = SIZE.fullmatch(self.size or "")
         width, height = map(int, size.groups()) if size else (None, None)
         return [
-            GenerateOptions(
+            GenerateRequest(
+                prompt=self.prompt,
                 negative_prompt=self.negative_prompt or "",
                 steps=self.steps,
                 guidance_scale=self.guidance_scale,
@@ -121,12 +122,13 @@ class ImageParameters(BaseModel):
                 height=height,
                 seed=(seed + number) % SEEDS,
                 format=self.format,
+                previews=self.partial_images or 0,
             )
             for number in range(self.n or 1)
         ]
 
 
-def parse(body: bytes, max_side_px: int) -> ImageParameters:
+def parse(body: bytes, max_side_px: int, setting: str = "diffusion.max_side_px") -> ImageParameters:
     """Raises InvalidInput that names parameter and bound."""
     try:
         parameters = ImageParameters.model_validate_json(body)
@@ -137,7 +139,7 @@ def parse(body: bytes, max_side_px: int) -> ImageParameters:
         if side % 8 or side > max_side_px:
             refused = InvalidInput(
                 f"size must be auto or WIDTHxHEIGHT, both multiples of 8 and at most {max_side_px} "
-                "(this service's setting diffusion.max_side_px)"
+                f"(this service's setting {setting})"
             )
             refused.param = "size"
             raise refused
@@ -145,33 +147,33 @@ def parse(body: bytes, max_side_px: int) -> ImageParameters:
 
 
 class ImageEvents:
-    """A picture's stream as OpenAI's API has it: previews, then the picture."""
+    """A picture's stream in the form of OpenAI's API: previews, then the picture."""
 
-    def __init__(self, parameters: ImageParameters, request_id: str) -> None:
+    def __init__(self, parameters: ImageParameters) -> None:
         self._parameters = parameters
-        self._request_id = request_id
         self._previews = 0
 
-    def begun(self) -> Iterator[str]:
+    def started(self) -> Iterator[str]:
         return iter(())
 
-    def told(self, event: Event) -> Iterator[str]:
-        if isinstance(event, Queued) and self._parameters.progress:
-            yield _event("image_generation.queued", position=event.position)
-        if isinstance(event, Step):
+    def progress(self, progress: Progress) -> Iterator[str]:
+        if isinstance(progress, Queued) and self._parameters.progress:
+            yield _event("image_generation.queued", position=progress.position)
+        if isinstance(progress, Step):
             if self._parameters.progress:
-                yield _event("image_generation.step", step=event.done, steps=event.of, eta_ms=round(event.eta_ms))
-            if event.preview is not None:
-                shown = event.preview
-                told = _told(shown.encoded, shown.width, shown.height, "jpeg")
-                yield _event("image_generation.partial_image", **told, partial_image_index=self._previews)
+                content = {"step": progress.step, "steps": progress.steps, "eta_ms": round(progress.eta_ms)}
+                yield _event("image_generation.step", **content)
+            if progress.preview is not None:
+                shown = progress.preview
+                content = _content(shown.encoded, shown.width, shown.height, "jpeg")
+                yield _event("image_generation.partial_image", **content, partial_image_index=self._previews)
                 self._previews += 1
 
     def done(self, images: list[tuple[Image, int]]) -> Iterator[str]:
         for image, seed in images:
-            told = _told(image.encoded, image.width, image.height, self._parameters.format)
+            content = _content(image.encoded, image.width, image.height, self._parameters.format)
             more = {"usage": None, "seed": seed, "prompt_truncated": image.prompt_truncated}
-            yield _event("image_generation.completed", **told, **more)
+            yield _event("image_generation.completed", **content, **more)
 
     def failed(self, error: DeploymentError) -> Iterator[str]:
         yield _event("error", error=problems.openai_content(error))
@@ -181,7 +183,7 @@ def _event(type: str, **data: Any) -> str:
     return sse(type, {"type": type, **data})
 
 
-def _told(encoded: bytes, width: int, height: int, format: str) -> dict[str, Any]:
+def _content(encoded: bytes, width: int, height: int, format: str) -> dict[str, Any]:
     return {
         "b64_json": base64.b64encode(encoded).decode("ascii"),
         "created_at": int(time.time()),
@@ -192,43 +194,50 @@ def _told(encoded: bytes, width: int, height: int, format: str) -> dict[str, Any
     }
 
 
-def _answer(images: list[tuple[Image, int]], format: str, timings_ms: dict[str, float]) -> Response:
+def _response(images: list[tuple[Image, int]], format: str, timings_ms: dict[str, float]) -> Response:
     first = images[0][0]
-    content = {
-        "created": int(time.time()),
-        "background": "opaque",
-        "output_format": format,
-        "size": f"{first.width}x{first.height}",
-        "data": [
-            {
-                "b64_json": base64.b64encode(image.encoded).decode("ascii"),
-                "seed": seed,
-                "prompt_truncated": image.prompt_truncated,
-            }
+    answer = Images(
+        created=int(time.time()),
+        background="opaque",
+        output_format=format,
+        size=f"{first.width}x{first.height}",
+        data=[
+            GeneratedImage(
+                b64_json=base64.b64encode(image.encoded).decode("ascii"), seed=seed, prompt_truncated=image.prompt_truncated
+            )
             for image, seed in images
         ],
-    }
-    return JSONResponse(content, headers={"Server-Timing": server_timing(timings_ms)})
+    )
+    return JSONResponse(answer.model_dump(), headers={"Server-Timing": server_timing(timings_ms)})
 
 
-def install(routes: APIRouter, graph: Graph, reception: Reception, models: Models, max_side_px: int) -> None:
+def router(services: Services) -> APIRouter:
+    routes = APIRouter()
+    dependencies = services.dependencies
+
     @routes.post("/images/generations", **openai.images(ImageParameters))
-    async def generate(request: Request, visit: Annotated[Visit, Depends(reception.admit)]) -> Response:
-        body = await visit.read(lambda: receive_json(request))
-        visit.ticket.resize(len(body))
-        parameters = parse(body, max_side_px)
-        models.require(parameters.model, "diffusion")
-        given = visit.given(parameters.timeout_ms)
+    async def generate(request: Request, admitted: Annotated[AdmittedRequest, Depends(dependencies.admit)]) -> Response:
+        body = await admitted.read(lambda: receive_json(request))
+        admitted.reservation.resize(len(body))
+        stage = services.stage("text_to_image")
+        parameters = parse(body, getattr(stage.settings, "max_side_px", LARGEST_PX), f"{stage.name}.max_side_px")
+        models.require(parameters.model, stage)
+        admitted.limit(parameters.timeout_ms)
+        stage.require_ready()
+        context = admitted.context
 
-        async def drawing(tell: Tell | None = None) -> list[tuple[Image, int]]:
-            drawn = []
-            for options in parameters.options():
-                visit.line.seed = options.seed if visit.line.seed is None else visit.line.seed
-                previews = (parameters.partial_images or 0) if tell else 0
-                told = Given(given.time_left, given.line, tell)
-                drawn.append((await graph.generate(parameters.prompt, options, previews, told), options.seed))
-            return drawn
+        async def work(emit: Emit | None = None) -> list[tuple[Image, int]]:
+            context.emit = emit
+            images = []
+            for one in parameters.requests():
+                context.notes.setdefault("seed", one.seed)
+                image: Image = await stage(one, context)
+                context.notes["steps"] = context.notes.get("steps", 0) + image.compute_time.units
+                images.append((image, one.seed))
+            return images
 
         if parameters.stream:
-            return EventStream(drawing, ImageEvents(parameters, visit.line.request_id), visit.line)
-        return _answer(await drawing(), parameters.format, visit.line.timings_ms)
+            return EventStream(work, ImageEvents(parameters), admitted.entry)
+        return _response(await work(), parameters.format, context.timings_ms)
+
+    return routes

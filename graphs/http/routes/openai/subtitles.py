@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable
 
-from deployments.whisper import Segment
+from deployments.roles.speech_to_text import Segment
 
 
 def srt(segments: Iterable[Segment]) -> str:
-    said = [segment for segment in segments if segment.text]
+    spoken = [segment for segment in segments if segment.text]
     return "".join(
         f"{number}\n{_time(one.start, ',')} --> {_time(one.end, ',')}\n{_line(one.text)}\n\n"
-        for number, one in enumerate(said, start=1)
+        for number, one in enumerate(spoken, start=1)
     )
 
 
 def vtt(segments: Iterable[Segment]) -> str:
-    said = [segment for segment in segments if segment.text]
-    return "WEBVTT\n\n" + "".join(f"{_time(one.start, '.')} --> {_time(one.end, '.')}\n{_line(one.text)}\n\n" for one in said)
+    spoken = [segment for segment in segments if segment.text]
+    return "WEBVTT\n\n" + "".join(f"{_time(one.start, '.')} --> {_time(one.end, '.')}\n{_line(one.text)}\n\n" for one in spoken)
 
 
 def _time(seconds: float, separator: str) -> str:
@@ -24,5 +24,5 @@ def _time(seconds: float, separator: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Of a cue: one line, without the arrow that would begin another one's times."""
+    """The text of a cue: one line, without the arrow that would start the times of another cue."""
     return " ".join(text.split()).replace("-->", "->")

@@ -14,7 +14,7 @@ from ray.serve._private.constants import (
 from ray.serve._private.http_util import RequestIdMiddleware, _apply_middlewares, convert_object_to_asgi_messages
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from graphs.serve.proxy import FOR_SERVE, Headers, Problems, middlewares, warn_if_absent
+from graphs.http.middleware.proxy import FOR_SERVE, Headers, Problems, middlewares, warn_if_absent
 from testing.service import ROOT
 
 

@@ -1,28 +1,28 @@
 """Middleware of Serve's HTTP proxy, by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (graphs/ray.env): around all that Serve does.
 
-Serve takes any X-Request-ID, logs it and answers with it; it lets clients choose its timeout, and switch off that leaving cancels.
-Its own errors are plain text, or nothing at all: where a replica dies during a request, uvicorn then says 500.
+Serve takes any X-Request-ID, logs it and answers with it; clients can choose its timeout, and switch off its cancellation on disconnect.
+Its own errors are plain text; where a replica dies during a request it sends nothing at all, and uvicorn answers 500.
 """
 
 import logging
 import uuid
 
-from ray.serve._private.constants import RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
 from graphs.http.middleware import upgrade
 from graphs.http.problems import REQUEST_ID, problem
+from graphs.serve.status import PROXY_CALLBACK
 
 log = logging.getLogger("ray.serve")
 FOR_SERVE = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"x-session-id", b"serve-multiplexed-model-id")
-"""What Serve would obey, from anyone, with - or _ (ray/serve/_private/constants.py, 2.60). One that is not UTF-8 makes it fail."""
+"""Headers that Serve obeys from any client, with - or _ (ray/serve/_private/constants.py, 2.60). A value that is not UTF-8 fails."""
 ID = b"x-request-id"
 
 
 class Headers:
-    """Drops what is meant for Serve, and an X-Request-ID that is not well formed, or comes several times: a new one is made then."""
+    """Drops the headers for Serve, and an X-Request-ID that is malformed or repeated: a new one is made then."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,10 +37,10 @@ class Headers:
 
 
 class Problems:
-    """Answers with problem details where Serve itself fails, or does not answer at all, before a byte of an answer has been sent.
+    """Answers with problem details where Serve itself fails, or does not answer at all, before the first byte of a response is sent.
 
-    What the application answers passes as it comes: only the message that starts it waits, for the first one of its body.
-    Serve's own endpoints below `/-/` keep their answers.
+    The application's responses pass unchanged: only the message that starts one waits, for the first message of the body.
+    Serve's own endpoints below `/-/` keep their responses.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -52,33 +52,33 @@ class Problems:
             return
         ids = [value for name, value in scope["headers"] if name == ID]
         id = ids[0] if ids else str(uuid.uuid4()).encode()
-        answer = _Answer(send)
+        state = _Response(send)
         try:
-            # With an id in its headers Serve makes none: what it logs, and what its answer says, is this one.
-            await self._app({**scope, "headers": [*scope["headers"], *([] if ids else [(ID, id)])]}, receive, answer.send)
+            # With an id in the headers Serve makes none: its log and its response carry this one.
+            await self._app({**scope, "headers": [*scope["headers"], *([] if ids else [(ID, id)])]}, receive, state.send)
         except Exception as error:
-            if answer.begun:
+            if state.begun:
                 raise
             log.exception("request %s failed in Serve's proxy", id.decode())
-            answer.failed = DeploymentError(f"the service failed on this request: its log tells why under the id {id.decode()}")
-            answer.failed.__cause__ = error
-        if answer.begun:
+            state.failed = DeploymentError(f"the service failed on this request: its log tells why under the id {id.decode()}")
+            state.failed.__cause__ = error
+        if state.begun:
             return
         gone = ModelUnavailable("the replica that took the request is gone, and a new one is being started: try again shortly")
-        response = problem(answer.failed or gone, id.decode(), scope["path"])
+        response = problem(state.failed or gone, id.decode(), scope["path"])
         response.headers["X-Request-ID"] = id.decode()
         await response(scope, receive, send)
 
 
-class _Answer:
-    """What has come of one answer."""
+class _Response:
+    """The state of one response."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._start: Message | None = None
         self.begun = False
         self.failed: DeploymentError | None = None
-        """What Serve's own error, which was not sent, is in our words."""
+        """The error that stands for Serve's own, which was not sent."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -94,12 +94,12 @@ class _Answer:
 
 
 def _failure(start: Message, body: Message) -> DeploymentError | None:
-    """Serve's errors are known by their plain text, or no type at all; the application makes none such."""
+    """The error for one of Serve's, which have plain text or no type at all; the application sends no such response."""
     content_type = dict(start.get("headers", ())).get(b"content-type", b"text/plain")
     if not content_type.startswith(b"text/plain"):
         return None
     match start["status"]:
-        case 404:  # the application takes every path: it is not there
+        case 404:  # the application takes every path, so it is absent
             return ModelUnavailable("the service is being started or ended: try again shortly")
         case 408:
             return DeadlineExceeded("the request did not end within the time that Serve gives it (request_timeout_s)")
@@ -113,13 +113,13 @@ def _failure(start: Message, body: Message) -> DeploymentError | None:
 
 
 def middlewares() -> list[Middleware]:
-    """Serve puts each around those before it. It asks in the proxy's process before it starts uvicorn there."""
+    """The middleware, innermost first. Serve calls this in the proxy's process before it starts uvicorn there."""
     upgrade.install()
     return [Middleware(Problems), Middleware(Headers)]
 
 
-def warn_if_absent(configured: str | None = RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH) -> None:
-    """Said once by each ingress replica; `configured`: the variable as its process was started with it."""
+def warn_if_absent(configured: str | None = PROXY_CALLBACK) -> None:
+    """Logs once in each ingress replica; `configured`: the variable as its process was started with it."""
     if configured != f"{__name__}:{middlewares.__name__}":
         log.warning(
             "Ray's variables of graphs/ray.env are not set: clients can switch timeouts off, and errors of Serve's proxy are plain "

@@ -1,0 +1,65 @@
+"""Speech to text: the request and the result of every model of this role. Runs on both sides of Triton: no Ray, torch or pydantic."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.compute_time import ComputeTime
+
+SAMPLE_RATE_HZ = 16_000
+WINDOW_S = 30
+"""Whisper computes in windows of so many seconds (Radford et al. 2022)."""
+
+
+@dataclass(frozen=True)
+class TranscribeRequest:
+    audio: NDArray[np.int16]
+    """[samples], mono, 16 kHz."""
+    language: str = ""
+    """A code or an English name; empty to detect it."""
+    task: str = "transcribe"
+    """`transcribe`, or `translate` into English."""
+    prompt: str = ""
+    """Text taken as preceding the recording: names and spellings to expect."""
+    temperature: float = 0.0
+    """0 to 1; at 0 the model raises it only where the text would be too repetitive or improbable."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    EVENTS: ClassVar[tuple[str, ...]] = ("transcript.delta",)
+
+    start: float
+    """Seconds from the recording's start."""
+    end: float
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self.text:
+            yield "transcript.delta", {"text": self.text, "start": self.start, "end": self.end}
+
+
+@dataclass(frozen=True)
+class Transcript:
+    EVENTS: ClassVar[tuple[str, ...]] = ("transcript",)
+
+    text: str
+    language: str
+    segments: tuple[Segment, ...]
+    model: str = ""
+    compute_time: ComputeTime = field(default_factory=ComputeTime)
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        segments = [asdict(segment) for segment in self.segments]
+        yield "transcript", {"text": self.text, "language": self.language, "segments": segments}
+
+
+def window_count(samples: int) -> int:
+    """Windows of 30 s in a recording, at least 1."""
+    return max(1, math.ceil(samples / (WINDOW_S * SAMPLE_RATE_HZ)))

@@ -1,0 +1,51 @@
+"""`GET /healthz` and `GET /readyz`, for the probes of Kubernetes."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+
+from deployments.errors import ModelUnavailable
+from graphs.http.schemas import openapi
+from graphs.http.services import Services
+
+
+class Health(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    status: str
+    requests: int
+    """Requests in this ingress replica now."""
+
+
+class ReadinessAnswer(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    status: str
+    models: dict[str, str]
+    """Each model's phase: `ready`."""
+
+
+def router(services: Services) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/healthz", response_model=Health, **openapi.health("/healthz", "This process answers"))
+    async def healthz() -> Health:
+        return Health(status="ok", requests=services.dependencies.requests)
+
+    @routes.get(
+        "/readyz",
+        response_model=ReadinessAnswer,
+        **openapi.health("/readyz", "Every model has answered an inference and serves"),
+    )
+    async def readyz() -> ReadinessAnswer:
+        states = await services.readiness.states()
+        soft = {name for graph in services.graphs for name in graph.soft_models()}
+        unready = [
+            f"{name} is {state.phase}: {state.reason}".rstrip(": ")
+            for name, state in states.items()
+            if not state.ready and name not in soft
+        ]
+        if unready:
+            raise ModelUnavailable("; ".join(unready))
+        return ReadinessAnswer(status="ready", models={name: state.phase for name, state in states.items()})
+
+    return routes

@@ -1,0 +1,45 @@
+"""Everything that the routes of one ingress replica need, in one object."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from deployments.model_spec import Role
+from graphs.audio.decode import decode_speech
+from graphs.core.graph import Graph
+from graphs.core.metrics import Metrics
+from graphs.core.readiness import Readiness
+from graphs.core.stage import Stage
+from graphs.http.dependencies import Decode, Dependencies
+from graphs.http.errors import NotFound
+from graphs.http.settings import HttpSettings
+
+ROLES = {"speech_to_text": "speech to text", "text_to_image": "text to image", "image_to_image": "image to image"}
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: HttpSettings
+    graphs: tuple[Graph[Any, Any], ...]
+    stages: Mapping[str, Stage[Any, Any]]
+    """The deployed models' stages by name, in the order of the graphs."""
+    readiness: Readiness
+    metrics: Metrics
+    topology: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """Answers `GET /graph`; None where the settings do not show it."""
+    decode: Decode = decode_speech
+
+    @cached_property
+    def dependencies(self) -> Dependencies:
+        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode)
+
+    def stage(self, role: Role) -> Stage[Any, Any]:
+        """The stage of a role. Raises NotFound where no model of that role is deployed."""
+        found = self.find(role)
+        if found is None:
+            raise NotFound(f"this service runs no model for {ROLES[role]}: its routes are listed at /docs")
+        return found
+
+    def find(self, role: Role) -> Stage[Any, Any] | None:
+        return next((stage for stage in self.stages.values() if stage.spec.role == role), None)

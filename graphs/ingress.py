@@ -1,0 +1,75 @@
+"""The ingress: the Serve deployment that mounts the graphs on one HTTP edge, over one deployment for each model."""
+
+import importlib
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from deployments import base
+from deployments.model_spec import ModelSpec
+from graphs.core.graph import Graph
+from graphs.core.metrics import Metrics
+from graphs.core.readiness import Readiness
+from graphs.core.stage import Stage
+from graphs.http.app import create_app
+from graphs.http.middleware import proxy
+from graphs.http.services import Services
+from graphs.serve.topology import Topology
+from graphs.settings import BaseSettings, Settings
+
+
+class Ingress:
+    """Holds no model. Serve's HTTP proxy calls the app that `__serve_build_asgi_app__` returns."""
+
+    def __init__(self, settings: BaseSettings, **handles: DeploymentHandle[Any]) -> None:
+        """`handles`: by the model's name."""
+        self._settings = settings
+        self._handles = handles
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        proxy.warn_if_absent()
+        application = serve.get_replica_context().app_name
+        readiness, metrics = Readiness(application, tuple(self._handles)), Metrics()
+        stages = {
+            spec.name: Stage[Any, Any](spec, self._settings.section(spec), self._handles[spec.name], readiness, metrics)
+            for spec in deployed(self._settings)
+        }
+        graphs = tuple(
+            graph(**{attribute: stages.get(self._settings.spec(target).name) for attribute, target in graph.stages.items()})
+            for graph in map(load, self._settings.graphs)
+        )
+        topology = Topology(application, tuple(stages.values())) if self._settings.http.show_graph else None
+        return create_app(Services(self._settings.http, graphs, stages, readiness, metrics, topology))
+
+
+def load(name: str) -> type[Graph[Any, Any]]:
+    """The graph of the module `graphs.NAME`. `name` comes from the settings, which take only modules that exist."""
+    module = importlib.import_module(f"graphs.{name}")
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Graph) and value.__module__ == module.__name__
+    )
+    return found
+
+
+def deployed(settings: BaseSettings) -> list[ModelSpec]:
+    """The models of the mounted graphs, in the order of their stages, without optional ones that are switched off."""
+    found = [settings.spec(target) for name in settings.graphs for target in load(name).stages.values()]
+    return [spec for spec in {spec.name: spec for spec in found}.values() if settings.section(spec).deployed]
+
+
+def app(args: dict[str, Any]) -> Application:
+    """`serve run graphs.voice_to_image:app`; the application's `args` are the settings."""
+    settings = Settings.model_validate(args)
+    ingress = serve.deployment(
+        name="ingress",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=64,
+        health_check_period_s=4,
+        graceful_shutdown_timeout_s=60,
+    )(serve.ingress()(Ingress))
+    return ingress.bind(settings, **{spec.name: base.bind(spec, settings.section(spec)) for spec in deployed(settings)})
