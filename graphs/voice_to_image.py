@@ -41,7 +41,7 @@ class DrawParameters(GraphParameters):
     """Pixels, a multiple of 8 up to the service's setting; without it the model's own size."""
     seed: int | None = Field(default=None, ge=0, le=4_294_967_295)
     """The same recording, parameters and seed give the same picture; without it a random one is used and returned."""
-    output_format: Literal["png", "jpeg", "webp"] | None = None  # type: ignore[assignment]
+    output_format: Literal["png", "jpeg", "webp"] | None = None
     """The picture's format; without it the Accept header decides."""
     previews: int = Field(default=0, ge=0, le=50)
     """At most so many previews of the picture, in an event stream."""

@@ -41,9 +41,16 @@ class Stage[Request, Result]:
         self.limiter = FifoLimiter(lambda: per_replica * readiness.replicas(spec.name))
         self._readiness = readiness
         self._metrics = metrics
-        self._handle = handle
-        self._streaming = handle.options(stream=True)
-        around = (Deadline(), Ready(readiness), Queue(self.limiter), *policies, Retry(metrics), Reachable(self.latency))
+        self._handle: Any = handle
+        self._streaming: Any = handle.options(stream=True)
+        around: tuple[Policy, ...] = (
+            Deadline(),
+            Ready(readiness),
+            Queue(self.limiter),
+            *policies,
+            Retry(metrics),
+            Reachable(self.latency),
+        )
         self._run = chained(around, self._send)
 
     @property

@@ -3,8 +3,12 @@
 from typing import Any, cast
 
 import ray
+from ray.serve._private.constants import RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
+
+PROXY_CALLBACK: str | None = RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
+"""The function that makes the middleware of Serve's proxies, as this process was started with it."""
 
 
 def status() -> ServeStatus:
