@@ -1,11 +1,10 @@
 """Continuous batching: new requests join at the next step, and finished ones leave. Runs in the stub."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import zip_longest
 
-from deployments.whisper import sequence
-from deployments.whisper.sequence import SequenceGroup
+from deployments.whisper.sequence import Sequence, SequenceGroup
 
 GATHER_S = 0.003
 """Pause between two steps: requests that wait in Triton's queue arrive meanwhile."""
@@ -14,7 +13,7 @@ GATHER_S = 0.003
 class Scheduler:
     """Runs steps in a thread of its own, so that a long recording, which takes several, delays the others by one at most."""
 
-    def __init__(self, run_step: Callable[[list[sequence.Sequence]], None], max_rows: int) -> None:
+    def __init__(self, run_step: Callable[[list[Sequence]], None], max_rows: int) -> None:
         """`run_step`: one step of at most `max_rows` sequences."""
         self._run_step = run_step
         self._max_rows = max_rows
@@ -24,7 +23,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
-    def submit(self, groups: Sequence[SequenceGroup]) -> None:
+    def submit(self, groups: list[SequenceGroup]) -> None:
         """Returns once each group took part in a step, if only with its first window: meanwhile the next batch gathers in Triton."""
         with self._changed:
             self._groups += groups
@@ -60,7 +59,7 @@ class Scheduler:
         return True
 
 
-def select_rows[Row](groups: Sequence[Sequence[Row]], max_rows: int) -> list[Row]:
+def select_rows[Row](groups: list[list[Row]], max_rows: int) -> list[Row]:
     """One row of each group, then in turn more of those that have more.
 
     No group gets more than half of the rows, even alone: a step takes no longer than it must for requests that arrive meanwhile.

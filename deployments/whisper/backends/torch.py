@@ -1,6 +1,5 @@
 """openai-whisper's network in torch as a backend: one step serves the pending requests of many sequences."""
 
-from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from itertools import batched
 
@@ -31,7 +30,7 @@ class _Decoding:
     no_speech_prob: float = 0.0
 
     @property
-    def new_tokens(self) -> Many[int]:
+    def new_tokens(self) -> list[int] | tuple[int, ...]:
         """Tokens that the decoder has not read yet."""
         return self.tokens[-1:] or self.request.initial
 
@@ -71,9 +70,9 @@ class TorchBackend:
                 by_length.setdefault(window.mel.shape[-1], []).append((sequence, window))
         for pairs in by_length.values():
             for some in batched(pairs, self._encoder_batch):
-                self._encode_batch(some)
+                self._encode_batch(list(some))
 
-    def _encode_batch(self, pairs: Many[tuple[Sequence, Window]]) -> None:
+    def _encode_batch(self, pairs: list[tuple[Sequence, Window]]) -> None:
         """Windows of one length; after a failure each alone. The window of a cancelled sequence stays without its encoding."""
         remaining = list(pairs)
 
@@ -145,7 +144,7 @@ class TorchBackend:
                 one.logprob += logprob
             decodings = [one for one, token in zip(decodings, next_tokens.tolist(), strict=True) if self._append(one, token)]
 
-    def _measure_no_speech(self, decodings: Many[_Decoding], hidden: torch.Tensor) -> None:
+    def _measure_no_speech(self, decodings: list[_Decoding], hidden: torch.Tensor) -> None:
         """The probability of no speech is that of its token right after `<|startoftranscript|>`."""
         rows, start = [], 0
         for one in decodings:
