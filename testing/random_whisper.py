@@ -1,21 +1,33 @@
-"""A Whisper of random weights: small, and it says something for any sound, at length."""
+"""A Whisper of random weights: small, and with some text for any audio, at length."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import whisper
 from safetensors.torch import save_file
 
+from deployments.whisper.engine import WhisperEngine
+from deployments.whisper.settings import WhisperSettings
+
 NAME = "random"
 
 
-def write(folder: Path) -> None:
-    """A multilingual one, as `<folder>/random.safetensors`."""
+def write(folder: Path, state_size: int = 16, audio_layers: int = 2) -> dict[str, int]:
+    """Writes a multilingual one as `<folder>/random.safetensors`. Its dimensions."""
     torch.manual_seed(1)
-    dims = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 16, "n_audio_head": 2, "n_audio_layer": 2}
-    dims |= {"n_vocab": 51865, "n_text_ctx": 64, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 2}
+    sizes = {"state": state_size, "head": 2}
+    dims = {"n_mels": 80, "n_audio_ctx": 1500} | {f"n_audio_{name}": size for name, size in sizes.items()}
+    dims |= {"n_audio_layer": audio_layers, "n_vocab": 51865, "n_text_ctx": 64}
+    dims |= {f"n_text_{name}": size for name, size in sizes.items()} | {"n_text_layer": 2}
     state = whisper.Whisper(whisper.ModelDimensions(**dims)).state_dict()
-    state = {name: value * 4 if value.ndim > 1 else value for name, value in state.items()}  # else every sound is alike
-    state["decoder.positional_embedding"] = torch.randn(64, 16)  # which is left as memory was
+    state = {name: value * 4 if value.ndim > 1 else value for name, value in state.items()}  # else all audio is alike
+    state["decoder.positional_embedding"] = torch.randn(64, state_size)  # openai-whisper leaves it as memory was
     save_file(state, folder / f"{NAME}.safetensors", metadata={"dims": json.dumps(dims)})
+    return dims
+
+
+def load(folder: Path, **settings: Any) -> WhisperEngine:
+    """The engine with the one in the folder."""
+    return WhisperEngine(WhisperSettings(model=NAME, weights=folder, **settings).engine_config())

@@ -1,39 +1,39 @@
-"""Whisper without the padding to 30 s: what is short is encoded as long as it is, or as 15 s. What it costs and gives: benchmarks.hearing.
+"""Whisper without the padding to 30 s: a short window is encoded at its own length, or at 15 s. Measured by `benchmarks.hearing`.
 
-The model was trained on 30 s alone. On less it may repeat itself, or doubt; then there is no result, and the window is to be decoded
-padded. Now and then it mishears a word without either. The idea is whisper.cpp's `audio_ctx`.
+The model was trained on 30 s alone. On less it may repeat itself or be unsure; that result is dropped, and the window is decoded
+again, padded. Now and then it mishears a word without either sign. The idea is whisper.cpp's `audio_ctx`.
 """
 
 from collections.abc import Sequence
 
 from whisper.audio import FRAMES_PER_SECOND, N_FRAMES
 
-LEAST_FRAMES = 15 * FRAMES_PER_SECOND
-"""Of 101 recordings the model doubted, or repeated itself, in 11 with 10 s, and in 4 with 15 s."""
+MIN_FRAMES = 15 * FRAMES_PER_SECOND
+"""Of 101 recordings the model was unsure, or repeated itself, in 11 with 10 s, and in 4 with 15 s."""
 MARGIN_FRAMES = FRAMES_PER_SECOND
-"""Silence after what is spoken, without which the last word is cut."""
-LEFT_FRAMES = FRAMES_PER_SECOND // 10
-"""What is left after the last timestamp holds no word if it is shorter; the model would make one up. So does whisper.cpp."""
-TOKENS, TOKENS_A_SECOND = 24, 8
-"""More than anybody says; timestamps count too."""
-REPEATS, LONGEST = 3, 12
-"""So many times the same tokens in a row, up to so many of them, are a model that repeats itself."""
+"""Silence after the speech, without which the last word is cut."""
+MIN_REMAINDER_FRAMES = FRAMES_PER_SECOND // 10
+"""A shorter remainder after the last timestamp holds no word; the model would make one up. whisper.cpp drops it as well."""
+BASE_TOKENS, TOKENS_PER_SECOND = 24, 8
+"""More than the fastest speech; timestamps count too."""
+MIN_REPEATS, MAX_REPEATED_TOKENS = 3, 12
+"""The same tokens so many times in a row, up to so many of them, count as a repetition."""
 
 
-def repeats(tokens: Sequence[int]) -> bool:
-    """Whether they end with the same ones several times in a row."""
+def is_repeating(tokens: Sequence[int]) -> bool:
+    """Whether the tokens end with the same ones several times in a row."""
     return any(
-        len(tokens) >= REPEATS * size
-        and all(tokens[-size:] == tokens[-size * n : -size * (n - 1)] for n in range(2, REPEATS + 1))
-        for size in range(1, LONGEST + 1)
+        len(tokens) >= MIN_REPEATS * size
+        and all(tokens[-size:] == tokens[-size * n : -size * (n - 1)] for n in range(2, MIN_REPEATS + 1))
+        for size in range(1, MAX_REPEATED_TOKENS + 1)
     )
 
 
-def frames(spoken: int) -> int:
-    """How many the encoder is given for so many frames of mel."""
-    return int(min(N_FRAMES, max(LEAST_FRAMES, spoken + MARGIN_FRAMES)))
+def padded_frames(frames: int) -> int:
+    """Frames of mel for the encoder, of a window of so many."""
+    return int(min(N_FRAMES, max(MIN_FRAMES, frames + MARGIN_FRAMES)))
 
 
-def cap(spoken: int) -> int:
-    """How many tokens so many frames of mel may become."""
-    return TOKENS + TOKENS_A_SECOND * spoken // int(FRAMES_PER_SECOND)
+def max_tokens(frames: int) -> int:
+    """Most tokens of a window of so many frames of mel."""
+    return BASE_TOKENS + TOKENS_PER_SECOND * frames // int(FRAMES_PER_SECOND)

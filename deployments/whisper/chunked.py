@@ -1,136 +1,139 @@
-"""A long recording in pieces, each a row of its own: they are heard together, and become one answer in the recording's order."""
+"""A long recording as chunks, each a row of its own: they share batches, and become one transcript in the recording's order."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import torch
 from whisper.audio import FRAMES_PER_SECOND
 
-from deployments.whisper.sequence import Recording, Spoken, Voice
-from deployments.whisper.transcription import Ask, Heard, Segment, Walk
+from deployments.whisper.sequence import Sequence, SequenceGroup
+from deployments.whisper.transcription import DecodingResult, TranscriptionState, WindowRequest
+from deployments.whisper.types import Segment, Transcript
 
-Told = Callable[[list[Segment]], None]
-Walked = Generator[Ask, Heard | None, None]
+Emit = Callable[[list[Segment]], None]
+Windows = Generator[WindowRequest, DecodingResult | None, None]
 
 
-class Pieces(Recording):
-    """What one piece fails with ends all of them. Each begins with the caller's prompt, and none with what another says: so they need
-    not wait for each other. What is left of a piece after its first window follows on what was said in that.
+class ChunkedGroup(SequenceGroup):
+    """Chunks of one recording. An error of one ends all of them.
+
+    Each begins with the caller's prompt, and none with another's text, so that no chunk waits for another. After its first window
+    a chunk continues with the text of that one.
     """
 
     def __init__(
         self,
-        spans: Sequence[tuple[int, int]],
-        begin: Generator[Ask, object, Walk],
-        walk: Callable[[Walk, Told], Walked],
+        spans: list[tuple[int, int]],
+        begin: Generator[WindowRequest, object, TranscriptionState],
+        decode_windows: Callable[[TranscriptionState, Emit], Windows],
         device: torch.device | str,
-        tell: Callable[[Segment], None],
-        poll: Callable[[], None],
-        ended: Callable[[Recording], None],
+        on_segment: Callable[[Segment], None],
+        check_cancelled: Callable[[], None],
+        on_done: Callable[[SequenceGroup], None],
     ) -> None:
-        """`spans`: the frames of each piece. `begin`: the recording's beginning, which asks at most once. `walk`: over a piece of it."""
+        """`spans`: the frames of each chunk. `begin`: makes the recording's state, with one request at most."""
         super().__init__()
-        self._begin, self._walk = begin, walk
-        self._tell, self._poll, self._ended = tell, poll, ended
-        self._asked: Ask | None = None
-        self._path: Walk | None = None
-        self._said: list[list[Segment]] = [[] for _ in spans]
+        self._begin, self._decode_windows = begin, decode_windows
+        self._on_segment, self._check_cancelled, self._on_done = on_segment, check_cancelled, on_done
+        self._detection: WindowRequest | None = None
+        self._state: TranscriptionState | None = None
+        self._segments: list[list[Segment]] = [[] for _ in spans]
         self._texts: list[str | None] = [None] * len(spans)
-        self._told = 0
-        self._entered_s, self._inside, self._seats = 0.0, 0, 0
-        self._pieces = [_Piece(self, number, span, device) for number, span in enumerate(spans)]
+        self._emitted = 0
+        self._step_began_s, self._in_step, self._step_chunks, self._step_rows = 0.0, 0, 0, 1
+        self._chunks = [_Chunk(self, index, span, device) for index, span in enumerate(spans)]
 
     @property
-    def rows(self) -> Sequence[Voice]:
-        return [] if self.done else [piece for piece in self._pieces if not piece.done]
+    def sequences(self) -> list[Sequence]:
+        return [] if self.done else [chunk for chunk in self._chunks if not chunk.done]
 
-    def work(self, number: int, span: tuple[int, int]) -> Generator[Ask, object, Spoken]:
-        """A piece's."""
-        if number == 0:
-            self._path = yield from self._beginning()
-        elif self._path is None and self._asked:
-            yield self._asked  # of the same window, which is encoded once
-        self.poll()
-        assert self._path is not None, "the first piece comes first"
-        piece = replace(self._path, frame=span[0], end=span[1], tokens=list(self._path.tokens))
+    def transcribe(self, index: int, span: tuple[int, int]) -> Generator[WindowRequest, object, Transcript]:
+        """Transcribes one chunk."""
+        if index == 0:
+            self._state = yield from self._first_request()
+        elif self._state is None and self._detection:
+            yield self._detection  # of the same window, which is encoded once
+        self.check_cancelled()
+        assert self._state is not None, "the first chunk is the first of each step"
+        state = replace(self._state, frame=span[0], end=span[1], tokens=list(self._state.tokens))
         end_s = span[1] / FRAMES_PER_SECOND
 
-        def told(segments: list[Segment]) -> None:
-            # A window is 30 s to the model, which may name a time after the piece's end.
-            self._said[number] += [replace(s, start_s=min(s.start_s, end_s), end_s=min(s.end_s, end_s)) for s in segments]
-            self._tell_in_order()
+        def emit(segments: list[Segment]) -> None:
+            # A window is 30 s to the model, which may name a time after the chunk's end.
+            self._segments[index] += [replace(s, start=min(s.start, end_s), end=min(s.end, end_s)) for s in segments]
+            self._emit_in_order()
 
-        yield from self._walk(piece, told)
-        self._texts[number] = piece.text
-        self._tell_in_order()
-        return Spoken(piece.text, piece.language, tuple(self._said[number]))
+        yield from self._decode_windows(state, emit)
+        self._texts[index] = state.text
+        self._emit_in_order()
+        return Transcript(state.text, state.language, tuple(self._segments[index]))
 
-    def _beginning(self) -> Generator[Ask, object, Walk]:
+    def _first_request(self) -> Generator[WindowRequest, object, TranscriptionState]:
         try:
-            self._asked = next(self._begin)
-            self._begin.send((yield self._asked))
+            self._detection = next(self._begin)
+            self._begin.send((yield self._detection))
         except StopIteration as end:
-            self._asked = None
-            path: Walk = end.value
-            return path
-        raise RuntimeError("it asks more than once")
+            self._detection = None
+            state: TranscriptionState = end.value
+            return state
+        raise RuntimeError("a recording's beginning makes more than one request")
 
-    def poll(self) -> None:
-        """A piece's: it leaves when the recording has ended by another."""
+    def check_cancelled(self) -> None:
+        """Ends a chunk when another one has failed, or the recording is cancelled."""
         if self.error is not None:
             raise self.error
-        self._poll()
+        self._check_cancelled()
 
-    def ended(self, piece: Voice) -> None:
+    def chunk_done(self, chunk: Sequence) -> None:
         if self.done:
             return
-        if piece.error is not None:
-            self.error = piece.error
-        elif all(one.done for one in self._pieces):
-            assert self._path is not None
-            segments = tuple(segment for said in self._said for segment in said)
-            self.answer = Spoken("".join(map(str, self._texts)).strip(), self._path.language, segments)
+        if chunk.error is not None:
+            self.error = chunk.error
+        elif all(one.done for one in self._chunks):
+            assert self._state is not None
+            segments = tuple(segment for segments in self._segments for segment in segments)
+            self.transcript = Transcript("".join(map(str, self._texts)).strip(), self._state.language, segments)
         else:
             return
-        self._pieces = []  # they know it, and would wait with it for Python's collector
-        self._ended(self)
+        self._chunks = []  # they refer to the group, and would wait with it for Python's collector
+        self._on_done(self)
 
-    def enter(self, together: int) -> None:
-        """A piece enters a pass of so many rows."""
-        if not self._inside:
-            self._entered_s, self._seats, self._together = time.perf_counter(), 0, together
-        self._inside += 1
-        self._seats += 1
+    def begin_chunk_step(self, rows: int) -> None:
+        """One chunk begins a step of so many rows."""
+        if not self._in_step:
+            self._step_began_s, self._step_chunks, self._step_rows = time.perf_counter(), 0, rows
+        self._in_step += 1
+        self._step_chunks += 1
 
-    def leave(self) -> None:
-        self._inside -= 1
-        if not self._inside:
-            took_s = time.perf_counter() - self._entered_s
+    def end_chunk_step(self) -> None:
+        self._in_step -= 1
+        if not self._in_step:
+            took_s = time.perf_counter() - self._step_began_s
             self.computed_s += took_s
-            self.shared_s += took_s * self._seats / self._together
+            self.shared_s += took_s * self._step_chunks / self._step_rows
 
-    def _tell_in_order(self) -> None:
-        """What the first piece that is not through has said so far, after all that is before it."""
+    def _emit_in_order(self) -> None:
+        """Emits the segments of the first unfinished chunk so far, after all of the chunks before it."""
         ready: list[Segment] = []
-        for said, text in zip(self._said, self._texts, strict=True):
-            ready += said
+        for segments, text in zip(self._segments, self._texts, strict=True):
+            ready += segments
             if text is None:
                 break
-        for segment in ready[self._told :]:
-            self._told += 1
-            self._tell(segment)
+        for segment in ready[self._emitted :]:
+            self._emitted += 1
+            self._on_segment(segment)
 
 
-class _Piece(Voice):
-    def __init__(self, whole: Pieces, number: int, span: tuple[int, int], device: torch.device | str) -> None:
-        super().__init__(whole.work(number, span), device, whole.poll, whole.ended)
-        self._whole = whole
+class _Chunk(Sequence):
+    def __init__(self, group: ChunkedGroup, index: int, span: tuple[int, int], device: torch.device | str) -> None:
+        super().__init__(group.transcribe(index, span), device, group.check_cancelled, group.chunk_done)
+        self._group = group
 
-    def enter(self, together: int) -> None:
-        self._whole.enter(together)
-        super().enter(together)
+    def begin_step(self, rows: int) -> None:
+        self._group.begin_chunk_step(rows)
+        super().begin_step(rows)
 
-    def leave(self) -> None:
-        super().leave()
-        self._whole.leave()
+    def end_step(self) -> None:
+        super().end_step()
+        self._group.end_chunk_step()

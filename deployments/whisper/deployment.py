@@ -1,116 +1,64 @@
-"""The Whisper room's Ray class: one typed method over its Triton model, whole or as a stream."""
+"""Whisper's Serve class: a typed request to Triton's tensors, and these back to a transcript."""
 
-import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from ray import serve
-from ray.serve import Application
 
 from deployments.base import ModelDeployment
 from deployments.compute_time import ComputeTime
-from deployments.concurrency import declared_cpus, max_ongoing_requests
+from deployments.concurrency import declared_cpus
+from deployments.engine_config import to_parameters
 from deployments.errors import NoSpeech
-from deployments.paths import model_name
 from deployments.time_left import TimeLeft
 from deployments.triton.server import InProcessTriton, Tensors, Triton
 from deployments.whisper.settings import WhisperSettings
-
-SAMPLE_RATE_HZ = 16_000
-
-
-@dataclass(frozen=True)
-class TranscribeOptions:
-    language: str = ""
-    """A code or an English name; empty to detect it."""
-    task: str = "transcribe"
-    """`transcribe`, or `translate` into English."""
-    prompt: str = ""
-    """Text that is taken to have been said before: names and spellings to expect."""
-    temperature: float = 0.0
-    """0 to 1; 0 raises it only where the text would be too repetitive or improbable."""
+from deployments.whisper.types import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript, window_count
 
 
-@dataclass(frozen=True)
-class Segment:
-    start: float
-    """Seconds from the recording's start."""
-    end: float
-    text: str
-    avg_logprob: float
-    no_speech_prob: float
-
-
-@dataclass(frozen=True)
-class Transcript:
-    text: str
-    language: str
-    segments: tuple[Segment, ...]
-    model: str
-    cost: ComputeTime
-
-
-class Whisper(ModelDeployment):
+class Whisper(ModelDeployment[TranscribeRequest, Transcript]):
     def __init__(self, settings: WhisperSettings, triton: Triton | None = None) -> None:
         self._settings = settings
         super().__init__(
             triton
             or InProcessTriton(
                 Path(__file__).with_name("repository"),
-                parameters={
-                    "model": settings.model,
-                    "weights": str(settings.weights),
-                    "device": settings.device,
-                    "threads": str(declared_cpus()),
-                    "no_speech_threshold": str(settings.no_speech_threshold),
-                    "logprob_threshold": str(settings.logprob_threshold),
-                    "padding": settings.padding,
-                    "precision": settings.precision,
-                    "long_recordings": settings.long_recordings,
-                    "max_batch": str(settings.max_batch),
-                    "engine": settings.engine,
-                },
-                warm_up=_inputs(np.zeros(SAMPLE_RATE_HZ, np.int16), TranscribeOptions()),
-                probe=_inputs(np.zeros(0, np.int16), TranscribeOptions()),
+                parameters=to_parameters(settings.engine_config(threads=declared_cpus())),
+                warm_up=_inputs(TranscribeRequest(np.zeros(SAMPLE_RATE_HZ, np.int16))),
+                probe=_inputs(TranscribeRequest(np.zeros(0, np.int16))),
                 stall_s=settings.stall_s,
                 max_batch=settings.max_batch,
             )
         )
 
-    async def transcribe(
-        self, audio: NDArray[np.int16], options: TranscribeOptions, time_left: TimeLeft, request_id: str = ""
-    ) -> Transcript:
-        """`audio`: int16 [samples], mono 16 kHz. Raises NoSpeech, InvalidInput, ModelUnavailable, DeadlineExceeded."""
-        outputs = await self.infer(_inputs(audio, options), time_left, request_id)
-        return self._transcript(outputs, audio)
+    async def run(self, request: TranscribeRequest, time_left: TimeLeft, request_id: str = "") -> Transcript:
+        """The transcript. Raises NoSpeech, InvalidInput, ModelUnavailable, DeadlineExceeded."""
+        return self._transcript(request, await self.infer(_inputs(request), time_left, request_id))
 
-    async def transcribe_stream(
-        self, audio: NDArray[np.int16], options: TranscribeOptions, time_left: TimeLeft, request_id: str = ""
+    async def stream(
+        self, request: TranscribeRequest, time_left: TimeLeft, request_id: str = ""
     ) -> AsyncGenerator[Segment | Transcript]:
-        """Each segment as it is decoded, then the transcript. Raises the same."""
-        async with aclosing(self.stream(_inputs(audio, options, progress=True), time_left, request_id)) as answers:
-            async for outputs in answers:
+        """Each segment as it is decoded, then the transcript. Raises what `run` raises."""
+        async with aclosing(self.infer_stream(_inputs(request, progress=True), time_left, request_id)) as responses:
+            async for outputs in responses:
                 if "TEXT" in outputs:
-                    yield self._transcript(outputs, audio)
+                    yield self._transcript(request, outputs)
                 else:
                     (segment,) = _segments(outputs)
                     yield segment
 
-    def _transcript(self, outputs: Tensors, audio: NDArray[np.int16]) -> Transcript:
-        units = windows(audio.size)
+    def _transcript(self, request: TranscribeRequest, outputs: Tensors) -> Transcript:
+        windows = window_count(request.audio.size)
         transcript = Transcript(
             outputs["TEXT"][0].decode(),
             outputs["LANGUAGE"][0].decode(),
             _segments(outputs),
-            model_name(self._settings.model),
-            ComputeTime(0.0, float(outputs["COMPUTE_S"][0]) / units, units, int(outputs["BATCH_SIZE"][0])),
+            self._settings.model_name,
+            ComputeTime(0.0, float(outputs["COMPUTE_S"][0]) / windows, windows, int(outputs["BATCH_SIZE"][0])),
         )
         if not any(map(str.isalnum, transcript.text)) or all(map(self._silent, transcript.segments)):
-            raise NoSpeech("Whisper heard no words in the recording: speak closer to the microphone, or send another one")
+            raise NoSpeech("Whisper found no words in the recording: speak closer to the microphone, or send another one")
         return transcript
 
     def _silent(self, segment: Segment) -> bool:
@@ -119,18 +67,13 @@ class Whisper(ModelDeployment):
         )
 
 
-def windows(samples: int) -> int:
-    """Whisper's windows of 30 s in a recording."""
-    return max(1, math.ceil(samples / (30 * SAMPLE_RATE_HZ)))
-
-
-def _inputs(audio: NDArray[np.int16], options: TranscribeOptions, progress: bool = False) -> Tensors:
+def _inputs(request: TranscribeRequest, progress: bool = False) -> Tensors:
     return {
-        "AUDIO": audio,
-        "LANGUAGE": np.array([options.language.encode()], dtype=np.object_),
-        "TASK": np.array([options.task.encode()], dtype=np.object_),
-        "PROMPT": np.array([options.prompt.encode()], dtype=np.object_),
-        "TEMPERATURE": np.array([options.temperature], dtype=np.float32),
+        "AUDIO": request.audio,
+        "LANGUAGE": np.array([request.language.encode()], dtype=np.object_),
+        "TASK": np.array([request.task.encode()], dtype=np.object_),
+        "PROMPT": np.array([request.prompt.encode()], dtype=np.object_),
+        "TEMPERATURE": np.array([request.temperature], dtype=np.float32),
         "PROGRESS": np.array([progress], dtype=np.uint8),
     }
 
@@ -139,18 +82,6 @@ def _segments(outputs: Tensors) -> tuple[Segment, ...]:
     return tuple(
         Segment(round(start, 3), round(end, 3), text.decode(), avg_logprob, no_speech_prob)
         for text, (start, end, avg_logprob, no_speech_prob) in zip(
-            outputs["SEGMENT_TEXT"], outputs["SEGMENT_FIGURES"].tolist(), strict=True
+            outputs["SEGMENT_TEXT"], outputs["SEGMENT_STATS"].tolist(), strict=True
         )
     )
-
-
-def bind(settings: WhisperSettings) -> Application:
-    """One CPU by default: the graph's config or a manifest gives more, or a GPU, and torch's threads follow."""
-    return serve.deployment(
-        name="whisper",
-        ray_actor_options={"num_cpus": 1},
-        max_ongoing_requests=max_ongoing_requests(settings.max_batch),
-        health_check_period_s=4,
-        health_check_timeout_s=20,
-        graceful_shutdown_timeout_s=30,
-    )(Whisper).bind(settings)

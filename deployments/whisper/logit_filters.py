@@ -1,4 +1,4 @@
-"""Which token is next, for many rows at once: openai-whisper's rules at its defaults (`whisper.decoding` of 20250625)."""
+"""The next token of many rows at once: openai-whisper's logit filters at its defaults (`whisper.decoding` of 20250625), and sampling."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from whisper.audio import CHUNK_LENGTH
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-MOST_INITIAL_S = 1.0
-"""The first words begin no later in a window."""
-NEVER = -float("inf")
+MAX_INITIAL_TIMESTAMP_S = 1.0
+"""Latest beginning of the first words in a window."""
+NEG_INF = -float("inf")
 
 
-def suppressed(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """What is never said: signs for other sounds than words, and what only the caller may say."""
-    special = (
+def suppressed_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Tokens that never follow: signs for sounds other than words, and control tokens of the caller's."""
+    control = (
         tokenizer.transcribe,
         tokenizer.translate,
         tokenizer.sot,
@@ -24,56 +24,60 @@ def suppressed(tokenizer: Tokenizer) -> tuple[int, ...]:
         tokenizer.sot_lm,
         tokenizer.no_speech,
     )
-    return (*tokenizer.non_speech_tokens, *special)
+    return (*tokenizer.non_speech_tokens, *control)
 
 
-def not_first(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """What no text begins with."""
+def blank_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Tokens that no text begins with."""
     return (*tokenizer.encode(" "), tokenizer.eot)
 
 
-class Rules:
-    """A model's: they are the same for every language and task."""
+class LogitFilters:
+    """A model's filters, which are the same for every language and task."""
 
     def __init__(self, model: whisper.Whisper) -> None:
         tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages, language="en", task="transcribe")
-        self._never = torch.tensor([*suppressed(tokenizer), tokenizer.no_timestamps], device=model.device)
-        self._not_first = torch.tensor(not_first(tokenizer), device=model.device)
-        self._first = tokenizer.timestamp_begin
-        self._last_initial = self._first + round(MOST_INITIAL_S / (CHUNK_LENGTH / model.dims.n_audio_ctx))
+        self._suppressed = torch.tensor([*suppressed_tokens(tokenizer), tokenizer.no_timestamps], device=model.device)
+        self._blank = torch.tensor(blank_tokens(tokenizer), device=model.device)
+        self._timestamp_begin = tokenizer.timestamp_begin
+        max_initial = round(MAX_INITIAL_TIMESTAMP_S / (CHUNK_LENGTH / model.dims.n_audio_ctx))
+        self._last_initial = self._timestamp_begin + max_initial
         self.eot = tokenizer.eot
         self.no_speech = tokenizer.no_speech
 
-    def apply(self, logits: Tensor, said: Sequence[Sequence[int]]) -> None:
-        """Puts what may not follow on `said` out of the question, in place. `logits`: float32 [rows, vocabulary]."""
-        logits[:, self._never] = NEVER
-        for row, tokens in zip(logits, said, strict=True):
-            self._keep_order(row, tokens)
-        # If it is likelier that time passes than any one word, it does.
-        passes = logits[:, self._first :].logsumexp(dim=-1) > logits[:, : self._first].max(dim=-1).values
-        for row, must in zip(logits, passes.tolist(), strict=True):
-            if must:
-                row[: self._first] = NEVER
+    def apply(self, logits: Tensor, tokens: Sequence[Sequence[int]]) -> None:
+        """Sets the logits of tokens that may not follow a row's `tokens` to -inf, in place. `logits`: float32 [rows, vocabulary]."""
+        logits[:, self._suppressed] = NEG_INF
+        for row, before in zip(logits, tokens, strict=True):
+            self._order_timestamps(row, before)
+        # A timestamp follows where all of them together are likelier than any one other token.
+        timestamp_likelier = (
+            logits[:, self._timestamp_begin :].logsumexp(dim=-1) > logits[:, : self._timestamp_begin].max(dim=-1).values
+        )
+        for row, likelier in zip(logits, timestamp_likelier.tolist(), strict=True):
+            if likelier:
+                row[: self._timestamp_begin] = NEG_INF
 
-    def _keep_order(self, logits: Tensor, said: Sequence[int]) -> None:
+    def _order_timestamps(self, logits: Tensor, tokens: Sequence[int]) -> None:
         """Timestamps come in pairs, but at the beginning and the end, and never go back."""
-        if not said:
-            logits[self._not_first] = NEVER
-            logits[: self._first] = NEVER
-            logits[self._last_initial + 1 :] = NEVER
+        begin = self._timestamp_begin
+        if not tokens:
+            logits[self._blank] = NEG_INF
+            logits[:begin] = NEG_INF
+            logits[self._last_initial + 1 :] = NEG_INF
             return
-        last, before = said[-1] >= self._first, len(said) < 2 or said[-2] >= self._first
-        if last and before:
-            logits[self._first :] = NEVER
+        last, before_last = tokens[-1] >= begin, len(tokens) < 2 or tokens[-2] >= begin
+        if last and before_last:
+            logits[begin:] = NEG_INF
         elif last:
-            logits[: self.eot] = NEVER
-        times = [token for token in said if token >= self._first]
-        if times:
-            logits[self._first : times[-1] + (0 if last and not before else 1)] = NEVER
+            logits[: self.eot] = NEG_INF
+        timestamps = [token for token in tokens if token >= begin]
+        if timestamps:
+            logits[begin : timestamps[-1] + (0 if last and not before_last else 1)] = NEG_INF
 
 
-def draw(logits: Tensor, temperature: float, lots: torch.Generator) -> int:
-    """Of [vocabulary], by lot, as `torch.distributions.Categorical` does. Raises RuntimeError where nothing is possible."""
-    warm = logits / temperature
-    chances = F.softmax(warm - warm.logsumexp(dim=-1, keepdim=True), dim=-1)
-    return int(torch.multinomial(chances[None], 1, True, generator=lots))
+def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    """A token of [vocabulary], drawn as `torch.distributions.Categorical` does. Raises RuntimeError where no token is possible."""
+    scaled = logits / temperature
+    probs = F.softmax(scaled - scaled.logsumexp(dim=-1, keepdim=True), dim=-1)
+    return int(torch.multinomial(probs[None], 1, True, generator=generator))

@@ -1,67 +1,68 @@
-"""Pass after pass over the recordings that are there: who comes joins at the next one, and who has ended is gone. Runs in the stub."""
+"""Continuous batching: new requests join at the next step, and finished ones leave. Runs in the stub."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import zip_longest
 
-from deployments.whisper.sequence import Recording, Voice
+from deployments.whisper.sequence import Sequence, SequenceGroup
 
-JOIN_S = 0.003
-"""Between two passes: what has been waiting for a seat comes now, through Triton's queue."""
+GATHER_S = 0.003
+"""Pause between two steps: requests that wait in Triton's queue arrive meanwhile."""
 
 
-class Rounds:
-    """A thread of its own hears, so that a long recording, which takes several passes, holds nobody up for more than one."""
+class Scheduler:
+    """Runs steps in a thread of its own, so that a long recording, which takes several, delays the others by one at most."""
 
-    def __init__(self, listen: Callable[[Sequence[Voice]], None], most: int) -> None:
-        """`listen`: one pass, of at most `most` rows."""
-        self._listen = listen
-        self._most = most
+    def __init__(self, run_step: Callable[[list[Sequence]], None], max_rows: int) -> None:
+        """`run_step`: one step of at most `max_rows` sequences."""
+        self._run_step = run_step
+        self._max_rows = max_rows
         self._changed = threading.Condition()
-        self._voices: list[Recording] = []
+        self._groups: list[SequenceGroup] = []
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
-    def join(self, voices: Sequence[Recording]) -> None:
-        """Returns once each of them has been heard in a pass, if only in its first window: meanwhile more may gather."""
+    def submit(self, groups: list[SequenceGroup]) -> None:
+        """Returns once each group took part in a step, if only with its first window: meanwhile the next batch gathers in Triton."""
         with self._changed:
-            self._voices += voices
+            self._groups += groups
             self._changed.notify_all()
-            self._changed.wait_for(lambda: all(voice.heard for voice in voices) or self._closed)
+            self._changed.wait_for(lambda: all(group.started for group in groups) or self._closed)
 
     def close(self) -> None:
-        """What is under way is left."""
+        """Ends after the present step; unfinished groups are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
-        while self._pass():
+        while self._run_next():
             pass
 
-    def _pass(self) -> bool:
-        """Waits for voices and hears them once; false when closed. It keeps none of those that have ended."""
+    def _run_next(self) -> bool:
+        """Waits for groups and runs one step; false when closed. It keeps no reference to groups that have ended."""
         with self._changed:
-            if self._voices:
-                self._changed.wait(JOIN_S)
-            self._changed.wait_for(lambda: self._voices or self._closed)
+            if self._groups:
+                self._changed.wait(GATHER_S)
+            self._changed.wait_for(lambda: self._groups or self._closed)
             if self._closed:
                 return False
-            # Who has waited longest comes first; a long recording goes to the end after each pass.
-            turn, later = self._voices[: self._most], self._voices[self._most :]
-        self._listen(seats([voice.rows for voice in turn], self._most))
+            # The longest wait comes first; a long recording goes to the end after each step.
+            taken, waiting = self._groups[: self._max_rows], self._groups[self._max_rows :]
+        self._run_step(select_rows([group.sequences for group in taken], self._max_rows))
         with self._changed:
-            new = self._voices[len(turn) + len(later) :]
-            self._voices = later + new + [voice for voice in turn if not voice.done]
+            new = self._groups[len(taken) + len(waiting) :]
+            self._groups = waiting + new + [group for group in taken if not group.done]
             self._changed.notify_all()
         return True
 
 
-def seats[Row](recordings: Sequence[Sequence[Row]], most: int) -> list[Row]:
-    """A row of each first, and then of those that have more in turn. None gets more than half of the seats: a pass is no longer for
-    who comes meanwhile than it must be, though nobody else is there.
+def select_rows[Row](groups: list[list[Row]], max_rows: int) -> list[Row]:
+    """One row of each group, then in turn more of those that have more.
+
+    No group gets more than half of the rows, even alone: a step takes no longer than it must for requests that arrive meanwhile.
     """
-    turns = zip_longest(*(rows[: max(1, most // 2)] for rows in recordings))
-    return [row for turn in turns for row in turn if row is not None][:most]
+    turns = zip_longest(*(rows[: max(1, max_rows // 2)] for rows in groups))
+    return [row for turn in turns for row in turn if row is not None][:max_rows]

@@ -1,6 +1,6 @@
-"""Whisper's walk over a recording, window by window: the loop of `whisper.transcribe` (openai-whisper 20250625) taken apart.
+"""Transcription of a recording window by window: the loop of `whisper.transcribe` (openai-whisper 20250625) as a generator.
 
-It asks for one window at a time to be heard, and is told what was; who answers may hear the windows of many recordings together.
+It yields a request for each window and is sent the result, so that a backend can serve the windows of many recordings together.
 For the same input it gives the same segments as that function at its defaults.
 """
 
@@ -16,108 +16,74 @@ from whisper.tokenizer import Tokenizer, get_tokenizer
 from whisper.utils import compression_ratio
 
 from deployments.whisper import adaptive_padding
+from deployments.whisper.types import Segment
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried in turn while a window's text is too repetitive or too improbable."""
-SILENCE = SAMPLE_RATE // 10
-"""Samples of silence behind a recording for its last frames; openai-whisper puts 30 s there."""
-COMPRESSION_RATIO = 2.4
+PADDING_SAMPLES = SAMPLE_RATE // 10
+"""Silence after a recording for its last frames; openai-whisper puts 30 s there."""
+MAX_COMPRESSION_RATIO = 2.4
 """Text that gzip shrinks more than this is too repetitive."""
 
 
 @dataclass(frozen=True)
-class Traits:
-    """What the walk has to know of a model, whoever computes it."""
+class ModelDims:
+    """The model's properties that transcription depends on, in either backend."""
 
     mels: int
     multilingual: bool
     languages: int
-    positions: int = 1500
-    """What the encoder makes of 30 s."""
-    context: int = 448
+    audio_context: int = 1500
+    """Positions that the encoder makes of 30 s."""
+    text_context: int = 448
     """Tokens that the decoder attends to."""
 
     @classmethod
-    def of(cls, model: whisper.Whisper) -> "Traits":
+    def of(cls, model: whisper.Whisper) -> "ModelDims":
         dims = model.dims
         return cls(dims.n_mels, model.is_multilingual, model.num_languages, dims.n_audio_ctx, dims.n_text_ctx)
 
 
-@dataclass(frozen=True)
-class Segment:
-    start_s: float
-    end_s: float
-    text: str
-    avg_logprob: float
-    """Mean natural logarithm of the tokens' probabilities."""
-    no_speech_prob: float
-
-
 @dataclass(eq=False)
 class Window:
-    """What the encoder is given: [mels, frames]; once it has been, what came of it."""
+    """Input of the encoder, [mels, frames], and later its output."""
 
     mel: Tensor
-    sound: Any = None
+    encoded: Any = None
+    """In the backend's own form."""
 
 
 @dataclass(frozen=True)
-class Language:
-    """Asks in which language a window is spoken; the answer is a code."""
+class DetectLanguage:
+    """Request for the language of a window; the result is its code."""
 
     window: Window
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """Asks for a window's text; the answer is `Heard`, or None where `strict` and the model repeats itself."""
+class DecodeRequest:
+    """Request for the text of a window; the result is a DecodingResult, or None where `stop_repeats` and the model repeats itself."""
 
     window: Window
     initial: tuple[int, ...]
-    """Tokens that it begins with."""
-    begin: int
-    """The token of the beginning, `<|startoftranscript|>`, among them: what is before it is a prompt."""
-    most: int
-    """Tokens that it may become."""
+    """Tokens that the text continues: the prompt, then `<|startoftranscript|>` and its options."""
+    sot: int
+    """Index of `<|startoftranscript|>` among them."""
+    max_tokens: int
+    """Most new tokens."""
     temperature: float = 0.0
-    strict: bool = False
+    stop_repeats: bool = False
 
 
 @dataclass(frozen=True)
-class Heard:
+class DecodingResult:
     tokens: list[int]
     avg_logprob: float
     no_speech_prob: float
     temperature: float
 
 
-Ask = Language | Attempt
-
-
-@dataclass
-class Walk:
-    """One recording on its way: where the next window starts, and what was said so far."""
-
-    mel: Tensor
-    """[mels, frames] of the recording."""
-    end: int
-    """The frame at which it ends."""
-    language: str
-    tokenizer: Tokenizer
-    frame: int = 0
-    """Where the next window starts."""
-    tokens: list[int] = field(default_factory=list)
-    prompt_from: int = 0
-    """What was said before this token is no prompt for the next window."""
-    prompted: int = 0
-    """Tokens at the beginning that are the caller's prompt, and were not said."""
-    temperatures: tuple[float, ...] = TEMPERATURES
-    fitted: bool = False
-    """A window is padded to 30 s only where the model doubts what it hears without."""
-
-    @property
-    def text(self) -> str:
-        return str(self.tokenizer.decode(self.tokens[self.prompted :]))
+WindowRequest = DetectLanguage | DecodeRequest
 
 
 @dataclass(frozen=True)
@@ -126,89 +92,124 @@ class Thresholds:
     logprob: float
 
 
-def begin(
-    traits: Traits, audio: Tensor, language: str, task: str, prompt: str = "", temperature: float = 0.0
-) -> Generator[Ask, Any, Walk]:
-    """`audio`: float32 [samples] in [-1, 1], mono 16 kHz. `language`: a code; empty to detect it in the first window.
+@dataclass
+class TranscriptionState:
+    """Progress in one recording, or in one chunk of it."""
 
-    `prompt`: what is taken to have been said before. `temperature`: the only one that is tried; 0 tries TEMPERATURES.
+    mel: Tensor
+    """[mels, frames] of the recording."""
+    end: int
+    """Frame after the last one to decode."""
+    language: str
+    tokenizer: Tokenizer
+    frame: int = 0
+    """Start of the next window."""
+    tokens: list[int] = field(default_factory=list)
+    """The caller's prompt, then the text so far."""
+    prompt_begin: int = 0
+    """First of the tokens that may prompt the next window."""
+    caller_tokens: int = 0
+    """Length of the caller's prompt in `tokens`."""
+    temperatures: tuple[float, ...] = TEMPERATURES
+    adaptive: bool = False
+    """A window is padded to 30 s only where the shorter one gives a doubtful text."""
+
+    @property
+    def text(self) -> str:
+        return str(self.tokenizer.decode(self.tokens[self.caller_tokens :]))
+
+    @property
+    def prompt(self) -> list[int]:
+        return self.tokens[self.prompt_begin :]
+
+
+def begin(
+    dims: ModelDims, audio: Tensor, language: str, task: str, prompt: str = "", temperature: float = 0.0
+) -> Generator[WindowRequest, Any, TranscriptionState]:
+    """Makes the state of a recording. `audio`: float32 [samples] in [-1, 1], mono 16 kHz.
+
+    `language`: a code; empty to detect it in the first window. `prompt`: text that counts as the transcript before the recording.
+    `temperature`: the only one to try; 0 tries TEMPERATURES.
     """
-    mel, silence = _mel(audio, traits.mels)
+    mel, silence = _mel(audio, dims.mels)
     if not language:
-        language = yield Language(Window(torch.cat([mel, silence.expand(-1, N_FRAMES)], dim=1)[:, :N_FRAMES]))
-    tokenizer = get_tokenizer(traits.multilingual, num_languages=traits.languages, language=language, task=task)
+        language = yield DetectLanguage(Window(torch.cat([mel, silence.expand(-1, N_FRAMES)], dim=1)[:, :N_FRAMES]))
+    tokenizer = get_tokenizer(dims.multilingual, num_languages=dims.languages, language=language, task=task)
     # A client's text may spell a special token; it is text all the same.
     tokens = tokenizer.encode(f" {prompt.strip()}", disallowed_special=()) if prompt.strip() else []
-    path = Walk(mel, mel.shape[-1], language, tokenizer, tokens=tokens, prompted=len(tokens))
+    state = TranscriptionState(mel, mel.shape[-1], language, tokenizer, tokens=tokens, caller_tokens=len(tokens))
     if temperature > 0:
-        path.temperatures = (temperature,)
-    return path
+        state.temperatures = (temperature,)
+    return state
+
+
+def decode_windows(
+    dims: ModelDims, state: TranscriptionState, thresholds: Thresholds, emit: Callable[[list[Segment]], None]
+) -> Generator[WindowRequest, DecodingResult | None, None]:
+    """Requests window after window until the state's end, and emits the segments of each."""
+    min_frames = 1
+    while state.end - state.frame >= min_frames:
+        frames = min(N_FRAMES, state.end - state.frame)
+        mel = state.mel[:, state.frame : state.frame + frames]
+        result = yield from _decode_window(dims, mel, state, thresholds)
+        if result.no_speech_prob > thresholds.no_speech and not result.avg_logprob > thresholds.logprob:
+            state.frame += frames  # silence
+        else:
+            emit(_take_segments(dims, state, result, frames))
+        min_frames = adaptive_padding.MIN_REMAINDER_FRAMES if state.adaptive else 1
 
 
 def _mel(audio: Tensor, mels: int) -> tuple[Tensor, Tensor]:
-    """[mels, frames] of it, and [mels, 1] of silence."""
-    mel = whisper.log_mel_spectrogram(audio, mels, padding=SILENCE)
+    """[mels, frames] of the audio, and [mels, 1] of silence."""
+    mel = whisper.log_mel_spectrogram(audio, mels, padding=PADDING_SAMPLES)
     frames = audio.shape[-1] // HOP_LENGTH
     return mel[:, :frames], mel[:, -1:]
 
 
-def walk(
-    traits: Traits, path: Walk, thresholds: Thresholds, tell: Callable[[list[Segment]], None]
-) -> Generator[Ask, Heard | None, None]:
-    """Asks for window after window to be heard, and tells each one's segments."""
-    least = 1
-    while path.end - path.frame >= least:
-        size = min(N_FRAMES, path.end - path.frame)
-        mel = path.mel[:, path.frame : path.frame + size]
-        heard = yield from _hear(traits, mel, path, thresholds)
-        if heard.no_speech_prob > thresholds.no_speech and not heard.avg_logprob > thresholds.logprob:
-            path.frame += size  # silence
-        else:
-            tell(_take(traits, path, heard, size))
-        least = adaptive_padding.LEFT_FRAMES if path.fitted else 1
-
-
-def _hear(traits: Traits, mel: Tensor, path: Walk, thresholds: Thresholds) -> Generator[Ask, Heard | None, Heard]:
-    """`mel`: [mels, frames] of one window, no longer than it is."""
-    sot, context = path.tokenizer.sot_sequence, traits.context
-    prompt = path.tokens[path.prompt_from :][-(context // 2 - 1) :]
-    initial = ((path.tokenizer.sot_prev, *prompt, *sot) if prompt else sot, len(prompt) + 1 if prompt else 0)
-    spoken = mel.shape[-1]
-    if path.fitted and path.temperatures[0] == 0 and adaptive_padding.frames(spoken) < N_FRAMES:
-        most = adaptive_padding.cap(spoken)
-        heard = yield Attempt(Window(pad_or_trim(mel, adaptive_padding.frames(spoken))), *initial, most, strict=True)
+def _decode_window(
+    dims: ModelDims, mel: Tensor, state: TranscriptionState, thresholds: Thresholds
+) -> Generator[WindowRequest, DecodingResult | None, DecodingResult]:
+    """`mel`: [mels, frames] of one window, without padding."""
+    sot_sequence, half = state.tokenizer.sot_sequence, dims.text_context // 2
+    prompt = state.prompt[-(half - 1) :]
+    initial = ((state.tokenizer.sot_prev, *prompt, *sot_sequence) if prompt else sot_sequence, len(prompt) + 1 if prompt else 0)
+    frames = mel.shape[-1]
+    if state.adaptive and state.temperatures[0] == 0 and adaptive_padding.padded_frames(frames) < N_FRAMES:
+        max_tokens = adaptive_padding.max_tokens(frames)
+        short = Window(pad_or_trim(mel, adaptive_padding.padded_frames(frames)))
+        result = yield DecodeRequest(short, *initial, max_tokens, stop_repeats=True)
         if (
-            heard is not None
-            and len(heard.tokens) < most
-            and _text(path, heard)
-            and heard.avg_logprob >= thresholds.logprob
-            and heard.no_speech_prob <= thresholds.no_speech
-            and compression_ratio(_text(path, heard)) <= COMPRESSION_RATIO
+            result is not None
+            and len(result.tokens) < max_tokens
+            and _text(state, result)
+            and result.avg_logprob >= thresholds.logprob
+            and result.no_speech_prob <= thresholds.no_speech
+            and compression_ratio(_text(state, result)) <= MAX_COMPRESSION_RATIO
         ):
-            return heard
+            return result
     window = Window(pad_or_trim(mel, N_FRAMES))
-    for temperature in path.temperatures:
-        answer = yield Attempt(window, *initial, context // 2, temperature)
-        assert answer is not None, "it is not strict"
-        improbable = answer.avg_logprob < thresholds.logprob
-        silent = answer.no_speech_prob > thresholds.no_speech and improbable
-        if silent or not (improbable or compression_ratio(_text(path, answer)) > COMPRESSION_RATIO):
+    for temperature in state.temperatures:
+        result = yield DecodeRequest(window, *initial, half, temperature)
+        assert result is not None, "only a request with stop_repeats has no result"
+        improbable = result.avg_logprob < thresholds.logprob
+        silent = result.no_speech_prob > thresholds.no_speech and improbable
+        if silent or not (improbable or compression_ratio(_text(state, result)) > MAX_COMPRESSION_RATIO):
             break
-    assert answer is not None
-    return answer
+    assert result is not None
+    return result
 
 
-def _text(path: Walk, heard: Heard) -> str:
-    return str(path.tokenizer.decode(heard.tokens)).strip()
+def _text(state: TranscriptionState, result: DecodingResult) -> str:
+    return str(state.tokenizer.decode(result.tokens)).strip()
 
 
-def _take(traits: Traits, path: Walk, result: Heard, size: int) -> list[Segment]:
+def _take_segments(dims: ModelDims, state: TranscriptionState, result: DecodingResult, frames: int) -> list[Segment]:
     """The window's segments by its timestamp tokens; the next window starts where the last whole segment ends."""
-    tokens, first_timestamp = result.tokens, path.tokenizer.timestamp_begin
-    frames_each = N_FRAMES // traits.positions
-    token_s = frames_each * HOP_LENGTH / SAMPLE_RATE
-    offset_s = path.frame * HOP_LENGTH / SAMPLE_RATE
-    is_timestamp = [token >= first_timestamp for token in tokens]
+    tokens, timestamp_begin = result.tokens, state.tokenizer.timestamp_begin
+    frames_per_token = N_FRAMES // dims.audio_context
+    token_s = frames_per_token * HOP_LENGTH / SAMPLE_RATE
+    offset_s = state.frame * HOP_LENGTH / SAMPLE_RATE
+    is_timestamp = [token >= timestamp_begin for token in tokens]
     ends = [i for i in range(1, len(tokens)) if is_timestamp[i - 1] and is_timestamp[i]]
     ends_with_one = is_timestamp[-2:] == [False, True]
     spans: list[tuple[float, float, list[int]]] = []
@@ -217,23 +218,23 @@ def _take(traits: Traits, path: Walk, result: Heard, size: int) -> list[Segment]
             ends.append(len(tokens))
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
             part = tokens[start:end]
-            times = [offset_s + (part[i] - first_timestamp) * token_s for i in (0, -1)]
+            times = [offset_s + (part[i] - timestamp_begin) * token_s for i in (0, -1)]
             spans.append((times[0], times[1], part))
-        path.frame += size if ends_with_one else (tokens[ends[-1] - 1] - first_timestamp) * frames_each
+        state.frame += frames if ends_with_one else (tokens[ends[-1] - 1] - timestamp_begin) * frames_per_token
     else:
-        length_s = size * HOP_LENGTH / SAMPLE_RATE
-        timestamps = [token for token in tokens if token >= first_timestamp]
-        if timestamps and timestamps[-1] != first_timestamp:
-            length_s = (timestamps[-1] - first_timestamp) * token_s
+        length_s = frames * HOP_LENGTH / SAMPLE_RATE
+        timestamps = [token for token in tokens if token >= timestamp_begin]
+        if timestamps and timestamps[-1] != timestamp_begin:
+            length_s = (timestamps[-1] - timestamp_begin) * token_s
         spans.append((offset_s, offset_s + length_s, tokens))
-        path.frame += size
+        state.frame += frames
     segments = []
     for start_s, end_s, part in spans:
-        text = path.tokenizer.decode([token for token in part if token < path.tokenizer.eot])
+        text = state.tokenizer.decode([token for token in part if token < state.tokenizer.eot])
         if start_s == end_s or not text.strip():
             text, part = "", []
-        path.tokens += part
+        state.tokens += part
         segments.append(Segment(start_s, end_s, text.strip(), result.avg_logprob, result.no_speech_prob))
     if result.temperature > 0.5:
-        path.prompt_from = len(path.tokens)
+        state.prompt_begin = len(state.tokens)
     return segments

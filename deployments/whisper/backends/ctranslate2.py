@@ -1,11 +1,10 @@
-"""Whisper in CTranslate2, the engine of faster-whisper: it hears what the same voices ask for on the same walk, in int8 on a CPU.
+"""Whisper in CTranslate2, the library of faster-whisper, as a backend: the same sequences and windows, in int8 on a CPU.
 
-CTranslate2 computes a window, or a batch of them, in one call that cannot be left: voices are polled before and after each.
-What it draws by lot (temperature above 0) it does not draw alike again: its lots go on through the life of the process.
+CTranslate2 computes a window, or a batch of them, in one call that cannot be cancelled: cancellation is checked before and after each.
+Sampling (temperature above 0) is not repeatable: its random numbers continue through the life of the process.
 """
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,115 +18,116 @@ from whisper.tokenizer import get_tokenizer
 
 from deployments.whisper import adaptive_padding
 from deployments.whisper.backends import ct2_export
-from deployments.whisper.logit_filters import MOST_INITIAL_S, suppressed
-from deployments.whisper.sequence import Voice, take_part
-from deployments.whisper.transcription import Attempt, Heard, Language, Traits
+from deployments.whisper.logit_filters import MAX_INITIAL_TIMESTAMP_S, suppressed_tokens
+from deployments.whisper.sequence import Sequence, run_step
+from deployments.whisper.transcription import DecodeRequest, DecodingResult, DetectLanguage, ModelDims
 
-PRECISIONS = {"int8": "int8", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+COMPUTE_TYPES = {"int8": "int8", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""CTranslate2's names of the settings' precisions."""
 AUTO = {"cpu": "int8", "cuda": "fp16"}
 TOKEN_S = 0.02
 """Between two timestamps."""
 
 
-class Listener:
-    """A model, and how it hears what voices ask: `voices.Listener` in CTranslate2."""
-
+class CTranslate2Backend:
     def __init__(self, model: whisper.Whisper | Path, device: str, precision: str, threads: int) -> None:
-        """`model`: openai-whisper's, which is converted and of no use afterwards, or the folder of one in CTranslate2's format.
+        """`model`: openai-whisper's, which is converted and unusable afterwards, or the folder of one in CTranslate2's format.
 
         Raises ValueError with a sentence for a precision that the device does not compute in.
         """
-        computes = PRECISIONS[AUTO[device] if precision == "auto" else precision]
-        if computes not in (possible := get_supported_compute_types(device)):
-            others = ", ".join(name for name, theirs in PRECISIONS.items() if theirs in possible)
+        compute_type = COMPUTE_TYPES[AUTO[device] if precision == "auto" else precision]
+        if compute_type not in (supported := get_supported_compute_types(device)):
+            others = ", ".join(name for name, theirs in COMPUTE_TYPES.items() if theirs in supported)
             raise ValueError(
                 f"whisper.precision is {precision}, in which CTranslate2 does not compute on this {device}: choose one of {others}"
             )
         with tempfile.TemporaryDirectory(prefix="sonograph-") as folder:
             if not isinstance(model, Path):
-                ct2_export.save(model, Path(folder), computes)
+                ct2_export.save(model, Path(folder), compute_type)
             source = str(model) if isinstance(model, Path) else folder
-            self._model = Whisper(source, device, compute_type=computes, inter_threads=1, intra_threads=threads)
+            self._model = Whisper(source, device, compute_type=compute_type, inter_threads=1, intra_threads=threads)
         if isinstance(model, Path):
-            self.traits = Traits(self._model.n_mels, self._model.is_multilingual, self._model.num_languages)
+            self.dims = ModelDims(self._model.n_mels, self._model.is_multilingual, self._model.num_languages)
         else:
-            self.traits = Traits.of(model)
-        tokenizer = get_tokenizer(self.traits.multilingual, num_languages=self.traits.languages, language="en", task="transcribe")
-        self._never = list(suppressed(tokenizer))
+            self.dims = ModelDims.of(model)
+        tokenizer = get_tokenizer(self.dims.multilingual, num_languages=self.dims.languages, language="en", task="transcribe")
+        self._suppressed = list(suppressed_tokens(tokenizer))
 
-    def listen(self, voices: Sequence[Voice]) -> None:
-        """One pass: each voice is told what it asked for, and has ended or asks the next. Never raises for what one of them fails with."""
-        take_part(voices, lambda: self._hear(voices))
+    def run_step(self, sequences: list[Sequence]) -> None:
+        """Serves each sequence's pending request, after which it has ended or made its next one. Never raises for one's failure."""
+        run_step(sequences, lambda: self._compute(sequences))
 
-    def _hear(self, voices: Sequence[Voice]) -> None:
-        self._detect([voice for voice in voices if isinstance(voice.asks, Language) and self._encode(voice)])
-        alike: dict[Any, list[Voice]] = {}
-        for voice in voices:
-            if isinstance(attempt := voice.asks, Attempt) and self._encode(voice):
-                # CTranslate2 wants the beginning of the text at one place, and draws all rows' lots at one temperature.
-                kind = attempt.begin, len(attempt.initial), attempt.temperature, attempt.window.sound.shape
-                alike.setdefault(kind, []).append(voice)
-        for some in alike.values():
-            self._decode(some)
+    def _compute(self, sequences: list[Sequence]) -> None:
+        self._detect([one for one in sequences if isinstance(one.request, DetectLanguage) and self._encode(one)])
+        batches: dict[Any, list[Sequence]] = {}
+        for sequence in sequences:
+            if isinstance(request := sequence.request, DecodeRequest) and self._encode(sequence):
+                # CTranslate2 wants the beginning of the text at one place, and samples all rows at one temperature.
+                key = request.sot, len(request.initial), request.temperature, request.window.encoded.shape
+                batches.setdefault(key, []).append(sequence)
+        for batch in batches.values():
+            self._decode(batch)
 
-    def _encode(self, voice: Voice) -> bool:
-        """Whether the voice is still there, and its window is encoded. Windows go one by one, so that each can be left."""
-        assert voice.asks is not None
-        window = voice.asks.window
-        if voice.listens() and window.sound is None:
+    def _encode(self, sequence: Sequence) -> bool:
+        """Encodes the pending window; whether the sequence goes on. Windows go one by one, so that each can be cancelled."""
+        assert sequence.request is not None
+        window = sequence.request.window
+        if sequence.check_active() and window.encoded is None:
             try:
-                window.sound = self._sound(window.mel)
+                window.encoded = self._encoded(window.mel)
             except Exception as error:
-                voice.fail(error)
-        return not voice.done
+                sequence.fail(error)
+        return not sequence.done
 
-    def _sound(self, mel: Tensor) -> NDArray[np.float32]:
-        """float32 [frames / 2, state], in memory that any batch can be made of."""
+    def _encoded(self, mel: Tensor) -> NDArray[np.float32]:
+        """float32 [frames / 2, state], in memory from which any batch can be made."""
         features = StorageView.from_array(np.ascontiguousarray(mel.numpy()[None]))
         encoded: NDArray[np.float32] = np.array(self._model.encode(features, to_cpu=True).to(DataType.float32))[0]
         return encoded
 
-    def _detect(self, voices: Sequence[Voice]) -> None:
-        if voices := [voice for voice in voices if voice.listens()]:
-            for voice, chances in zip(voices, self._model.detect_language(_together(voices)), strict=True):
-                voice.tell(chances[0][0].strip("<|>"))
+    def _detect(self, sequences: list[Sequence]) -> None:
+        if sequences := [sequence for sequence in sequences if sequence.check_active()]:
+            for sequence, languages in zip(sequences, self._model.detect_language(_batch(sequences)), strict=True):
+                sequence.resume(languages[0][0].strip("<|>"))
 
-    def _decode(self, voices: Sequence[Voice]) -> None:
-        """Of attempts that are alike."""
-        rows = [(voice, asks) for voice in voices if voice.listens() and isinstance(asks := voice.asks, Attempt)]
+    def _decode(self, sequences: list[Sequence]) -> None:
+        """Requests of one kind, see `_compute`."""
+        rows = [(one, request) for one in sequences if one.check_active() and isinstance(request := one.request, DecodeRequest)]
         if not rows:
             return
-        most, initial, temperature = max(one.most for _, one in rows), len(rows[0][1].initial), rows[0][1].temperature
+        _, first = rows[0]
+        max_tokens = max(request.max_tokens for _, request in rows)
         try:
             results = self._model.generate(
-                _together([voice for voice, _ in rows]),
-                [list(one.initial) for _, one in rows],
+                _batch([sequence for sequence, _ in rows]),
+                [list(request.initial) for _, request in rows],
                 beam_size=1,
-                sampling_topk=0 if temperature else 1,
-                sampling_temperature=temperature or 1.0,
-                max_length=min(self.traits.context, most + max(most, initial)),  # it gives the text at most half of this
-                suppress_tokens=self._never,
-                max_initial_timestamp_index=round(MOST_INITIAL_S / TOKEN_S),
+                sampling_topk=0 if first.temperature else 1,
+                sampling_temperature=first.temperature or 1.0,
+                # CTranslate2 gives the text half of this at most.
+                max_length=min(self.dims.text_context, max_tokens + max(max_tokens, len(first.initial))),
+                suppress_tokens=self._suppressed,
+                max_initial_timestamp_index=round(MAX_INITIAL_TIMESTAMP_S / TOKEN_S),
                 return_scores=True,
                 return_no_speech_prob=True,
             )
         except Exception as error:
-            for voice, _ in rows:
-                voice.fail(error)
+            for sequence, _ in rows:
+                sequence.fail(error)
             return
-        for (voice, attempt), result in zip(rows, results, strict=True):
-            if voice.listens():
-                voice.tell(_heard(attempt, result))
+        for (sequence, request), result in zip(rows, results, strict=True):
+            if sequence.check_active():
+                sequence.resume(_result(request, result))
 
 
-def _together(voices: Sequence[Voice]) -> StorageView:
-    """What they ask to be heard, as one batch."""
-    return StorageView.from_array(np.stack([voice.asks.window.sound for voice in voices if voice.asks is not None]))
+def _batch(sequences: list[Sequence]) -> StorageView:
+    """The encoded windows of the pending requests."""
+    return StorageView.from_array(np.stack([one.request.window.encoded for one in sequences if one.request is not None]))
 
 
-def _heard(attempt: Attempt, result: Any) -> Heard | None:
-    said: list[int] = result.sequences_ids[0]
-    avg_logprob = result.scores[0] * len(said) / (len(said) + 1)  # openai-whisper counts the end as well
-    if attempt.strict and any(adaptive_padding.repeats(said[:end]) for end in range(len(said) + 1)):
+def _result(request: DecodeRequest, result: Any) -> DecodingResult | None:
+    tokens: list[int] = result.sequences_ids[0]
+    avg_logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)  # openai-whisper counts the end as well
+    if request.stop_repeats and any(adaptive_padding.is_repeating(tokens[:end]) for end in range(len(tokens) + 1)):
         return None
-    return Heard(said[: attempt.most], avg_logprob, result.no_speech_prob, attempt.temperature)
+    return DecodingResult(tokens[: request.max_tokens], avg_logprob, result.no_speech_prob, request.temperature)

@@ -1,6 +1,6 @@
-"""openai-whisper's network for rows that differ in length: the encoder for any number of frames, the decoder for many rows at once.
+"""openai-whisper's network for rows of different lengths: the encoder for any number of frames, the decoder for many rows at once.
 
-A step of the decoder reads all of its weights, whether for one row or for ten: in a batch it is read once. Only attention is each
+A step of the decoder reads all of its weights, whether for one row or for ten: a batch reads them once. Attention alone is each
 row's own, so no row is padded to another's length, and one that leaves costs nothing more.
 """
 
@@ -14,17 +14,17 @@ from torch.nn.functional import scaled_dot_product_attention
 from whisper.model import AudioEncoder, TextDecoder
 
 
-def encode(encoder: AudioEncoder, mel: Tensor, stay: Callable[[], Sequence[bool]]) -> Tensor:
-    """`mel`: [rows, mels, frames] of up to 30 s. Gives [rows, frames / 2, state].
+def encode(encoder: AudioEncoder, mel: Tensor, keep_rows: Callable[[], Sequence[bool]]) -> Tensor:
+    """[rows, frames / 2, state] of `mel`: [rows, mels, frames] of up to 30 s.
 
-    `stay`: asked before each block which of the rows go on; the others are not in the answer.
+    `keep_rows`: called before each block; its rows that are false leave the batch and the result.
     """
     x = F.gelu(encoder.conv1(mel))
     x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
     x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
     for block in encoder.blocks:
-        if not all(stays := stay()):
-            x = x[torch.tensor(stays)]
+        if not all(kept := keep_rows()):
+            x = x[torch.tensor(kept)]
         if not len(x):
             break
         x = block(x)
@@ -32,68 +32,67 @@ def encode(encoder: AudioEncoder, mel: Tensor, stay: Callable[[], Sequence[bool]
     return encoded
 
 
-class Sound:
-    """What the decoder attends to: each layer's keys and values [1, heads, positions, size] of what was encoded."""
+class EncodedAudio:
+    """Keys and values of the decoder's cross-attention, [1, heads, positions, size] in each layer, of one encoded window."""
 
     def __init__(self, decoder: TextDecoder, encoded: Tensor) -> None:
         """`encoded`: [positions, state]."""
         self.dtype = encoded.dtype
         self.layers = [
-            (_read(block.cross_attn, block.cross_attn.key(encoded)), _read(block.cross_attn, block.cross_attn.value(encoded)))
+            (_packed(block.cross_attn, block.cross_attn.key(encoded)), _packed(block.cross_attn, block.cross_attn.value(encoded)))
             for block in decoder.blocks
         ]
 
 
-class Row:
-    """One text in the making: what it listens to, and its own keys and values so far."""
+class KVCache:
+    """A row of the decoder: its encoded audio, and keys and values of the self-attention so far."""
 
-    def __init__(self, decoder: TextDecoder, sound: Sound, most: int) -> None:
-        """`most`: tokens that it may have, those it begins with too."""
-        self.sound = sound
+    def __init__(self, decoder: TextDecoder, audio: EncodedAudio, max_tokens: int) -> None:
+        """`max_tokens`: with the initial ones."""
+        self.audio = audio
         self.length = 0
-        shape = (most, *decoder.token_embedding.weight.shape[1:])
+        shape = (max_tokens, *decoder.token_embedding.weight.shape[1:])
         weight = decoder.token_embedding.weight
-        self.own = [
-            tuple(_heads(block.attn, torch.empty(shape, dtype=sound.dtype, device=weight.device)) for _ in range(2))
+        self.layers = [
+            tuple(_heads(block.attn, torch.empty(shape, dtype=audio.dtype, device=weight.device)) for _ in range(2))
             for block in decoder.blocks
         ]
 
 
-def advance(decoder: TextDecoder, rows: Sequence[Row], tokens: Sequence[Sequence[int]]) -> Tensor:
-    """Takes each row's new tokens in: [all new tokens, state], row after row, of which `logits` makes the next ones' chances."""
+def forward(decoder: TextDecoder, caches: Sequence[KVCache], tokens: Sequence[Sequence[int]]) -> Tensor:
+    """Hidden states [all new tokens, state], row after row, of each row's new tokens; the caches grow by them."""
     device = decoder.positional_embedding.device
-    cuts = [len(one) for one in tokens]
-    positions = [row.length + n for row, count in zip(rows, cuts, strict=True) for n in range(count)]
+    counts = [len(one) for one in tokens]
+    positions = [cache.length + n for cache, count in zip(caches, counts, strict=True) for n in range(count)]
     x = decoder.token_embedding(torch.tensor([token for one in tokens for token in one], device=device))
-    x = (x + decoder.positional_embedding[positions]).to(rows[0].sound.dtype)
+    x = (x + decoder.positional_embedding[positions]).to(caches[0].audio.dtype)
     for layer, block in enumerate(decoder.blocks):
         h = block.attn_ln(x)
-        made = [
-            torch.split(_heads(block.attn, part(h)), cuts, dim=2) for part in (block.attn.query, block.attn.key, block.attn.value)
-        ]
-        x = x + block.attn.out(_joined([_remember(row, layer, *part) for row, *part in zip(rows, *made, strict=True)]))
-        asked = torch.split(_heads(block.cross_attn, block.cross_attn.query(block.cross_attn_ln(x))), cuts, dim=2)
-        heard = [scaled_dot_product_attention(one, *row.sound.layers[layer]) for row, one in zip(rows, asked, strict=True)]
-        x = x + block.cross_attn.out(_joined(heard))
+        projections = (block.attn.query, block.attn.key, block.attn.value)
+        qkv = [torch.split(_heads(block.attn, projection(h)), counts, dim=2) for projection in projections]
+        x = x + block.attn.out(_joined([_self_attention(cache, layer, *one) for cache, *one in zip(caches, *qkv, strict=True)]))
+        queries = torch.split(_heads(block.cross_attn, block.cross_attn.query(block.cross_attn_ln(x))), counts, dim=2)
+        crossed = [scaled_dot_product_attention(q, *cache.audio.layers[layer]) for cache, q in zip(caches, queries, strict=True)]
+        x = x + block.cross_attn.out(_joined(crossed))
         x = x + block.mlp(block.mlp_ln(x))
-    for row, count in zip(rows, cuts, strict=True):
-        row.length += count
-    ahead: Tensor = decoder.ln(x)
-    return ahead
+    for cache, count in zip(caches, counts, strict=True):
+        cache.length += count
+    hidden: Tensor = decoder.ln(x)
+    return hidden
 
 
-def logits(decoder: TextDecoder, ahead: Tensor) -> Tensor:
+def logits(decoder: TextDecoder, hidden: Tensor) -> Tensor:
     """float32 [n, vocabulary] of [n, state]."""
-    return F.linear(ahead, decoder.token_embedding.weight.to(ahead.dtype)).float()
+    return F.linear(hidden, decoder.token_embedding.weight.to(hidden.dtype)).float()
 
 
-def _remember(row: Row, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """What the row's new tokens attend to in all of its own: [1, heads, new, size]."""
-    keys, values = row.own[layer]
+def _self_attention(cache: KVCache, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """[1, heads, new, size] of the row's new tokens, whose keys and values it puts into the cache."""
+    keys, values = cache.layers[layer]
     new = key.shape[2]
-    end = row.length + new
-    keys[:, :, row.length : end] = key
-    values[:, :, row.length : end] = value
+    end = cache.length + new
+    keys[:, :, cache.length : end] = key
+    values[:, :, cache.length : end] = value
     # A row has several new tokens only when it begins, and there is nothing before them.
     return scaled_dot_product_attention(query, keys[:, :, :end], values[:, :, :end], is_causal=new > 1)
 
@@ -103,8 +102,8 @@ def _heads(attention: Any, x: Tensor) -> Tensor:
     return x.view(1, len(x), attention.n_head, -1).transpose(1, 2)
 
 
-def _read(attention: Any, x: Tensor) -> Tensor:
-    """The same with what a head reads in each step lying together: a fifth to a quarter less CPU than as a view."""
+def _packed(attention: Any, x: Tensor) -> Tensor:
+    """`_heads`, with the memory that a head reads in each step in one place: a fifth to a quarter less CPU than as a view."""
     return _heads(attention, x).contiguous()
 
 
