@@ -1,4 +1,4 @@
-"""diffusers' own loop, to compare with."""
+"""diffusers' own loop, to compare the engine with."""
 
 import io
 from pathlib import Path
@@ -10,11 +10,17 @@ import PIL.Image
 import torch
 from numpy.typing import NDArray
 
-from deployments.diffusion.types import Picture, Prompt
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import GenerateRequest, Image
 
 
-class Stock:
-    """diffusers' own pipeline, its tensors laid out as the engine's: another layout rounds otherwise."""
+def request(prompt: str, **options: Any) -> GenerateRequest:
+    """A request as it reaches the engine: the default settings' steps and guidance scale where `options` name none."""
+    return DiffusionSettings().with_defaults(GenerateRequest(prompt, **options))
+
+
+class StockPipeline:
+    """diffusers' own pipeline, its tensors in the engine's memory layout, since another layout rounds differently."""
 
     def __init__(self, folder: Path) -> None:
         self._pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
@@ -22,19 +28,19 @@ class Stock:
         for part in (self._pipeline.unet, self._pipeline.vae):
             part.to(memory_format=torch.channels_last)
 
-    def draw(self, prompt: Prompt) -> NDArray[Any]:
-        drawn = self._pipeline(
-            prompt.text,
-            negative_prompt=prompt.negative,
-            num_inference_steps=prompt.steps,
-            guidance_scale=prompt.guidance_scale,
-            width=prompt.width or None,
-            height=prompt.height or None,
-            generator=torch.Generator("cpu").manual_seed(prompt.seed),
+    def generate(self, request: GenerateRequest) -> NDArray[Any]:
+        output = self._pipeline(
+            request.prompt,
+            negative_prompt=request.negative_prompt,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            width=request.width,
+            height=request.height,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
         )
-        return np.asarray(drawn.images[0])
+        return np.asarray(output.images[0])
 
 
-def pixels(picture: Picture) -> NDArray[Any]:
+def pixels(image: Image) -> NDArray[Any]:
     """uint8 [height, width, 3]."""
-    return np.asarray(PIL.Image.open(io.BytesIO(picture.encoded)))
+    return np.asarray(PIL.Image.open(io.BytesIO(image.encoded)))

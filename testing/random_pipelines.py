@@ -1,4 +1,4 @@
-"""Small Stable Diffusion pipelines of seeded random weights: they draw noise, through the same classes as the real ones."""
+"""Small Stable Diffusion pipelines of seeded random weights: their images are noise, by the same classes as the real ones."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,12 @@ KINDS = ("sd", "sdxl")
 
 
 def write(folder: Path, kind: str = "sd", seed: int = 0, side_px: int = 64, safety_checker: bool = False) -> None:
-    """Writes a pipeline of `kind` (sd or sdxl) that draws `side_px` x `side_px`."""
+    """Write a pipeline of `kind` (sd or sdxl) whose images are `side_px` x `side_px`."""
     _pipeline(kind, seed, side_px, safety_checker).save_pretrained(folder, safe_serialization=True)
 
 
 def set_scheduler(folder: Path, name: str) -> None:
-    """Gives the pipeline in `folder` another of diffusers' schedulers."""
+    """Replace the scheduler of the pipeline in `folder` by another one of diffusers."""
     own = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     kind = getattr(diffusers, name)
     kind.from_config(own, clip_sample=False, skip_prk_steps=True).save_pretrained(folder / "scheduler")
@@ -97,7 +97,7 @@ def _pipeline(kind: str, seed: int, side_px: int, safety_checker: bool) -> Any:
 
 
 def _tokenizer() -> Any:
-    """CLIP's byte-level alphabet and no merges: every character is a token or some."""
+    """CLIP's byte-level alphabet without merges: every character is one or more tokens."""
     alphabet = sorted(ByteLevel.alphabet())
     tokens = [*alphabet, *(f"{character}</w>" for character in alphabet), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=[], model_max_length=77)

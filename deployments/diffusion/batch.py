@@ -1,8 +1,8 @@
-"""Step-level batching over the engine, in one asyncio loop: a picture joins at the next denoising step and leaves at its last.
+"""Step-level batching over the engine, in one asyncio loop: an image joins at the next denoising step and leaves after its last.
 
-Pictures of one size share a call of the UNet, whatever their steps, seeds, guidance and prompts; sizes take turns. All of torch
-runs in one worker thread, so that the loop sees who comes and who leaves; finished pixels are compressed in another, beside the next
-steps. Knows neither Triton nor Ray.
+Images of one size share a call of the UNet, whatever their steps, seeds, guidance and prompts; sizes take turns. All of torch runs
+in one worker thread, so that the event loop can accept and cancel requests meanwhile; finished pixels are encoded in another
+thread, at the same time as the next steps. Knows neither Triton nor Ray.
 """
 
 import asyncio
@@ -10,132 +10,84 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
 
+from deployments.diffusion.denoising import Decoded, Denoising, Generated
 from deployments.diffusion.encode import encode
-from deployments.diffusion.engine import known
-from deployments.diffusion.memory import Budget
-from deployments.diffusion.types import Denoising, Picture, Progress, Prompt
+from deployments.diffusion.engine import translate_error
+from deployments.diffusion.job import Job
+from deployments.diffusion.memory import MemoryBudget
+from deployments.diffusion.types import GenerateRequest, Image, Preview, Step
 from deployments.torch_runtime import set_threads
 
 log = logging.getLogger("sonograph")
 
 
 class Engine(Protocol):
-    """What it needs of `DiffusionEngine`."""
+    """The part of `DiffusionEngine` that a batch needs."""
 
     threads: int
 
-    def size(self, prompt: Prompt) -> tuple[int, int]: ...
-    def begin(self, prompt: Prompt) -> Denoising: ...
-    def predict(self, rows: Sequence[Denoising]) -> list[torch.Tensor]: ...
-    def advance(self, row: Denoising, predicted: torch.Tensor) -> None: ...
-    def preview(self, rows: Sequence[Denoising]) -> list[tuple[bytes, int, int]]: ...
-    def decode(self, rows: Sequence[Denoising]) -> list[tuple[NDArray[Any], bool]]: ...
-
-
-class Left(Exception):
-    """The caller has left."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__("the caller has left")
-        self.steps = steps
-        """Denoising steps that were still to come."""
-
-
-type Drawn = tuple[NDArray[Any], bool]
-"""Pixels, and whether the checker found them unsafe and blackened them."""
-
-
-@dataclass(eq=False)
-class _Row:
-    prompt: Prompt
-    size: tuple[int, int]
-    left: Callable[[], bool]
-    tell: Callable[[Progress], None] | None
-    previews: int
-    drawn: asyncio.Future[Drawn] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    denoising: Denoising | None = None
-    outcome: Drawn | Exception | None = None
-    """Left by the worker, for the loop."""
-    preview: tuple[bytes, int, int] | None = None
-    began_s: float = 0.0
-    """Its first step."""
-    fixed_s: float = 0.0
-    denoise_s: float = 0.0
-    shared: int = 0
-    """Rows in its calls of the UNet, added up."""
-
-    @property
-    def on_its_way(self) -> Denoising:
-        assert self.denoising is not None
-        return self.denoising
-
-    @property
-    def steps_left(self) -> int:
-        return self.prompt.steps if self.denoising is None else self.denoising.of - self.denoising.done
-
-    def shows(self) -> bool:
-        """Whether the step that it has just done has a preview."""
-        return self.tell is not None and has_preview(self.on_its_way.done - 1, self.on_its_way.of, self.previews)
-
-    def goes_on(self) -> bool:
-        """Whether its next step needs nothing of the loop."""
-        over = self.drawn.done() or self.outcome is not None or self.steps_left == 0
-        return not over and self.tell is None and not self.left()
-
-    def settle(self) -> bool:
-        """Whether it is over: drawn, failed, or left."""
-        if not self.drawn.done():
-            if isinstance(self.outcome, Exception):
-                self.drawn.set_exception(self.outcome)
-            elif self.outcome is not None:
-                self.drawn.set_result(self.outcome)
-            elif self.left():
-                self.drawn.set_exception(Left(self.steps_left))
-        return self.drawn.done()
+    def size(self, request: GenerateRequest) -> tuple[int, int]: ...
+    def begin(self, request: GenerateRequest) -> Denoising: ...
+    def predict(self, states: Sequence[Denoising]) -> list[torch.Tensor]: ...
+    def advance(self, state: Denoising, predicted: torch.Tensor) -> None: ...
+    def preview(self, states: Sequence[Denoising]) -> list[Preview]: ...
+    def decode(self, states: Sequence[Denoising]) -> list[Decoded]: ...
 
 
 class Batch:
+    """Images that are denoised together, and those that wait for a place, first come, first served."""
+
     def __init__(
-        self, engine: Engine, most: int, budget: Budget | None = None, count: Callable[[int], None] = lambda steps: None
-    ) -> None:
-        """`most`: pictures at once; fewer where `budget` says so. `count` is told of denoising steps before they run, in the worker."""
-        self._engine = engine
-        self._most = most
-        self._budget = budget
-        self._count = count
-        self._waiting: deque[_Row] = deque()
-        self._rows: list[_Row] = []
-        """That are being denoised; the one at the front has waited longest for its next step."""
-        self._running: asyncio.Task[None] | None = None
-        self._worker = ThreadPoolExecutor(1, "diffusion", set_threads, (engine.threads,))
-        self._encoder = ThreadPoolExecutor(1, "encode")
-
-    async def draw(
         self,
-        prompt: Prompt,
-        notes: Mapping[str, str],
-        left: Callable[[], bool] = lambda: False,
-        tell: Callable[[Progress], None] | None = None,
-        previews: int = 0,
-    ) -> Picture:
-        """`left` is asked before each step whether the caller has left; `tell` is told each step, `previews` of them shown.
+        engine: Engine,
+        max_batch: int,
+        budget: MemoryBudget | None = None,
+        on_steps: Callable[[int], None] = lambda steps: None,
+        worker: Executor | None = None,
+        encoder: Executor | None = None,
+    ) -> None:
+        """`max_batch`: most images at once; fewer where `budget` requires it.
 
-        `notes` become a PNG's text chunks. Raises Left, InvalidInput, ModelUnavailable. Cancelling it is leaving too.
+        `on_steps` is called in the worker thread with the number of denoising steps that run next. `worker` and `encoder`: of one
+        thread each.
         """
-        row = _Row(prompt, self._engine.size(prompt), left, tell, previews)
-        self._waiting.append(row)
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run())
-        pixels, flagged = await row.drawn
-        encoded, encode_s = await asyncio.get_running_loop().run_in_executor(self._encoder, _encode, pixels, prompt.format, notes)
-        return _picture(row, encoded, flagged, encode_s)
+        self._engine = engine
+        self._max_batch = max_batch
+        self._budget = budget
+        self._on_steps = on_steps
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        """In denoising; the job at the front has waited longest for its next step."""
+        self._loop: asyncio.Task[None] | None = None
+        self._worker = worker or ThreadPoolExecutor(1, "diffusion", set_threads, (engine.threads,))
+        self._encoder = encoder or ThreadPoolExecutor(1, "encode")
+
+    async def generate(
+        self,
+        request: GenerateRequest,
+        metadata: Mapping[str, str],
+        is_cancelled: Callable[[], bool] = lambda: False,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Generated:
+        """Generates one image. `is_cancelled` is called before each step; `on_step` after each, `request.previews` times with a preview.
+
+        `metadata` becomes a PNG's text chunks. Raises Cancelled, InvalidInput, ModelUnavailable. Cancelling the await ends the work too.
+        """
+        job = Job(request, self._engine.size(request), is_cancelled, on_step)
+        self._waiting.append(job)
+        if self._loop is None or self._loop.done():
+            self._loop = asyncio.create_task(self._run())
+        pixels, flagged = await job.decoded
+        encoded, encode_s = await asyncio.get_running_loop().run_in_executor(
+            self._encoder, _encode, pixels, request.format, metadata
+        )
+        return Generated(_image(job, encoded, encode_s), flagged)
 
     def close(self) -> None:
         """Ends the threads after the calls that they are in."""
@@ -144,157 +96,147 @@ class Batch:
 
     async def _run(self) -> None:
         try:
-            while self._waiting or self._rows:
-                self._let_go()
-                await self._admit()
-                if self._rows:
+            while self._waiting or self._running:
+                self._remove_ended()
+                await self._join()
+                if self._running:
                     await self._step()
         except Exception as error:
             log.exception("the batch failed")
-            for row in (*self._waiting, *self._rows):
-                row.outcome = error
-                row.settle()
+            for job in (*self._waiting, *self._running):
+                job.outcome = error
+                job.resolve()
             self._waiting.clear()
-            self._rows.clear()
+            self._running.clear()
 
-    def _let_go(self) -> None:
-        self._waiting = deque(row for row in self._waiting if not row.settle())
-        self._rows = [row for row in self._rows if not row.settle()]
+    def _remove_ended(self) -> None:
+        """Removes finished, failed and cancelled jobs."""
+        self._waiting = deque(job for job in self._waiting if not job.resolve())
+        self._running = [job for job in self._running if not job.resolve()]
 
-    async def _admit(self) -> None:
-        """First come, first served."""
-        joining: list[_Row] = []
-        while self._waiting and self._has_room([*self._rows, *joining], self._waiting[0]):
+    async def _join(self) -> None:
+        """Moves waiting jobs into the batch, in their order, while the next one fits."""
+        joining: list[Job] = []
+        while self._waiting and self._fits([*self._running, *joining], self._waiting[0]):
             joining.append(self._waiting.popleft())
         if joining:
-            self._rows += joining  # already now: what fails must reach them
-            await self._work(self._begin, joining)
-            self._drop_settled()
+            self._running += joining  # before the call: a failure of the batch must reach them
+            await self._in_worker(self._begin, joining)
+            self._remove_finished()
 
-    def _has_room(self, rows: Sequence[_Row], row: _Row) -> bool:
-        alike = sum(other.size == row.size for other in rows)
-        fits = self._budget is None or self._budget.holds(alike + 1, row.size[0] * row.size[1])
-        return len(rows) < self._most and fits
+    def _fits(self, jobs: Sequence[Job], job: Job) -> bool:
+        same_size = sum(other.size == job.size for other in jobs)
+        in_memory = self._budget is None or self._budget.fits(same_size + 1, job.size[0] * job.size[1])
+        return len(jobs) < self._max_batch and in_memory
 
     async def _step(self) -> None:
-        """The next call of the UNet, or calls, for all that share the front row's kind; they go to the back."""
-        kind = self._rows[0].on_its_way.kind
-        rows = [row for row in self._rows if row.on_its_way.kind == kind]
-        self._rows = [row for row in self._rows if row.on_its_way.kind != kind] + rows
-        await self._work(self._denoise, rows)
-        shown = [row for row in rows if row.outcome is None and row.shows()]
-        if shown:
-            await self._work(self._show, shown)
-        for row in rows:
-            self._report(row)
-        ended = [row for row in rows if row.outcome is None and not row.drawn.done() and row.steps_left == 0]
-        if ended:
-            await self._work(self._decode, ended)
-        self._drop_settled()
+        """Runs the next call of the UNet, or calls, for all jobs with the front one's batch key, and moves these to the back."""
+        key = self._running[0].state.batch_key
+        jobs = [job for job in self._running if job.state.batch_key == key]
+        self._running = [job for job in self._running if job.state.batch_key != key] + jobs
+        await self._in_worker(self._denoise, jobs)
+        if previewed := [job for job in jobs if job.outcome is None and job.wants_preview()]:
+            await self._in_worker(self._preview, previewed)
+        for job in jobs:
+            self._report(job)
+        if finished := [job for job in jobs if job.outcome is None and not job.decoded.done() and job.steps_left == 0]:
+            await self._in_worker(self._decode, finished)
+        self._remove_finished()
 
-    def _drop_settled(self) -> None:
-        self._rows = [row for row in self._rows if row.outcome is None or not row.settle()]
+    def _remove_finished(self) -> None:
+        """Removes finished and failed jobs."""
+        self._running = [job for job in self._running if job.outcome is None or not job.resolve()]
 
-    def _report(self, row: _Row) -> None:
-        preview, row.preview = row.preview, None
-        if row.outcome is None and row.tell is not None and not row.drawn.done():
-            done, of = row.on_its_way.done, row.on_its_way.of
-            eta_ms = (time.perf_counter() - row.began_s) / done * (of - done) * 1000
+    def _report(self, job: Job) -> None:
+        preview, job.preview = job.preview, None
+        if job.outcome is None and job.on_step is not None and not job.decoded.done():
+            step, steps = job.state.step, job.state.steps
+            eta_ms = (time.perf_counter() - job.first_step_s) / step * (steps - step) * 1000
             try:
-                row.tell(Progress(done, of, eta_ms, preview))
+                job.on_step(Step(step, steps, eta_ms, preview))
             except Exception as error:
-                row.outcome = error
+                job.outcome = error
 
-    async def _work(self, work: Callable[[list[_Row]], None], rows: list[_Row]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._worker, work, rows)
+    async def _in_worker(self, work: Callable[[list[Job]], None], jobs: list[Job]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._worker, work, jobs)
 
     # In the worker thread:
 
-    def _begin(self, rows: list[_Row]) -> None:
-        for row in rows:
-            began_s = time.perf_counter()
+    def _begin(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            started_s = time.perf_counter()
             try:
-                row.denoising = self._engine.begin(row.prompt)
+                job.started = self._engine.begin(job.request)
             except Exception as error:
-                row.outcome = known(error)
-            row.fixed_s += time.perf_counter() - began_s
+                job.outcome = translate_error(error)
+            job.fixed_s += time.perf_counter() - started_s
 
-    def _denoise(self, rows: list[_Row]) -> None:
-        """One step, and while nobody has to be told, let go or let in, the next: to the loop and back takes a client that is alone time."""
-        self._denoise_once(rows)
-        while len(rows) == len(self._rows) and not self._waiting and all(row.goes_on() for row in rows):
-            self._denoise_once(rows)
+    def _denoise(self, jobs: list[Job]) -> None:
+        """Runs steps back to back while no job needs the event loop: the round trip would slow a client that is alone."""
+        self._denoise_once(jobs)
+        while len(jobs) == len(self._running) and not self._waiting and not any(job.needs_event_loop() for job in jobs):
+            self._denoise_once(jobs)
 
-    def _denoise_once(self, rows: list[_Row]) -> None:
-        self._count(len(rows))
-        began_s = time.perf_counter()
-        for row, predicted in zip(rows, _together(self._engine.predict, rows), strict=True):
-            row.began_s = row.began_s or began_s
-            row.shared += len(rows)
+    def _denoise_once(self, jobs: list[Job]) -> None:
+        self._on_steps(len(jobs))
+        started_s = time.perf_counter()
+        for job, predicted in zip(jobs, _together_or_alone(self._engine.predict, jobs), strict=True):
+            job.first_step_s = job.first_step_s or started_s
+            job.batch_sizes += len(jobs)
+            if isinstance(predicted, Exception):
+                job.outcome = predicted
+                continue
             try:
-                self._engine.advance(row.on_its_way, _value(predicted))
+                self._engine.advance(job.state, predicted)
             except Exception as error:
-                row.outcome = known(error)
-        for row in rows:
-            row.denoise_s += time.perf_counter() - began_s
+                job.outcome = translate_error(error)
+        for job in jobs:
+            job.denoise_s += time.perf_counter() - started_s
 
-    def _show(self, rows: list[_Row]) -> None:
-        began_s = time.perf_counter()
-        for row, preview in zip(rows, _together(self._engine.preview, rows), strict=True):
+    def _preview(self, jobs: list[Job]) -> None:
+        started_s = time.perf_counter()
+        for job, preview in zip(jobs, _together_or_alone(self._engine.preview, jobs), strict=True):
             if isinstance(preview, Exception):
-                row.outcome = preview
+                job.outcome = preview
             else:
-                row.preview = preview
-        for row in rows:
-            row.fixed_s += time.perf_counter() - began_s
+                job.preview = preview
+        for job in jobs:
+            job.fixed_s += time.perf_counter() - started_s
 
-    def _decode(self, rows: list[_Row]) -> None:
-        began_s = time.perf_counter()
-        for row, drawn in zip(rows, _together(self._engine.decode, rows), strict=True):
-            row.outcome = drawn
-        for row in rows:
-            row.fixed_s += time.perf_counter() - began_s
-
-
-def has_preview(step: int, of: int, previews: int) -> bool:
-    """Whether this step, from 0, has one of `previews` spread evenly; the last step has none, since the picture follows."""
-    return (step + 1) * (previews + 1) // of > step * (previews + 1) // of and step + 1 < of
+    def _decode(self, jobs: list[Job]) -> None:
+        started_s = time.perf_counter()
+        for job, decoded in zip(jobs, _together_or_alone(self._engine.decode, jobs), strict=True):
+            job.outcome = decoded
+        for job in jobs:
+            job.fixed_s += time.perf_counter() - started_s
 
 
-def _together[Result](work: Callable[[Sequence[Denoising]], Sequence[Result]], rows: Sequence[_Row]) -> list[Result | Exception]:
-    """What `work` makes of them in one call; where that fails, of each alone, so that what cannot be done fails alone."""
+def _together_or_alone[Result](
+    work: Callable[[Sequence[Denoising]], Sequence[Result]], jobs: Sequence[Job]
+) -> list[Result | Exception]:
+    """The results of one call for all; where it fails, those of one call each, so that an error fails its own job alone."""
     try:
-        return [*work([row.on_its_way for row in rows])]
+        return [*work([job.state for job in jobs])]
     except Exception as error:
-        if len(rows) == 1:
-            return [known(error)]
-        return [_together(work, [row])[0] for row in rows]
+        if len(jobs) == 1:
+            return [translate_error(error)]
+        return [_together_or_alone(work, [job])[0] for job in jobs]
 
 
-def _value[Result](result: Result | Exception) -> Result:
-    if isinstance(result, Exception):
-        raise result
-    return result
+def _encode(pixels: NDArray[Any], format: str, metadata: Mapping[str, str]) -> tuple[bytes, float]:
+    """The encoded image, and the seconds that it took."""
+    started_s = time.perf_counter()
+    encoded = encode(pixels, format, metadata)
+    return encoded, time.perf_counter() - started_s
 
 
-def _encode(pixels: NDArray[Any], format: str, notes: Mapping[str, str]) -> tuple[bytes, float]:
-    """The image, and the seconds that it took."""
-    began_s = time.perf_counter()
-    encoded = encode(pixels, format, notes)
-    return encoded, time.perf_counter() - began_s
-
-
-def _picture(row: _Row, encoded: bytes, flagged: bool, encode_s: float) -> Picture:
-    denoising = row.on_its_way
-    return Picture(
+def _image(job: Job, encoded: bytes, encode_s: float) -> Image:
+    state = job.state
+    return Image(
         encoded,
-        denoising.width,
-        denoising.height,
-        denoising.truncated,
-        flagged,
+        state.width,
+        state.height,
+        state.prompt_truncated,
         encode_ms=encode_s * 1000,
-        steps=denoising.of,
-        denoise_s=row.denoise_s,
-        compute_s=row.fixed_s + row.denoise_s + encode_s,
-        rows=row.shared / denoising.of,
+        compute_time=job.compute_time(encode_s),
     )

@@ -1,12 +1,12 @@
 """Stable Diffusion in torch, without Triton or Ray: the denoising loop over the parts of a diffusers pipeline.
 
-The loop is the one of `StableDiffusionPipeline` and `StableDiffusionXLPipeline` (diffusers 0.42) taken apart, so that a
-caller sees and can end each step, and pictures at different steps share one call of the UNet; for the same seed a picture
-that is drawn alone equals theirs (laid out `channels_last`, as here).
+The loop is that of `StableDiffusionPipeline` and `StableDiffusionXLPipeline` (diffusers 0.42) in parts, so that a caller
+observes and can end each step, and images at different steps share one call of the UNet. For the same seed, an image
+that is generated alone equals theirs (with their tensors laid out `channels_last`, as here).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,165 +15,166 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
-from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
+from deployments.compute_time import ComputeTime
+from deployments.diffusion.denoising import Decoded, Denoising, Generated
 from deployments.diffusion.encode import encode
 from deployments.diffusion.pipeline import load
-from deployments.diffusion.types import Denoising, Picture, Prompt
+from deployments.diffusion.types import EngineConfig, GenerateRequest, Image, Preview
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.torch_runtime import dtype, set_threads
 
 PREVIEW_PX = 256
-TEXTS = 32
-"""Prompts whose encodings are kept: half a megabyte each at most."""
+"""Largest side of a preview."""
+CACHED_PROMPTS = 32
+"""Prompts with cached embeddings: half a megabyte each at most."""
 
 
 class DiffusionEngine:
-    def __init__(
-        self, model: str, device: str = "auto", precision: str = "auto", threads: int = 1, safety_checker: bool = False
-    ) -> None:
-        """`model`: a pipeline's folder or hub id. `threads`: torch's, in this process. Raises ValueError with a sentence."""
-        self.threads = threads
-        set_threads(threads)
+    """A pipeline in memory. Its requests name their steps and their guidance scale (`DiffusionSettings.with_defaults`)."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Loads the pipeline. Raises ValueError for a configuration or a pipeline that cannot run."""
+        self.threads = config.threads
+        self._model_name = config.model_name
+        set_threads(config.threads)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
             logging.disable_progress_bar()
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        if precision == "fp16" and self.device == "cpu":
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+        if config.precision == "fp16" and self.device == "cpu":
             raise ValueError("diffusion.precision is fp16, which needs a GPU: set it to fp32 or bf16")
-        computes = dtype(precision, self.device)
-        self._pipeline = load(model, computes, safety_checker).to(self.device)
-        if computes == torch.float16 and self._pipeline.vae.config.force_upcast:
-            self._pipeline.vae.to(torch.float32)  # its own config says that it overflows in fp16
+        compute_dtype = dtype(config.precision, self.device)
+        self._pipeline = load(config.model, compute_dtype, config.safety_checker).to(self.device)
+        if compute_dtype == torch.float16 and self._pipeline.vae.config.force_upcast:
+            self._pipeline.vae.to(torch.float32)  # by its own config, it overflows in fp16
         for part in (self._pipeline.unet, self._pipeline.vae):
-            part.to(memory_format=torch.channels_last)  # as convolutions compute; 8 pictures in 1.2 times less CPU
-        self._text = lru_cache(TEXTS)(self._encode)
+            part.to(memory_format=torch.channels_last)  # the convolutions' own layout; 8 images take 1.2 times less CPU
+        self._embed = lru_cache(CACHED_PROMPTS)(self._encode_prompt)
 
-    def generate(self, prompt: Prompt, notes: dict[str, str]) -> Picture:
-        """One picture alone. Some schedulers (PNDM) take more steps than were asked for.
+    def generate(self, request: GenerateRequest, metadata: Mapping[str, str]) -> Generated:
+        """Generates one image alone. `metadata` becomes a PNG's text chunks.
 
-        `notes` become a PNG's text chunks. Raises InvalidInput for a size that the model cannot do, ModelUnavailable when
-        memory does not suffice.
+        Raises InvalidInput for a size or a number of steps that the model cannot do, ModelUnavailable when memory does not suffice.
         """
         started_s = time.perf_counter()
         try:
-            denoising = self.begin(prompt)
-            begun_s = time.perf_counter()
-            while denoising.done < denoising.of:
-                self.step([denoising])
-            denoised_s = time.perf_counter()
-            ((pixels, flagged),) = self.decode([denoising])
+            state = self.begin(request)
+            denoising_s = time.perf_counter()
+            while state.step < state.steps:
+                self.step([state])
+            decoding_s = time.perf_counter()
+            ((pixels, flagged),) = self.decode([state])
         except torch.OutOfMemoryError as error:
-            raise known(error) from error
-        decoded_s = time.perf_counter()
-        encoded = encode(pixels, prompt.format, notes)
+            raise translate_error(error) from error
+        encoding_s = time.perf_counter()
+        encoded = encode(pixels, request.format, metadata)
         ended_s = time.perf_counter()
-        return Picture(
-            encoded,
-            denoising.width,
-            denoising.height,
-            denoising.truncated,
-            flagged,
-            encode_ms=(ended_s - decoded_s) * 1000,
-            steps=denoising.of,
-            denoise_s=denoised_s - begun_s,
-            compute_s=ended_s - started_s,
-        )
+        denoise_s = decoding_s - denoising_s
+        compute_time = ComputeTime(ended_s - started_s - denoise_s, denoise_s / state.steps, state.steps)
+        encode_ms = (ended_s - encoding_s) * 1000
+        image = Image(encoded, state.width, state.height, state.prompt_truncated, encode_ms, self._model_name, compute_time)
+        return Generated(image, flagged)
 
-    def size(self, prompt: Prompt) -> tuple[int, int]:
+    def size(self, request: GenerateRequest) -> tuple[int, int]:
         """Width and height in pixels. Raises InvalidInput."""
         scale = self._pipeline.vae_scale_factor
         own = self._pipeline.unet.config.sample_size
         own_height, own_width = (own, own) if isinstance(own, int) else own
-        width, height = prompt.width or own_width * scale, prompt.height or own_height * scale
+        width, height = request.width or own_width * scale, request.height or own_height * scale
         if width % scale or height % scale:
             raise InvalidInput(f"width and height must be multiples of {scale} for this model")
         return width, height
 
     @torch.inference_mode()
-    def begin(self, prompt: Prompt) -> Denoising:
-        """Encodes the prompt and draws the noise."""
+    def begin(self, request: GenerateRequest) -> Denoising:
+        """Encodes the prompt and draws the noise. Raises InvalidInput."""
+        steps, guidance_scale = request.steps, request.guidance_scale
+        if steps is None or guidance_scale is None:
+            raise ValueError(
+                "the engine needs a request's steps and guidance_scale: fill them in by DiffusionSettings.with_defaults"
+            )
         pipeline = self._pipeline
         scale = pipeline.vae_scale_factor
-        width, height = self.size(prompt)
-        guided = prompt.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
-        embeddings, added = self._embeddings(prompt, guided, width, height)
-        generator = torch.Generator("cpu").manual_seed(prompt.seed)
+        width, height = self.size(request)
+        guided = guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
+        embeddings, added_conditions = self._conditions(request, guided, width, height)
+        generator = torch.Generator("cpu").manual_seed(request.seed)
         scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         try:
-            scheduler.set_timesteps(prompt.steps, device=self.device)
+            scheduler.set_timesteps(steps, device=self.device)
         except ValueError as error:
-            raise InvalidInput(f"this model's scheduler cannot do {prompt.steps} steps: ask for more") from error
+            raise InvalidInput(f"this model's scheduler cannot do {steps} steps: ask for more") from error
         shape = (1, pipeline.unet.config.in_channels, height // scale, width // scale)
         noise = randn_tensor(shape, generator=generator, device=torch.device(self.device), dtype=embeddings.dtype)
         return Denoising(
             width=width,
             height=height,
-            guidance_scale=prompt.guidance_scale,
-            truncated=self._truncated(prompt.text),
+            guidance_scale=guidance_scale,
+            prompt_truncated=self._is_truncated(request.prompt),
             scheduler=scheduler,
             step_kwargs=pipeline.prepare_extra_step_kwargs(generator, 0.0),
             latents=noise * scheduler.init_noise_sigma,
             embeddings=embeddings,
-            added=added,
+            added_conditions=added_conditions,
         )
 
-    def step(self, rows: Sequence[Denoising]) -> None:
-        """The next denoising step of each; all are of one kind."""
-        for row, predicted in zip(rows, self.predict(rows), strict=True):
-            self.advance(row, predicted)
+    def step(self, states: Sequence[Denoising]) -> None:
+        """Runs the next denoising step of each; all have one `batch_key`."""
+        for state, predicted in zip(states, self.predict(states), strict=True):
+            self.advance(state, predicted)
 
     @torch.inference_mode()
-    def predict(self, rows: Sequence[Denoising]) -> list[torch.Tensor]:
-        """One call of the UNet, with two rows of it for what is guided. Changes nothing."""
-        halves = [len(row.embeddings) for row in rows]
-        timesteps = [row.scheduler.timesteps[row.done] for row in rows]
-        latents = [row.scheduler.scale_model_input(row.latents, step) for row, step in zip(rows, timesteps, strict=True)]
-        added = [row.added for row in rows if row.added is not None]
-        guidance = [self._guidance_embedding(row) for row in rows]
-        predicted = self._pipeline.unet(
-            torch.cat([one.expand(half, -1, -1, -1) for one, half in zip(latents, halves, strict=True)]),
-            torch.stack(timesteps).repeat_interleave(torch.tensor(halves, device=self.device)),
-            encoder_hidden_states=torch.cat([row.embeddings for row in rows]),
+    def predict(self, states: Sequence[Denoising]) -> list[torch.Tensor]:
+        """The UNet's prediction for each, by one call, in whose batch a guided image takes two places. Changes no state."""
+        places = [len(state.embeddings) for state in states]
+        timesteps = [state.scheduler.timesteps[state.step] for state in states]
+        latents = [state.scheduler.scale_model_input(state.latents, time) for state, time in zip(states, timesteps, strict=True)]
+        added = [state.added_conditions for state in states if state.added_conditions is not None]
+        guidance = [self._guidance_embedding(state) for state in states]
+        outputs = self._pipeline.unet(
+            torch.cat([one.expand(count, -1, -1, -1) for one, count in zip(latents, places, strict=True)]),
+            torch.stack(timesteps).repeat_interleave(torch.tensor(places, device=self.device)),
+            encoder_hidden_states=torch.cat([state.embeddings for state in states]),
             timestep_cond=torch.cat([one for one in guidance if one is not None]) if guidance[0] is not None else None,
             added_cond_kwargs={name: torch.cat([one[name] for one in added]) for name in added[0]} if added else None,
             return_dict=False,
         )[0]
-        return [_guide(row, both) for row, both in zip(rows, predicted.split(halves), strict=True)]
+        return [_apply_guidance(state, output) for state, output in zip(states, outputs.split(places), strict=True)]
 
     @torch.inference_mode()
-    def advance(self, row: Denoising, predicted: torch.Tensor) -> None:
-        """Its scheduler's step."""
-        done = row.scheduler.step(predicted, row.scheduler.timesteps[row.done], row.latents, **row.step_kwargs)
-        row.latents = done.prev_sample
-        row.estimate = _estimate(row.scheduler, done)
-        row.done += 1
+    def advance(self, state: Denoising, predicted: torch.Tensor) -> None:
+        """Takes the scheduler's step by the UNet's prediction."""
+        output = state.scheduler.step(predicted, state.scheduler.timesteps[state.step], state.latents, **state.step_kwargs)
+        state.latents = output.prev_sample
+        state.predicted_latents = _predicted_latents(state.scheduler, output)
+        state.step += 1
 
     @torch.inference_mode()
-    def decode(self, rows: Sequence[Denoising]) -> list[tuple[NDArray[Any], bool]]:
-        """uint8 [height, width, 3], RGB, of each, and whether the safety checker flagged it. All are of one kind."""
+    def decode(self, states: Sequence[Denoising]) -> list[Decoded]:
+        """The pixels of each, after the safety checker where it is on; all have one `batch_key`."""
         pipeline = self._pipeline
-        images = self._pixels([row.latents for row in rows])
-        flags: Sequence[bool] = [False] * len(rows)
+        images = self._decode_latents([state.latents for state in states])
+        flags: Sequence[bool] = [False] * len(states)
         if getattr(pipeline, "safety_checker", None) is not None:
-            images, flags = pipeline.run_safety_checker(images, self.device, rows[0].embeddings.dtype)
+            images, flags = pipeline.run_safety_checker(images, self.device, states[0].embeddings.dtype)
         pictures = pipeline.image_processor.postprocess(images.float(), output_type="pil")
-        return [(np.asarray(picture), bool(flag)) for picture, flag in zip(pictures, flags, strict=True)]
+        return [Decoded(np.asarray(picture), bool(flag)) for picture, flag in zip(pictures, flags, strict=True)]
 
     @torch.inference_mode()
-    def preview(self, rows: Sequence[Denoising]) -> list[tuple[bytes, int, int]]:
-        """The pictures as the last step foresees them: JPEGs with no side above PREVIEW_PX, their width and height."""
-        images = self._pixels([row.latents if row.estimate is None else row.estimate for row in rows])
-        pictures = self._pipeline.image_processor.postprocess(images.float(), output_type="pil")
+    def preview(self, states: Sequence[Denoising]) -> list[Preview]:
+        """The images as the last step predicts them: JPEGs with no side above PREVIEW_PX."""
+        latents = [state.latents if state.predicted_latents is None else state.predicted_latents for state in states]
+        pictures = self._pipeline.image_processor.postprocess(self._decode_latents(latents).float(), output_type="pil")
         for picture in pictures:
             picture.thumbnail((PREVIEW_PX, PREVIEW_PX))
-        return [(encode(np.asarray(picture), "jpeg", {}), *picture.size) for picture in pictures]
+        return [Preview(encode(np.asarray(picture), "jpeg", {}), *picture.size) for picture in pictures]
 
-    def _pixels(self, rows: list[torch.Tensor]) -> torch.Tensor:
-        """[rows, 3, height, width], about -1 to 1."""
+    def _decode_latents(self, each: list[torch.Tensor]) -> torch.Tensor:
+        """[images, 3, height, width], about -1 to 1."""
         vae = self._pipeline.vae
-        latents = torch.cat(rows).to(vae.dtype)
+        latents = torch.cat(each).to(vae.dtype)
         if getattr(vae.config, "latents_mean", None) is not None and getattr(vae.config, "latents_std", None) is not None:
             mean, std = (
                 torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in (vae.config.latents_mean, vae.config.latents_std)
@@ -184,11 +185,12 @@ class DiffusionEngine:
         decoded: torch.Tensor = vae.decode(latents, return_dict=False)[0]
         return decoded
 
-    def _embeddings(
-        self, prompt: Prompt, guided: bool, width: int, height: int
+    def _conditions(
+        self, request: GenerateRequest, guided: bool, width: int, height: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
-        texts = (prompt.negative, prompt.text) if guided else (prompt.text,)
-        embeddings, pooled = zip(*map(self._text, texts), strict=True)
+        """The prompts' embeddings, and SDXL's added conditions."""
+        texts = (request.negative_prompt, request.prompt) if guided else (request.prompt,)
+        embeddings, pooled = zip(*map(self._embed, texts), strict=True)
         if pooled[0] is None:
             return torch.cat(embeddings), None
         size = (height, width)
@@ -198,7 +200,7 @@ class DiffusionEngine:
         ).to(self.device)
         return torch.cat(embeddings), {"text_embeds": torch.cat(pooled), "time_ids": torch.cat([ids] * len(texts))}
 
-    def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _encode_prompt(self, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:
         """[1, tokens, channels], and SDXL's pooled embedding [1, channels]. A negative prompt is encoded like any other."""
         encoded = self._pipeline.encode_prompt(
             prompt=text, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
@@ -207,37 +209,42 @@ class DiffusionEngine:
             return encoded[0], None
         return encoded[0], encoded[2]
 
-    def _guidance_embedding(self, denoising: Denoising) -> torch.Tensor | None:
-        """For models distilled with the guidance as an input (LCM: Luo et al. 2023)."""
+    def _guidance_embedding(self, state: Denoising) -> torch.Tensor | None:
+        """Of a model distilled with the guidance as an input (LCM: Luo et al. 2023); None for any other."""
         width = self._pipeline.unet.config.time_cond_proj_dim
         if width is None:
             return None
-        scale = torch.tensor([denoising.guidance_scale - 1])
+        scale = torch.tensor([state.guidance_scale - 1])
         embedding: torch.Tensor = self._pipeline.get_guidance_scale_embedding(scale, embedding_dim=width)
-        return embedding.to(denoising.latents)
+        return embedding.to(state.latents)
 
-    def _truncated(self, text: str) -> bool:
+    def _is_truncated(self, text: str) -> bool:
         tokenizer = self._pipeline.tokenizer
         return len(tokenizer(text).input_ids) > int(tokenizer.model_max_length)
 
 
-def _estimate(scheduler: Any, done: Any) -> torch.Tensor | None:
-    """What the schedulers tell of the finished latents: most say it with the step, DPM-Solver++ keeps it for the next one."""
-    said: torch.Tensor | None = getattr(done, "pred_original_sample", None)
-    if said is None and isinstance(scheduler, DPMSolverMultistepScheduler) and scheduler.config.algorithm_type.endswith("++"):
-        said = scheduler.model_outputs[-1]
-    return said
+def _predicted_latents(scheduler: Any, output: Any) -> torch.Tensor | None:
+    """The finished latents as a step predicts them: most schedulers return them with it, DPM-Solver++ keeps them for the next one."""
+    predicted: torch.Tensor | None = getattr(output, "pred_original_sample", None)
+    if (
+        predicted is None
+        and isinstance(scheduler, DPMSolverMultistepScheduler)
+        and scheduler.config.algorithm_type.endswith("++")
+    ):
+        predicted = scheduler.model_outputs[-1]
+    return predicted
 
 
-def _guide(row: Denoising, predicted: torch.Tensor) -> torch.Tensor:
-    if not row.guided:
+def _apply_guidance(state: Denoising, predicted: torch.Tensor) -> torch.Tensor:
+    """Classifier-free guidance, where the image has it."""
+    if not state.guided:
         return predicted
     negative, positive = predicted.chunk(2)
-    return negative + row.guidance_scale * (positive - negative)
+    return negative + state.guidance_scale * (positive - negative)
 
 
-def known(error: Exception) -> Exception:
-    """What a torch error is to the caller."""
+def translate_error(error: Exception) -> Exception:
+    """A torch error as an error of the deployment; any other as it is."""
     if isinstance(error, torch.OutOfMemoryError):
         return ModelUnavailable("the picture does not fit the GPU's memory: ask for a smaller width and height")
     return error

@@ -1,4 +1,4 @@
-"""How many pictures the free memory holds at once: what one takes is measured, on a small one, when the model starts."""
+"""The number of images that the free memory holds at once. The need of one is measured, on a small image, when the model starts."""
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -12,47 +12,50 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.types import Prompt
+from deployments.diffusion.types import GenerateRequest
 
 SIDE_PX = 256
-"""Largest side of the picture that is measured."""
+"""Largest side of the measured image."""
 SHARE = 0.5
-"""Of the free memory: the rest is for what operators need inside, and for others."""
+"""Of the free memory. The rest is for the operators' own buffers and for other processes."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
-class Budget:
-    bytes: float
-    per_pixel: float
-    """Bytes that one picture's UNet call or decoding holds at its peak, by pixel."""
+class MemoryBudget:
+    """Memory for one call of the UNet or of the decoder."""
+
+    available_bytes: float
+    bytes_per_pixel: float
+    """Peak of one image's UNet call or decoding, by pixel of the image."""
 
     @classmethod
-    def of(cls, engine: DiffusionEngine) -> "Budget":
-        width, height = (min(side, SIDE_PX) for side in engine.size(Prompt("")))
-        used = peak_bytes(lambda: _one_step(engine, width, height))
-        return cls(SHARE * free_bytes(engine.device), used / (width * height))
+    def measure(cls, engine: DiffusionEngine) -> "MemoryBudget":
+        """Runs one denoising step of a guided image, and decodes it."""
+        width, height = (min(side, SIDE_PX) for side in engine.size(GenerateRequest("")))
+        used_bytes = peak_bytes(lambda: _one_step(engine, width, height))
+        return cls(SHARE * free_bytes(engine.device), used_bytes / (width * height))
 
-    def holds(self, pictures: int, pixels: int) -> bool:
-        """Whether so many of so many pixels each can share a call. One alone is always tried."""
-        return pictures <= 1 or pictures * pixels * self.per_pixel <= self.bytes
+    def fits(self, images: int, pixels: int) -> bool:
+        """Whether so many images, of so many pixels each, can share a call. One alone is always tried."""
+        return images <= 1 or images * pixels * self.bytes_per_pixel <= self.available_bytes
 
 
 def _one_step(engine: DiffusionEngine, width: int, height: int) -> None:
-    guided = engine.begin(Prompt("", width=width, height=height))
+    guided = engine.begin(GenerateRequest("", steps=2, guidance_scale=2.0, width=width, height=height))
     engine.step([guided])
     engine.decode([guided])
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """The most that tensors made by `work` hold at once. What an operator needs inside is not seen."""
-    with _Living() as living:
+    """Most bytes that the tensors made by `work` hold at once, without the operators' own buffers."""
+    with _LiveTensors() as live:
         work()
-    return int(living.peak)
+    return int(live.peak_bytes)
 
 
 def free_bytes(device: str, cgroup: Path = CGROUP) -> int:
-    """Of the GPU, or of the machine and of what this container may have."""
+    """Free memory of the GPU; without one, the smaller of the machine's and of what the container's limit leaves."""
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
@@ -64,14 +67,14 @@ def free_bytes(device: str, cgroup: Path = CGROUP) -> int:
     return min(free, max(0, limit - int(used["anon"]) - int(used["shmem"])))
 
 
-class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that operators return, while they live."""
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The sum of the storages that operators have returned and that still exist."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = 0
-        self._now = 0
-        self._known: dict[int, weakref.ref[Any]] = {}
+        self.peak_bytes = 0
+        self._now_bytes = 0
+        self._storages: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(
         self, function: Any, types: Sequence[Any], arguments: Sequence[Any] = (), named: Mapping[str, Any] | None = None
@@ -79,18 +82,18 @@ class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
         returned = function(*arguments, **(named or {}))
         for tensor in tree_leaves(returned):
             if isinstance(tensor, torch.Tensor):
-                self._see(tensor.untyped_storage())
+                self._add(tensor.untyped_storage())
         return returned
 
-    def _see(self, storage: torch.UntypedStorage) -> None:
+    def _add(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
+        if key in self._storages:
             return
 
-        def end(gone: Any) -> None:
-            self._now -= size
-            del self._known[key]
+        def freed(reference: Any) -> None:
+            self._now_bytes -= size
+            del self._storages[key]
 
-        self._known[key] = weakref.ref(storage, end)
-        self._now += size
-        self.peak = max(self.peak, self._now)
+        self._storages[key] = weakref.ref(storage, freed)
+        self._now_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self._now_bytes)

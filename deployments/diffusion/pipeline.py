@@ -1,4 +1,4 @@
-"""A diffusers pipeline by its parts: which ones this room runs, and how they are loaded."""
+"""Load a diffusers pipeline of a class that the engine can run."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
 PIPELINES = {kind.__name__: kind for kind in (StableDiffusionPipeline, StableDiffusionXLPipeline)}
-"""The pipeline classes whose loop the engine has."""
+"""Pipeline classes whose denoising loop the engine implements, by their names."""
 
 
 def load(model: str, dtype: torch.dtype, safety_checker: bool) -> Any:
-    """The pipeline by its parts, safetensors only. Raises ValueError for another pipeline class, or a missing safety checker."""
+    """Load the pipeline from safetensors only. Raises ValueError for another pipeline class, or a missing safety checker."""
     if model.startswith(("/", ".")) and not (Path(model) / "model_index.json").is_file():
         raise ValueError(f"diffusion.model is {model!r}, where there is no diffusers pipeline (no model_index.json)")
     index = DiffusionPipeline.load_config(model)

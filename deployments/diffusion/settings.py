@@ -1,17 +1,20 @@
-"""The diffusion room's settings."""
+"""Settings of the diffusion model. Loads neither Ray nor torch."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from deployments.paths import model_name
-from deployments.settings import Section
+from deployments.diffusion.types import GenerateRequest
+from deployments.model_spec import ModelSettings
 
 
-class DiffusionSettings(Section):
+class DiffusionSettings(ModelSettings):
     model: str = str(Path(__file__).parent / "small-stable-diffusion")
     """A diffusers pipeline's folder or hub id: Stable Diffusion 1.x, 2.x, SD-Turbo or SDXL, in safetensors."""
+    aliases: tuple[str, ...] = ("stable-diffusion",)
+    """Further ids by which `/v1` takes the model."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `auto` takes a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -23,15 +26,21 @@ class DiffusionSettings(Section):
     max_side_px: int = Field(default=256, ge=8, multiple_of=8)
     """Largest width and height that a request may ask for, in pixels."""
     max_batch: int = Field(default=8, ge=1, le=16)
-    """Most pictures that share a denoising step; fewer of a size of which half of the free memory does not hold so many."""
+    """Most images that share a denoising step; fewer of a size of which half of the free memory does not hold so many."""
     safety_checker: bool = False
-    """Run the pipeline's own safety checker and refuse a flagged picture; a pipeline without one is then refused at start."""
-    stall_s: float = Field(default=300.0, gt=0)
-    """A replica that has worked for so many seconds without one answer counts as dead and is replaced."""
+    """Run the pipeline's own safety checker and refuse a flagged image; a pipeline without one is then refused at start."""
+
+    def with_defaults(self, request: GenerateRequest) -> GenerateRequest:
+        """The request, with these settings' steps and guidance scale where it names none."""
+        return replace(
+            request,
+            steps=self.steps if request.steps is None else request.steps,
+            guidance_scale=self.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+        )
 
     def card(self) -> str:
         """The model's name and, where its folder has a model card, the card's title."""
         card = Path(self.model) / "README.md"
         lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
         title = next((line.lstrip("# ") for line in lines if line.startswith("# ")), "")
-        return f"{model_name(self.model)} ({title})" if title else model_name(self.model)
+        return f"{self.model_name} ({title})" if title else self.model_name

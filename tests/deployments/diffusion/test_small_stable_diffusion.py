@@ -13,11 +13,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from deployments.diffusion import DiffusionSettings
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.types import Prompt
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
 from testing import speech
-from testing.pipelines import Stock, pixels
+from testing.pipelines import StockPipeline, pixels, request
 from training.small_stable_diffusion.concepts import FINGERPRINTS, PIPELINE, load_concepts
 from training.small_stable_diffusion.evaluate import PHRASES, SAMPLES, generate, table
 from training.small_stable_diffusion.meaning import Fingerprints, rank
@@ -124,11 +124,11 @@ def test_it_loads_with_stock_diffusers_and_without_a_network(tmp_path: Path) -> 
     assert result.stdout == "StableDiffusionPipeline\n", result.stderr
 
 
-def test_the_default_picture_is_the_stock_pipelines() -> None:
-    prompt = Prompt("Draw me a red apple, please.", seed=1)
-    picture = pixels(DiffusionEngine(str(PIPELINE)).generate(prompt, {}))
-    assert picture.shape == (64, 64, 3)
-    assert np.array_equal(picture, Stock(PIPELINE).draw(prompt))
+def test_the_default_image_equals_the_stock_pipelines() -> None:
+    asked = request("Draw me a red apple, please.", seed=1)
+    image = pixels(DiffusionEngine(EngineConfig(str(PIPELINE))).generate(asked, {}).image)
+    assert image.shape == (64, 64, 3)
+    assert np.array_equal(image, StockPipeline(PIPELINE).generate(asked))
 
 
 @pytest.mark.parametrize("said", [*PHRASES, *speech.PHRASES, *SENTENCES])

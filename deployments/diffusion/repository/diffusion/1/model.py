@@ -1,16 +1,16 @@
 """PROMPT, NEGATIVE_PROMPT, FORMAT (png, jpeg, webp) BYTES [1], UTF-8; STEPS INT32 [1]; GUIDANCE_SCALE FP32 [1];
 SIZE INT32 [2]: width, height in pixels, 0 for the model's own; SEED UINT32 [1];
-PROGRESS UINT8 [1]: 1 for a word after each step; PREVIEWS INT32 [1]: at most so many of those with a preview
-->  IMAGE UINT8 [bytes]: the encoded picture; IMAGE_SIZE INT32 [2]; PROMPT_TRUNCATED, FLAGGED UINT8 [1]: 0 or 1;
-ENCODE_MS FP32 [1]; STEPS_TAKEN INT32 [1]; COST_S FP32 [2]: all of it, and the denoising of it, waiting excluded;
-ROWS FP32 [1]: pictures in its calls of the UNet, on average. Before that, a word after a step:
-STEP INT32 [2]: how many are done, of how many; ETA_MS FP32 [1]: the rest of them, at the pace so far;
-PREVIEW UINT8 [bytes], encoded; PREVIEW_SIZE INT32 [2].
+PROGRESS UINT8 [1]: 1 for a response after each step; PREVIEWS INT32 [1]: most of those that carry a preview
+->  IMAGE UINT8 [bytes]: the encoded image; IMAGE_SIZE INT32 [2]; PROMPT_TRUNCATED, FLAGGED UINT8 [1]: 0 or 1;
+ENCODE_MS FP32 [1]; STEPS_TAKEN INT32 [1]; COMPUTE_S FP32 [2]: outside of the denoising, and of each step, without waiting;
+BATCH_SIZE FP32 [1]: images in its calls of the UNet, on average. Before that, a response after a step:
+STEP INT32 [2]: steps done, and in all; ETA_MS FP32 [1]: expected time of the remaining steps;
+PREVIEW UINT8 [bytes], a JPEG; PREVIEW_SIZE INT32 [2].
 
-Requests share the UNet's calls: each joins at the next denoising step, by one asyncio loop.
-No steps are answered at once with an empty picture: the health probe. The instance is a process on the CPU for Triton; the
-engine takes the GPU by its own setting. Counters among Triton's metrics: sonograph_denoising_steps, and
-sonograph_denoising_steps_saved, what cancelled requests did not come to.
+Requests share the UNet's calls: each joins at the next denoising step, in one asyncio loop.
+A request of no steps is answered at once with an empty image: the health probe. Triton runs the instance as a process on the CPU;
+the engine takes the GPU by its own configuration. Counters among Triton's metrics: sonograph_denoising_steps, and
+sonograph_denoising_steps_saved, the steps that cancelled requests did not run.
 """
 
 from typing import Any
@@ -18,74 +18,77 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.diffusion.batch import Batch, Left
+from deployments.diffusion.batch import Batch
+from deployments.diffusion.denoising import Generated
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.memory import Budget
-from deployments.diffusion.types import Picture, Progress, Prompt
+from deployments.diffusion.job import Cancelled
+from deployments.diffusion.memory import MemoryBudget
+from deployments.diffusion.types import EngineConfig, GenerateRequest, Image, Step
 from deployments.triton import stub
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        given = stub.parameters(args)
-        self._name = given["name"]
-        engine = DiffusionEngine(
-            given["model"], given["device"], given["precision"], int(given["threads"]), given["safety_checker"] == "True"
-        )
+        self._config = stub.config(args, EngineConfig)
+        engine = DiffusionEngine(self._config)
         self._steps = stub.Counter("sonograph_denoising_steps", "Denoising steps that ran")
-        self._saved = stub.Counter("sonograph_denoising_steps_saved", "Denoising steps that cancelling saved")
-        self._batch = Batch(engine, int(given["max_batch"]), Budget.of(engine), self._steps.add)
+        self._steps_saved = stub.Counter("sonograph_denoising_steps_saved", "Denoising steps that cancelled requests did not run")
+        self._batch = Batch(engine, self._config.max_batch, MemoryBudget.measure(engine), self._steps.add)
 
     async def execute(self, requests: list[Any]) -> None:
-        await stub.answer_together(requests, self._generate)
+        await stub.respond_concurrently(requests, self._generate)
 
     def finalize(self) -> None:
         self._batch.close()
 
-    async def _generate(self, request: Any, tell: stub.Tell) -> stub.Outputs:
-        steps = int(stub.array(request, "STEPS")[0])
-        if steps == 0:
-            return _outputs(Picture(b"", 0, 0, False, False, 0.0, 0, 0.0, 0.0))
-        width, height = stub.array(request, "SIZE").tolist()
-        prompt = Prompt(
-            text=stub.text(request, "PROMPT"),
-            negative=stub.text(request, "NEGATIVE_PROMPT"),
-            steps=steps,
-            guidance_scale=float(stub.array(request, "GUIDANCE_SCALE")[0]),
-            width=width,
-            height=height,
-            seed=int(stub.array(request, "SEED")[0]),
-            format=stub.text(request, "FORMAT"),
-        )
-        notes = {"prompt": prompt.text, "seed": str(prompt.seed), "model": self._name}
-        progress, previews = bool(stub.array(request, "PROGRESS")[0]), int(stub.array(request, "PREVIEWS")[0])
-        told = (lambda step: tell(_step(step))) if progress else None
+    async def _generate(self, triton_request: Any, send: stub.Send) -> stub.Outputs:
+        request = _request(triton_request)
+        if request.steps == 0:
+            return _image_outputs(Generated(Image(b"", 0, 0, prompt_truncated=False, encode_ms=0.0), flagged=False))
+        metadata = {"prompt": request.prompt, "seed": str(request.seed), "model": self._config.model_name}
+        on_step = (lambda step: send(_step_outputs(step))) if stub.array(triton_request, "PROGRESS")[0] else None
         try:
-            return _outputs(await self._batch.draw(prompt, notes, request.is_cancelled, told, previews))
-        except Left as left:
-            self._saved.add(left.steps)
-            raise stub.Cancelled(str(left)) from left
+            return _image_outputs(await self._batch.generate(request, metadata, triton_request.is_cancelled, on_step))
+        except Cancelled as error:
+            self._steps_saved.add(error.steps_saved)
+            raise stub.Cancelled(str(error)) from error
 
 
-def _step(progress: Progress) -> dict[str, NDArray[Any]]:
-    said: dict[str, NDArray[Any]] = {
-        "STEP": np.array([progress.done, progress.of], dtype=np.int32),
-        "ETA_MS": np.array([progress.eta_ms], dtype=np.float32),
+def _request(triton_request: Any) -> GenerateRequest:
+    width, height = stub.array(triton_request, "SIZE").tolist()
+    return GenerateRequest(
+        stub.text(triton_request, "PROMPT"),
+        negative_prompt=stub.text(triton_request, "NEGATIVE_PROMPT"),
+        steps=int(stub.array(triton_request, "STEPS")[0]),
+        guidance_scale=float(stub.array(triton_request, "GUIDANCE_SCALE")[0]),
+        width=width or None,
+        height=height or None,
+        seed=int(stub.array(triton_request, "SEED")[0]),
+        format=stub.text(triton_request, "FORMAT"),
+        previews=int(stub.array(triton_request, "PREVIEWS")[0]),
+    )
+
+
+def _step_outputs(step: Step) -> dict[str, NDArray[Any]]:
+    outputs: dict[str, NDArray[Any]] = {
+        "STEP": np.array([step.step, step.steps], dtype=np.int32),
+        "ETA_MS": np.array([step.eta_ms], dtype=np.float32),
     }
-    if progress.preview is None:
-        return said
-    encoded, *size = progress.preview
-    return said | {"PREVIEW": np.frombuffer(encoded, dtype=np.uint8), "PREVIEW_SIZE": np.array(size, dtype=np.int32)}
+    if step.preview is not None:
+        outputs["PREVIEW"] = np.frombuffer(step.preview.encoded, dtype=np.uint8)
+        outputs["PREVIEW_SIZE"] = np.array([step.preview.width, step.preview.height], dtype=np.int32)
+    return outputs
 
 
-def _outputs(picture: Picture) -> dict[str, NDArray[Any]]:
+def _image_outputs(generated: Generated) -> dict[str, NDArray[Any]]:
+    image, time = generated.image, generated.image.compute_time
     return {
-        "IMAGE": np.frombuffer(picture.encoded, dtype=np.uint8),
-        "IMAGE_SIZE": np.array([picture.width, picture.height], dtype=np.int32),
-        "PROMPT_TRUNCATED": np.array([picture.prompt_truncated], dtype=np.uint8),
-        "FLAGGED": np.array([picture.flagged], dtype=np.uint8),
-        "ENCODE_MS": np.array([picture.encode_ms], dtype=np.float32),
-        "STEPS_TAKEN": np.array([picture.steps], dtype=np.int32),
-        "COST_S": np.array([picture.compute_s, picture.denoise_s], dtype=np.float32),
-        "ROWS": np.array([picture.rows], dtype=np.float32),
+        "IMAGE": np.frombuffer(image.encoded, dtype=np.uint8),
+        "IMAGE_SIZE": np.array([image.width, image.height], dtype=np.int32),
+        "PROMPT_TRUNCATED": np.array([image.prompt_truncated], dtype=np.uint8),
+        "FLAGGED": np.array([generated.flagged], dtype=np.uint8),
+        "ENCODE_MS": np.array([image.encode_ms], dtype=np.float32),
+        "STEPS_TAKEN": np.array([time.units], dtype=np.int32),
+        "COMPUTE_S": np.array([time.fixed_s, time.unit_s], dtype=np.float32),
+        "BATCH_SIZE": np.array([time.batch_size], dtype=np.float32),
     }

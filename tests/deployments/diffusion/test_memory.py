@@ -1,0 +1,51 @@
+"""The memory budget: measured peaks, free memory, and the images that fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deployments.diffusion.engine import DiffusionEngine
+from deployments.diffusion.memory import MemoryBudget, free_bytes, peak_bytes
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from testing.random_pipelines import write
+
+
+def test_the_peak_counts_the_tensors_that_exist_at_once() -> None:
+    kib = 256  # floats
+
+    def work() -> None:
+        one = torch.zeros(kib)
+        view = one.view(16, 16)
+        two = view + 1
+        del one, view
+        del two
+        torch.zeros(kib)
+
+    assert peak_bytes(work) == 2 * 1024
+
+
+def test_one_images_memory_grows_with_the_model(tmp_path: Path) -> None:
+    write(tmp_path, "sd")
+    small, large = (
+        MemoryBudget.measure(DiffusionEngine(EngineConfig(model))) for model in (str(tmp_path), DiffusionSettings().model)
+    )
+    assert 0 < small.bytes_per_pixel < large.bytes_per_pixel
+    assert 0 < large.available_bytes < free_bytes("cpu")
+
+
+def test_a_budget_always_fits_one_image() -> None:
+    budget = MemoryBudget(available_bytes=1000, bytes_per_pixel=1)
+    assert [budget.fits(images, 400) for images in (1, 2, 3)] == [True, True, False]
+    assert budget.fits(1, 4000)
+
+
+def test_free_memory_is_bounded_by_the_containers_limit(tmp_path: Path) -> None:
+    whole = free_bytes("cpu", tmp_path)
+    assert whole > 2**24
+    (tmp_path / "memory.stat").write_text("anon 3145728\nfile 4096\nshmem 1048576\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_bytes("cpu", tmp_path) == pytest.approx(whole, rel=0.2)
+    (tmp_path / "memory.max").write_text(f"{10 * 2**20}\n")
+    assert free_bytes("cpu", tmp_path) == 6 * 2**20
