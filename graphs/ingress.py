@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
+from ray.serve.metrics import Counter, Histogram
 
 from deployments import base
 from deployments.model_spec import ModelSpec
@@ -17,6 +18,7 @@ from graphs.core.stage import Stage
 from graphs.http.app import create_app
 from graphs.http.middleware import proxy
 from graphs.http.services import Services
+from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
 
@@ -32,7 +34,8 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         proxy.warn_if_absent()
         application = serve.get_replica_context().app_name
-        readiness, metrics = Readiness(application, tuple(self._handles)), Metrics()
+        readiness = Readiness(application, tuple(self._handles), serve_status)
+        metrics = Metrics(Counter, Histogram)
         stages = {
             spec.name: Stage[Any, Any](spec, self._settings.section(spec), self._handles[spec.name], readiness, metrics)
             for spec in deployed(self._settings)

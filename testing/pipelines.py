@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.diffusion.types import GenerateRequest, Image
+from deployments.roles.text_to_image import GenerateRequest, Image
 
 
 def request(prompt: str, **options: Any) -> GenerateRequest:

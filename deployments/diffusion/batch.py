@@ -21,7 +21,7 @@ from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import translate_error
 from deployments.diffusion.job import Job
 from deployments.diffusion.memory import MemoryBudget
-from deployments.diffusion.types import GenerateRequest, Image, Preview, Step
+from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Step
 from deployments.torch_runtime import set_threads
 
 log = logging.getLogger("sonograph")

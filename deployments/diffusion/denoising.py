@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from numpy.typing import NDArray
 
-from deployments.diffusion.types import Image
+from deployments.roles.text_to_image import Image
 
 
 class Decoded(NamedTuple):

@@ -11,9 +11,10 @@ from deployments.base import ModelDeployment
 from deployments.compute_time import ComputeTime
 from deployments.concurrency import declared_cpus
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.diffusion.types import EngineConfig, GenerateRequest, Image, Preview, Step
+from deployments.diffusion.types import EngineConfig
 from deployments.engine_config import to_parameters
 from deployments.errors import ContentRefused
+from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Step
 from deployments.time_left import TimeLeft
 from deployments.triton.server import InProcessTriton, Tensors, Triton
 

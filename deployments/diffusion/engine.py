@@ -21,8 +21,9 @@ from deployments.compute_time import ComputeTime
 from deployments.diffusion.denoising import Decoded, Denoising, Generated
 from deployments.diffusion.encode import encode
 from deployments.diffusion.pipeline import load
-from deployments.diffusion.types import EngineConfig, GenerateRequest, Image, Preview
+from deployments.diffusion.types import EngineConfig
 from deployments.errors import InvalidInput, ModelUnavailable
+from deployments.roles.text_to_image import GenerateRequest, Image, Preview
 from deployments.torch_runtime import dtype, set_threads
 
 PREVIEW_PX = 256

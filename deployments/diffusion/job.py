@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from deployments.compute_time import ComputeTime
 from deployments.diffusion.denoising import Decoded, Denoising
-from deployments.diffusion.types import GenerateRequest, Preview, Step
+from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 
 
 class Cancelled(Exception):

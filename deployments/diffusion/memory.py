@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.types import GenerateRequest
+from deployments.roles.text_to_image import GenerateRequest
 
 SIDE_PX = 256
 """Largest side of the measured image."""

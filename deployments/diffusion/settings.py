@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from deployments.diffusion.types import GenerateRequest
 from deployments.model_spec import ModelSettings
+from deployments.roles.text_to_image import GenerateRequest
 
 
 class DiffusionSettings(ModelSettings):

@@ -1,8 +1,8 @@
 """The diffusion model's description of itself."""
 
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.diffusion.types import GenerateRequest, Image, Step
 from deployments.model_spec import ModelSpec, Workload
+from deployments.roles.text_to_image import GenerateRequest, Image, Step
 
 
 def workload(request: GenerateRequest, settings: DiffusionSettings) -> Workload:

@@ -1,11 +1,7 @@
-"""A request for an image, its progress and its result, on both sides of Triton. Loads neither Ray nor torch."""
+"""The configuration of the diffusion engine. Its request and results are those of the role, `deployments.roles.text_to_image`."""
 
-import base64
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
-from deployments.compute_time import ComputeTime
 from deployments.paths import model_name
 
 
@@ -29,99 +25,3 @@ class EngineConfig:
     def model_name(self) -> str:
         """The model's name in answers and in a PNG's text chunks."""
         return model_name(self.model)
-
-
-@dataclass(frozen=True)
-class GenerateRequest:
-    """A prompt and its options. `DiffusionSettings.with_defaults` replaces a None in `steps` and `guidance_scale`."""
-
-    prompt: str
-    negative_prompt: str = ""
-    steps: int | None = None
-    """Denoising steps, 1 to 150; None is the setting's number."""
-    guidance_scale: float | None = None
-    """Weight of the prompt, 0 to 30; None is the setting's. Up to 1 there is no guidance, and the negative prompt has no effect
-    (Ho & Salimans 2022; diffusers' convention)."""
-    width: int | None = None
-    """Pixels; None is the model's own width."""
-    height: int | None = None
-    """Pixels; None is the model's own height."""
-    seed: int = 0
-    """0 to 4294967295. The noise is drawn on the CPU: a seed gives the same noise on any device."""
-    format: str = "png"
-    """A name in IMAGE_FORMATS."""
-    previews: int = 0
-    """Most steps of a stream that carry a preview."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A small JPEG of the image as a denoising step predicts it."""
-
-    encoded: bytes
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress: one denoising step is done."""
-
-    EVENTS: ClassVar = ("image.step", "image.preview")
-    step: int
-    """Steps done, from 1."""
-    steps: int
-    """Steps in all; some schedulers take one more than the request names."""
-    eta_ms: float
-    """Expected time of the remaining steps, by the average of those done."""
-    preview: Preview | None = None
-
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Server-sent events: type and data."""
-        yield "image.step", {"step": self.step, "steps": self.steps, "eta_ms": round(self.eta_ms)}
-        if self.preview is not None:
-            content = base64.b64encode(self.preview.encoded).decode("ascii")
-            size = {"width": self.preview.width, "height": self.preview.height}
-            yield "image.preview", {"step": self.step, "media_type": "image/jpeg", "base64": content, **size}
-
-
-@dataclass(frozen=True)
-class Image:
-    """An encoded image, and how it was made."""
-
-    encoded: bytes
-    width: int
-    height: int
-    prompt_truncated: bool
-    """The text encoder reads a fixed number of tokens (77 for CLIP) and ignores the rest of the prompt."""
-    encode_ms: float
-    """Time of the encoding in the image format, a part of the compute time."""
-    model: str = ""
-    """The model's name."""
-    compute_time: ComputeTime = field(default_factory=ComputeTime)
-    """Its units are the denoising steps that ran."""
-
-
-@dataclass(frozen=True)
-class ImageFormat:
-    """A format of images, by Pillow."""
-
-    name: str
-    """The request's and, in any case, Pillow's name."""
-    media_type: str
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Arguments of Pillow's encoder."""
-    text_chunks: bool = False
-    """Whether the file can carry the prompt, seed and model as text."""
-
-
-IMAGE_FORMATS = {
-    one.name: one
-    for one in (
-        ImageFormat("png", "image/png", text_chunks=True),
-        ImageFormat("jpeg", "image/jpeg", {"quality": 90}),
-        # WebP's fastest method: 3 times the speed of its default for a fifth more bytes.
-        ImageFormat("webp", "image/webp", {"quality": 80, "method": 0}),
-    )
-}
-"""Every format that a request can name, by its name; the first is the default."""

@@ -1,4 +1,4 @@
-"""Speech to text: the request and the result of every model of this role. Runs on both sides of Triton: no Ray, torch or pydantic."""
+"""Speech to text: the request and the result of every model of this role, the same on both sides of Triton. Loads neither Ray nor torch."""
 
 import math
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ from deployments.compute_time import ComputeTime
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_S = 30
-"""Whisper computes in windows of so many seconds (Radford et al. 2022)."""
+"""Length of the audio that Whisper's encoder reads at once (Radford et al. 2022); a unit of the time that a transcription takes."""
 
 
 @dataclass(frozen=True)
 class TranscribeRequest:
     audio: NDArray[np.int16]
-    """[samples], mono, 16 kHz."""
+    """[samples], mono 16 kHz."""
     language: str = ""
     """A code or an English name; empty to detect it."""
     task: str = "transcribe"
     """`transcribe`, or `translate` into English."""
     prompt: str = ""
-    """Text taken as preceding the recording: names and spellings to expect."""
+    """Text that counts as the transcript before the recording: names and spellings to expect. Its last 223 tokens count."""
     temperature: float = 0.0
-    """0 to 1; at 0 the model raises it only where the text would be too repetitive or improbable."""
+    """0 to 1; 0 raises it only while a window's text is too repetitive or improbable."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,11 @@ class Segment:
     end: float
     text: str
     avg_logprob: float
+    """Mean natural logarithm of the tokens' probabilities."""
     no_speech_prob: float
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Server-sent events, by type and data; none for an empty text."""
         if self.text:
             yield "transcript.delta", {"text": self.text, "start": self.start, "end": self.end}
 
@@ -51,11 +53,14 @@ class Transcript:
 
     text: str
     language: str
+    """ISO 639-1 code, as openai-whisper names it."""
     segments: tuple[Segment, ...]
     model: str = ""
+    """Name of the checkpoint; set by the deployment, as `compute_time` is."""
     compute_time: ComputeTime = field(default_factory=ComputeTime)
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Server-sent events, by type and data."""
         segments = [asdict(segment) for segment in self.segments]
         yield "transcript", {"text": self.text, "language": self.language, "segments": segments}
 

@@ -1,7 +1,7 @@
-"""Text to image: the request and the result of every model of this role. Runs on both sides of Triton: no Ray, torch or pydantic."""
+"""Text to image: the request and the result of every model of this role, the same on both sides of Triton. Loads neither Ray nor torch."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,46 +10,55 @@ from deployments.compute_time import ComputeTime
 
 @dataclass(frozen=True)
 class ImageFormat:
+    """A format of images, by Pillow."""
+
     name: str
+    """The request's and, in any case, Pillow's name."""
     media_type: str
-    save_options: dict[str, Any]
-    """Pillow's, for `Image.save`."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Arguments of Pillow's encoder."""
+    text_chunks: bool = False
+    """Whether the file can carry the prompt, seed and model as text."""
 
 
 IMAGE_FORMATS = {
     one.name: one
     for one in (
-        ImageFormat("png", "image/png", {}),
+        ImageFormat("png", "image/png", text_chunks=True),
         ImageFormat("jpeg", "image/jpeg", {"quality": 90}),
         # WebP's fastest method: 3 times the speed of its default for a fifth more bytes.
         ImageFormat("webp", "image/webp", {"quality": 80, "method": 0}),
     )
 }
-"""By name; the first is the default. Model, edge, documents and command line read this table."""
+"""Every format that a request can name, by its name; the first is the default."""
 
 
 @dataclass(frozen=True)
 class GenerateRequest:
+    """A prompt and its options. The model's settings replace a None."""
+
     prompt: str
     negative_prompt: str = ""
     steps: int | None = None
-    """Denoising steps, 1 to 150; None takes the setting."""
+    """Denoising steps, 1 to 150; None is the setting's number."""
     guidance_scale: float | None = None
-    """Weight of the prompt, 0 to 30; None takes the setting."""
+    """Weight of the prompt, 0 to 30; None is the setting's. Up to 1 there is no guidance, and the negative prompt has no effect
+    (Ho & Salimans 2022; diffusers' convention)."""
     width: int | None = None
-    """Pixels; None is the model's own size."""
+    """Pixels; None is the model's own width."""
     height: int | None = None
+    """Pixels; None is the model's own height."""
     seed: int = 0
-    """0 to 4294967295."""
+    """0 to 4294967295. The noise is drawn on the CPU: a seed gives the same noise on any device."""
     format: str = "png"
-    """A name of IMAGE_FORMATS."""
+    """A name in IMAGE_FORMATS."""
     previews: int = 0
-    """Most steps that carry a preview; they cost a decoding each."""
+    """Most steps of a stream that carry a preview."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A small JPEG of the picture as a denoising step predicts it."""
+    """A small JPEG of the image as a denoising step predicts it."""
 
     encoded: bytes
     width: int
@@ -58,17 +67,19 @@ class Preview:
 
 @dataclass(frozen=True)
 class Step:
-    EVENTS: ClassVar[tuple[str, ...]] = ("image.step", "image.preview")
+    """Progress: one denoising step is done."""
 
+    EVENTS: ClassVar[tuple[str, ...]] = ("image.step", "image.preview")
     step: int
-    """Denoising steps that are done, from 1."""
+    """Steps done, from 1."""
     steps: int
-    """Denoising steps in all."""
+    """Steps in all; some schedulers take one more than the request names."""
     eta_ms: float
-    """Time of the steps that remain, at the rate so far."""
+    """Expected time of the remaining steps, by the average of those done."""
     preview: Preview | None = None
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Server-sent events: type and data."""
         yield "image.step", {"step": self.step, "steps": self.steps, "eta_ms": round(self.eta_ms)}
         if self.preview is not None:
             content = base64.b64encode(self.preview.encoded).decode("ascii")
@@ -78,17 +89,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Image:
+    """An encoded image, and how it was made."""
+
     encoded: bytes
     width: int
     height: int
     prompt_truncated: bool
-    """Whether the prompt was longer than the text encoder reads (77 tokens for CLIP, 32 for the model that ships)."""
+    """The text encoder reads a fixed number of tokens (77 for CLIP) and ignores the rest of the prompt."""
     encode_ms: float
-    """Part of the time that went into the image format."""
+    """Time of the encoding in the image format, a part of the compute time."""
     model: str = ""
+    """The model's name."""
     compute_time: ComputeTime = field(default_factory=ComputeTime)
+    """Its units are the denoising steps that ran."""
 
     @property
     def breakdown_ms(self) -> dict[str, float]:
-        """Parts of the stage's time that the answer's `timings_ms` shows apart."""
+        """Parts of the stage's time that `timings_ms` shows apart."""
         return {"encode": self.encode_ms}

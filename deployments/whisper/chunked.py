@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 from whisper.audio import FRAMES_PER_SECOND
 
+from deployments.roles.speech_to_text import Segment, Transcript
 from deployments.whisper.sequence import Sequence, SequenceGroup
 from deployments.whisper.transcription import DecodingResult, TranscriptionState, WindowRequest
-from deployments.whisper.types import Segment, Transcript
 
 Emit = Callable[[list[Segment]], None]
 Windows = Generator[WindowRequest, DecodingResult | None, None]

@@ -11,10 +11,10 @@ from deployments.compute_time import ComputeTime
 from deployments.concurrency import declared_cpus
 from deployments.engine_config import to_parameters
 from deployments.errors import NoSpeech
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript, window_count
 from deployments.time_left import TimeLeft
 from deployments.triton.server import InProcessTriton, Tensors, Triton
 from deployments.whisper.settings import WhisperSettings
-from deployments.whisper.types import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript, window_count
 
 
 class Whisper(ModelDeployment[TranscribeRequest, Transcript]):

@@ -16,13 +16,14 @@ from whisper.audio import N_SAMPLES
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from deployments.torch_runtime import dtype, set_threads
 from deployments.whisper.backends.torch import TorchBackend
 from deployments.whisper.chunk_boundaries import chunk_spans
 from deployments.whisper.chunked import ChunkedGroup, Emit, Windows
 from deployments.whisper.sequence import Sequence, SequenceGroup
 from deployments.whisper.transcription import ModelDims, Thresholds, TranscriptionState, WindowRequest, begin, decode_windows
-from deployments.whisper.types import EngineConfig, Segment, TranscribeRequest, Transcript
+from deployments.whisper.types import EngineConfig
 from deployments.whisper.weights import WeightsUnavailable, install, published
 
 TASKS = ("transcribe", "translate")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Iterable
 
 import torch
 
+from deployments.roles.speech_to_text import Transcript
 from deployments.whisper.transcription import DecodingResult, WindowRequest
-from deployments.whisper.types import Transcript
 
 SEED = 0
 """Sampling starts anew for each sequence, so that the same recording gives the same text whatever shares its batch."""

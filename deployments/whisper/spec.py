@@ -1,8 +1,8 @@
 """Whisper's description of itself."""
 
 from deployments.model_spec import ModelSpec, Workload
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript, window_count
 from deployments.whisper.settings import WhisperSettings
-from deployments.whisper.types import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript, window_count
 
 
 def workload(request: TranscribeRequest, settings: WhisperSettings) -> Workload:

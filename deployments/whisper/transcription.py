@@ -15,8 +15,8 @@ from whisper.audio import HOP_LENGTH, N_FRAMES, SAMPLE_RATE, pad_or_trim
 from whisper.tokenizer import Tokenizer, get_tokenizer
 from whisper.utils import compression_ratio
 
+from deployments.roles.speech_to_text import Segment
 from deployments.whisper import adaptive_padding
-from deployments.whisper.types import Segment
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried in turn while a window's text is too repetitive or too improbable."""

@@ -151,7 +151,9 @@ def download(url: str, target: Path, connect_s: float = CONNECT_S, read_s: float
     except requests.Timeout as error:
         raise WeightsUnavailable(f"OpenAI's address does not answer (in {connect_s:g} s; {read_s:g} s once connected)") from error
     except requests.RequestException as error:
-        raise WeightsUnavailable(f"OpenAI's address cannot be reached, or the download broke off ({type(error).__name__})") from error
+        raise WeightsUnavailable(
+            f"OpenAI's address cannot be reached, or the download broke off ({type(error).__name__})"
+        ) from error
     if digest.hexdigest() != _sha256(url):
         raise WeightsUnavailable(f"OpenAI's address delivers other bytes than those of the SHA-256 in {url}")
 

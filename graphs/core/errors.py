@@ -1,7 +1,6 @@
 """Ray's errors of a call, as the service's own."""
 
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import DeploymentError, ModelUnavailable, Overloaded
 
@@ -20,6 +19,8 @@ def translate_error(stage: str, error: Exception) -> DeploymentError:
 
 
 def _translate(stage: str, error: Exception) -> DeploymentError:
+    from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError  # here, since it loads FastAPI
+
     if isinstance(error, DeploymentError):
         return error
     if isinstance(error, BackPressureError):

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ray.serve.metrics import Counter, Histogram
-
 from deployments.errors import DeploymentError
 
 INGRESS = "ingress"
@@ -45,12 +43,10 @@ METRICS = (REQUESTS, ERRORS, CANCELLATIONS, RETRIES, QUEUE_DURATION, COMPUTE_DUR
 
 
 class Metrics:
-    """The metrics of one replica, made inside of it: Serve's labels are fixed when it is made.
+    """The metrics of one replica, made inside of it: Serve's labels are fixed when it is made. A call costs 3 to 5 µs for each metric."""
 
-    Where no Ray runs, in a test, nothing is counted and nothing fails. A call costs 3 to 5 µs for each metric.
-    """
-
-    def __init__(self, counter: Callable[..., Any] = Counter, histogram: Callable[..., Any] = Histogram) -> None:
+    def __init__(self, counter: Callable[..., Any], histogram: Callable[..., Any]) -> None:
+        """`counter` and `histogram`: the classes of `ray.serve.metrics`, or others with their methods."""
         self._metrics: dict[str, Any] = {}
         for metric in METRICS:
             if metric.bounds:

@@ -18,11 +18,6 @@ class GraphParameters(BaseModel):
     timeout_ms: TimeoutMs = None
     """Milliseconds from receipt after which the answer is of no use; lowers the service's deadline, as X-Timeout-Ms does."""
 
-    @property
-    def output_format(self) -> str | None:
-        """A name in the graph's `formats`, where the request names one."""
-        return None
-
 
 class GraphAnswer(BaseModel):
     """A graph's JSON answer. A field that is None is left out."""

@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from ray.serve.schema import ApplicationStatusOverview, ServeStatus
+from typing import TYPE_CHECKING
 
 from deployments.errors import ModelUnavailable
-from graphs.serve import status
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ApplicationStatusOverview, ServeStatus  # loads FastAPI
 
 FRESH_S = 1.0
 """A state as old as this is refreshed in the background; no request waits for it."""
@@ -32,7 +33,8 @@ class ModelState:
 class Readiness:
     """The state of an application's deployments: about a second old at most."""
 
-    def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], ServeStatus] = status.status) -> None:
+    def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], "ServeStatus"]) -> None:
+        """`status`: asks Serve's controller, see `graphs.serve.status`. It blocks, and raises Ray's errors."""
         self._application = application
         self._names = names
         self._status = status
@@ -82,14 +84,14 @@ class Readiness:
             self._asking = None
 
 
-def _serves_unnamed(application: ApplicationStatusOverview | None) -> bool:
+def _serves_unnamed(application: "ApplicationStatusOverview | None") -> bool:
     """Whether replicas may serve that Serve does not name: for seconds during an update, and at its end until their callers end."""
     if application is None or application.status == "DELETING":
         return True
     return application.status == "DEPLOYING" and not application.deployments
 
 
-def _state(application: ApplicationStatusOverview | None, name: str) -> ModelState:
+def _state(application: "ApplicationStatusOverview | None", name: str) -> ModelState:
     deployment = application.deployments.get(name) if application else None
     if deployment is None:
         return ModelState("absent", "Serve has no deployment of this name")

@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from typing import Any
-
-from ray.serve.handle import DeploymentHandle
+from typing import TYPE_CHECKING, Any
 
 from deployments.concurrency import requests_per_replica
 from deployments.errors import DeploymentError
@@ -20,6 +18,9 @@ from graphs.core.policies.ready import Ready
 from graphs.core.policies.retry import Retry
 from graphs.core.readiness import Readiness
 
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle  # loads FastAPI
+
 
 class Stage[Request, Result]:
     """One for each model and ingress replica, shared by the graphs; its name is the model's."""
@@ -28,7 +29,7 @@ class Stage[Request, Result]:
         self,
         spec: ModelSpec,
         settings: ModelSettings,
-        handle: DeploymentHandle[Any],
+        handle: "DeploymentHandle[Any]",
         readiness: Readiness,
         metrics: Metrics,
         policies: tuple[Policy, ...] = (),

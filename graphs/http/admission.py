@@ -23,7 +23,7 @@ class Reservation:
 
 
 class Admission:
-    """Refuses at once every request of an ingress replica beyond `max_concurrent_requests`, waiting ones included, or `max_buffered_bytes`."""
+    """Refuses at once every request of an ingress replica beyond `max_concurrent_requests` or `max_buffered_bytes`."""
 
     def __init__(self, max_concurrent_requests: int, max_buffered_bytes: int) -> None:
         self._max_concurrent_requests = max_concurrent_requests

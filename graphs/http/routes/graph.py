@@ -40,7 +40,7 @@ def _add(routes: APIRouter, graph: Graph[Any, Any], services: Services) -> None:
     def parse(request: Request, upload: Upload) -> tuple[GraphParameters, str]:
         parameters = validate((*request.query_params.multi_items(), *upload.fields), graph.parameters)
         accept = ", ".join(request.headers.getlist("accept"))
-        media_type, format = negotiate(accept, parameters.output_format, graph.formats)
+        media_type, format = negotiate(accept, getattr(parameters, "output_format", None), graph.formats)
         graph.check(parameters)
         return (parameters.model_copy(update={"output_format": format}) if graph.formats else parameters), media_type
 

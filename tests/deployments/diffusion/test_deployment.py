@@ -6,7 +6,7 @@ import pytest
 from deployments.compute_time import ComputeTime
 from deployments.diffusion.deployment import Diffusion
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.diffusion.types import GenerateRequest, Image, Preview, Step
+from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Step
 from deployments.errors import ContentRefused, InvalidInput
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors

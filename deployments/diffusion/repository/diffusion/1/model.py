@@ -23,7 +23,8 @@ from deployments.diffusion.denoising import Generated
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.job import Cancelled
 from deployments.diffusion.memory import MemoryBudget
-from deployments.diffusion.types import EngineConfig, GenerateRequest, Image, Step
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest, Image, Step
 from deployments.triton import stub
 
 

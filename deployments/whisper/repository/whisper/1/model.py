@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from deployments.triton import stub
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.scheduler import Scheduler
 from deployments.whisper.sequence import SequenceGroup
-from deployments.whisper.types import EngineConfig, Segment, TranscribeRequest, Transcript
+from deployments.whisper.types import EngineConfig
 
 
 class TritonPythonModel:
