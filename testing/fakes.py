@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi import FastAPI
 from numpy.typing import NDArray
 from ray.serve.schema import (
     ApplicationStatus,
@@ -18,16 +19,24 @@ from ray.serve.schema import (
 )
 
 from deployments.compute_time import ComputeTime
-from deployments.diffusion import GenerateOptions, Image
+from deployments.diffusion.spec import SPEC as DIFFUSION
+from deployments.model_spec import ModelSpec
+from deployments.roles.speech_to_text import Segment, Transcript
+from deployments.roles.text_to_image import Image
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
-from deployments.whisper import Segment, TranscribeOptions, Transcript
-from graphs.core.context import Given
-from graphs.core.model_info import Served
-from graphs.http.access_log import Line
-from graphs.http.events import Event
-from graphs.http.parameters import DrawParameters
-from graphs.http.responses import Drawing
+from deployments.whisper.spec import SPEC as WHISPER
+from graphs.core.context import RequestContext
+from graphs.core.graph import Graph
+from graphs.core.latency import LatencyEstimator
+from graphs.core.metrics import Metrics
+from graphs.core.policies.queue import FifoLimiter
+from graphs.core.readiness import Readiness
+from graphs.http.app import create_app
+from graphs.http.services import Services
+from graphs.http.settings import HttpSettings
+from graphs.voice_to_image import VoiceToImage
+from graphs.voice_to_text import VoiceToText
 
 CHARACTERS = "".join(map(chr, range(0x180))) + "語ひ🦊\u0301\u200d\u202e\u2028\ufeff١\U0010ffff"
 """Every Latin letter and control, and others that mean trouble. Hypothesis takes seconds to tabulate all of Unicode."""
@@ -87,68 +96,115 @@ def texts(*items: str) -> NDArray[Any]:
     return np.array([item.encode() for item in items], dtype=np.object_)
 
 
-def drawing(text: str = "a red apple", format: str = "png", seed: int = 7) -> Drawing:
+def image(encoded: bytes = PNG) -> Image:
+    return Image(encoded, 64, 64, prompt_truncated=False, encode_ms=2.0, model="tiny", compute_time=ComputeTime(0.01, 0.002, 12))
+
+
+def transcript(text: str = "a red apple") -> Transcript:
     segment = Segment(0.0, 1.5, text, -0.25, 0.125)
-    image = Image(PNG, 64, 64, prompt_truncated=False, encode_ms=2.0, model="tiny", cost=ComputeTime(0.01, 0.002, 12))
-    timings_ms = {"decode": 1.04, "whisper": 20.0, "diffusion": 30.0, "encode": 2.0}
-    return Drawing(Transcript(text, "en", (segment,), "tiny.en", ComputeTime(0.0, 0.02, 1)), text, seed, image, timings_ms)
+    return Transcript(text, "en", (segment,), "tiny.en", ComputeTime(0.0, 0.02, 1))
+
+
+class FakeStage:
+    """A stage that answers at once: it reports `progress`, then returns `result` or raises it. Its times are fixed."""
+
+    def __init__(self, spec: ModelSpec, result: Any, progress: tuple[Any, ...] = (), took_ms: float = 20.0) -> None:
+        self.spec = spec
+        self.settings = spec.settings()
+        self.result = result
+        self.progress = progress
+        self.took_ms = took_ms
+        self.calls: list[tuple[Any, RequestContext]] = []
+        self.latency = LatencyEstimator()
+        self.limiter = FifoLimiter(lambda: 1)
+        self.unready: Exception | None = None
+        self.endless = False
+        """Whether it works until it is cancelled."""
+        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def require_ready(self) -> None:
+        if self.unready is not None:
+            raise self.unready
+
+    async def __call__(self, request: Any, context: RequestContext) -> Any:
+        self.calls.append((request, context))
+        for one in self.progress:
+            context.report(one)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if self.endless:
+            self.started.set()
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                self.cancelled.set()
+        if isinstance(self.result, Exception):
+            raise self.result
+        context.took(**{self.name: self.took_ms, **getattr(self.result, "breakdown_ms", {})})
+        context.models[self.name] = self.result.model
+        return self.result
+
+
+class Nothing:
+    """A metric of Ray's that counts nothing."""
+
+    def __init__(self, *description: Any) -> None:
+        pass
+
+    def inc(self, value: float, labels: Mapping[str, str]) -> None:
+        pass
+
+    observe = inc
 
 
 @dataclass
-class FakeGraph:
-    """Hears everything and draws at once: tells `events`, and answers with `result` or raises it."""
+class FakeService:
+    """The HTTP edge over stages that answer at once, and a decoder that takes any bytes for a second of sound."""
 
-    result: Drawing | Exception = field(default_factory=drawing)
-    events: tuple[Event, ...] = ()
-    requests: list[tuple[Any, ...]] = field(default_factory=list)
-    unheard: Exception | None = None
-    lines: list[Line] = field(default_factory=list)
-    _recordings: list[bytes] = field(default_factory=list)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    whisper: FakeStage = field(default_factory=lambda: FakeStage(WHISPER, transcript()))
+    diffusion: FakeStage = field(default_factory=lambda: FakeStage(DIFFUSION, image(), took_ms=30.0))
+    undecodable: Exception | None = None
+    recordings: list[bytes] = field(default_factory=list)
+    """Those that were decoded."""
+    topology: Any = None
+    status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
-    async def listen(self, recording: bytes, given: Given) -> NDArray[np.int16]:
-        if self.unheard is not None:
-            raise self.unheard
-        self._recordings.append(recording)
-        given.line.audio_s = 1.0
+    def decode(self, recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
+        self.recordings.append(recording)
+        if self.undecodable is not None:
+            raise self.undecodable
         return np.zeros(16_000, np.int16)
 
-    async def transcribe(self, audio: NDArray[np.int16], options: TranscribeOptions, given: Given) -> Transcript:
-        return (await self._answer((self._recordings.pop(), options, given), given)).transcript
+    @property
+    def stages(self) -> dict[str, Any]:
+        return {"whisper": self.whisper, "diffusion": self.diffusion}
 
-    async def generate(self, prompt: str, options: GenerateOptions, previews: int, given: Given) -> Image:
-        return (await self._answer((prompt, options, previews, given), given)).image
+    def graphs(self) -> tuple[Graph[Any, Any], ...]:
+        transcribe: Any = self.whisper
+        generate: Any = self.diffusion
+        return VoiceToImage(transcribe=transcribe, generate=generate), VoiceToText(transcribe=transcribe)
 
-    async def draw(self, audio: NDArray[np.int16], parameters: DrawParameters, format: str, given: Given) -> Drawing:
-        return await self._answer((self._recordings.pop(), parameters, format, given), given)
+    def services(self) -> Services:
+        readiness = Readiness("sonograph", ("whisper", "diffusion"), lambda: self.status)
+        metrics = Metrics(Nothing, Nothing)
+        return Services(self.http, self.graphs(), self.stages, readiness, metrics, self.topology, self.decode)
 
-    async def _answer(self, request: tuple[Any, ...], given: Given) -> Drawing:
-        self.requests.append(request)
-        for event in self.events:
-            if given.tell is not None:
-                given.tell(event)
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        if isinstance(self.result, Exception):
-            raise self.result
-        return self.result
-
-    def ended(self, line: Line) -> None:
-        self.lines.append(line)
-
-    def retry_after_s(self, requests: int) -> float:
-        return 2.0 * requests
+    def app(self) -> FastAPI:
+        return create_app(self.services())
 
 
-SERVED = Served("tiny.en", "small-stable-diffusion", max_side_px=256)
-
-
-def serve_status(**rooms: DeploymentStatusOverview) -> ServeStatus:
-    """What Serve's controller knows of the application `sonograph`."""
-    overview = ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, rooms)
+def serve_status(**deployments: DeploymentStatusOverview) -> ServeStatus:
+    """The state of the application `sonograph`, as Serve's controller reports it."""
+    overview = ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, deployments)
     return ServeStatus(applications={"sonograph": overview})
 
 
-def room_status(status: str = "HEALTHY", message: str = "", **replicas: int) -> DeploymentStatusOverview:
-    """`replicas`: how many there are in each state, one that runs where none is named."""
+def deployment_status(status: str = "HEALTHY", message: str = "", **replicas: int) -> DeploymentStatusOverview:
+    """`replicas`: the number in each state; one that runs where none is named."""
     # Declared as an enumeration's members, and plain strings when they arrive.
     return DeploymentStatusOverview(status, DeploymentStatusTrigger.UNSPECIFIED, replicas or {"RUNNING": 1}, message)

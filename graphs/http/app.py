@@ -3,7 +3,7 @@
 import importlib.metadata
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from graphs.http import problems
@@ -34,9 +34,6 @@ def create_app(services: Services) -> FastAPI:
             expose_headers=[*openapi.headers_of(services.graphs), "Retry-After"],
         )
     problems.install(app)
-    openai = APIRouter(prefix="/v1", tags=["OpenAI's API"], dependencies=[Depends(openapi.KEY)])
-    for resource in (audio, images, models):
-        openai.include_router(resource.router(services))
-    for routes in (docs.router(), openai, page.router(services), graph.router(services), health.router(services)):
-        app.include_router(routes)
+    for resource in (docs, audio, images, models, page, graph, health):
+        app.include_router(resource.router(services))
     return app

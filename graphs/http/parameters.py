@@ -16,7 +16,7 @@ def validate[Parameters: BaseModel](fields: Iterable[tuple[str, str]], parameter
     found: dict[str, str] = {}
     for name, value in fields:
         if name in found:
-            raise InvalidInput(f"{printable(name)} is found twice: once is enough")
+            raise InvalidInput(f"{printable(name)} is given twice: once is enough")
         if value != "":
             found[name] = value
     try:

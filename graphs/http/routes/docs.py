@@ -8,6 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from graphs.http.services import Services
+
 FILES = Path(__file__).parents[1] / "swagger"
 TYPES = {
     "swagger-ui.css": "text/css; charset=utf-8",
@@ -22,7 +24,7 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
-def router() -> APIRouter:
+def router(services: Services) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/docs", include_in_schema=False)

@@ -19,7 +19,7 @@ from graphs.http.dependencies import Recording
 from graphs.http.events import sse
 from graphs.http.parameters import validate
 from graphs.http.responses import EVENTS, JSON, server_timing
-from graphs.http.routes.openai import models
+from graphs.http.routes.openai import models, openai_router
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.schemas import openai
 from graphs.http.schemas.openai import NumberedSegment, Transcription, Usage, VerboseTranscription
@@ -143,7 +143,7 @@ def response(transcript: Transcript, format: str, task: str, audio_s: float, tim
 
 
 def router(services: Services) -> APIRouter:
-    routes = APIRouter()
+    routes = openai_router()
 
     def parse[Parameters: TranslationParameters](upload: Upload, kind: type[Parameters]) -> tuple[Parameters, str]:
         stage = services.stage("speech_to_text")

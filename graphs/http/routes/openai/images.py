@@ -21,7 +21,7 @@ from graphs.http.dependencies import AdmittedRequest
 from graphs.http.events import sse
 from graphs.http.parameters import refusal
 from graphs.http.responses import server_timing
-from graphs.http.routes.openai import models
+from graphs.http.routes.openai import models, openai_router
 from graphs.http.schemas import openai
 from graphs.http.schemas.openai import GeneratedImage, Images
 from graphs.http.services import Services
@@ -212,7 +212,7 @@ def _response(images: list[tuple[Image, int]], format: str, timings_ms: dict[str
 
 
 def router(services: Services) -> APIRouter:
-    routes = APIRouter()
+    routes = openai_router()
     dependencies = services.dependencies
 
     @routes.post("/images/generations", **openai.images(ImageParameters))

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path
 from graphs.core.stage import Stage
 from graphs.http.errors import ModelNotFound
 from graphs.http.parameters import printable
+from graphs.http.routes.openai import openai_router
 from graphs.http.schemas import openai
 from graphs.http.schemas.openai import Model, Models
 from graphs.http.services import Services
@@ -25,7 +26,7 @@ def require(id: str | None, stage: Stage) -> None:  # type: ignore[type-arg]
 
 
 def router(services: Services) -> APIRouter:
-    routes = APIRouter()
+    routes = openai_router()
     since_s = int(time.time())
     models = [Model(id=id, created=since_s, deployment=stage.name) for stage in services.stages.values() for id in ids(stage)]
     authenticated = [Depends(services.dependencies.authenticate)]
