@@ -1,22 +1,24 @@
-"""/v1/audio over a graph that answers at once: forms of the answer, refusals, events."""
+"""`/v1/audio` over a stage that answers at once: forms of the answer, refusals, events."""
 
+import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from deployments.errors import ModelUnavailable, NoSpeech
-from deployments.whisper import Segment, TranscribeOptions
-from graphs.core.readiness import Rooms
-from graphs.http.app import create_app
-from graphs.http.errors import AudioUndecodable
-from graphs.http.events import Queued, Retry
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.spec import SPEC as DIFFUSION
+from deployments.roles.speech_to_text import Segment
+from graphs.audio.errors import AudioUndecodable
+from graphs.core.graph import Graph
+from graphs.core.parameters import GraphAnswer, GraphParameters
+from graphs.core.progress import Queued, Retry
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.settings import HttpSettings
-from testing.fakes import SERVED, FakeGraph, room_status, serve_status
-from tests.graphs.http.test_openai_images import is_refused, told
+from testing.fakes import FakeService, access_log
+from tests.graphs.http.test_openai_images import events, is_refused
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
 ONE, TWO = Segment(0.0, 1.5, "a red", -0.25, 0.125), Segment(1.5, 3661.0421, "apple", -0.25, 0.125)
@@ -24,16 +26,13 @@ SILENT = Segment(1.5, 1.5, "", -0.25, 0.125)
 
 
 @pytest.fixture
-def graph() -> FakeGraph:
-    return FakeGraph()
+def service() -> FakeService:
+    return FakeService(HttpSettings(max_upload_bytes=1000, deadline_s=50))
 
 
 @pytest.fixture
-async def client(graph: FakeGraph) -> AsyncIterator[httpx.AsyncClient]:
-    rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
-    settings = HttpSettings(max_upload_bytes=1000, deadline_s=50)
-    transport = httpx.ASGITransport(create_app(graph, rooms, settings, SERVED), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
+    async with service.client() as client:
         yield client
 
 
@@ -72,39 +71,43 @@ def test_subtitles_count_hours_skip_silence_and_keep_to_their_cues() -> None:
     assert vtt((ONE, SILENT)) == "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na red\n\n"
 
 
-async def test_what_is_asked_for_reaches_the_room(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+async def test_every_parameter_reaches_the_model(
+    client: httpx.AsyncClient, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ray.serve")
     await ask(client, model="whisper-1", language=" de ", prompt="Äpfel", temperature="0.5", timeout_ms="9000")
     await ask(client, TRANSLATIONS, model="tiny.en", prompt="apples", response_format="verbose_json")
-    (transcribed, translated) = graph.requests
-    assert transcribed[:2] == (b"sound", TranscribeOptions("de", "transcribe", "Äpfel", 0.5))
-    assert translated[:2] == (b"sound", TranscribeOptions("", "translate", "apples", 0.0))
-    assert 0 < transcribed[2].time_left.seconds <= 9 < translated[2].time_left.seconds <= 50
-    assert [line.route for line in graph.lines] == [TRANSCRIPTIONS, TRANSLATIONS]
+    requests = [(one.language, one.task, one.prompt, one.temperature) for one, _ in service.whisper.calls]
+    assert requests == [("de", "transcribe", "Äpfel", 0.5), ("", "translate", "apples", 0.0)]
+    assert service.recordings == [b"sound", b"sound"]
+    (_, transcription), (_, translation) = service.whisper.calls
+    assert 0 < transcription.time_left.seconds <= 9 < translation.time_left.seconds <= 50
+    assert [line["route"] for line in access_log(caplog.records)] == [TRANSCRIPTIONS, TRANSLATIONS]
 
 
-async def test_a_stream_has_openais_events(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.events = (Queued("whisper", 1), ONE, SILENT, TWO)
-    assert told(await ask(client, stream="true")) == [
+async def test_a_stream_has_openais_events(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.whisper.progress = (Queued("whisper", 1), ONE, SILENT, TWO)
+    assert events(await ask(client, stream="true")) == [
         {"type": "transcript.text.delta", "delta": "a red"},
         {"type": "transcript.text.delta", "delta": " apple"},
         {"type": "transcript.text.done", "text": "a red apple"},
     ]
 
 
-async def test_a_stage_that_begins_again_tells_nothing_twice(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.events = (ONE, Retry("whisper"), ONE, TWO)
-    deltas = [event["delta"] for event in told(await ask(client, stream="true")) if "delta" in event]
+async def test_a_stage_that_starts_again_sends_nothing_twice(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.whisper.progress = (ONE, Retry("whisper"), ONE, TWO)
+    deltas = [event["delta"] for event in events(await ask(client, stream="true")) if "delta" in event]
     assert deltas == ["a red", " apple"]
 
 
-async def test_what_fails_in_a_stream_is_an_event(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.result = ModelUnavailable("gone")
-    (error,) = told(await ask(client, stream="true"))
+async def test_a_failure_in_a_stream_is_an_event(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.whisper.result = ModelUnavailable("gone")
+    (error,) = events(await ask(client, stream="true"))
     assert (error["type"], error["error"]["code"]) == ("error", "model_unavailable")
 
 
 @pytest.mark.parametrize(
-    ("path", "parameters", "param", "says"),
+    ("path", "parameters", "param", "sentence"),
     [
         (TRANSCRIPTIONS, {"response_format": "diarized_json"}, "response_format", "'json', 'text'"),
         (TRANSCRIPTIONS, {"response_format": "srt", "stream": "true"}, None, "json or text"),
@@ -119,16 +122,16 @@ async def test_what_fails_in_a_stream_is_an_event(client: httpx.AsyncClient, gra
         (TRANSLATIONS, {"stream": "true"}, None, "stream is no parameter"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
-    client: httpx.AsyncClient, graph: FakeGraph, path: str, parameters: dict[str, Any], param: str | None, says: str
+async def test_a_parameter_beyond_its_bounds_is_refused_by_name(
+    client: httpx.AsyncClient, service: FakeService, path: str, parameters: dict[str, Any], param: str | None, sentence: str
 ) -> None:
-    assert says in is_refused(await ask(client, path, **parameters), 422, "invalid_parameter", param)
-    assert graph.requests == []
+    assert sentence in is_refused(await ask(client, path, **parameters), 422, "invalid_parameter", param)
+    assert service.whisper.calls == service.recordings == []
 
 
-async def test_times_of_segments_may_be_asked_for(client: httpx.AsyncClient) -> None:
-    asked = {"timestamp_granularities[]": "segment", "chunking_strategy": "auto", "stream": "false"}
-    assert (await ask(client, response_format="verbose_json", **asked)).status_code == 200
+async def test_a_request_may_ask_for_the_times_of_segments(client: httpx.AsyncClient) -> None:
+    parameters = {"timestamp_granularities[]": "segment", "chunking_strategy": "auto", "stream": "false"}
+    assert (await ask(client, response_format="verbose_json", **parameters)).status_code == 200
 
 
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
@@ -140,23 +143,23 @@ async def test_a_body_that_is_no_form_with_a_file_is_refused(client: httpx.Async
 
 
 @pytest.mark.parametrize("model", ["stable-diffusion", "gpt-4o-transcribe"])
-async def test_a_model_that_does_not_listen_is_not_found(client: httpx.AsyncClient, graph: FakeGraph, model: str) -> None:
+async def test_a_model_that_transcribes_nothing_is_not_found(client: httpx.AsyncClient, service: FakeService, model: str) -> None:
     message = is_refused(await ask(client, model=model), 404, "model_not_found", "model")
     assert message.endswith("there are tiny.en, whisper-1")
-    assert graph.requests == []
+    assert service.whisper.calls == service.recordings == []
 
 
-async def test_what_is_no_speech_takes_openais_shape(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.unheard = AudioUndecodable("x")
+async def test_an_error_of_the_recording_takes_openais_shape(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.undecodable = AudioUndecodable("x")
     is_refused(await ask(client), 422, "audio_undecodable")
-    graph.unheard, graph.result = None, NoSpeech("x")
+    service.undecodable, service.whisper.result = None, NoSpeech("x")
     is_refused(await ask(client, TRANSLATIONS), 422, "no_speech")
 
 
 async def test_the_models_are_listed_and_found_by_their_ids(client: httpx.AsyncClient) -> None:
     body = (await client.get("/v1/models")).json()
     assert body["object"] == "list"
-    assert [(one["id"], one["room"]) for one in body["data"]] == [
+    assert [(one["id"], one["deployment"]) for one in body["data"]] == [
         ("tiny.en", "whisper"),
         ("whisper-1", "whisper"),
         ("small-stable-diffusion", "diffusion"),
@@ -164,12 +167,53 @@ async def test_the_models_are_listed_and_found_by_their_ids(client: httpx.AsyncC
     ]
     for model in body["data"]:
         assert (await client.get(f"/v1/models/{model['id']}")).json() == model
-        assert set(model) == {"id", "object", "created", "owned_by", "room"}
+        assert set(model) == {"id", "object", "created", "owned_by", "deployment"}
     is_refused(await client.get("/v1/models/gpt-4o"), 404, "model_not_found", "model")
 
 
-async def test_a_hub_id_with_a_slash_is_a_model_too(graph: FakeGraph) -> None:
-    rooms = Rooms("sonograph", (), serve_status)
-    app = create_app(graph, rooms, HttpSettings(), replace(SERVED, diffusion="stabilityai/sd-turbo"))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-        assert (await client.get("/v1/models/stabilityai/sd-turbo")).json()["id"] == "stabilityai/sd-turbo"
+async def test_a_hub_id_with_a_slash_is_a_model_too(service: FakeService) -> None:
+    service.diffusion.settings = DiffusionSettings(model="stabilityai/sd-turbo", aliases=("org/turbo", "stable-diffusion"))
+    async with service.client() as client:
+        ids = [one["id"] for one in (await client.get("/v1/models")).json()["data"] if one["deployment"] == DIFFUSION.name]
+        assert ids == [service.diffusion.settings.model_name, "org/turbo", "stable-diffusion"]
+        for id in ids:
+            assert (await client.get(f"/v1/models/{id}")).json()["id"] == id
+        assert (await client.post("/v1/images/generations", json={"prompt": "x", "model": "org/turbo"})).status_code == 200
+
+
+@pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
+async def test_a_model_that_does_not_serve_is_refused_before_decoding(
+    client: httpx.AsyncClient, service: FakeService, path: str
+) -> None:
+    service.whisper.unready = ModelUnavailable("whisper is starting")
+    answer = await ask(client, path)
+    assert is_refused(answer, 503, "model_unavailable") == "whisper is starting"
+    assert answer.headers["retry-after"] == "5"
+    is_refused(await ask(client, path, temperature="2"), 422, "invalid_parameter", "temperature")
+    assert service.whisper.calls == service.recordings == []
+
+
+class Drawing(Graph[Any, Any]):
+    """A graph without speech to text, whose route no test calls."""
+
+    path = "/draw"
+    summary = "Draw"
+    stages = {"generate": "text_to_image"}
+    parameters = GraphParameters
+    answer = GraphAnswer
+
+    async def run(self, audio: Any, parameters: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    def to_answer(self, result: Any, parameters: Any, context: Any) -> GraphAnswer:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
+async def test_without_a_model_that_transcribes_the_routes_are_not_found(service: FakeService, path: str) -> None:
+    service.mounted = (Drawing,)
+    async with service.client() as client:
+        sentence = is_refused(await ask(client, path), 404, "not_found")
+        assert sentence == "this service runs no model for speech to text: its routes are listed at /docs"
+        assert (await client.post("/v1/images/generations", json={"prompt": "x"})).status_code == 200
+    assert service.recordings == []
