@@ -130,13 +130,13 @@ def goals(rows: Sequence[Row], capacity_per_s: float, queue: int) -> list[Goal]:
     return [
         _goal("goodput at twice the capacity is at least 95% of it", f"{twice:.1%}", twice, twice >= 0.95),
         _goal(
-            f"p95 of what is accepted is at most (queue + 1) x service time x 1.5 = {bound_s:.1f} s",
+            f"p95 of accepted requests is at most (queue + 1) x service time x 1.5 = {bound_s:.1f} s",
             f"{slowest_s:.1f} s",
             slowest_s,
             slowest_s <= bound_s,
         ),
         _goal("p99 of refusals is at most 100 ms", f"{refusal_s * 1000:.0f} ms", refusal_s, refusal_s <= 0.1),
-        _goal("memory is flat: it grows by at most 5%", f"{growth - 1:+.1%}", growth, growth <= 1.05),
+        _goal("memory grows by at most 5%", f"{growth - 1:+.1%}", growth, growth <= 1.05),
     ]
 
 
