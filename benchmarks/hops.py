@@ -68,7 +68,7 @@ def triton(connection: Connection) -> None:
         image = await diffusion.generate(transcript.text, GenerateOptions(seed=SEED), TimeLeft(60))
         return transcript.text, image.encoded
 
-    warnings.filterwarnings("ignore", "coroutine 'Room.__del__'")  # only Serve awaits it
+    warnings.filterwarnings("ignore", "coroutine 'ModelDeployment.__del__'")  # only Serve awaits it
     with asyncio.Runner() as runner:
         whisper, diffusion = Whisper(WhisperSettings()), Diffusion(DiffusionSettings())
         _answer_requests(connection, lambda recording: runner.run(draw(recording)))
