@@ -1,8 +1,8 @@
-"""What each hop costs: `python -m benchmarks.hops`.
+"""Cost of each hop of a request: `python -m benchmarks.hops`.
 
-The same recordings through the engines called directly in one process, through each model's Triton server, through each
-deployment's handle, and as a whole POST; in turns, so that a drift of the machine meets all alike. CPU is of all processes
-of a level, less what they cost when idle.
+The same recordings go through the engines called directly in one process, through each model's Triton server, through each
+deployment's handle, and through a whole POST; in turns, so that a drift of the machine affects all levels alike. CPU is that of all
+processes of a level, less their idle cost.
 """
 
 import argparse
@@ -38,11 +38,11 @@ from graphs.voice_to_image import app, listen
 SEED = 7
 PORT = 8765
 Answer = tuple[str, bytes]
-"""The transcript, and the picture."""
+"""The transcript and the encoded image."""
 
 
 def direct(connection: Connection) -> None:
-    """Both engines and the decoder, in this process alone."""
+    """Run both engines and the decoder in this process alone."""
     from deployments.diffusion.engine import DiffusionEngine
     from deployments.diffusion.types import Prompt
     from deployments.whisper.engine import WhisperEngine
@@ -55,11 +55,11 @@ def direct(connection: Connection) -> None:
         notes = {"prompt": text, "seed": str(SEED), "model": model_name(DiffusionSettings().model)}
         return text, diffusion.generate(Prompt(text, seed=SEED), notes).encoded
 
-    _obey(connection, run)
+    _answer_requests(connection, run)
 
 
 def triton(connection: Connection) -> None:
-    """Both rooms' classes and their Triton servers, in this process and its stubs, without Ray."""
+    """Run both deployments' classes and their Triton servers in this process and its stubs, without Ray."""
     from deployments.diffusion import Diffusion
     from deployments.whisper import Whisper
 
@@ -68,22 +68,22 @@ def triton(connection: Connection) -> None:
         image = await diffusion.generate(transcript.text, GenerateOptions(seed=SEED), TimeLeft(60))
         return transcript.text, image.encoded
 
-    warnings.filterwarnings("ignore", "coroutine 'Room.__del__'")  # awaited by Serve alone
+    warnings.filterwarnings("ignore", "coroutine 'ModelDeployment.__del__'")  # only Serve awaits it
     with asyncio.Runner() as runner:
         whisper, diffusion = Whisper(WhisperSettings()), Diffusion(DiffusionSettings())
-        _obey(connection, lambda recording: runner.run(draw(recording)))
+        _answer_requests(connection, lambda recording: runner.run(draw(recording)))
         runner.run(whisper.close())
         runner.run(diffusion.close())
 
 
-def _obey(connection: Connection, run: Callable[[bytes], Answer]) -> None:
+def _answer_requests(connection: Connection, run: Callable[[bytes], Answer]) -> None:
     connection.send("ready")
     for recording in iter(connection.recv, None):
         connection.send(run(recording))
 
 
 def _remote(target: Callable[[Connection], None]) -> tuple[Callable[[bytes], Answer], Any]:
-    """A level that runs in a process of its own."""
+    """Start a level in a process of its own; return a function that sends it a recording."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs,), daemon=False)
     process.start()
@@ -112,7 +112,6 @@ def _post(client: httpx.Client) -> Callable[[bytes], Answer]:
     def run(recording: bytes) -> Answer:
         answer = client.post("/graph", files={"file": recording}, data={"seed": str(SEED)})
         answer.raise_for_status()
-
         return unquote(answer.headers["x-transcript"]), answer.content
 
     return run

@@ -15,14 +15,14 @@ from deployments.diffusion.types import Prompt
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        # What the service's settings say by default, as `Prompt` does; to read them here would load Ray.
+        # The defaults of the service's settings, as in `Prompt`; reading the settings here would load Ray.
         self._engine = DiffusionEngine(str(Path(diffusion.__file__).parent / "small-stable-diffusion"))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         responses = []
         for request in requests:
             text = pb_utils.get_input_tensor_by_name(request, "PROMPT").as_numpy()[0].decode()
-            # The engine answers with a file, the article's model with pixels.
+            # The engine returns a file, the article's model returns pixels.
             picture = Image.open(io.BytesIO(self._engine.generate(Prompt(text), {}).encoded))
             tensor = pb_utils.Tensor("IMAGE", np.asarray(picture))
             responses.append(pb_utils.InferenceResponse(output_tensors=[tensor]))

@@ -12,7 +12,7 @@ from deployments.whisper.engine import WhisperEngine
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        # What the service's settings say by default; to read them here would load Ray.
+        # The default of the service's settings; reading the settings here would load Ray.
         self._engine = WhisperEngine("tiny.en", Path(sys.prefix) / "share" / "sonograph" / "whisper")
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -1,14 +1,14 @@
-// A small picture made large: smooth between pixels, sharp at edges. Only for looking at; what is downloaded is the service's own.
+// Upscales a small image for display: smooth between pixels, sharp at edges. The download stays the service's own image.
 
-const TO_PX = 512;
-const SMALL_PX = 128; // what is larger the browser enlarges well enough
+const DISPLAY_PX = 512;
+const SMALL_PX = 128; // the browser scales a larger image well enough
 const PASSES = 2;
-const PULL = 1.2; // how far an edge's blur is drawn in, in parts of one small pixel
+const STRENGTH = 1.2; // the largest shift towards an edge, in pixels of the small image
 
-/** A larger PNG of this picture, or the picture itself where it is large already. */
-export async function enlarged(blob) {
+/** Resolves to a larger PNG of the image, or to the image itself where it is large already. */
+export async function upscale(blob) {
   const bitmap = await createImageBitmap(blob);
-  const factor = Math.floor(TO_PX / Math.max(bitmap.width, bitmap.height));
+  const factor = Math.floor(DISPLAY_PX / Math.max(bitmap.width, bitmap.height));
   if (Math.max(bitmap.width, bitmap.height) > SMALL_PX || factor < 2) return blob;
   const canvas = document.createElement("canvas");
   canvas.width = bitmap.width;
@@ -19,10 +19,10 @@ export async function enlarged(blob) {
   const [width, height] = [small.width * factor, small.height * factor];
   let planes = [0, 1, 2].map((channel) => {
     const values = Float32Array.from({ length: small.width * small.height }, (_, at) => small.data[at * 4 + channel]);
-    const wide = resized(values, small.width, small.height, factor, 1, small.width);
-    return resized(wide, small.height, width, factor, width, 1);
+    const wide = interpolate(values, small.width, small.height, factor, 1, small.width);
+    return interpolate(wide, small.height, width, factor, width, 1);
   });
-  for (let pass = 0; pass < PASSES; pass++) planes = warped(planes, width, height, factor);
+  for (let pass = 0; pass < PASSES; pass++) planes = sharpen(planes, width, height, factor);
   canvas.width = width;
   canvas.height = height;
   const large = context.createImageData(width, height);
@@ -34,8 +34,8 @@ export async function enlarged(blob) {
   return new Promise((resolve) => canvas.toBlob(resolve));
 }
 
-/** Cubic interpolation by Catmull and Rom along one direction: `length` values `step` apart, on lines `stride` apart. */
-function resized(values, length, lines, factor, step, stride) {
+/** Catmull-Rom cubic interpolation along one direction: `length` values `step` apart, on lines `stride` apart. */
+function interpolate(values, length, lines, factor, step, stride) {
   const out = new Float32Array(values.length * factor);
   const outStride = step === 1 ? stride * factor : stride;
   for (let position = 0; position < length * factor; position++) {
@@ -56,18 +56,18 @@ function resized(values, length, lines, factor, step, stride) {
   return out;
 }
 
-/** Takes each pixel from a little further away from the nearest edge, which makes the edge's slope steeper: warp sharpening. */
-function warped(planes, width, height, factor) {
-  const edges = blurred(slopes(planes, width, height), width, height, Math.round(factor / 2));
-  const pull = (PULL * factor * factor) / edges.reduce((most, one) => Math.max(most, one), 1e-3);
+/** Warp sharpening: samples each pixel a little further from the nearest edge, which makes the edge steeper. */
+function sharpen(planes, width, height, factor) {
+  const edges = blur(gradients(planes, width, height), width, height, Math.round(factor / 2));
+  const shift = (STRENGTH * factor * factor) / edges.reduce((most, one) => Math.max(most, one), 1e-3);
   const out = planes.map((one) => new Float32Array(one.length));
   for (let y = 0; y < height; y++) {
     const [above, below] = [Math.max(0, y - 1) * width, Math.min(height - 1, y + 1) * width];
     for (let x = 0; x < width; x++) {
       const dx = edges[y * width + Math.min(width - 1, x + 1)] - edges[y * width + Math.max(0, x - 1)];
       const dy = edges[below + x] - edges[above + x];
-      const fromX = Math.min(width - 1.001, Math.max(0, x - Math.min(factor, Math.max(-factor, dx * pull))));
-      const fromY = Math.min(height - 1.001, Math.max(0, y - Math.min(factor, Math.max(-factor, dy * pull))));
+      const fromX = Math.min(width - 1.001, Math.max(0, x - Math.min(factor, Math.max(-factor, dx * shift))));
+      const fromY = Math.min(height - 1.001, Math.max(0, y - Math.min(factor, Math.max(-factor, dy * shift))));
       const at = (fromY | 0) * width + (fromX | 0);
       const [tx, ty] = [fromX - (fromX | 0), fromY - (fromY | 0)];
       for (let channel = 0; channel < 3; channel++) {
@@ -81,8 +81,8 @@ function warped(planes, width, height, factor) {
   return out;
 }
 
-/** How steep the lightness is at each pixel; what is very steep counts as steep. */
-function slopes([red, green, blue], width, height) {
+/** The gradient of the lightness at each pixel, clipped where it is very steep. */
+function gradients([red, green, blue], width, height) {
   const light = red.map((value, at) => 0.3 * value + 0.59 * green[at] + 0.11 * blue[at]);
   const out = new Float32Array(light.length);
   for (let y = 1; y < height - 1; y++) {
@@ -95,17 +95,17 @@ function slopes([red, green, blue], width, height) {
   return out;
 }
 
-/** A box blur of this radius, three times along both directions, which is nearly Gaussian. */
-function blurred(values, width, height, radius) {
+/** Three box blurs of this radius along both directions: nearly Gaussian. */
+function blur(values, width, height, radius) {
   let out = values;
   for (let pass = 0; pass < 3; pass++) {
-    out = averaged(out, width, height, radius, 1, width);
-    out = averaged(out, height, width, radius, width, 1);
+    out = boxBlur(out, width, height, radius, 1, width);
+    out = boxBlur(out, height, width, radius, width, 1);
   }
   return out;
 }
 
-function averaged(values, length, lines, radius, step, stride) {
+function boxBlur(values, length, lines, radius, step, stride) {
   const out = new Float32Array(values.length);
   for (let line = 0; line < lines; line++) {
     const from = line * stride;
