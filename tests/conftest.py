@@ -14,9 +14,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """As `make serve` starts it, but for a deadline that a test can wait for, pictures that take longer than it, and figures
-    that are a second old (a room's are taken at its health check)."""
+    """As `make serve` starts it, but for a deadline that a test can wait for, pictures that take longer than it, and metrics
+    that are a second old (a model's are taken at its health check)."""
     settings = {"http": {"deadline_s": 30}, "diffusion": {"max_side_px": 512}}
-    rooms = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
-    with sonograph(tmp_path_factory.mktemp("service"), rooms, **settings) as service:
+    health_checks = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
+    with sonograph(tmp_path_factory.mktemp("service"), health_checks, **settings) as service:
         yield service
