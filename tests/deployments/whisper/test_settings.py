@@ -19,7 +19,9 @@ from deployments.whisper.types import EngineConfig, Segment, TranscribeRequest, 
 @pytest.mark.parametrize("module", ["settings", "spec", "types"])
 def test_importing_it_loads_neither_ray_nor_a_model_library(module: str) -> None:
     heavy = ["ray", "torch", "whisper", "ctranslate2", "tritonserver", "safetensors"]
-    program = f"import json, sys, deployments.whisper.{module}; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
+    program = (
+        f"import json, sys, deployments.whisper.{module}; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(result.stdout) == []
 
