@@ -17,7 +17,9 @@ from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions,
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput
 from deployments.time_left import TimeLeft
 from deployments.triton.server import STOP_S
-from deployments.whisper import Segment, TranscribeOptions, Transcript, Whisper, WhisperSettings
+from deployments.whisper.deployment import Whisper
+from deployments.whisper.settings import WhisperSettings
+from deployments.whisper.types import Segment, TranscribeRequest, Transcript
 from graphs.audio.decode import decode
 from testing import speech
 from testing.random_pipelines import write
@@ -56,8 +58,8 @@ def whisper(request: pytest.FixtureRequest) -> Iterator[Whisper]:
 
 
 @pytest.fixture(scope="module")
-def cutting() -> Iterator[Whisper]:
-    room = Whisper(WhisperSettings(long_recordings="cut at silence"))
+def chunked() -> Iterator[Whisper]:
+    room = Whisper(WhisperSettings(long_recordings="chunked"))
     yield room
     asyncio.run(room.close())
 
@@ -65,7 +67,7 @@ def cutting() -> Iterator[Whisper]:
 @pytest.fixture(autouse=True)
 async def no_answer_comes_after_the_test(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Each test has an event loop of its own; Triton's binding ends the process when an answer finds its loop closed."""
-    rooms = {"diffusion", "one_at_a_time", "whisper", "cutting"} & set(request.fixturenames)
+    rooms = {"diffusion", "one_at_a_time", "whisper", "chunked"} & set(request.fixturenames)
     yield
     for name in rooms:
         await idle(request.getfixturevalue(name))
@@ -229,89 +231,89 @@ def seen(image: Image) -> np.ndarray:
 
 
 async def test_a_transcript_that_is_streamed_is_the_same_transcript(whisper: Whisper) -> None:
-    audio = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
-    whole = await whisper.transcribe(audio, TranscribeOptions(), TimeLeft(60))
-    *said, streamed = [item async for item in whisper.transcribe_stream(audio, TranscribeOptions(), TimeLeft(60))]
+    request = TranscribeRequest(decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60))
+    whole = await whisper.run(request, TimeLeft(60))
+    *segments, streamed = [item async for item in whisper.stream(request, TimeLeft(60))]
     assert isinstance(streamed, Transcript)
     assert (streamed.text, streamed.segments) == (whole.text, whole.segments)
-    assert tuple(said) == streamed.segments
-    assert all(isinstance(one, Segment) for one in said)
+    assert tuple(segments) == streamed.segments
+    assert all(isinstance(one, Segment) for one in segments)
 
 
-async def test_a_listener_that_leaves_frees_whisper(whisper: Whisper) -> None:
+async def test_a_cancelled_transcription_frees_whisper(whisper: Whisper) -> None:
     """Five minutes of speech take many seconds; the next answer would wait for them."""
     sentence = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
     minutes = np.tile(sentence[: 16_000 * 3], 100)
-    stream = whisper.transcribe_stream(minutes, TranscribeOptions(), TimeLeft(60))
+    stream = whisper.stream(TranscribeRequest(minutes), TimeLeft(60))
     async for item in stream:
         assert isinstance(item, Segment)
         break
     await stream.aclose()
-    caller = asyncio.create_task(whisper.transcribe(minutes, TranscribeOptions(), TimeLeft(60)))
+    caller = asyncio.create_task(whisper.run(TranscribeRequest(minutes), TimeLeft(60)))
     await asyncio.sleep(0.2)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    assert (await whisper.transcribe(sentence, TranscribeOptions(), TimeLeft(60))).text
+    assert (await whisper.run(TranscribeRequest(sentence), TimeLeft(60))).text
 
 
-async def executed(room: Whisper) -> tuple[int, int]:
+async def executed(whisper: Whisper) -> tuple[int, int]:
     """Triton's count of rows, and of batches, which it counts after their answers."""
     await asyncio.sleep(0.2)
-    text = room._triton.metrics()
+    text = whisper._triton.metrics()
     rows, batches = (re.findall(rf"^nv_inference_{name}{{.*}} (\d+)$", text, re.M)[0] for name in ("count", "exec_count"))
     return int(rows), int(batches)
 
 
 SENTENCES = [
-    decode((speech.HERE / f"{name}-slt.ogg").read_bytes(), 60) for name in ("cat", "tree", "village", "boat", "castle", "market")
+    TranscribeRequest(decode((speech.HERE / f"{name}-slt.ogg").read_bytes(), 60), "en")
+    for name in ("cat", "tree", "village", "boat", "castle", "market")
 ]
-ENGLISH = TranscribeOptions("en")
 
 
-async def test_recordings_that_wait_for_each_other_are_heard_together_and_each_as_if_alone(whisper: Whisper) -> None:
-    alone = [await whisper.transcribe(audio, ENGLISH, TimeLeft(60)) for audio in SENTENCES]
-    assert {one.cost.batch_size for one in alone} == {1}
+async def test_recordings_that_arrive_together_share_a_batch_and_have_the_texts_that_they_have_alone(whisper: Whisper) -> None:
+    alone = [await whisper.run(request, TimeLeft(60)) for request in SENTENCES]
+    assert {one.compute_time.batch_size for one in alone} == {1}
     before = await executed(whisper)
-    heard = await asyncio.gather(*(whisper.transcribe(audio, ENGLISH, TimeLeft(60)) for audio in SENTENCES))
-    assert [one.text for one in heard] == [one.text for one in alone]
+    together = await asyncio.gather(*(whisper.run(request, TimeLeft(60)) for request in SENTENCES))
+    assert [one.text for one in together] == [one.text for one in alone]
     rows, batches = (after - then for after, then in zip(await executed(whisper), before, strict=True))
     assert rows == len(SENTENCES)
     assert batches <= 3
-    assert max(one.cost.batch_size for one in heard) >= 3
+    assert max(one.compute_time.batch_size for one in together) >= 3
 
 
-async def test_of_a_batch_one_that_cannot_be_heard_fails_alone_and_one_that_leaves_is_let_go(whisper: Whisper) -> None:
-    first = asyncio.create_task(whisper.transcribe(SENTENCES[0], ENGLISH, TimeLeft(60)))
+async def test_an_invalid_and_a_cancelled_request_of_a_batch_affect_no_other(whisper: Whisper) -> None:
+    first = asyncio.create_task(whisper.run(SENTENCES[0], TimeLeft(60)))
     await asyncio.sleep(0.1)
-    options = [ENGLISH, TranscribeOptions("de"), ENGLISH, TranscribeOptions("klingon"), ENGLISH, ENGLISH]
-    batch = [
-        asyncio.create_task(whisper.transcribe(audio, one, TimeLeft(60))) for audio, one in zip(SENTENCES, options, strict=True)
+    requests = [
+        replace(one, language=language)
+        for one, language in zip(SENTENCES, ("en", "de", "en", "klingon", "en", "en"), strict=True)
     ]
+    batch = [asyncio.create_task(whisper.run(request, TimeLeft(60))) for request in requests]
     await first
     await asyncio.sleep(0.05)  # it is in the encoder now
     batch[-1].cancel()
-    heard = await asyncio.gather(*batch, return_exceptions=True)
-    kinds = [type(one) for one in heard]
+    kinds = [type(one) for one in await asyncio.gather(*batch, return_exceptions=True)]
     assert kinds == [Transcript, InvalidInput, Transcript, InvalidInput, Transcript, asyncio.CancelledError]
 
 
 async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(whisper: Whisper) -> None:
-    await a_short_one_is_heard_before(whisper)
+    await a_short_one_is_done_before(whisper)
 
 
-async def test_a_short_recording_does_not_wait_for_all_pieces_of_a_long_one(cutting: Whisper) -> None:
-    await a_short_one_is_heard_before(cutting)
+async def test_a_short_recording_does_not_wait_for_all_chunks_of_a_long_one(chunked: Whisper) -> None:
+    await a_short_one_is_done_before(chunked)
 
 
-async def a_short_one_is_heard_before(whisper: Whisper) -> None:
-    """A long one's end, which came before."""
+async def a_short_one_is_done_before(whisper: Whisper) -> None:
+    """Before the end of a long one, which was sent first."""
     paths = [*sorted(speech.HERE.glob("*.ogg")), *sorted((speech.HERE / "real").glob("*.ogg"))]
     long = np.concatenate([decode(path.read_bytes(), 60) for path in paths] * 3)
     assert long.size > whisper._settings.max_batch * 30 * 16_000
-    waiting = asyncio.create_task(whisper.transcribe(long, ENGLISH, TimeLeft(120)))
+    waiting = asyncio.create_task(whisper.run(TranscribeRequest(long, "en"), TimeLeft(120)))
     await asyncio.sleep(0.2)
-    short = await whisper.transcribe(SENTENCES[0], ENGLISH, TimeLeft(60))
+    short = await whisper.run(SENTENCES[0], TimeLeft(60))
     assert short.text
     assert not waiting.done()
     waiting.cancel()
@@ -320,21 +322,21 @@ async def a_short_one_is_heard_before(whisper: Whisper) -> None:
     await idle(whisper)
 
 
-async def test_the_pieces_of_a_long_recording_are_one_answer_in_its_order(cutting: Whisper) -> None:
-    audio = np.concatenate([part for sentence in SENTENCES * 2 for part in (sentence, np.zeros(8_000, np.int16))])
-    before = await executed(cutting)
-    *told, transcript = [item async for item in cutting.transcribe_stream(audio, ENGLISH, TimeLeft(120))]
+async def test_the_chunks_of_a_long_recording_are_one_transcript_in_its_order(chunked: Whisper) -> None:
+    audio = np.concatenate([part for sentence in SENTENCES * 2 for part in (sentence.audio, np.zeros(8_000, np.int16))])
+    before = await executed(chunked)
+    *segments, transcript = [item async for item in chunked.stream(TranscribeRequest(audio, "en"), TimeLeft(120))]
     assert isinstance(transcript, Transcript)
-    assert tuple(told) == transcript.segments
-    times = [time for segment in told for time in (segment.start, segment.end)]
+    assert tuple(segments) == transcript.segments
+    times = [time for segment in segments for time in (segment.start, segment.end)]
     assert times == sorted(times)
     assert 0.9 * audio.size / 16_000 < times[-1] < audio.size / 16_000 + 1
-    assert [after - then for after, then in zip(await executed(cutting), before, strict=True)] == [1, 1]
-    assert transcript.cost.units == math.ceil(audio.size / 30 / 16_000) > 1
-    assert transcript.cost.batch_size == 1, "its pieces are one request"
+    assert [after - then for after, then in zip(await executed(chunked), before, strict=True)] == [1, 1]
+    assert transcript.compute_time.units == math.ceil(audio.size / 30 / 16_000) > 1
+    assert transcript.compute_time.batch_size == 1, "its chunks are one request"
 
 
 async def test_a_bad_request_of_a_stream_says_why(whisper: Whisper) -> None:
     audio = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
     with pytest.raises(InvalidInput, match="multilingual"):
-        [item async for item in whisper.transcribe_stream(audio, TranscribeOptions("de"), TimeLeft(60))]
+        [item async for item in whisper.stream(TranscribeRequest(audio, "de"), TimeLeft(60))]
