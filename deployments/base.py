@@ -12,7 +12,7 @@ from deployments.concurrency import max_ongoing_requests
 from deployments.model_spec import ModelSettings, ModelSpec
 from deployments.time_left import TimeLeft
 from deployments.triton.metrics import TritonMetrics
-from deployments.triton.server import StubGone, Tensors, Triton
+from deployments.triton.server import StubDied, Tensors, Triton
 
 
 class ModelDeployment[Request, Result]:
@@ -39,7 +39,7 @@ class ModelDeployment[Request, Result]:
         """One response of the Triton model."""
         try:
             return await self._triton.infer(inputs, time_left, request_id)
-        except StubGone:
+        except StubDied:
             self._end()
             raise
 
@@ -49,7 +49,7 @@ class ModelDeployment[Request, Result]:
             async with aclosing(self._triton.stream(inputs, time_left, request_id)) as responses:
                 async for response in responses:
                     yield response
-        except StubGone:
+        except StubDied:
             self._end()
             raise
 
@@ -57,7 +57,7 @@ class ModelDeployment[Request, Result]:
         """Called by Serve every `health_check_period_s`."""
         try:
             await self._triton.check()
-        except StubGone:
+        except StubDied:
             self._end()
             raise
         self._metrics.publish(self._triton.metrics())
