@@ -64,7 +64,7 @@ class TritonMetrics:
         return self._metrics[name]
 
     def _increase(self, counter: Any, tags: dict[str, str], series: _Series, total: float) -> None:
-        """Adds the difference from the last total. A total that has fallen counts from zero: Triton has restarted in this process."""
+        """Add the difference from the last total. A total that has fallen counts from zero: Triton has restarted in this process."""
         last = self._totals.get(series, 0.0)
         increase = total - last if total >= last else total
         if increase > 0:  # Ray refuses 0

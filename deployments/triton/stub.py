@@ -67,17 +67,17 @@ def texts(items: list[str]) -> NDArray[Any]:
 
 
 class Responder:
-    """Sends one request's responses, also after `execute` has returned and from another thread. An error fails this request alone."""
+    """Send one request's responses, also after `execute` has returned and from another thread. An error fails this request alone."""
 
     def __init__(self, request: Any) -> None:
         self._sender = request.get_response_sender()
 
     def send(self, outputs: Outputs) -> None:
-        """Sends an intermediate response."""
+        """Send an intermediate response."""
         self._sender.send(_response(outputs))
 
     def finish(self, outcome: Outputs | Exception) -> None:
-        """Sends the final response. Never raises."""
+        """Send the final response. Never raises."""
         try:
             response = _error_response(outcome) if isinstance(outcome, Exception) else _response(outcome)
         except Exception as error:
