@@ -59,7 +59,7 @@ def python(image: str) -> Path:
 
 def _lay_out_triton(folder: Path) -> None:
     """As NVIDIA's image has it, from what set-up laid out for this environment."""
-    home = server.home()
+    home = server.triton_home()
     if home.is_relative_to(sys.prefix):
         shutil.copytree(home, folder / home.relative_to(sys.prefix), copy_function=os.link, symlinks=True)
         (packages,) = (folder / "lib").glob("python3.*/site-packages")

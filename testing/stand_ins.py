@@ -93,7 +93,7 @@ def copy_index_settings(root: Path) -> dict[str, str]:
 
 def copy_triton_wheel(target: Path) -> None:
     """Copies NVIDIA's wheel, or makes one of what set-up laid out: an older distribution than NVIDIA's may not install the former."""
-    home = server.home() / "python"
+    home = server.triton_home() / "python"
     if wheels := list(home.glob("tritonserver-*.whl")):
         shutil.copy(wheels[0], target)
         return

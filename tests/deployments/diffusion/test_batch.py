@@ -125,7 +125,7 @@ class Bench:
         return asyncio.create_task(self.batch.generate(request, {}, is_cancelled, None if silent else progress.append))
 
     async def run_calls(self, calls: int) -> None:
-        """Allows calls until there have been so many, and the next one has started."""
+        """Allow calls until there have been so many, and the next one has started."""
         while len(self.engine.calls) < calls:
             self.engine.allow_call()
             assert await asyncio.to_thread(self.engine.finished.acquire, timeout=10)
