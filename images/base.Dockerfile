@@ -27,7 +27,7 @@ RUN --mount=type=bind,from=requirements,source=/images,target=/source \
     && python -c "import platform, sys; sys.exit(platform.python_version() != '${PYTHON_VERSION}')" \
     && pip install --no-cache-dir --require-hashes --no-deps -r /source/uv-requirements.lock
 RUN --mount=type=cache,target=/var/cache/uv --mount=type=bind,from=requirements,target=/source \
-    python /source/images/requirements.py base \
+    python /source/images/requirements.py \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /source/requirements.lock --build-constraints /source/requirements.lock \
     && uv pip install --python /opt/sonograph --no-deps /opt/tritonserver/python/tritonserver-"${TRITON_WHEEL}"-*.whl \
     && python /source/images/check_versions.py

@@ -15,7 +15,7 @@ import pytest
 from packaging.version import Version
 
 from kuberay.images import Images
-from kuberay.manifest import around
+from kuberay.manifest.redis import redis
 from testing.service import free_port
 
 FIXED = Version("7.4.9")
@@ -29,7 +29,7 @@ needs_redis = pytest.mark.skipif(
 
 
 def container() -> dict[str, Any]:
-    _, stateful = around.redis(Images())
+    _, stateful = redis(Images())
     (found,) = stateful["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
