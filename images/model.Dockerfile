@@ -5,12 +5,13 @@ ARG BASE=base
 FROM ${BASE} AS requirements
 ARG MODELS="whisper"
 USER 0:0
-WORKDIR /requirements
-COPY requirements.lock ./
-COPY images/check_versions.py images/
+COPY requirements.lock /requirements/
+COPY images/check_versions.py /requirements/images/
+WORKDIR /context
 RUN --mount=type=bind,target=/context \
-    python /context/images/requirements.py ${MODELS} > requirements.txt \
-    && cd /context && cp --parents deployments/*/fetch_weights.sh /requirements
+    python images/requirements.py ${MODELS} > /requirements/requirements.txt \
+    && cp --parents deployments/*/fetch_weights.sh /requirements
+USER 10001:10001
 
 FROM ${BASE}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
