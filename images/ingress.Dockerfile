@@ -38,7 +38,7 @@ USER 10001:10001
 ENTRYPOINT []
 CMD ["bash"]
 
-# Below every RUN, so that another value makes no layer anew.
+# Below every RUN, so that another value rebuilds no layer.
 ARG VERSION
 ARG REVISION
 LABEL org.opencontainers.image.title="Sonograph ingress" \

@@ -1,7 +1,7 @@
 # The pods of one model, or of several: base, and the packages of these models.
 ARG BASE=base
 
-# Only the files that the stage below reads, so that a change of the code makes no layer of packages anew.
+# Only the files that the stage below reads, so that a change of the code rebuilds no layer of packages.
 FROM ${BASE} AS requirements
 ARG MODELS="whisper"
 USER 0:0
@@ -35,7 +35,7 @@ RUN --mount=type=bind,from=wheel,target=/wheel \
     uv pip install --python /opt/sonograph --no-cache --no-deps /wheel/*.whl
 USER 10001:10001
 
-# Below every RUN, so that another value makes no layer anew.
+# Below every RUN, so that another value rebuilds no layer.
 ARG IMAGE
 ARG VERSION
 ARG REVISION

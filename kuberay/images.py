@@ -14,7 +14,7 @@ REGISTRY = "registry.example.com/sonograph"
 class Images:
     registry: str = REGISTRY
     digests: dict[str, str] = field(default_factory=dict)
-    """By image name: `sha256:...`."""
+    """`sha256:...` by image name."""
 
     def __getitem__(self, name: str) -> str:
         digest = self.digests.get(name)

@@ -13,7 +13,7 @@ type Specs = Mapping[str, ModelSpec]
 """Models' descriptions by name."""
 
 NAME = "sonograph"
-"""Of the RayService, the application, the namespace."""
+"""Name of the RayService, the application, the namespace."""
 IMPORT_PATH = "graphs.voice_to_image:app"
 PORT = 8000
 REDIS_SECRET = "sonograph-redis"
@@ -86,15 +86,15 @@ class Profile:
     name: str
     summary: str
     measured: bool
-    """Whether the memory was measured, at these CPUs; otherwise all sizes are estimates."""
+    """True if the memory was measured, at these CPUs; otherwise all sizes are estimates."""
     sizes: dict[str, Size]
-    """By model, in the order of the worker groups; the description's `hardware` counts for any other model, whose group comes last."""
+    """Sizes by model, in the order of the worker groups. Any other model has its description's `hardware`, and its group comes last."""
     nodes: tuple[Node, ...]
     args: dict[str, Any]
     """The application's settings."""
     weights: tuple[Weights, ...]
     weights_gib: int
-    """Of the volume that the Job fills; 0 where the images were built with their weights: then there is neither."""
+    """Size of the volume that the Job fills; 0 where the images were built with their weights: then there is neither."""
     gpu: str = ""
     """Kubernetes' name of each model's GPU, or of the part of one; empty for none."""
     shared: str = ""

@@ -21,7 +21,7 @@ class NodeType:
 
 
 def node_types(ray_service: dict[str, Any]) -> dict[str, NodeType]:
-    """Node types by group; the head's under HEAD. Raises whatever Ray does where it cannot read the manifest."""
+    """Node types by group; the head's under HEAD. Raises Ray's own error for a manifest that it cannot read."""
     types = autoscaler.available_node_types(_with_defaults(ray_service))
     return {
         name: NodeType(type["resources"], type["labels"], type["min_workers"], type["max_workers"])

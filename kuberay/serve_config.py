@@ -9,7 +9,7 @@ from kuberay.worker_groups import Deployment, Group
 LOCAL_TIMES = Times(120)
 """http.deadline_s is at its default on one machine."""
 LOCAL_CPUS = 1
-"""Of each model on one machine, as `deployments.base.bind` has it: two models start on two cores."""
+"""CPUs of each model on one machine, as in `deployments.base.bind`: two models start on two cores."""
 
 
 def cluster(profile: Profile) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import importlib.metadata
 
 RELEASE = importlib.metadata.version("sonograph")
-"""Of this project: pyproject.toml has it."""
+"""Version of this project, from pyproject.toml."""
 RAY = "2.60.0"
 PYTHON = "3.12.3"
 """Ubuntu 24.04's, which NVIDIA's image is made of too: Ray refuses nodes whose patch versions differ."""

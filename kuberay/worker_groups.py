@@ -79,7 +79,7 @@ class Size:
     cpus: int | None = None
     memory_gib: int | None = None
     gpus: float | None = None
-    """Of a replica; in a shared group its weight beside the other models'."""
+    """GPUs of a replica; in a shared group its weight beside the other models'."""
     gpu: str | None = None
     """Kubernetes' name of the GPU, where it is not the profile's."""
     max_replicas: int = 1

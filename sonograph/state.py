@@ -43,7 +43,7 @@ def make_private(path: Path, user: int | None = None) -> None:
 
 
 def rotate(path: Path, most_bytes: int) -> None:
-    """Where the file has more than `most_bytes`, copies it to `<path>.1` and empties it: its writer continues at the start."""
+    """Copies a file of more than `most_bytes` to `<path>.1` and empties it: its writer continues at the start."""
     if path.stat().st_size <= most_bytes:
         return
     content = path.read_bytes()

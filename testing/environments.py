@@ -1,6 +1,6 @@
 """The images without a Docker engine: for each a virtual environment with its packages, and Triton and weights where it has them.
 
-They are kept in build/images and made anew where a requirement has changed; the product is installed each time in its current state,
+They are kept in build/images and rebuilt where a requirement has changed; the product is installed each time in its current state,
 from its wheel, made of the files that images/wheel.Dockerfile copies.
 """
 
@@ -25,7 +25,7 @@ KEPT = ROOT / "build" / "images"
 UV = Path(sys.prefix) / "bin" / "uv"
 LOCK = ROOT / "requirements.lock"
 NEEDED_BYTES = 12 << 30
-"""Where uv's cache is on another disk, it copies."""
+"""uv copies its cache where that is on another disk."""
 
 
 @functools.cache

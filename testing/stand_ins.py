@@ -24,7 +24,7 @@ SETTINGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/
 PACKAGES = "ca-certificates,python3-venv"
 """The second brings the libraries of this machine's Python, once for three images that install it."""
 LEFT_OUT = ("test", "config-*", "site-packages", "idlelib", "tkinter")
-"""Of Python's library."""
+"""Parts of Python's library that no image needs."""
 
 
 def command(*words: str | Path, timeout_s: float = 60, **variables: str) -> str:

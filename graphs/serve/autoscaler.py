@@ -5,7 +5,7 @@ from typing import Any
 
 
 def available_node_types(spec: dict[str, Any]) -> dict[str, Any]:
-    """Node types by group, from a RayCluster's `spec`. Raises whatever Ray does where it cannot read it."""
+    """Node types by group, from a RayCluster's `spec`. Raises Ray's own error for a spec that it cannot read."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _generate_available_node_types_from_ray_cr_spec
 
     return dict(_generate_available_node_types_from_ray_cr_spec(spec))

@@ -87,7 +87,7 @@ def the_autoscaler_is_v2(service: Service) -> Iterator[Finding]:
     """With v1 KubeRay refuses a group's idle time and priority, and RayServices scale by other rules."""
     rule, options = the_autoscaler_is_v2, service.cluster.autoscaler_options
     if not service.cluster.enable_in_tree_autoscaling:
-        sentence = "groups would keep their pods whatever Serve requests: set it to true"
+        sentence = "groups would keep their pods however many replicas Serve needs: set it to true"
         yield service.finding(rule, f"{CLUSTER}.enableInTreeAutoscaling", sentence)
         return
     if options.version != "v2":

@@ -32,7 +32,7 @@ def a_resource_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
         for name in request.pins:
             offering = [group.group_name for group in service.groups if service.offers(group).get(name)]
             if len(offering) != 1:
-                sentence = f"{request.name} asks for the resource {name}, which {_offered(offering)}"
+                sentence = f"{request.name} requests the resource {name}, which {_offered(offering)}"
                 field = f"{request.field}.ray_actor_options.resources"
                 yield service.finding(a_resource_is_offered_by_one_group, field, sentence)
 
@@ -43,14 +43,14 @@ def a_label_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
         if request.selector and len(offering) != 1:
             wanted = ", ".join(f"{key}: {value}" for key, value in request.selector.items())
             field = f"{request.field}.ray_actor_options.label_selector"
-            sentence = f"{request.name} asks for the label {wanted}, which {_offered(offering)}"
+            sentence = f"{request.name} requests the label {wanted}, which {_offered(offering)}"
             yield service.finding(a_label_is_offered_by_one_group, field, sentence)
 
 
 def _offered(offering: list[str]) -> str:
     if not offering:
-        return "no worker group offers: it would wait for ever, and Serve would not say so"
-    return f"the groups {' and '.join(offering)} offer: which of them it gets is chance"
+        return "no worker group offers: it would wait forever, and Serve would not report it"
+    return f"the groups {' and '.join(offering)} offer: Ray may take either"
 
 
 def _selects(request: ResourceRequest, group: WorkerGroup) -> bool:
@@ -71,8 +71,8 @@ def both_pins_name_one_group(service: Service) -> Iterator[Finding]:
         selected = [other for other in service.groups if request.selector and _selects(request, other)]
         if group is not None and len(selected) == 1 and selected[0] is not group:
             sentence = (
-                f"{request.name} asks for a resource of the group {group.group_name} and for the label of the group "
-                f"{selected[0].group_name}: no pod has both, so it would wait for ever"
+                f"{request.name} requests a resource of the group {group.group_name} and the label of the group "
+                f"{selected[0].group_name}: no pod has both, so it would wait forever"
             )
             yield service.finding(both_pins_name_one_group, f"{request.field}.ray_actor_options", sentence)
 
@@ -88,8 +88,8 @@ def a_replica_fits_one_pod(service: Service) -> Iterator[Finding]:
                 continue
             if amount > offers.get(name, 0):
                 sentence = (
-                    f"a replica of {request.name} asks for {_amount(name, amount)}, and a pod of the group {group.group_name} has "
-                    f"{_amount(name, offers.get(name, 0))}: Ray would start pods for it without end, or none"
+                    f"a replica of {request.name} requests {_amount(name, amount)}, and a pod of the group {group.group_name} has "
+                    f"{_amount(name, offers.get(name, 0))}: Ray would start pods for it endlessly, or none"
                 )
                 yield service.finding(a_replica_fits_one_pod, f"{request.field}.ray_actor_options", sentence)
 
@@ -121,7 +121,7 @@ def a_pods_gpu_is_requested(service: Service) -> Iterator[Finding]:
         if service.offers(group).get("GPU") and idle:
             names = " and ".join(request.name for request in idle)
             sentence = (
-                f"{names} asks for no GPU (num_gpus), though the pods of {group.group_name} have one: Ray would not count it"
+                f"{names} requests no GPU (num_gpus), though the pods of {group.group_name} have one: Ray would not count it"
             )
             yield service.finding(a_pods_gpu_is_requested, f"{idle[0].field}.ray_actor_options", sentence)
 
@@ -133,7 +133,7 @@ def a_pods_cpus_are_requested(service: Service) -> Iterator[Finding]:
         if here and requested < offered:
             names = " and ".join(request.name for request in here)
             sentence = (
-                f"{names} asks for {requested:g} of the {offered} CPUs of its pod (num_cpus), and runs on so many threads only"
+                f"{names} requests {requested:g} of the {offered} CPUs of its pod (num_cpus), and runs on so many threads only"
             )
             field = f"{here[0].field}.ray_actor_options"
             yield service.finding(a_pods_cpus_are_requested, field, sentence, warning=True)
@@ -158,7 +158,7 @@ def a_custom_name_does_not_end_in_gpu(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         for name in group.resources:
             if name != "GPU" and name.lower().endswith("gpu"):
-                sentence = f"KubeRay takes {name} for a number of GPUs, and Ray's autoscaler does not: call it something else"
+                sentence = f"KubeRay takes {name} for a number of GPUs, and Ray's autoscaler does not: rename it"
                 yield service.finding(a_custom_name_does_not_end_in_gpu, service.field(group, "resources"), sentence)
 
 
@@ -168,7 +168,7 @@ def the_head_takes_no_work(service: Service) -> Iterator[Finding]:
     work = {name: amount for name, amount in offers.items() if amount and name != "memory"}
     if work:
         listed = ", ".join(f"{name}: {amount}" for name, amount in work.items())
-        sentence = f'the head offers {listed}, so replicas may land there and end with it: state CPU: "0"'
+        sentence = f'the head offers {listed}, so replicas may land there and end with the head: state CPU: "0"'
         yield service.finding(the_head_takes_no_work, service.field(head, "resources"), sentence)
     if not service.parsed.spec.exclude_head_pod_from_serve_svc:
         sentence = "the head would get requests from outside: set it to true"

@@ -36,19 +36,19 @@ def every_amount_is_a_quantity(service: Service) -> Iterator[Finding]:
                 yield service.finding(every_amount_is_a_quantity, field, f"{name}: {quantity} is no quantity of Kubernetes")
 
 
-def a_pod_asks_for_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
+def a_pod_requests_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec
     if "cpu" not in requests(head.ray.resources):
-        sentence = "the head asks Kubernetes for no CPU, and runs Ray's control store and Serve's controller"
-        yield service.finding(a_pod_asks_for_the_cpus_it_uses, service.field(head, _RESOURCES), sentence)
+        sentence = "the head requests no CPU of Kubernetes, and runs Ray's control store and Serve's controller"
+        yield service.finding(a_pod_requests_the_cpus_it_uses, service.field(head, _RESOURCES), sentence)
     for group in service.groups:
         declared, requested = service.offers(group)["CPU"], requests(group.ray.resources).get("cpu", Decimal(0))
         if requested < declared:
             sentence = (
-                f"a pod of {group.group_name} asks Kubernetes for {requested} CPUs, and its replicas are declared to use {declared}: "
+                f"a pod of {group.group_name} requests {requested} CPUs of Kubernetes, and its replicas are declared to use {declared}: "
                 "Kubernetes would put more pods on a node than can run there at their speed"
             )
-            yield service.finding(a_pod_asks_for_the_cpus_it_uses, service.field(group, _RESOURCES), sentence)
+            yield service.finding(a_pod_requests_the_cpus_it_uses, service.field(group, _RESOURCES), sentence)
 
 
 def memory_and_gpus_are_limits_too(service: Service) -> Iterator[Finding]:
@@ -114,7 +114,7 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
             homeless = True
             listed = ", ".join(f"{name} {value:f}" for name, value in wanted.items())
             yield service.finding(
-                rule, service.field(group, _RESOURCES), f"its pod asks for {listed}, and no described node has that"
+                rule, service.field(group, _RESOURCES), f"its pod requests {listed}, and no described node has that"
             )
     start = [wanted for _, wanted, count in pods for _ in range(count)]
     if not homeless and not _hold(nodes, start):
@@ -166,7 +166,7 @@ def _sum(*many: dict[str, Decimal]) -> dict[str, Decimal]:
 
 
 RULES: tuple[Rule, ...] = (
-    a_pod_asks_for_the_cpus_it_uses,
+    a_pod_requests_the_cpus_it_uses,
     memory_and_gpus_are_limits_too,
     ray_counts_no_more_gpus_than_a_pod_has,
     a_selector_names_a_group_that_there_is,

@@ -40,7 +40,7 @@ class ResourceRequest:
 
     @property
     def amounts(self) -> dict[str, float]:
-        """Of every resource that Ray counts."""
+        """Amounts of every resource that Ray counts."""
         cpus, gpus, memory = (float(self.options.get(name) or 0) for name in ("num_cpus", "num_gpus", "memory"))
         return {**self.pins, "CPU": cpus, "GPU": gpus, "memory": memory}
 

@@ -17,7 +17,7 @@ node's credentials on port 80: only port 53 may ever be opened to it."""
 
 
 def network(dns_cidrs: Sequence[str] = ()) -> list[Object]:
-    """Policies that let through the traffic named here and nothing else. Kubernetes lets a node probe its own pods whatever a policy says.
+    """Policies that let through the traffic named here and nothing else. Kubernetes always lets a node probe its own pods.
 
     `dns_cidrs`: further DNS resolvers.
     """

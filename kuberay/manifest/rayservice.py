@@ -28,7 +28,7 @@ RAY_ENV = Path(__file__).parents[2] / "graphs" / "ray.env"
 NODES = "sonograph/nodes"
 """Annotation: the nodes that the profile is made for, which the doctor packs the pods onto."""
 SIZES = "sonograph/sizes"
-"""Annotation: whether the sizes are `measured`, or an `estimate`."""
+"""Annotation: `measured` or `estimate`, of the sizes."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
 
 

@@ -77,13 +77,13 @@ def test_copied_files_exist_and_are_in_the_builds_context(path: Path) -> None:
 
 
 def in_context(source: str) -> bool:
-    """Whether .dockerignore, which excludes everything else, lists the path or a folder above it."""
+    """True if .dockerignore, which excludes everything else, lists the path or a folder above it."""
     kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     path = Path(source)
     return bool({str(one) for one in (path, *path.parents)} & kept)
 
 
-def test_the_builds_context_excludes_what_no_image_needs() -> None:
+def test_the_builds_context_excludes_files_that_no_image_needs() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
     for path in (".git", ".venv", "testing/speech", "benchmarks"):
@@ -153,7 +153,9 @@ def test_the_bake_file_builds_every_image_with_zstd_layers() -> None:
 def test_an_image_installs_its_own_packages_by_the_lock(image: str) -> None:
     assert "--constraints /source/requirements.lock" in packages_run(image)
     if image == "model":
-        assert any("requirements.py ${MODELS} > /requirements/requirements.txt" in run for run in instructions(dockerfile(image), "RUN"))
+        assert any(
+            "requirements.py ${MODELS} > /requirements/requirements.txt" in run for run in instructions(dockerfile(image), "RUN")
+        )
     else:
         assert "requirements.py | uv pip" in re.sub(" +", " ", packages_run(image))
         assert "graphs/requirements.txt /graphs/" in instructions(dockerfile(image), "COPY")
@@ -167,7 +169,7 @@ def packages_run(image: str) -> str:
 
 
 def test_the_packages_of_a_model_are_installed_from_a_stage_that_a_change_of_the_code_leaves_unchanged() -> None:
-    """A RUN that bound deployments/ itself would install gigabytes anew after each change of the code."""
+    """A RUN that bound deployments/ itself would install gigabytes again after each change of the code."""
     bound = [run for word, run in shipped("model") if word == "RUN" and "--mount=type=bind" in run]
     assert bound
     for run in bound:
@@ -177,7 +179,7 @@ def test_the_packages_of_a_model_are_installed_from_a_stage_that_a_change_of_the
 @pytest.mark.parametrize("image", ["base", "ingress"])
 def test_no_folder_outside_the_environment_gives_python_packages(image: str) -> None:
     variables = dict(word.split("=", 1) for words in instructions(dockerfile(image), "ENV") for word in words.split())
-    remedy = f'{image}.Dockerfile has to say ENV PYTHONPATH="" PYTHONNOUSERSITE=1: NVIDIA\'s PYTHONPATH leads to another numpy'
+    remedy = f'{image}.Dockerfile has to set ENV PYTHONPATH="" PYTHONNOUSERSITE=1: NVIDIA\'s PYTHONPATH leads to another numpy'
     assert (variables.get("PYTHONPATH"), variables.get("PYTHONNOUSERSITE")) == ('""', "1"), remedy
 
 
@@ -210,7 +212,7 @@ def test_arguments_of_every_build_stand_below_every_run(image: str) -> None:
     words = [word for word, _ in shipped(image)]
     last_run = max(at for at, word in enumerate(words) if word in ("RUN", "COPY"))
     above = [f"{word} {rest}" for word, rest in shipped(image)[:last_run] if word == "LABEL" or rest in ("VERSION", "REVISION")]
-    assert above == [], f"move it to the end of {image}.Dockerfile: another value makes every layer below it anew"
+    assert above == [], f"move it to the end of {image}.Dockerfile: another value rebuilds every layer below it"
 
 
 @pytest.mark.parametrize("image", BUILT)
@@ -226,16 +228,16 @@ def test_no_cache_of_an_installer_ships(image: str) -> None:
     for run in instructions(dockerfile(image), "RUN"):
         if "uv pip" in run:
             kept = "type=cache,target=/var/cache/uv " in run or all("--no-cache " in one for one in run.split("uv pip")[1:])
-            assert kept, f"uv's cache would ship, with a second copy of what this installs; say --no-cache: {run}"
+            assert kept, f"uv's cache would ship, with a second copy of these packages; use --no-cache: {run}"
         elif "pip install" in run:
-            assert "--no-cache-dir" in run, f"pip's cache would ship; say --no-cache-dir: {run}"
+            assert "--no-cache-dir" in run, f"pip's cache would ship; use --no-cache-dir: {run}"
 
 
 @pytest.mark.parametrize("image", ["ingress", "model"])
 def test_the_product_is_installed_without_a_cache_that_could_hold_an_older_one(image: str) -> None:
     last = instructions(dockerfile(image), "RUN")[-1]
     assert "/wheel/*.whl" in last, "the product is the last layer: a change of the code moves it alone"
-    assert "--no-cache " in last, "say --no-cache"
+    assert "--no-cache " in last, "use --no-cache"
     assert "type=cache" not in last, "a cache can serve an older wheel of the same version"
 
 

@@ -51,7 +51,7 @@ MISSING = {
 
 
 def run(image: str, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """In the image's environment, and in a folder where the repository is not."""
+    """Runs the program in the image's environment, outside the repository."""
     return subprocess.run([environments.python(image), "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
 
 

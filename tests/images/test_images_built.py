@@ -68,7 +68,7 @@ def test_no_layer_holds_files_that_only_the_build_needs(built: Buildah, image: s
 
 def test_the_ingress_holds_the_product_once(built: Buildah) -> None:
     places = [path for layer in built.layers("ingress") for path in layer.rglob("voice_to_image.py")]
-    assert len(places) == 1, f"the RUN that installs the wheel has to say --no-cache: {places}"
+    assert len(places) == 1, f"the RUN that installs the wheel has to use --no-cache: {places}"
 
 
 def test_the_wheel_is_about_as_large_as_its_dockerfile_states(built: Buildah) -> None:
@@ -87,7 +87,7 @@ def test_an_image_is_labelled_with_its_version_and_revision(built: Buildah) -> N
 
 
 def test_another_version_rebuilds_no_layer(built: Buildah) -> None:
-    """Leaves out the labels: buildah 1.28 takes a LABEL from its cache, whatever the arguments in it."""
+    """Leaves out the labels: buildah 1.28 takes a LABEL from its cache even with other arguments."""
     before = built.digests("ingress")
     built.build("ingress", VERSION="2", REVISION="two")
     assert built.digests("ingress") == before, "ARG VERSION and ARG REVISION belong below every RUN of images/ingress.Dockerfile"

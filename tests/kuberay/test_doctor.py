@@ -88,7 +88,7 @@ BROKEN = [
         lambda m: m.group("all")["resources"].update(GPU="2"),
         ONE_GPU,
     ),
-    Case("a_head_that_requests_no_cpu", "a_pod_asks_for_the_cpus_it_uses", lambda m: m.requests("head").pop("cpu")),
+    Case("a_head_that_requests_no_cpu", "a_pod_requests_the_cpus_it_uses", lambda m: m.requests("head").pop("cpu")),
     Case(
         "a_group_that_selectors_miss",
         "a_selector_names_a_group_that_there_is",
@@ -113,7 +113,7 @@ BROKEN = [
     Case("requests_to_the_head", "the_head_takes_no_work", lambda m: m.service["spec"].pop("excludeHeadPodFromServeSvc")),
     Case(
         "one_cpu_requested_and_thirteen_used",
-        "a_pod_asks_for_the_cpus_it_uses",
+        "a_pod_requests_the_cpus_it_uses",
         lambda m: (m.options("whisper").update(num_cpus=13), m.group("whisper")["resources"].update(CPU="13")),
     ),
     Case(

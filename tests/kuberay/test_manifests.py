@@ -250,7 +250,7 @@ def test_promtool_accepts_the_alerts(profile: Profile, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_network_lets_through_what_ray_probes_metrics_and_clients_need() -> None:
+def test_the_network_lets_through_the_traffic_of_ray_probes_metrics_and_clients() -> None:
     policies = {one["metadata"]["name"]: one["spec"] for one in network()}
     assert policies["deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert {port["port"] for port in policies["head"]["ingress"][0]["ports"]} == {8265, 8000}
@@ -273,7 +273,7 @@ def test_estimates_are_marked(profile: Profile) -> None:
         assert ("ESTIMATES" in text.split("apiVersion")[0]) == uses_a_gpu
 
 
-def test_digests_come_from_what_the_build_wrote(tmp_path: Path) -> None:
+def test_digests_come_from_the_builds_metadata(tmp_path: Path) -> None:
     metadata = tmp_path / "images.json"
     digest = f"sha256:{'a' * 64}"
     metadata.write_text(f'{{"buildx.build.warnings": {{}}, "whisper": {{"containerimage.digest": "{digest}"}}}}')

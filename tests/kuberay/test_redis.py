@@ -131,7 +131,7 @@ def test_a_real_redis_takes_the_rendered_options_and_answers_the_rendered_probes
 
 
 @needs_redis
-def test_a_full_redis_refuses_a_write_and_keeps_what_it_has(pod: Pod) -> None:
+def test_a_full_redis_refuses_a_write_and_keeps_its_data(pod: Pod) -> None:
     with pod.running():
         wait_until(lambda: pod.probe("readinessProbe"), "Redis is ready")
         pod.ask("set", "kept", "1")

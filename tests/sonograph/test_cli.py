@@ -42,7 +42,7 @@ def test_a_second_service_on_the_same_port_is_refused(service: Service) -> None:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_the_start_leaves_no_process_and_only_private_files(ending: signal.Signals, tmp_path: Path) -> None:
-    """In a home of its own, where Ray has no token yet."""
+    """The service has a home of its own, without a token of Ray's."""
     port = free_port()
     process = sonograph_serve(port, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
     family: set[psutil.Process] = set()
