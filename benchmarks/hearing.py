@@ -24,7 +24,7 @@ from benchmarks.measure import SPEECH, circumstances
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.sequence import unfinished
 from deployments.whisper.settings import WhisperSettings
-from deployments.whisper.types import TranscribeRequest
+from deployments.roles.speech_to_text import TranscribeRequest
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 
 PADDINGS = ("always", "adaptive")

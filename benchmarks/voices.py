@@ -33,7 +33,8 @@ from deployments.torch_runtime import cpu_has_bf16
 from deployments.whisper.deployment import Whisper
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.settings import WhisperSettings
-from deployments.whisper.types import LongRecordings, TranscribeRequest
+from deployments.roles.speech_to_text import TranscribeRequest
+from deployments.whisper.types import LongRecordings
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 
 RESULTS = Path(__file__).parent / "results"

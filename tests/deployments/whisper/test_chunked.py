@@ -15,7 +15,7 @@ from deployments.whisper.chunked import ChunkedGroup
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.sequence import SequenceGroup, unfinished
 from deployments.whisper.transcription import DecodeRequest, DecodingResult
-from deployments.whisper.types import Segment, TranscribeRequest, Transcript
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from graphs.audio.decode import decode
 from testing import random_whisper, speech, tiny_whisper
 

@@ -22,7 +22,8 @@ from deployments.whisper.backends import ct2_export
 from deployments.whisper.backends.ct2_import import convert
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.sequence import SequenceGroup, unfinished
-from deployments.whisper.types import EngineConfig, Segment, TranscribeRequest
+from deployments.roles.speech_to_text import Segment, TranscribeRequest
+from deployments.whisper.types import EngineConfig
 from graphs.audio.decode import decode
 from testing import random_whisper, speech, tiny_whisper
 from testing.service import ROOT

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from deployments.errors import InvalidInput
 from deployments.whisper.engine import WhisperEngine
-from deployments.whisper.types import EngineConfig, Segment, TranscribeRequest
+from deployments.roles.speech_to_text import Segment, TranscribeRequest
+from deployments.whisper.types import EngineConfig
 from graphs.audio.decode import decode
 from testing import speech, tiny_whisper
 from testing.fakes import Trap

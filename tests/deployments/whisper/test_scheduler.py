@@ -8,7 +8,7 @@ import pytest
 
 from deployments.whisper.scheduler import Scheduler, select_rows
 from deployments.whisper.sequence import Sequence, SequenceGroup
-from deployments.whisper.types import Transcript
+from deployments.roles.speech_to_text import Transcript
 
 
 class Named(Sequence):

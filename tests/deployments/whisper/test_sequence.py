@@ -18,7 +18,7 @@ from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.logit_filters import LogitFilters
 from deployments.whisper.sequence import SequenceGroup, unfinished
 from deployments.whisper.transcription import Window
-from deployments.whisper.types import Segment, TranscribeRequest
+from deployments.roles.speech_to_text import Segment, TranscribeRequest
 from testing import random_whisper
 
 

@@ -13,7 +13,8 @@ from deployments.engine_config import from_parameters, to_parameters
 from deployments.model_spec import Workload
 from deployments.whisper.settings import WhisperSettings
 from deployments.whisper.spec import SPEC
-from deployments.whisper.types import EngineConfig, Segment, TranscribeRequest, Transcript, window_count
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript, window_count
+from deployments.whisper.types import EngineConfig
 
 
 @pytest.mark.parametrize("module", ["settings", "spec", "types"])
