@@ -21,10 +21,10 @@ from whisper.normalizers import EnglishTextNormalizer
 
 from benchmarks import measure
 from benchmarks.measure import SPEECH, circumstances
+from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.sequence import unfinished
 from deployments.whisper.settings import WhisperSettings
-from deployments.roles.speech_to_text import TranscribeRequest
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 
 PADDINGS = ("always", "adaptive")

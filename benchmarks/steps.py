@@ -33,8 +33,8 @@ from deployments.diffusion.denoising import Decoded, Denoising
 from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.roles.text_to_image import GenerateRequest, Step
 from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest, Step
 
 RESULTS = Path(__file__).with_name("results")
 LIMIT = DiffusionSettings().max_batch

@@ -28,12 +28,12 @@ from rich.table import Table
 from benchmarks.chart import Panel, draw
 from benchmarks.hearing import POINTS, Audio, errors, normal, spoken, transcribe
 from benchmarks.measure import cpu_s, interval, record, tree
+from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.time_left import TimeLeft
 from deployments.torch_runtime import cpu_has_bf16
 from deployments.whisper.deployment import Whisper
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.settings import WhisperSettings
-from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.whisper.types import LongRecordings
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 

@@ -2,7 +2,7 @@
 
 import math
 
-from graphs.core.metrics import ERRORS, QUEUE, REQUESTS
+from graphs.core.metrics import ERRORS, QUEUE_DURATION, REQUESTS
 from kuberay.manifest.objects import OF_RAY, Object, kubernetes_object
 from kuberay.profiles import NAME, Profile
 
@@ -36,7 +36,7 @@ def alerts(profile: Profile) -> list[Object]:
         ),
         _alert(
             "SonographQueue",
-            f"histogram_quantile(0.9, sum by (stage, le) (rate({QUEUE.exported}_bucket[5m]))) > {waits_s}",
+            f"histogram_quantile(0.9, sum by (stage, le) (rate({QUEUE_DURATION.exported}_bucket[5m]))) > {waits_s}",
             "warning",
             f"1 request in 10 waits more than {waits_s} s for {{{{ $labels.stage }}}}: it needs more replicas.",
         ),

@@ -15,13 +15,13 @@ import pytest
 
 from deployments.diffusion.deployment import Diffusion
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.roles.text_to_image import GenerateRequest, Image, Step
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
+from deployments.roles.text_to_image import GenerateRequest, Image, Step
 from deployments.time_left import TimeLeft
 from deployments.triton.server import STOP_S
 from deployments.whisper.deployment import Whisper
 from deployments.whisper.settings import WhisperSettings
-from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from graphs.audio.decode import decode
 from testing import speech
 from testing.random_pipelines import write

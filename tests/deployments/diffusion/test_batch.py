@@ -16,8 +16,8 @@ from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Decoded, Denoising, Generated
 from deployments.diffusion.job import Cancelled, has_preview
 from deployments.diffusion.memory import MemoryBudget
-from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 from deployments.errors import InvalidInput, ModelUnavailable
+from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 
 
 class ScriptedEngine:

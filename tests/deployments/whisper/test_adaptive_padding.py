@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from whisper.audio import N_FRAMES
 
+from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.whisper import adaptive_padding
 from deployments.whisper.adaptive_padding import MARGIN_FRAMES, MIN_FRAMES, is_repeating, padded_frames
 from deployments.whisper.backends.torch_model import encode
-from deployments.roles.speech_to_text import TranscribeRequest
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 from testing import media, speech, tiny_whisper
 

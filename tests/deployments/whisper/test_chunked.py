@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from whisper.normalizers import EnglishTextNormalizer
 from whisper.tokenizer import get_tokenizer
 
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from deployments.whisper.chunk_boundaries import chunk_spans
 from deployments.whisper.chunked import ChunkedGroup
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.sequence import SequenceGroup, unfinished
 from deployments.whisper.transcription import DecodeRequest, DecodingResult
-from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from graphs.audio.decode import decode
 from testing import random_whisper, speech, tiny_whisper
 

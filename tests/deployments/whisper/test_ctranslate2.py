@@ -16,13 +16,13 @@ import whisper
 from numpy.typing import NDArray
 
 from deployments.errors import InvalidInput
+from deployments.roles.speech_to_text import Segment, TranscribeRequest
 from deployments.whisper import adaptive_padding
 from deployments.whisper.adaptive_padding import MIN_FRAMES
 from deployments.whisper.backends import ct2_export
 from deployments.whisper.backends.ct2_import import convert
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.sequence import SequenceGroup, unfinished
-from deployments.roles.speech_to_text import Segment, TranscribeRequest
 from deployments.whisper.types import EngineConfig
 from graphs.audio.decode import decode
 from testing import random_whisper, speech, tiny_whisper

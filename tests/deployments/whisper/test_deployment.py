@@ -7,11 +7,11 @@ import pytest
 
 from deployments.compute_time import ComputeTime
 from deployments.errors import InvalidInput, ModelUnavailable, NoSpeech
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
 from deployments.whisper.deployment import Whisper
 from deployments.whisper.settings import WhisperSettings
-from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from testing.fakes import FakeTriton, texts
 
 AUDIO = np.arange(16_000, dtype=np.int16)

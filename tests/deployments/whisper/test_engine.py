@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from deployments.errors import InvalidInput
-from deployments.whisper.engine import WhisperEngine
 from deployments.roles.speech_to_text import Segment, TranscribeRequest
+from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.types import EngineConfig
 from graphs.audio.decode import decode
 from testing import speech, tiny_whisper

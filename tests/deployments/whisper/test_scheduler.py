@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from deployments.roles.speech_to_text import Transcript
 from deployments.whisper.scheduler import Scheduler, select_rows
 from deployments.whisper.sequence import Sequence, SequenceGroup
-from deployments.roles.speech_to_text import Transcript
 
 
 class Named(Sequence):

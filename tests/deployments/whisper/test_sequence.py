@@ -12,13 +12,13 @@ import whisper
 from numpy.typing import NDArray
 from whisper.decoding import DecodingOptions, DecodingTask
 
+from deployments.roles.speech_to_text import Segment, TranscribeRequest
 from deployments.whisper.backends.torch import ENCODER_BATCH
 from deployments.whisper.backends.torch_model import EncodedAudio, KVCache
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.logit_filters import LogitFilters
 from deployments.whisper.sequence import SequenceGroup, unfinished
 from deployments.whisper.transcription import Window
-from deployments.roles.speech_to_text import Segment, TranscribeRequest
 from testing import random_whisper
 
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from deployments.engine_config import from_parameters, to_parameters
 from deployments.model_spec import Workload
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript, window_count
 from deployments.whisper.settings import WhisperSettings
 from deployments.whisper.spec import SPEC
-from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript, window_count
 from deployments.whisper.types import EngineConfig
 
 
