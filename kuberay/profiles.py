@@ -1,16 +1,10 @@
 """The profiles: for each kind of cluster its nodes, the sizes of the models there, and the settings. The manifests come from these."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from kuberay.worker_groups import Deployment, Group, Model, Size, group_for_each, shared_group
-
-if TYPE_CHECKING:
-    from deployments.model_spec import ModelSpec
-
-type Specs = Mapping[str, ModelSpec]
-"""Models' descriptions by name."""
 
 NAME = "sonograph"
 """Name of the RayService, the application, the namespace."""
@@ -75,10 +69,13 @@ class Weights:
     command: tuple[str, ...]
 
 
-def _specs() -> Specs:
-    from deployments.model_spec import specs  # here, since it loads pydantic
+def _models(args: dict[str, Any]) -> list[Model]:
+    """The models that the app deploys with these settings, by the app itself."""
+    from deployments.model_spec import specs  # here, since it loads pydantic, and the app loads Ray
+    from kuberay import app
 
-    return specs()
+    names = app.deployments(app.build({"import_path": IMPORT_PATH, "args": args}))
+    return [(specs()[name], specs()[name].settings.model_validate(args.get(name, {}))) for name in names if name in specs()]
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,8 @@ class Profile:
     """Name of the one worker group whose pods hold all models; empty where each model has a group of its own."""
     upgrade: Literal["NewCluster", "None"] = "NewCluster"
     """Effect of a change of the cluster: a second one beside it until that serves, or nothing, where the nodes hold only one."""
-    specs: Callable[[], Specs] = field(default=_specs, repr=False)
+    find_models: Callable[[dict[str, Any]], list[Model]] = field(default=_models, repr=False)
+    """Finds the models that are deployed with these `args`."""
 
     @property
     def times(self) -> Times:
@@ -109,11 +107,9 @@ class Profile:
 
     @property
     def models(self) -> list[Model]:
-        """The models that these settings deploy."""
-        specs = self.specs()
-        names = [*(name for name in self.sizes if name in specs), *(name for name in specs if name not in self.sizes)]
-        found = [(specs[name], specs[name].settings.model_validate(self.args.get(name, {}))) for name in names]
-        return [(spec, settings) for spec, settings in found if settings.deployed]
+        """The deployed models: those of `sizes` in their order, then the others."""
+        order = {name: number for number, name in enumerate(self.sizes)}
+        return sorted(self.find_models(self.args), key=lambda model: order.get(model[0].name, len(order)))
 
     @property
     def groups(self) -> tuple[Group, ...]:

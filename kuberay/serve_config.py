@@ -25,10 +25,7 @@ def cluster(profile: Profile) -> dict[str, Any]:
 
 def local(profile: Profile = CPU) -> dict[str, Any]:
     """The config of one machine, with the profile's models at their default settings. It has no worker groups: nothing is pinned."""
-    models = [
-        {"name": spec.name, "ray_actor_options": {"num_cpus": LOCAL_CPUS}}
-        for spec, _ in replace(profile, args={"http": {"deadline_s": LOCAL_TIMES.deadline_s}}).models
-    ]
+    models = [{"name": spec.name, "ray_actor_options": {"num_cpus": LOCAL_CPUS}} for spec, _ in replace(profile, args={}).models]
     return {
         "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
         "applications": [_application({}, [{"name": "ingress"}, *models])],

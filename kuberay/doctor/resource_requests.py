@@ -1,21 +1,12 @@
 """The resources that each deployment requests of its pod: from the Serve config, and where that is silent from the app's code."""
 
-import functools
-import importlib
-import inspect
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from pydantic import BaseModel
-
+from kuberay import app
 from kuberay.doctor.manifest import Service, WorkerGroup
-
-MODEL_LIBRARIES = ("torch", "diffusers", "transformers", "whisper", "ctranslate2", "tritonserver", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -43,14 +34,6 @@ class ResourceRequest:
         """Amounts of every resource that Ray counts."""
         cpus, gpus, memory = (float(self.options.get(name) or 0) for name in ("num_cpus", "num_gpus", "memory"))
         return {**self.pins, "CPU": cpus, "GPU": gpus, "memory": memory}
-
-
-@dataclass(frozen=True)
-class App:
-    """The app that an import path names."""
-
-    builder: Any
-    settings: type[BaseModel] | None
 
 
 def resource_requests(service: Service) -> list[ResourceRequest]:
@@ -87,47 +70,6 @@ def worker_group(service: Service, request: ResourceRequest) -> WorkerGroup | No
 def deployments(application: Mapping[str, Any]) -> dict[str, Any]:
     """The app's deployments with these args, by name; none where it cannot be built."""
     try:
-        return bound(build(application))
+        return app.deployments(app.build(application))
     except Exception:  # rules of their own report it
         return {}
-
-
-def build(application: Mapping[str, Any]) -> Any:
-    """The app, built with these args. Raises the import's error, or the settings' ValidationError."""
-    return _built(application["import_path"], json.dumps(application.get("args") or {}))
-
-
-@functools.cache
-def _built(import_path: str, args: str) -> Any:
-    app = load(import_path)
-    return app.builder if app.settings is None else app.builder(app.settings.model_validate(json.loads(args)))
-
-
-@functools.cache
-def load(import_path: str) -> App:
-    module, _, name = import_path.rpartition(":") if ":" in import_path else import_path.rpartition(".")
-    builder = getattr(importlib.import_module(module), name)
-    if not inspect.isfunction(builder):
-        return App(builder, None)
-    (parameter,) = inspect.signature(builder, eval_str=True).parameters.values()
-    settings = parameter.annotation
-    return App(builder, cast(type[BaseModel], settings))
-
-
-def bound(application: Any) -> dict[str, Any]:
-    deployment = application._bound_deployment
-    below = [bound(one) for one in deployment.init_args if type(one) is type(application)]
-    return {deployment.name: deployment} | {name: one for found in below for name, one in found.items()}
-
-
-@functools.cache
-def model_libraries(import_path: str) -> tuple[str, ...]:
-    """The model libraries that importing the app's module loads, in a fresh interpreter; none where the import fails."""
-    module = import_path.split(":")[0] if ":" in import_path else import_path.rpartition(".")[0]
-    program = (
-        "import importlib, json, sys; module, libraries, sys.path[:] = json.load(sys.stdin); importlib.import_module(module); "
-        "print(json.dumps([name for name in libraries if name in sys.modules]))"
-    )
-    arguments = json.dumps([module, MODEL_LIBRARIES, sys.path])
-    ran = subprocess.run([sys.executable, "-c", program], input=arguments, capture_output=True, text=True, check=False)
-    return tuple(json.loads(ran.stdout.splitlines()[-1])) if ran.returncode == 0 else ()

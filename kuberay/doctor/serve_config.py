@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from kuberay import app
 from kuberay.doctor.manifest import Finding, Rule, Service
-from kuberay.doctor.resource_requests import build, deployments, load, model_libraries
+from kuberay.doctor.resource_requests import deployments
 
 FIELD = "spec.serveConfigV2"
 _AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])
@@ -88,7 +89,7 @@ def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
 def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         try:
-            load(application["import_path"])
+            app.load(application["import_path"])
         except Exception as error:  # of any kind, from the module
             sentence = f"{application['import_path']} cannot be imported: {error}"
             yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence)
@@ -96,7 +97,7 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
 
 def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
-        loaded = model_libraries(application["import_path"])
+        loaded = app.model_libraries(application["import_path"])
         if loaded:
             sentence = (
                 f"importing {application['import_path']} loads {', '.join(loaded)}, which the head's image lacks, and Serve "
@@ -109,7 +110,7 @@ def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
 def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         try:
-            build(application)
+            app.build(application)
         except ValidationError as error:
             for wrong in error.errors():
                 field = f"{FIELD}: applications[{number}].args.{_path(wrong['loc'])}"
@@ -151,8 +152,7 @@ def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
 def _checkpoints(application: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Each deployed model that has weights to fetch, and the checkpoint that the settings name."""
     try:
-        settings = load(application["import_path"]).settings
-        sections = dict(settings.model_validate(application.get("args") or {})) if settings else {}
+        sections = dict(app.settings(application))
     except Exception:  # rules of their own report it
         return
     for name, section in sections.items():

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from kuberay import app
 from kuberay.doctor.manifest import Finding, Rule, Service, WorkerGroup
-from kuberay.doctor.resource_requests import build, resource_requests, worker_group
+from kuberay.doctor.resource_requests import resource_requests, worker_group
 from kuberay.manifest.rayservice import SHUTDOWN_TIER
 
 PRE_STOP = ("lifecycle", "preStop", "exec", "command")
@@ -66,8 +67,7 @@ def a_pod_waits_for_its_requests(service: Service) -> Iterator[Finding]:
 def _deadline_s(application: dict[str, object]) -> float:
     """http.deadline_s as the app takes it, its default too; 0 for an app that has none."""
     try:
-        ingress = build(application)._bound_deployment
-        return float(ingress.init_args[0].http.deadline_s)
+        return float(app.settings(application).http.deadline_s)
     except Exception:  # rules of their own report it; or the app is of another kind
         return 0.0
 

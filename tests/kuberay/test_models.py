@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from deployments.model_spec import Hardware, ModelSettings, ModelSpec, Workload, specs
+from deployments.model_spec import Hardware, ModelSettings, ModelSpec, Workload
 from kuberay import bake, serve_config, versions
 from kuberay.profiles import CPU, ONE_GPU, PROFILES, SMALL_GPUS, Profile
-from kuberay.worker_groups import Size
+from kuberay.worker_groups import Model, Size
 from testing.manifests import Manifests
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +20,6 @@ EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile:
 class UpscaleSettings(ModelSettings):
     model: str = "bicubic"
     max_batch: int = 3
-    factor: int = 2
-
-    @property
-    def deployed(self) -> bool:
-        return self.factor > 1
 
 
 def workload(request: Any, settings: Any) -> Workload:
@@ -44,7 +39,13 @@ UPSCALE = ModelSpec(
 
 
 def with_upscale(profile: Profile, **changes: Any) -> Profile:
-    return replace(profile, specs=lambda: {"upscale": UPSCALE, **specs()}, **changes)
+    """The profile of an app that deploys one more model."""
+
+    def find_models(args: dict[str, Any]) -> list[Model]:
+        own = {name: value for name, value in args.items() if name != "upscale"}
+        return [(UPSCALE, UpscaleSettings.model_validate(args.get("upscale", {}))), *profile.find_models(own)]
+
+    return replace(profile, find_models=find_models, **changes)
 
 
 def deployments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -89,9 +90,10 @@ def test_models_of_a_shared_group_share_its_gpu_in_proportion() -> None:
 
 
 @EACH
-def test_a_model_that_the_settings_switch_off_changes_nothing(profile: Profile) -> None:
-    off = with_upscale(profile, args={**profile.args, "upscale": {"factor": 1}})
-    assert off.groups == profile.groups
+def test_a_model_that_the_app_does_not_deploy_has_neither_deployment_nor_group(profile: Profile) -> None:
+    changed = replace(profile, args={**profile.args, "graphs": ["voice_to_text"]})
+    assert list(deployments(serve_config.cluster(changed))) == ["ingress", "whisper"]
+    assert {name for group in changed.groups for name in group.resources} - {"CPU", "GPU"} == {"ingress", "whisper"}
 
 
 @EACH
