@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
+from deployments.roles.text_to_image import IMAGE_FORMATS
 from sonograph.events import Failed, events
 
-FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+FORMATS = {**{f".{name}": name for name in IMAGE_FORMATS}, ".jpg": "jpeg"}
 """The image's format by its file's suffix."""
 STANDARD = "-"
 """Standard input as the recording, standard output as the image."""
