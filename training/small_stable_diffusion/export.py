@@ -19,9 +19,9 @@ LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 CARD = """# A small Stable Diffusion of {concepts} things, at 64x64
 
 It ships with Sonograph, so that the service runs without a download, a GPU or the internet. **It is a small model**: it knows the
-{concepts} things listed below, at 64x64 pixels, in the style of one set of emoji. Other prompts give arbitrary images, and two things in one
-sentence give the first or a mixture. The files are a Stable Diffusion pipeline of diffusers' own classes, with weights in fp16:
-`StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)`. Its defaults are 12 steps and guidance 3, and it reads {tokens} tokens.
+{concepts} things listed below, at 64x64 pixels, in the style of one set of emoji. Other prompts give arbitrary images, and two things in
+one sentence give the first or a mixture. The files are a Stable Diffusion pipeline of diffusers' own classes, with weights in fp16:
+`StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)`. It is meant for 12 steps at guidance 3, and reads {tokens} tokens.
 
 ![twenty images, each with its prompt](samples.png)
 
