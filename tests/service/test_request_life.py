@@ -55,7 +55,7 @@ class Steps:
 
     def now(self) -> tuple[float, float]:
         """Ran and saved since this object was made."""
-        names = "ray_sonograph_denoising_steps", "ray_sonograph_denoising_steps_saved"
+        names = "ray_sonograph_denoising_steps_total", "ray_sonograph_denoising_steps_saved_total"
         ran, saved = (self._service.figure(name) - before for name, before in zip(names, self._before, strict=True))
         return ran, saved
 
@@ -310,7 +310,7 @@ def test_every_figure_of_the_readme_is_on_rays_metrics_port(service: Service) ->
         assert service.figure("ray_sonograph_compute_seconds_count", stage=stage) >= 1
     assert service.figure("ray_sonograph_errors_total", stage="whisper", code="invalid_parameter") >= 1
     for room in ("whisper", "diffusion"):
-        assert service.figure("ray_nv_inference_count", deployment=room, model=room) >= 1
+        assert service.figure("ray_nv_inference_count_total", deployment=room, model=room) >= 1
 
 
 def test_each_request_is_one_json_line_in_the_ingress_log_without_its_words(service: Service) -> None:
