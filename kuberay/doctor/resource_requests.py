@@ -116,7 +116,8 @@ def load(import_path: str) -> App:
 
 def bound(application: Any) -> dict[str, Any]:
     deployment = application._bound_deployment
-    below = [bound(one) for one in deployment.init_args if type(one) is type(application)]
+    arguments = (*deployment.init_args, *deployment.init_kwargs.values())
+    below = [bound(one) for one in arguments if type(one) is type(application)]
     return {deployment.name: deployment} | {name: one for found in below for name, one in found.items()}
 
 
