@@ -79,10 +79,10 @@ class WhisperEngine:
         check_cancelled: Callable[[], None] = lambda: None,
         on_done: Callable[[SequenceGroup], None] = lambda group: None,
     ) -> SequenceGroup:
-        """A recording for `run_step`, whose sequences the caller chooses.
+        """Makes a recording's sequences, for `run_step`.
 
         `on_segment` receives each segment once it is decoded. `check_cancelled` is called before each encoder block and each step
-        of the decoder, or in CTranslate2 around each window; what it raises ends this recording alone. `on_done` is called once the
+        of the decoder, or in CTranslate2 around each window; its exception ends this recording alone. `on_done` is called once the
         group has its transcript or its error.
 
         Raises InvalidInput for a language or task that the model does not have. The same input gives the same text, whatever shares
