@@ -104,7 +104,7 @@ def is_valid(path: Path, sources: set[str | None]) -> bool:
 
 
 def published(name: str, folder: Path) -> Path | None:
-    """The checkpoint in `folder` as OpenAI publishes it, such as `whisper.load_model` downloads it; None where it is missing or not whole."""
+    """The checkpoint in `folder` as OpenAI publishes it, as `whisper.load_model` downloads it; None unless it is whole."""
     url = official_urls()[name]
     path = folder / url.rsplit("/", 1)[1]
     if not path.is_file():
