@@ -21,7 +21,14 @@ from deployments.whisper.backends.torch import TorchBackend
 from deployments.whisper.chunk_boundaries import chunk_spans
 from deployments.whisper.chunked import ChunkedGroup, Emit, Windows
 from deployments.whisper.sequence import Sequence, SequenceGroup
-from deployments.whisper.transcription import ModelDims, Thresholds, TranscriptionState, WindowRequest, begin, decode_windows
+from deployments.whisper.transcription import (
+    ModelDims,
+    Thresholds,
+    TranscriptionState,
+    WindowRequest,
+    decode_windows,
+    initial_state,
+)
 from deployments.whisper.types import EngineConfig, Segment, TranscribeRequest, Transcript
 from deployments.whisper.weights import WeightsUnavailable, install, published
 
@@ -89,21 +96,21 @@ class WhisperEngine:
         its batch: the fallback that samples (temperature above 0) starts from a fixed seed, except in CTranslate2.
         """
         language = self._language_code(request)
-        state = self._begin(request, language)
+        initial = self._initial_state(request, language)
         if self._config.long_recordings == "chunked" and request.audio.size > N_SAMPLES:
             spans = chunk_spans(request.audio)
             if len(spans) > 1:
-                return ChunkedGroup(spans, state, self._decode_windows, self._device, on_segment, check_cancelled, on_done)
-        transcription = self._transcription(request.audio, language, state, on_segment)
+                return ChunkedGroup(spans, initial, self._decode_windows, self._device, on_segment, check_cancelled, on_done)
+        transcription = self._transcription(request.audio, language, initial, on_segment)
         return Sequence(transcription, self._device, check_cancelled, on_done)
 
     def run_step(self, sequences: list[Sequence]) -> None:
         """Computes the next window of each sequence, in one batch."""
         self._backend.run_step(sequences)
 
-    def _begin(self, request: TranscribeRequest, language: str) -> Generator[WindowRequest, object, TranscriptionState]:
+    def _initial_state(self, request: TranscribeRequest, language: str) -> Generator[WindowRequest, object, TranscriptionState]:
         samples = torch.from_numpy(request.audio.astype(np.float32) / 32768.0)
-        state = yield from begin(self._dims, samples, language, request.task, request.prompt, request.temperature)
+        state = yield from initial_state(self._dims, samples, language, request.task, request.prompt, request.temperature)
         state.adaptive = self._config.padding == "adaptive"
         return state
 
@@ -114,12 +121,12 @@ class WhisperEngine:
         self,
         audio: NDArray[np.int16],
         language: str,
-        begins: Generator[WindowRequest, object, TranscriptionState],
+        initial: Generator[WindowRequest, object, TranscriptionState],
         on_segment: Callable[[Segment], None],
     ) -> Generator[WindowRequest, object, Transcript]:
         if audio.size == 0:
             return Transcript("", language or "en", ())
-        state = yield from begins
+        state = yield from initial
         segments: list[Segment] = []
 
         def emit(window: list[Segment]) -> None:
