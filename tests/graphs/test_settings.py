@@ -116,9 +116,9 @@ def test_the_bytes_of_one_largest_recording_suffice() -> None:
 
 def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
     most = Settings.model_validate({"http": {"max_concurrent_requests": 56}})
-    assert (
-        app(most)._bound_deployment.max_ongoing_requests >= most.http.max_concurrent_requests + 8
-    ), "nobody could refuse, and no probe pass"
+    assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_concurrent_requests + 8, (
+        "nobody could refuse, and no probe pass"
+    )
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 8, 16])

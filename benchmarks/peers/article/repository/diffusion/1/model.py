@@ -11,8 +11,8 @@ from PIL import Image
 from deployments import diffusion
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.roles.text_to_image import GenerateRequest
 from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest
 
 
 class TritonPythonModel:
