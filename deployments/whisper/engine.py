@@ -30,7 +30,6 @@ from deployments.whisper.transcription import (
     decode_windows,
     initial_state,
 )
-from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from deployments.whisper.types import EngineConfig
 from deployments.whisper.weights import WeightsUnavailable, install, published
 
