@@ -1,5 +1,6 @@
 # `make serve`, `make test` and `make check` each work on a fresh checkout: they first set up .venv, in steps that leave a stamp when done.
-# An interrupted set-up continues where it stopped. It needs x86-64 Linux, git, curl and Python 3.12; the Python package index has the rest.
+# An interrupted set-up continues where it stopped. It needs x86-64 Linux, git, curl and Python 3.12; the Python package index has the
+# rest, and OpenAI's address, where it answers, Whisper's weights.
 
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
@@ -77,7 +78,7 @@ $(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock
 	@$(PYTHON) images/lay_out_triton.py
 	@touch $@
 
-$(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisper/weights.lock
+$(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisper/backends/ct2_import.py deployments/whisper/weights.lock
 	@echo "[4/4] Whisper tiny.en ..."
 	@$(PYTHON) -m deployments.whisper.weights tiny.en
 	@touch $@

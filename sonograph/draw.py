@@ -20,7 +20,7 @@ from rich.text import Text
 from deployments.roles.text_to_image import IMAGE_FORMATS
 from sonograph.events import Failed, events
 
-FORMATS = {f".{name}": name for name in IMAGE_FORMATS} | {".jpg": "jpeg"}
+FORMATS = {**{f".{name}": name for name in IMAGE_FORMATS}, ".jpg": "jpeg"}
 """The image's format by its file's suffix."""
 STANDARD = "-"
 """Standard input as the recording, standard output as the image."""

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from deployments.concurrency import requests_per_replica
 from graphs.core import metrics
 from graphs.http.schemas.openapi import ERRORS
-from graphs.settings import VoiceToImageSettings
+from graphs.settings import Settings
 from kuberay import ray_autoscaler, render
 from kuberay.images import Images, Versions, digests, versions
 from kuberay.manifest.monitoring import alerts
@@ -211,7 +211,7 @@ def test_autoscaling_aims_above_a_batch_and_below_the_requests_that_a_replica_ta
 
 @EACH
 def test_autoscaling_knows_how_many_requests_share_a_batch(profile: Profile) -> None:
-    settings = VoiceToImageSettings.model_validate(profile.args)
+    settings = Settings.model_validate(profile.args)
     for group in profile.groups:
         for deployment in group.deployments:
             if deployment.name != "ingress":

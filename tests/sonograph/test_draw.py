@@ -27,7 +27,8 @@ from starlette.routing import Route
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from graphs.http.parameters import DrawParameters, parse
+from graphs.http.parameters import validate
+from graphs.voice_to_image import DrawParameters
 from sonograph.cli import cli
 from testing.fakes import PNG
 from testing.service import ROOT, free_port
@@ -176,7 +177,7 @@ def test_every_option_reaches_the_service(service: FakeService, draw: Callable[.
     (fields,) = service.received
     fields.pop("file")
     assert fields.keys() == OPTIONS.keys()
-    assert parse((), fields.items(), 256).model_dump(include=set(OPTIONS)) == OPTIONS
+    assert validate(fields.items(), DrawParameters).model_dump(include=set(OPTIONS)) == OPTIONS
 
 
 @pytest.mark.parametrize(

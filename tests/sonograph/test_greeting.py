@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sonograph.greeting import lines, models, recording_routes
+from testing.fakes import FakeService
 
 type Serve = Callable[[dict[str, Any]], str]
 IMAGE, JSON = {"image/png": {}, "application/json": {}}, {"application/json": {}}
@@ -93,11 +94,5 @@ def test_a_service_without_readable_documents_is_greeted_without_commands(serve:
     assert models(url) == []
 
 
-def test_the_services_own_document_has_the_graphs_route_and_its_image() -> None:
-    from graphs.core.readiness import Rooms
-    from graphs.http.app import create_app
-    from graphs.http.settings import HttpSettings
-    from testing.fakes import SERVED, FakeGraph, serve_status
-
-    app = create_app(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(), SERVED)
-    assert recording_routes(app.openapi()) == [("/graph", True)]
+def test_the_services_own_document_has_the_graphs_routes_and_the_kind_of_their_answers() -> None:
+    assert recording_routes(FakeService().app().openapi()) == [("/graph", True), ("/listen", False)]

@@ -20,7 +20,7 @@ from testing import speech
 from testing.pipelines import StockPipeline, pixels, request
 from training.small_stable_diffusion.concepts import FINGERPRINTS, PIPELINE, load_concepts
 from training.small_stable_diffusion.evaluate import PHRASES, SAMPLES, generate, table
-from training.small_stable_diffusion.meaning import Fingerprints, rank
+from training.small_stable_diffusion.similarity import Fingerprints, rank
 from training.small_stable_diffusion.templates import REQUESTS, SCENES, SHORT
 
 CONCEPTS = load_concepts()
