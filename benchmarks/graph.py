@@ -34,11 +34,14 @@ from rich.table import Table
 from benchmarks import chart
 from benchmarks.load import client
 from benchmarks.measure import Idle, cpu_s, interval, record
+from benchmarks.padding import Audio, transcribe
 from benchmarks.services import article, sonograph
-from benchmarks.voices import Audio, recordings, together, wrong
-from deployments.diffusion import DiffusionSettings
+from benchmarks.transcription import recordings, word_error_rate
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest
 from deployments.torch_runtime import cpu_has_bf16
-from deployments.whisper import WhisperSettings
+from deployments.whisper.settings import WhisperSettings
 from testing.media import wav
 
 RESULTS = Path(__file__).with_name("results")
@@ -117,17 +120,17 @@ def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: 
     """Run both engines in this process, each on its own thread: one batch is drawn while the next is transcribed."""
     from deployments.diffusion.encode import encode
     from deployments.diffusion.engine import DiffusionEngine
-    from deployments.diffusion.types import Prompt
     from deployments.whisper.engine import WhisperEngine
 
-    whisper = WhisperEngine("tiny.en", WhisperSettings().weights, **settings.get("whisper", {}))
-    diffusion = DiffusionEngine(DiffusionSettings().model, **settings.get("diffusion", {}))
+    defaults = DiffusionSettings(**settings.get("diffusion", {}))
+    whisper = WhisperEngine(WhisperSettings(**settings.get("whisper", {})).engine_config())
+    diffusion = DiffusionEngine(EngineConfig(defaults.model, precision=defaults.precision))
 
     def draw_batch(texts: Sequence[str]) -> None:
-        rows = [diffusion.begin(Prompt(text, seed=number)) for number, text in enumerate(texts)]
-        while rows[0].done < rows[0].of:
-            diffusion.step(rows)
-        for pixels, _ in diffusion.decode(rows):
+        states = [diffusion.begin(defaults.with_defaults(GenerateRequest(text, seed=seed))) for seed, text in enumerate(texts)]
+        while states[0].step < states[0].steps:
+            diffusion.step(states)
+        for pixels, _ in diffusion.decode(states):
             encode(pixels, "png", {})
 
     connection.send(os.getpid())
@@ -135,7 +138,7 @@ def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: 
         for requests in iter(connection.recv, None):
             texts, pictures = list[str](), []
             for group in itertools.batched((audios[number % len(audios)] for number in range(requests)), batch):
-                transcripts = together(whisper, group, batch)
+                transcripts = transcribe(whisper, group, batch)
                 texts += transcripts
                 pictures.append(drawing.submit(draw_batch, transcripts))
             for picture in pictures:
@@ -201,7 +204,7 @@ def tracks(pairs: int) -> dict[str, Any]:
                 wall.setdefault(name, []).append(wall_s)
     table = Table("", "CPU s a request", "wall s a request", "word error rate")
     for name in compared:
-        rate = f"{wrong(texts[name][: len(references)], references):.1%}" if texts[name][0] else ""
+        rate = f"{word_error_rate(texts[name][: len(references)], references):.1%}" if texts[name][0] else ""
         table.add_row(name, f"{statistics.median(cpu[name]):.3f}", f"{statistics.median(wall[name]):.3f}", rate)
     console.print(f"{CLIENTS} clients, {REQUESTS} requests a round, {pairs} rounds", table)
     same = sum(a == b for a, b in zip(texts["exact"], texts["bare exact"], strict=True))
@@ -232,7 +235,7 @@ def clients(pairs: int) -> dict[str, Any]:
     audios, _ = zip(*recordings(), strict=True)
     spoken = [wav(audio.tobytes()) for audio in audios]
     costs: dict[int, list[float]] = {count: [] for count in COUNTS}
-    with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder), {"http": {"max_requests": MOST}}) as service:
+    with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder), {"http": {"max_concurrent_requests": MOST}}) as service:
         process = psutil.Process(service.process.pid)
         draw = drawer(service.url, spoken)
         draw(CLIENTS, CLIENTS)

@@ -28,12 +28,15 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.measure import Idle, circumstances, cpu_s, recordings, spread, tree
-from deployments.diffusion import DiffusionSettings, GenerateOptions
-from deployments.paths import model_name
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.speech_to_text import TranscribeRequest
+from deployments.roles.text_to_image import GenerateRequest
 from deployments.time_left import TimeLeft
-from deployments.whisper import TranscribeOptions, WhisperSettings
+from deployments.whisper.settings import WhisperSettings
+from graphs.audio.decode import decode_speech
+from graphs.ingress import app
 from graphs.settings import Settings
-from graphs.voice_to_image import app, listen
 
 SEED = 7
 PORT = 8765
@@ -44,28 +47,29 @@ Answer = tuple[str, bytes]
 def direct(connection: Connection) -> None:
     """Run both engines and the decoder in this process alone."""
     from deployments.diffusion.engine import DiffusionEngine
-    from deployments.diffusion.types import Prompt
     from deployments.whisper.engine import WhisperEngine
 
-    whisper = WhisperEngine("tiny.en", WhisperSettings().weights)
-    diffusion = DiffusionEngine(DiffusionSettings().model)
+    settings = DiffusionSettings()
+    whisper = WhisperEngine(WhisperSettings().engine_config())
+    diffusion = DiffusionEngine(EngineConfig(settings.model))
 
     def run(recording: bytes) -> Answer:
-        text = whisper.transcribe(listen(recording, 60)).text
-        notes = {"prompt": text, "seed": str(SEED), "model": model_name(DiffusionSettings().model)}
-        return text, diffusion.generate(Prompt(text, seed=SEED), notes).encoded
+        text = whisper.transcribe(TranscribeRequest(decode_speech(recording, 60))).text
+        metadata = {"prompt": text, "seed": str(SEED), "model": settings.model_name}
+        image, _ = diffusion.generate(settings.with_defaults(GenerateRequest(text, seed=SEED)), metadata)
+        return text, image.encoded
 
     _answer_requests(connection, run)
 
 
 def triton(connection: Connection) -> None:
     """Run both deployments' classes and their Triton servers in this process and its stubs, without Ray."""
-    from deployments.diffusion import Diffusion
-    from deployments.whisper import Whisper
+    from deployments.diffusion.deployment import Diffusion
+    from deployments.whisper.deployment import Whisper
 
     async def draw(recording: bytes) -> Answer:
-        transcript = await whisper.transcribe(listen(recording, 60), TranscribeOptions(), TimeLeft(60))
-        image = await diffusion.generate(transcript.text, GenerateOptions(seed=SEED), TimeLeft(60))
+        transcript = await whisper.run(TranscribeRequest(decode_speech(recording, 60)), TimeLeft(60))
+        image = await diffusion.run(GenerateRequest(transcript.text, seed=SEED), TimeLeft(60))
         return transcript.text, image.encoded
 
     warnings.filterwarnings("ignore", "coroutine 'ModelDeployment.__del__'")  # only Serve awaits it
@@ -101,8 +105,8 @@ def _handles() -> Callable[[bytes], Answer]:
     whisper, diffusion = (serve.get_deployment_handle(name, "sonograph") for name in ("whisper", "diffusion"))
 
     def run(recording: bytes) -> Answer:
-        transcript = whisper.transcribe.remote(listen(recording, 60), TranscribeOptions(), TimeLeft(60)).result()
-        image = diffusion.generate.remote(transcript.text, GenerateOptions(seed=SEED), TimeLeft(60)).result()
+        transcript = whisper.run.remote(TranscribeRequest(decode_speech(recording, 60)), TimeLeft(60)).result()
+        image = diffusion.run.remote(GenerateRequest(transcript.text, seed=SEED), TimeLeft(60)).result()
         return transcript.text, image.encoded
 
     return run

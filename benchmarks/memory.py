@@ -29,7 +29,8 @@ from rich.table import Table
 from benchmarks.load import client
 from benchmarks.measure import circumstances, pss_mib, recordings, roles
 from benchmarks.services import sonograph
-from deployments.whisper import WhisperSettings
+from deployments.roles.speech_to_text import TranscribeRequest
+from deployments.roles.text_to_image import GenerateRequest
 from graphs.audio.decode import decode
 from graphs.http.settings import HttpSettings
 
@@ -83,16 +84,18 @@ def bare(name: str, recordings: Sequence[bytes], connection: Connection) -> None
     """Run an engine alone through full batches, send the process's id, and wait."""
     if name == "whisper":
         from deployments.whisper.engine import WhisperEngine
+        from deployments.whisper.sequence import unfinished
+        from deployments.whisper.settings import WhisperSettings
 
-        whisper = WhisperEngine("tiny.en", WhisperSettings().weights)
+        whisper = WhisperEngine(WhisperSettings().engine_config())
         for _ in range(3):
-            voices = [whisper.voice(decode(recording, 60), "en") for recording in recordings]
-            while still := [voice for voice in voices if not voice.done]:
-                whisper.listen(still)
+            groups = [whisper.prepare(TranscribeRequest(decode(recording, 60), "en")) for recording in recordings]
+            while running := unfinished(groups):
+                whisper.run_step([sequence for group in running for sequence in group.sequences])
     else:
         from deployments.diffusion.engine import DiffusionEngine
         from deployments.diffusion.settings import DiffusionSettings
-        from deployments.diffusion.types import EngineConfig, GenerateRequest
+        from deployments.diffusion.types import EngineConfig
 
         settings = DiffusionSettings()
         diffusion = DiffusionEngine(EngineConfig(settings.model))
@@ -123,7 +126,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--first", type=int, default=200)
     parser.add_argument("--last", type=int, default=1200)
-    parser.add_argument("--at-once", type=int, default=HttpSettings().max_requests)
+    parser.add_argument("--at-once", type=int, default=HttpSettings().max_concurrent_requests)
     parser.add_argument("--disconnect", type=int, default=300)
     arguments = parser.parse_args()
     console, samples = Console(width=140), recordings(CONCURRENCY)

@@ -23,9 +23,11 @@ from benchmarks import chart
 from benchmarks.graph import CLIENTS, REQUESTS, TUNED
 from benchmarks.measure import cpu_s, interval, record, tree
 from benchmarks.peers.article.graph import Whisper as Article
-from benchmarks.voices import recordings, wrong
+from benchmarks.transcription import recordings, word_error_rate
+from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.time_left import TimeLeft
-from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
+from deployments.whisper.deployment import Whisper
+from deployments.whisper.settings import WhisperSettings
 from graphs.audio.decode import decode
 from testing.media import wav
 
@@ -41,7 +43,7 @@ console = Console(width=140)
 def transcriber(whisper: Whisper) -> Transcribe:
     async def transcribe(recording: bytes) -> str:
         audio = await asyncio.to_thread(decode, recording, 60)
-        return (await whisper.transcribe(audio, TranscribeOptions(), TimeLeft(300))).text
+        return (await whisper.run(TranscribeRequest(audio), TimeLeft(300))).text
 
     return transcribe
 
@@ -89,7 +91,8 @@ def _report(took: dict[str, list[tuple[float, float]]], texts: dict[str, list[st
     for name, costs in took.items():
         cpu, wall = ([theirs[unit] / ours[unit] for theirs, ours in zip(took["article"], costs, strict=True)] for unit in (0, 1))
         low, high = interval(cpu)
-        rate, same = wrong(texts[name], references), sum(a == b for a, b in zip(texts["article"], texts[name], strict=True))
+        rate = word_error_rate(texts[name], references)
+        same = sum(a == b for a, b in zip(texts["article"], texts[name], strict=True))
         found[name] = {
             "cpu_s": [cost for cost, _ in costs],
             "wall_s": [cost for _, cost in costs],

@@ -28,7 +28,7 @@ from graphs.http.settings import HttpSettings
 from testing.service import Service
 
 RESULTS = Path(__file__).with_name("results")
-QUEUE = HttpSettings().max_requests
+QUEUE = HttpSettings().max_concurrent_requests
 CALLERS = 16
 """Enough to fill the batches of both models, and fewer than this service's bound on concurrent requests."""
 CAPACITY_S = 30.0

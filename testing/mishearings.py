@@ -8,7 +8,7 @@ import sys
 
 import ctranslate2
 
-from benchmarks.hearing import errors, normal, spoken, transcribe
+from benchmarks.padding import normal, references, transcribe, word_errors
 from graphs.audio.decode import decode
 from testing import tiny_whisper
 
@@ -16,9 +16,9 @@ from testing import tiny_whisper
 def main(engine: str) -> None:
     """Prints [errors, words] of each recording."""
     ctranslate2.set_random_seed(0)
-    texts = transcribe(tiny_whisper.load(engine=engine), [decode(path.read_bytes(), 60) for path in spoken()], max_batch=8)
-    references = [normal(text) for text in spoken().values()]
-    print(json.dumps([[errors(words, normal(text)), len(words)] for words, text in zip(references, texts, strict=True)]))
+    texts = transcribe(tiny_whisper.load(engine=engine), [decode(path.read_bytes(), 60) for path in references()], max_batch=8)
+    expected = [normal(text) for text in references().values()]
+    print(json.dumps([[word_errors(words, normal(text)), len(words)] for words, text in zip(expected, texts, strict=True)]))
 
 
 if __name__ == "__main__":

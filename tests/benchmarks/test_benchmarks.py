@@ -19,12 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from benchmarks import chart, hearing, overload, recovery, voices
+from benchmarks import chart, overload, padding, recovery, transcription
 from benchmarks.load import NO_ANSWER, Answer, arrivals, closed_loop, open_loop, per_s, percentile, sender
 from benchmarks.services import ARTICLE
-from deployments.diffusion import DiffusionSettings
-from deployments.diffusion.types import Prompt
-from deployments.whisper import WhisperSettings
 from testing.service import ROOT
 
 
@@ -70,7 +67,7 @@ def row(load: float = 1.0, **changed: Any) -> overload.Row:
     ],
 )
 def test_wrong_words_count_and_the_spacing_of_compounds_does_not(reference: str, hypothesis: str, wrong: int) -> None:
-    assert hearing.errors(hearing.normal(reference), hearing.normal(hypothesis)) == wrong
+    assert padding.word_errors(padding.normal(reference), padding.normal(hypothesis)) == wrong
 
 
 def test_a_percentile_is_one_of_the_values_by_nearest_rank() -> None:
@@ -256,44 +253,44 @@ async def test_a_recovery_records_the_outcome_of_each_request() -> None:
 
     async def answer(request: httpx.Request) -> httpx.Response:
         body = await request.aread()
-        (sent,) = (name for name in (*streams, b"refused", b"broken") if name in body)
-        if sent == b"refused":
+        (recording,) = (name for name in (*streams, b"refused", b"broken") if name in body)
+        if recording == b"refused":
             return httpx.Response(503)
-        if sent == b"broken":
+        if recording == b"broken":
             raise httpx.ReadError("the connection broke")
 
         async def stream() -> AsyncIterator[bytes]:
-            for event in streams[sent]:
+            for event in streams[recording]:
                 yield f'event: {event}\ndata: {{"problem": {{"status": 504}}}}\n\n'.encode()
 
         return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=stream())
 
-    told: list[recovery.Told] = []
+    sent: list[recovery.SentRequest] = []
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://service") as http:
         for recording in (b"good", b"retried", b"failed", b"cut", b"refused", b"broken"):
-            await recovery.draw(http, recording, told)
-    assert [one.outcome for one in told] == ["200", "200", "504", "cut", "503", "no answer"]
-    assert [one.retried_s is not None for one in told] == [False, True, False, False, False, False]
-    assert all(one.ended_s >= one.sent_s for one in told)
+            await recovery.draw(http, recording, sent)
+    assert [one.outcome for one in sent] == ["200", "200", "504", "cut", "503", "no answer"]
+    assert [one.retried_s is not None for one in sent] == [False, True, False, False, False, False]
+    assert all(one.ended_s >= one.sent_s for one in sent)
 
 
 def test_a_recovery_is_timed_from_the_kill() -> None:
-    told = [
-        recovery.Told(7.0, 9.0, "200"),  # before it
-        recovery.Told(9.5, 10.5, "200"),  # sent before it
-        recovery.Told(9.8, 17.0, "200", retried_s=11.0),
-        recovery.Told(10.2, 10.4, "503"),
-        recovery.Told(15.5, 16.5, "200"),
+    sent = [
+        recovery.SentRequest(7.0, 9.0, "200"),  # before it
+        recovery.SentRequest(9.5, 10.5, "200"),  # sent before it
+        recovery.SentRequest(9.8, 17.0, "200", retried_s=11.0),
+        recovery.SentRequest(10.2, 10.4, "503"),
+        recovery.SentRequest(15.5, 16.5, "200"),
     ]
     probes = [(9.0, False), (10.1, True), (12.0, False), (13.0, True), (14.0, False), (15.0, True), (16.0, True)]
-    found = recovery.summary(10.0, told, probes)
+    found = recovery.summary(10.0, sent, probes)
     times = (found.noticed_s, found.unready_s, found.ready_s, found.first_200_s, found.longest_s)
     assert times == pytest.approx((0.4, 2.0, 5.0, 6.5, 7.2))
     assert found.outcomes == {"200": 2, "200 at the second try": 1, "503": 1}
 
 
 def test_an_unnoticed_kill_has_no_times() -> None:
-    found = recovery.summary(10.0, [recovery.Told(11.0, 12.0, "200")], [(10.5, True), (11.5, True)])
+    found = recovery.summary(10.0, [recovery.SentRequest(11.0, 12.0, "200")], [(10.5, True), (11.5, True)])
     assert (found.noticed_s, found.unready_s, found.ready_s, found.first_200_s) == (None, None, None, 2.0)
     console = Console(width=150, file=io.StringIO(), record=True)
     console.print(recovery.table({"whisper's stub": found}))
@@ -301,12 +298,9 @@ def test_an_unnoticed_kill_has_no_times() -> None:
     assert [cell.strip() for cell in line.split("│")[1:-1]] == ["whisper's stub", "-", "-", "-", "2.0", "1.0", "1 x 200"]
 
 
-def test_the_article_runs_the_services_models() -> None:
-    settings = DiffusionSettings()
-    assert (Prompt("").steps, Prompt("").guidance_scale) == (settings.steps, settings.guidance_scale)
-    models = {name: (ARTICLE / "repository" / name / "1" / "model.py").read_text() for name in ("whisper", "diffusion")}
-    assert f'"{WhisperSettings().model}"' in models["whisper"]
-    assert f'"{Path(settings.model).name}"' in models["diffusion"]
+@pytest.mark.parametrize(("model", "settings"), [("whisper", "WhisperSettings()"), ("diffusion", "DiffusionSettings()")])
+def test_the_article_runs_the_services_models_with_their_default_settings(model: str, settings: str) -> None:
+    assert settings in (ARTICLE / "repository" / model / "1" / "model.py").read_text()
 
 
 def test_the_article_has_the_services_cpus() -> None:
@@ -318,7 +312,7 @@ def test_the_article_has_the_services_cpus() -> None:
 
 
 def test_sixteen_recordings_of_three_to_twelve_seconds_are_whole_sentences() -> None:
-    found = voices.recordings()
+    found = transcription.recordings()
     lengths_s = [audio.size / 16_000 for audio, _ in found]
     assert len(found) == 16
     assert min(lengths_s) >= 3
@@ -328,7 +322,7 @@ def test_sixteen_recordings_of_three_to_twelve_seconds_are_whole_sentences() -> 
 
 
 def test_long_recordings_take_one_to_two_minutes_and_differ_in_order() -> None:
-    found = voices.long_recordings()
+    found = transcription.long_recordings()
     lengths_s = [audio.size / 16_000 for audio, _ in found]
     assert len(found) == 10
     assert min(lengths_s) >= 60
@@ -338,4 +332,4 @@ def test_long_recordings_take_one_to_two_minutes_and_differ_in_order() -> None:
 
 
 def test_wrong_words_are_counted_over_all_recordings() -> None:
-    assert voices.wrong(["a cat", "the dog runs"], [["a", "cat"], ["a", "dog", "run"]]) == pytest.approx(2 / 5)
+    assert transcription.word_error_rate(["a cat", "the dog runs"], [["a", "cat"], ["a", "dog", "run"]]) == pytest.approx(2 / 5)

@@ -134,13 +134,13 @@ def test_thirty_seconds_are_encoded_as_in_openai_whisper(tiny: Tiny) -> None:
 
 @pytest.mark.slow
 def test_real_speech_is_recognized_as_well_as_with_padding(tiny: Tiny, padded: Tiny) -> None:
-    from benchmarks.hearing import errors, normal
+    from benchmarks.padding import normal, word_errors
 
     folder = speech.HERE / "real"
     worse = []
     for name, text in json.loads((folder / "said.json").read_text()).items():
         audio, words = decode((folder / name).read_bytes(), 60), normal(text)
         ours, stock = (normal(engine.text(audio, language="en")) for engine in (tiny, padded))
-        if errors(words, ours) > errors(words, stock):
+        if word_errors(words, ours) > word_errors(words, stock):
             worse.append(name)
     assert len(worse) <= 1, worse

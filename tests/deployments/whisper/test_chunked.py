@@ -225,9 +225,9 @@ def joined(*names: str) -> tuple[Audio, list[str]]:
 
 
 def error_rate(words: list[str], text: str) -> float:
-    from benchmarks.hearing import errors
+    from benchmarks.padding import word_errors
 
-    return errors(words, normal(text)) / len(words)
+    return word_errors(words, normal(text)) / len(words)
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
-"""What padding to 30 s costs and gives: `python -m benchmarks.hearing`.
+"""Cost and accuracy of padding to 30 s: `python -m benchmarks.padding`.
 
-Whisper's engine alone, in this process, over all test speech: once as openai-whisper does it, once with adaptive padding.
-Each recording by both in turns, the order changing from one to the next; word error rates beside it, by openai-whisper's normalizer.
+It runs Whisper's engine alone, in this process, over all test speech: once with every window padded, as openai-whisper does, and once
+with adaptive padding. Both transcribe each recording in turns, the order changing from one to the next; word error rates are by
+openai-whisper's normalizer.
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -21,44 +23,44 @@ from whisper.normalizers import EnglishTextNormalizer
 
 from benchmarks import measure
 from benchmarks.measure import SPEECH, circumstances
-from deployments.roles.speech_to_text import TranscribeRequest
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, TranscribeRequest
 from deployments.whisper.engine import WhisperEngine
 from deployments.whisper.sequence import unfinished
 from deployments.whisper.settings import WhisperSettings
-from graphs.audio.decode import SAMPLE_RATE_HZ, decode
+from graphs.audio.decode import decode
 
 PADDINGS = ("always", "adaptive")
 NORMALIZER = EnglishTextNormalizer()
 Audio = NDArray[np.int16]
 """[samples], mono 16 kHz."""
 POINTS = 0.5
-"""By so much the error rate may be worse."""
+"""The word error rate may be worse by so many percentage points."""
 
 
-def spoken() -> dict[Path, str]:
-    """What is said in each recording of the test speech."""
-    said = {SPEECH / name: text for name, text in json.loads((SPEECH / "sentences.json").read_text()).items()}
+def references() -> dict[Path, str]:
+    """Return the words of each recording of the test speech."""
+    found = {SPEECH / name: text for name, text in json.loads((SPEECH / "sentences.json").read_text()).items()}
     for folder in ("things", "scots", "real"):
         texts = json.loads((SPEECH / folder / "said.json").read_text())
-        said |= {SPEECH / folder / name: text for name, text in texts.items()}
-    return said | {path: path.stem.split("-")[0] for path in sorted((SPEECH / "words").glob("*.ogg"))}
+        found |= {SPEECH / folder / name: text for name, text in texts.items()}
+    return found | {path: path.stem.split("-")[0] for path in sorted((SPEECH / "words").glob("*.ogg"))}
 
 
 def normal(text: str) -> list[str]:
-    """Its words as openai-whisper's own evaluation compares them."""
+    """Return the words of a text as openai-whisper's own evaluation compares them."""
     return str(NORMALIZER(text)).split()
 
 
-def errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Words to replace, add or leave out: the Levenshtein distance. A compound that is written apart, or together, is no error."""
-    rows = [list(range(len(heard) + 1))]
-    for at, word in enumerate(said, start=1):
+def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """Count the words to replace, insert or delete: the Levenshtein distance. The spacing of a compound is no error."""
+    rows = [list(range(len(hypothesis) + 1))]
+    for at, word in enumerate(reference, start=1):
         row = [at]
-        for column, other in enumerate(heard, start=1):
+        for column, other in enumerate(hypothesis, start=1):
             least = min(row[-1] + 1, rows[-1][column] + 1, rows[-1][column - 1] + (word != other))
-            if at > 1 and said[at - 2] + word == other:
+            if at > 1 and reference[at - 2] + word == other:
                 least = min(least, rows[-2][column - 1])
-            if column > 1 and heard[column - 2] + other == word:
+            if column > 1 and hypothesis[column - 2] + other == word:
                 least = min(least, rows[-1][column - 2])
             row.append(least)
         rows.append(row)
@@ -66,7 +68,7 @@ def errors(said: Sequence[str], heard: Sequence[str]) -> int:
 
 
 def transcribe(engine: WhisperEngine, audios: Sequence[Audio], max_batch: int) -> list[str]:
-    """The engine's text of each, `max_batch` of them in a step."""
+    """Return the engine's text of each, `max_batch` of them in a step."""
     texts = []
     for some in batched(audios, max_batch):
         groups = [engine.prepare(TranscribeRequest(audio, "en")) for audio in some]
@@ -77,19 +79,20 @@ def transcribe(engine: WhisperEngine, audios: Sequence[Audio], max_batch: int) -
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     console = Console()
     engines = {padding: WhisperEngine(WhisperSettings(padding=padding).engine_config()) for padding in PADDINGS}
     wrong, cpu_s = dict.fromkeys(PADDINGS, 0), {padding: list[float]() for padding in PADDINGS}
     words, lengths_s = 0, list[float]()
-    for number, (path, text) in enumerate(track(spoken().items(), "Hearing", console=console)):
-        audio, said = decode(path.read_bytes(), 60), normal(text)
-        words += len(said)
+    for number, (path, text) in enumerate(track(references().items(), "Transcribing", console=console)):
+        audio, reference = decode(path.read_bytes(), 60), normal(text)
+        words += len(reference)
         lengths_s.append(audio.size / SAMPLE_RATE_HZ)
         for padding in PADDINGS[:: 1 if number % 2 else -1]:
             began_s = time.process_time()
-            heard = engines[padding].transcribe(TranscribeRequest(audio, "en")).text
+            hypothesis = engines[padding].transcribe(TranscribeRequest(audio, "en")).text
             cpu_s[padding].append(time.process_time() - began_s)
-            wrong[padding] += errors(said, normal(heard))
+            wrong[padding] += word_errors(reference, normal(hypothesis))
     rates = {padding: wrong[padding] / words for padding in PADDINGS}
     table = Table("padding", "word error rate", "CPU s a recording")
     for padding in PADDINGS:
