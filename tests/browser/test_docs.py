@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from graphs.core.readiness import Rooms
-from graphs.http.app import create_app
-from graphs.http.settings import HttpSettings
-from testing.fakes import SERVED, FakeGraph, room_status, serve_status
+from testing.fakes import FakeService
 from testing.service import free_port
 
 pytestmark = pytest.mark.browser
@@ -23,10 +20,8 @@ CHROMIUM = shutil.which("chromium")
 
 @contextlib.contextmanager
 def serving() -> Iterator[str]:
-    rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
     port = free_port()
-    app = create_app(FakeGraph(), rooms, HttpSettings(), SERVED)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(FakeService().app(), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -44,7 +39,7 @@ def test_the_docs_show_every_route_without_a_policy_violation(tmp_path: Path) ->
         command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
         command += ["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom", f"{url}/docs"]
         shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    for path in ("/graph", "/healthz", "/readyz", "/v1/audio/transcriptions", "/v1/images/generations", "/v1/models"):
+    for path in ("/graph", "/listen", "/healthz", "/readyz", "/v1/audio/transcriptions", "/v1/images/generations", "/v1/models"):
         assert f'data-path="{path}"' in shown.stdout
     assert 'id="operations-' in shown.stdout
     console = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]

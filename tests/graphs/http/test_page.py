@@ -7,11 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from graphs.core.readiness import Rooms
-from graphs.http.app import create_app
 from graphs.http.routes.page import FILES, SAMPLES
 from graphs.http.settings import HttpSettings
-from testing.fakes import SERVED, FakeGraph, serve_status
+from testing.fakes import FakeService
 
 INDEX = (FILES / "index.html").read_text(encoding="utf-8")
 MODULES = {file.name: file.read_text(encoding="utf-8") for file in FILES.glob("*.js")}
@@ -28,7 +26,7 @@ TYPES = {
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     settings = HttpSettings(max_audio_s=45, max_upload_bytes=1000)
-    app = create_app(FakeGraph(), Rooms("sonograph", (), serve_status), settings, SERVED)
+    app = FakeService(settings).app()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         yield client
 
@@ -81,7 +79,7 @@ async def test_a_cached_file_is_not_sent_again(client: httpx.AsyncClient, path: 
 
 async def test_the_page_needs_no_key_where_the_service_requires_one(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("anna 0123456789abcdef\n")
-    app = create_app(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(keys=tmp_path / "keys"), SERVED)
+    app = FakeService(HttpSettings(api_keys_file=tmp_path / "keys")).app()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         for path in ("/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"):
             assert (await client.get(path)).status_code == 200
@@ -90,7 +88,7 @@ async def test_the_page_needs_no_key_where_the_service_requires_one(tmp_path: Pa
 
 async def test_the_page_gets_the_services_own_bounds(client: httpx.AsyncClient) -> None:
     limits = (await client.get("/page/limits.json")).json()
-    assert limits == {"max_audio_s": 45, "max_upload_bytes": 1000, "max_side_px": SERVED.max_side_px}
+    assert limits == {"max_audio_s": 45, "max_upload_bytes": 1000, "max_side_px": 256}
 
 
 @pytest.mark.parametrize(
