@@ -1,17 +1,20 @@
-"""One line for each request: what it says, and that nothing of a request can break out of it."""
+"""The access log: one line for each request, out of which no text of a request can break."""
 
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
 
 from deployments.errors import DeploymentError, NoSpeech
-from graphs.http import access_log
-from testing.fakes import CHARACTERS
+from deployments.time_left import TimeLeft
+from graphs.core.context import RequestContext
+from graphs.http.access_log import Entry, logged
+from testing.fakes import CHARACTERS, FakeService
 
 
 class Lines(logging.Handler):
@@ -39,24 +42,35 @@ def lines() -> Iterator[Lines]:
     log.setLevel(level)
 
 
+def of_request(
+    id: str = "abc", transcripts: bool = False, on_done: Callable[[Entry], None] = lambda entry: None
+) -> AbstractContextManager[Entry]:
+    return logged(RequestContext(id, TimeLeft(50)), "/graph", transcripts, on_done)
+
+
 def test_a_request_that_is_answered(lines: Lines) -> None:
-    with access_log.line("abc", transcripts=False) as said:
-        said.timings_ms |= {"decode": 1.04, "whisper": 20.06}
-        said.audio_s, said.steps, said.seed = 3.5, 12, 7
-        said.retried.append("whisper")
-        said.transcript = "a red apple"
+    with of_request() as entry:
+        context = entry.context
+        context.took(decode=1.04, whisper=20.06)
+        context.notes |= {"audio_s": 3.5, "transcript": "a red apple", "seed": 7, "steps": 12}
+        context.models["whisper"] = "tiny.en"
+        context.retried.append("whisper")
+        context.degraded["diffusion"] = "model_unavailable: gone"
+        entry.key = "alice"
     line = lines.only()
     assert line.pop("took_ms") >= 0
     assert line == {
         "event": "request",
         "request_id": "abc",
         "route": "/graph",
-        "key": None,
+        "key": "alice",
         "status": 200,
         "code": None,
         "stage": None,
         "cancelled": False,
         "retried": ["whisper"],
+        "degraded": ["diffusion"],
+        "models": {"whisper": "tiny.en"},
         "timings_ms": {"decode": 1.0, "whisper": 20.1},
         "audio_s": 3.5,
         "steps": 12,
@@ -64,20 +78,26 @@ def test_a_request_that_is_answered(lines: Lines) -> None:
     }
 
 
-def test_the_words_are_written_only_where_the_setting_says_so(lines: Lines) -> None:
+def test_a_field_that_is_not_known_is_left_out(lines: Lines) -> None:
+    with of_request():
+        pass
+    assert not {"audio_s", "steps", "seed", "transcript"} & set(lines.only())
+
+
+def test_the_transcript_is_written_only_where_the_setting_allows_it(lines: Lines) -> None:
     for transcripts in (False, True):
-        with access_log.line("abc", transcripts) as said:
-            said.transcript = "a red apple"
-    without, with_words = lines.raw
+        with of_request(transcripts=transcripts) as entry:
+            entry.context.notes["transcript"] = "a red apple"
+    without, with_transcript = lines.raw
     assert "apple" not in without
     assert "transcript" not in json.loads(without)
-    assert json.loads(with_words)["transcript"] == "a red apple"
+    assert json.loads(with_transcript)["transcript"] == "a red apple"
 
 
 def test_a_request_that_is_refused(lines: Lines) -> None:
     error = NoSpeech("silence")
     error.stage = "whisper"
-    with pytest.raises(NoSpeech), access_log.line("abc", transcripts=False):
+    with pytest.raises(NoSpeech), of_request():
         raise error
     line = lines.only()
     assert (line["status"], line["code"], line["stage"], line["cancelled"]) == (422, "no_speech", "whisper", False)
@@ -85,36 +105,36 @@ def test_a_request_that_is_refused(lines: Lines) -> None:
 
 @pytest.mark.parametrize("defect", [DeploymentError("secret"), RuntimeError("secret")])
 def test_a_defect_is_internal_and_its_reason_is_not_in_the_line(lines: Lines, defect: Exception) -> None:
-    with pytest.raises(type(defect)), access_log.line("abc", transcripts=False):
+    with pytest.raises(type(defect)), of_request():
         raise defect
     line = lines.only()
     assert (line["status"], line["code"], line["stage"]) == (500, "internal", None)
     assert "secret" not in lines.raw[0]
 
 
-@pytest.mark.parametrize("left", [asyncio.CancelledError, GeneratorExit, ClientDisconnect])
-def test_a_client_that_left(lines: Lines, left: type[BaseException]) -> None:
+@pytest.mark.parametrize("end", [asyncio.CancelledError, GeneratorExit, ClientDisconnect])
+def test_a_client_that_disconnects(lines: Lines, end: type[BaseException]) -> None:
     def work() -> None:
-        with access_log.line("abc", transcripts=False) as said:
-            said.timings_ms["decode"] = 2.0
-            raise left
+        with of_request() as entry:
+            entry.context.took(decode=2.0)
+            raise end
 
-    with pytest.raises(left):
+    with pytest.raises(end):
         work()
     line = lines.only()
     assert (line["status"], line["code"], line["cancelled"]) == (499, None, True)
     assert line["timings_ms"] == {"decode": 2.0}
 
 
-def test_a_stream_that_ends_with_an_error_event_says_the_errors_status(lines: Lines) -> None:
-    with access_log.line("abc", transcripts=False) as said:
-        said.failed(NoSpeech("silence"))
+def test_a_stream_that_ends_with_an_error_event_has_the_errors_status(lines: Lines) -> None:
+    with of_request() as entry:
+        entry.failed(NoSpeech("silence"))
     assert lines.only()["status"] == 422
 
 
-async def test_a_stream_whose_client_leaves_writes_its_line_when_it_is_closed(lines: Lines) -> None:
+async def test_a_stream_whose_client_disconnects_writes_its_line_when_it_is_closed(lines: Lines) -> None:
     async def events() -> Any:
-        with access_log.line("abc", transcripts=False):
+        with of_request():
             yield 1
             yield 2
 
@@ -125,11 +145,50 @@ async def test_a_stream_whose_client_leaves_writes_its_line_when_it_is_closed(li
 
 
 def test_no_character_of_a_request_ends_the_line_or_reaches_a_terminal(lines: Lines) -> None:
-    with access_log.line(CHARACTERS, transcripts=True) as said:
-        said.transcript = CHARACTERS + "%s %(x)s \\u000a {}"
-        said.timings_ms[CHARACTERS] = 1.0
+    with of_request(CHARACTERS, transcripts=True) as entry:
+        entry.context.notes["transcript"] = CHARACTERS + "%s %(x)s \\u000a {}"
+        entry.context.took(**{CHARACTERS: 1.0})
     (raw,) = lines.raw
     assert all(" " <= character <= "~" for character in raw)
     line = json.loads(raw)
     assert line["transcript"] == CHARACTERS + "%s %(x)s \\u000a {}"
     assert line["request_id"] == CHARACTERS
+
+
+@pytest.mark.parametrize("error", [None, NoSpeech("silence"), RuntimeError("defect"), asyncio.CancelledError()])
+def test_the_outcome_is_complete_when_it_is_counted(lines: Lines, error: BaseException | None) -> None:
+    counted: list[tuple[int, str | None, bool]] = []
+
+    def work() -> None:
+        with of_request(on_done=lambda entry: counted.append((entry.status, entry.code, entry.cancelled))):
+            if error is not None:
+                raise error
+
+    if error is None:
+        work()
+    else:
+        with pytest.raises(type(error)):
+            work()
+    line = lines.only()
+    assert counted == [(line["status"], line["code"], line["cancelled"])]
+
+
+ROUTES: list[tuple[str, dict[str, Any], set[str]]] = [
+    ("/graph", {"files": {"file": b"sound"}}, {"audio_s", "seed", "steps"}),
+    ("/listen", {"files": {"file": b"sound"}}, {"audio_s"}),
+    ("/v1/audio/transcriptions", {"files": {"file": b"sound"}}, {"audio_s"}),
+    ("/v1/audio/translations", {"files": {"file": b"sound"}}, {"audio_s"}),
+    ("/v1/images/generations", {"json": {"prompt": "a red apple"}}, {"seed", "steps"}),
+]
+
+
+@pytest.mark.parametrize(("route", "body", "notes"), ROUTES, ids=[route for route, _, _ in ROUTES])
+async def test_each_route_has_its_whole_path_and_the_fields_that_it_knows(
+    lines: Lines, route: str, body: dict[str, Any], notes: set[str]
+) -> None:
+    async with FakeService().client() as client:
+        assert (await client.post(route, **body)).status_code == 200
+    line = lines.only()
+    assert (line["route"], line["status"]) == (route, 200)
+    assert {"audio_s", "seed", "steps", "transcript"} & set(line) == notes
+    assert set(line["models"]) == set(line["timings_ms"]) - {"decode", "encode"}

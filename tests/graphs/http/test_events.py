@@ -1,4 +1,4 @@
-"""A drawing as server-sent events, over a graph that draws at once."""
+"""A graph's answer as server-sent events, over stages that answer at once."""
 
 import asyncio
 import base64
@@ -11,66 +11,51 @@ import httpx
 import pytest
 from ray.exceptions import ActorDiedError, TaskCancelledError
 
-from deployments.diffusion import Preview, Step
-from deployments.errors import DeploymentError, NoSpeech
-from deployments.whisper import Segment
-from graphs.core.readiness import Rooms
-from graphs.http import sse
-from graphs.http.app import create_app
-from graphs.http.errors import AudioUndecodable
-from graphs.http.events import TYPES, Queued, Retry
+from deployments.errors import DeadlineExceeded, DeploymentError, NoSpeech
+from deployments.roles.speech_to_text import Segment
+from deployments.roles.text_to_image import Preview, Step
+from deployments.time_left import TimeLeft
+from graphs.audio.errors import AudioUndecodable
+from graphs.core.context import RequestContext
+from graphs.core.progress import Emit, OfBranch, Queued, Retry
+from graphs.http.access_log import Entry
+from graphs.http.admission import Reservation
+from graphs.http.dependencies import AdmittedRequest
+from graphs.http.events import GraphEvents, event_types
 from graphs.http.responses import negotiate
 from graphs.http.settings import HttpSettings
-from testing.fakes import SERVED, FakeGraph, drawing, room_status, serve_status
+from graphs.http.sse import EventStream
+from graphs.voice_to_image import VoiceToImage
+from graphs.voice_to_text import ListenParameters
+from testing.fakes import FakeService, access_log, transcript
 
 SEGMENT = Segment(0.0, 1.5, "une pomme\n\nevent: done 🍎", -0.25, 0.125)
-EVERYTHING = (
+WHISPER = (
     Queued("whisper", 3),
     Queued("whisper", 1),
     SEGMENT,
     Segment(1.5, 1.5, "", -0.25, 0.125),
     Retry("whisper"),
     SEGMENT,
-    drawing().transcript,
-    Step(1, 2, 40.4, Preview(b"\xff\xd8jpeg", 32, 16)),
-    Step(2, 2, 0.0),
 )
-
-
-class EndlessGraph(FakeGraph):
-    """Draws until it is cancelled, unless `endless` is taken from it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.endless = True
-        self.began, self.stopped = asyncio.Event(), asyncio.Event()
-
-    async def draw(self, *arguments: Any) -> Any:
-        if not self.endless:
-            return await super().draw(*arguments)
-        self.began.set()
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            self.stopped.set()
+DIFFUSION = (Step(1, 2, 40.4, Preview(b"\xff\xd8jpeg", 32, 16)), Step(2, 2, 0.0))
 
 
 @pytest.fixture
-async def graph() -> FakeGraph:
-    return FakeGraph(events=EVERYTHING)
+async def service() -> FakeService:
+    service = FakeService(HttpSettings(deadline_s=50))
+    service.whisper.progress, service.diffusion.progress = WHISPER, DIFFUSION
+    return service
 
 
 @pytest.fixture
-async def client(graph: FakeGraph) -> AsyncIterator[httpx.AsyncClient]:
-    rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
-    app = create_app(graph, rooms, HttpSettings(deadline_s=50), SERVED)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
+    async with service.client() as client:
         yield client
 
 
-async def post(client: httpx.AsyncClient, **more: Any) -> httpx.Response:
-    return await client.post("/graph", files={"file": b"sound"}, headers={"accept": "text/event-stream"}, **more)
+async def post(client: httpx.AsyncClient, path: str = "/graph", **more: Any) -> httpx.Response:
+    return await client.post(path, files={"file": b"sound"}, headers={"accept": "text/event-stream"}, **more)
 
 
 def read(answer: httpx.Response) -> list[dict[str, Any]]:
@@ -87,136 +72,189 @@ def read(answer: httpx.Response) -> list[dict[str, Any]]:
     return found
 
 
-async def test_a_stream_tells_everything_in_order_and_ends_with_the_picture_and_done(client: httpx.AsyncClient) -> None:
+async def test_a_stream_has_every_event_in_order_and_ends_with_the_picture_and_done(
+    service: FakeService, client: httpx.AsyncClient
+) -> None:
     answer = await post(client, data={"timeout_ms": "30000", "output_format": "webp"})
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
-    said = read(answer)
-    assert [one["type"] for one in said] == [
+    events = read(answer)
+    assert [one["type"] for one in events] == [
         "accepted", "queued", "queued", "transcript.delta", "retry", "transcript.delta", "transcript",
         "image.step", "image.preview", "image.step", "image", "done",
     ]  # fmt: skip
-    assert {one["type"] for one in said} == set(TYPES) - {"error"}
-    assert [one["sequence"] for one in said] == list(range(len(said)))
-    assert len({one["request_id"] for one in said}) == 1
-    by_type = {one["type"]: {k: v for k, v in one.items() if k not in ("type", "request_id", "sequence")} for one in said}
+    documented = event_types(service.graphs()[0], (*service.whisper.spec.events, *service.diffusion.spec.events))
+    assert {one["type"] for one in events} == set(documented) - {"error"}
+    assert len(set(documented)) == len(documented)
+    assert [one["sequence"] for one in events] == list(range(len(events)))
+    assert len({one["request_id"] for one in events}) == 1
+    by_type = {one["type"]: {k: v for k, v in one.items() if k not in ("type", "request_id", "sequence")} for one in events}
     assert by_type["accepted"] == {"deadline_ms": 30000}
     assert by_type["queued"] == {"stage": "whisper", "position": 1}
     assert by_type["transcript.delta"] == {"text": SEGMENT.text, "start": 0.0, "end": 1.5}
     assert by_type["retry"] == {"stage": "whisper"}
     assert by_type["transcript"]["text"] == "a red apple"
     assert by_type["image.preview"]["base64"] == base64.b64encode(b"\xff\xd8jpeg").decode()
-    steps = [one for one in said if one["type"] == "image.step"]
+    steps = [one for one in events if one["type"] == "image.step"]
     assert [(one["step"], one["steps"], one["eta_ms"]) for one in steps] == [(1, 2, 40), (2, 2, 0)]
     assert set(by_type["done"]) == {"timings_ms"}
     assert by_type["image"]["image"]["media_type"] == "image/webp"
 
 
 async def test_its_picture_is_the_one_of_the_json_answer(client: httpx.AsyncClient) -> None:
-    (image,) = (one for one in read(await post(client)) if one["type"] == "image")
-    whole = (await client.post("/graph", files={"file": b"sound"}, headers={"accept": "application/json"})).json()
+    (image,) = (one for one in read(await post(client, data={"seed": "7"})) if one["type"] == "image")
+    accept = {"accept": "application/json"}
+    whole = (await client.post("/graph", files={"file": b"sound"}, data={"seed": "7"}, headers=accept)).json()
     assert {key: image[key] for key in ("image", "prompt", "prompt_truncated", "seed", "models")} == {
         key: whole[key] for key in ("image", "prompt", "prompt_truncated", "seed", "models")
     }
 
 
-async def test_what_is_refused_before_work_starts_is_no_stream(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.unheard = AudioUndecodable("not a recording")
-    for answer in (await post(client), await post(client, data={"steps": "0"})):
+async def test_a_request_that_is_refused_before_work_starts_gets_no_stream(
+    service: FakeService, client: httpx.AsyncClient
+) -> None:
+    service.undecodable = AudioUndecodable("not a recording")
+    for answer in (await post(client), await post(client, data={"steps": "0"}), await post(client, "/listen")):
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_an_error_later_is_the_last_event(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.result = NoSpeech("nothing was said")
-    *_, last = read(await post(client))
+@pytest.mark.parametrize("path", ["/graph", "/listen"])
+async def test_an_error_later_is_the_last_event(service: FakeService, client: httpx.AsyncClient, path: str) -> None:
+    service.whisper.result = NoSpeech("the recording is silent")
+    *_, last = read(await post(client, path))
     assert last["type"] == "error"
     assert (last["problem"]["status"], last["problem"]["code"], last["problem"]["detail"]) == (
         422,
         "no_speech",
-        "nothing was said",
+        "the recording is silent",
     )
     assert last["problem"]["request_id"] == last["request_id"]
 
 
-async def test_a_defect_is_told_without_its_reason(client: httpx.AsyncClient, graph: FakeGraph, caplog: Any) -> None:
-    graph.result = DeploymentError("the password is 1234")
+async def test_a_defect_is_an_event_without_its_reason(
+    service: FakeService, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.diffusion.result = DeploymentError("the password is 1234")
     answer = await post(client)
     assert read(answer)[-1]["problem"]["code"] == "internal"
     assert "1234" not in answer.text
     assert "1234" in caplog.text
 
 
-async def test_silence_is_filled_with_comments(client: httpx.AsyncClient, graph: FakeGraph, monkeypatch: Any) -> None:
-    monkeypatch.setattr(sse, "KEEP_ALIVE_S", 0.01)
-    answer = drawing()
+def encoder(service: FakeService) -> tuple[GraphEvents, Entry]:
+    """The events of one request for a transcription, and its entry in the access log."""
+    context = RequestContext("abc", TimeLeft(50))
+    admitted = AdmittedRequest(context, Entry(context, "/listen"), Reservation(0), 50.0, [])
+    return GraphEvents(service.graphs()[1], ListenParameters(), admitted), admitted.entry
 
-    async def slowly(*arguments: Any) -> Any:
+
+async def test_silence_is_filled_with_comments(service: FakeService) -> None:
+    events, entry = encoder(service)
+
+    async def slowly(emit: Emit) -> Any:
         await asyncio.sleep(0.5)
-        return answer
+        return transcript()
 
-    monkeypatch.setattr(graph, "draw", slowly)
-    text = (await post(client)).text
-    assert text.count(": keep-alive\n\n") >= 3
-    assert [one["type"] for one in read(await post(client))] == ["accepted", "image", "done"]
+    sent: list[str] = []
+    stream = EventStream(slowly, events, entry, keep_alive_s=0.01)
+    async for part in stream.body_iterator:
+        sent.append(str(part))
+    assert sent.count(": keep-alive\n\n") >= 3
+    assert [one.split("\n")[0] for one in sent if one != ": keep-alive\n\n"] == ["event: accepted", "event: done"]
 
 
-async def test_a_client_that_leaves_ends_the_drawing_and_gives_its_place_back(caplog: Any) -> None:
+def test_progress_of_a_branch_carries_the_branchs_name(service: FakeService) -> None:
+    events, _ = encoder(service)
+    (sent,) = read(httpx.Response(200, text="".join(events.progress(OfBranch("left", Queued("diffusion", 2))))))
+    assert sent == {"type": "queued", "request_id": "abc", "sequence": 0, "stage": "diffusion", "position": 2, "branch": "left"}
+
+
+async def test_a_transcription_has_its_events_and_ends_with_done(service: FakeService, client: httpx.AsyncClient) -> None:
+    events = read(await post(client, "/listen", data={"timeout_ms": "30000"}))
+    assert [one["type"] for one in events] == [
+        "accepted", "queued", "queued", "transcript.delta", "retry", "transcript.delta", "transcript", "done",
+    ]  # fmt: skip
+    assert {one["type"] for one in events} == set(event_types(service.graphs()[1], service.whisper.spec.events)) - {"error"}
+    assert [one["sequence"] for one in events] == list(range(len(events)))
+    assert events[0]["deadline_ms"] == 30000
+    whole = (await client.post("/listen", files={"file": b"sound"})).json()
+    (answer,) = (one for one in events if one["type"] == "transcript")
+    assert (answer["text"], answer["language"], answer["segments"]) == (whole["transcript"], "en", whole["segments"])
+    assert events[-1]["timings_ms"] == {**whole["timings_ms"], "decode": events[-1]["timings_ms"]["decode"]}
+
+
+async def test_a_deadline_that_passes_during_a_stage_is_an_event_or_a_504(
+    service: FakeService, client: httpx.AsyncClient
+) -> None:
+    error = DeadlineExceeded("the request's time ran out during whisper")
+    error.stage = "whisper"
+    service.whisper.result = error
+    *_, last = read(await post(client, "/listen"))
+    assert (last["type"], last["problem"]["status"], last["problem"]["stage"]) == ("error", 504, "whisper")
+    plain = await client.post("/listen", files={"file": b"sound"})
+    assert (plain.status_code, plain.json()["code"], plain.json()["stage"]) == (504, "deadline_exceeded", "whisper")
+
+
+async def test_a_client_that_disconnects_ends_the_work_and_frees_its_place(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
-    graph = EndlessGraph()
-    app = create_app(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(max_requests=1), SERVED)
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        leaving = asyncio.create_task(post(client))
-        await graph.began.wait()
+    service = FakeService(HttpSettings(max_concurrent_requests=1))
+    service.diffusion.endless = True
+    async with service.client() as client:
+        disconnecting = asyncio.create_task(post(client))
+        await service.diffusion.started.wait()
         full = await post(client)
-        assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (503, "overloaded", "2")
-        leaving.cancel()  # as Serve cancels the app when its client has gone
+        assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (503, "overloaded", "1")
+        disconnecting.cancel()  # as Serve cancels the app when its client has disconnected
         with pytest.raises(asyncio.CancelledError):
-            await leaving
-        await asyncio.wait_for(graph.stopped.wait(), 5)
-        graph.endless = False
+            await disconnecting
+        await asyncio.wait_for(service.diffusion.cancelled.wait(), 5)
+        service.diffusion.endless = False
         assert (await post(client)).status_code == 200
-    lines = [json.loads(record.message) for record in caplog.records if record.message.startswith("{")]
-    assert [(line["status"], line["cancelled"]) for line in lines][-1] == (200, False)
-    assert (499, True) in [(line["status"], line["cancelled"]) for line in lines]
+    outcomes = [(line["status"], line["cancelled"]) for line in access_log(caplog.records)]
+    assert outcomes[-1] == (200, False)
+    assert (499, True) in outcomes
 
 
 @pytest.mark.parametrize(
     "end", [{"type": "http.disconnect"}, TaskCancelledError(), ActorDiedError()], ids=lambda end: str(type(end))
 )
-async def test_the_log_says_that_a_client_left_however_serve_tells_it(end: dict[str, str] | Exception) -> None:
+async def test_the_log_marks_a_disconnected_client_however_serve_reports_it(
+    end: dict[str, str] | Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     """Serve's `receive` raises Ray's errors where its proxy has cancelled the request, or died."""
-    graph = EndlessGraph()
-    app = create_app(graph, Rooms("sonograph", (), lambda: serve_status()), HttpSettings(), SERVED)
+    caplog.set_level(logging.INFO, "ray.serve")
+    service = FakeService()
+    service.whisper.endless = True
+    app = service.app()
     messages: list[Any] = [{"type": "http.request", "body": b"sound", "more_body": False}]
-    told = asyncio.Event()
+    sent = asyncio.Event()
 
     async def receive() -> Any:
         if messages:
             return messages.pop()
-        await told.wait()
+        await sent.wait()
         if isinstance(end, Exception):
             raise end
         return end
 
     async def send(message: Any) -> None:
         if message.get("body"):
-            told.set()
+            sent.set()
 
     headers = [(b"accept", b"text/event-stream"), (b"content-type", b"audio/wav")]
     scope = {"type": "http", "method": "POST", "path": "/graph", "query_string": b"", "headers": headers}
     await asyncio.wait_for(app(scope, receive, send), 10)
-    assert graph.stopped.is_set()
-    assert [(line.status, line.cancelled) for line in graph.lines] == [(499, True)]
+    assert service.whisper.cancelled.is_set()
+    assert [(line["status"], line["cancelled"]) for line in access_log(caplog.records)] == [(499, True)]
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1", "TEXT/EVENT-STREAM"])
-def test_events_are_for_who_asks(accept: str) -> None:
-    assert negotiate(accept, None) == ("text/event-stream", "png")
-    assert negotiate(accept, "webp") == ("text/event-stream", "webp")
+def test_events_are_the_answer_where_accept_asks_for_them(accept: str) -> None:
+    assert negotiate(accept, None, VoiceToImage.formats) == ("text/event-stream", "png")
+    assert negotiate(accept, "webp", VoiceToImage.formats) == ("text/event-stream", "webp")
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "text/html, */*", "image/*, text/event-stream;q=0.1"])
-def test_others_get_a_picture(accept: str | None) -> None:
-    assert negotiate(accept, None)[0] == "image/png"
+def test_other_clients_get_a_picture(accept: str | None) -> None:
+    assert negotiate(accept, None, VoiceToImage.formats)[0] == "image/png"

@@ -1,22 +1,22 @@
-"""/v1/audio over a graph that answers at once: forms of the answer, refusals, events."""
+"""/v1/audio over stages that answer at once: forms of the answer, refusals, events."""
 
+import json
+import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from deployments.errors import ModelUnavailable, NoSpeech
-from deployments.whisper import Segment, TranscribeOptions
-from graphs.core.readiness import Rooms
-from graphs.http.app import create_app
-from graphs.http.errors import AudioUndecodable
-from graphs.http.events import Queued, Retry
+from deployments.roles.speech_to_text import Segment
+from graphs.audio.errors import AudioUndecodable
+from graphs.core.progress import Queued, Retry
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.settings import HttpSettings
-from testing.fakes import SERVED, FakeGraph, room_status, serve_status
-from tests.graphs.http.test_openai_images import is_refused, told
+from graphs.voice_to_text import VoiceToText
+from testing.fakes import FakeService
+from tests.graphs.http.test_openai_images import events, is_refused
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
 ONE, TWO = Segment(0.0, 1.5, "a red", -0.25, 0.125), Segment(1.5, 3661.0421, "apple", -0.25, 0.125)
@@ -24,15 +24,13 @@ SILENT = Segment(1.5, 1.5, "", -0.25, 0.125)
 
 
 @pytest.fixture
-def graph() -> FakeGraph:
-    return FakeGraph()
+def service() -> FakeService:
+    return FakeService(HttpSettings(max_upload_bytes=1000, deadline_s=50))
 
 
 @pytest.fixture
-async def client(graph: FakeGraph) -> AsyncIterator[httpx.AsyncClient]:
-    rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
-    settings = HttpSettings(max_upload_bytes=1000, deadline_s=50)
-    transport = httpx.ASGITransport(create_app(graph, rooms, settings, SERVED), raise_app_exceptions=False)
+async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(service.app(), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
 
@@ -72,34 +70,38 @@ def test_subtitles_count_hours_skip_silence_and_keep_to_their_cues() -> None:
     assert vtt((ONE, SILENT)) == "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na red\n\n"
 
 
-async def test_what_is_asked_for_reaches_the_room(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+async def test_the_parameters_reach_the_model(
+    client: httpx.AsyncClient, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ray.serve")
     await ask(client, model="whisper-1", language=" de ", prompt="Äpfel", temperature="0.5", timeout_ms="9000")
     await ask(client, TRANSLATIONS, model="tiny.en", prompt="apples", response_format="verbose_json")
-    (transcribed, translated) = graph.requests
-    assert transcribed[:2] == (b"sound", TranscribeOptions("de", "transcribe", "Äpfel", 0.5))
-    assert translated[:2] == (b"sound", TranscribeOptions("", "translate", "apples", 0.0))
-    assert 0 < transcribed[2].time_left.seconds <= 9 < translated[2].time_left.seconds <= 50
-    assert [line.route for line in graph.lines] == [TRANSCRIPTIONS, TRANSLATIONS]
+    asked = [(one.language, one.task, one.prompt, one.temperature) for one, _ in service.whisper.calls]
+    assert asked == [("de", "transcribe", "Äpfel", 0.5), ("", "translate", "apples", 0.0)]
+    assert service.recordings == [b"sound", b"sound"]
+    (_, first), (_, second) = service.whisper.calls
+    assert 0 < first.time_left.seconds <= 9 < second.time_left.seconds <= 50
+    assert [json.loads(record.getMessage())["route"] for record in caplog.records] == [TRANSCRIPTIONS, TRANSLATIONS]
 
 
-async def test_a_stream_has_openais_events(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.events = (Queued("whisper", 1), ONE, SILENT, TWO)
-    assert told(await ask(client, stream="true")) == [
+async def test_a_stream_has_openais_events(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.whisper.progress = (Queued("whisper", 1), ONE, SILENT, TWO)
+    assert events(await ask(client, stream="true")) == [
         {"type": "transcript.text.delta", "delta": "a red"},
         {"type": "transcript.text.delta", "delta": " apple"},
         {"type": "transcript.text.done", "text": "a red apple"},
     ]
 
 
-async def test_a_stage_that_begins_again_tells_nothing_twice(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.events = (ONE, Retry("whisper"), ONE, TWO)
-    deltas = [event["delta"] for event in told(await ask(client, stream="true")) if "delta" in event]
+async def test_a_stage_that_starts_again_sends_nothing_twice(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.whisper.progress = (ONE, Retry("whisper"), ONE, TWO)
+    deltas = [event["delta"] for event in events(await ask(client, stream="true")) if "delta" in event]
     assert deltas == ["a red", " apple"]
 
 
-async def test_what_fails_in_a_stream_is_an_event(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.result = ModelUnavailable("gone")
-    (error,) = told(await ask(client, stream="true"))
+async def test_an_error_in_a_stream_is_an_event(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.whisper.result = ModelUnavailable("gone")
+    (error,) = events(await ask(client, stream="true"))
     assert (error["type"], error["error"]["code"]) == ("error", "model_unavailable")
 
 
@@ -119,11 +121,11 @@ async def test_what_fails_in_a_stream_is_an_event(client: httpx.AsyncClient, gra
         (TRANSLATIONS, {"stream": "true"}, None, "stream is no parameter"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
-    client: httpx.AsyncClient, graph: FakeGraph, path: str, parameters: dict[str, Any], param: str | None, says: str
+async def test_an_impossible_parameter_is_refused_by_name(
+    client: httpx.AsyncClient, service: FakeService, path: str, parameters: dict[str, Any], param: str | None, says: str
 ) -> None:
     assert says in is_refused(await ask(client, path, **parameters), 422, "invalid_parameter", param)
-    assert graph.requests == []
+    assert service.whisper.calls == []
 
 
 async def test_times_of_segments_may_be_asked_for(client: httpx.AsyncClient) -> None:
@@ -140,23 +142,23 @@ async def test_a_body_that_is_no_form_with_a_file_is_refused(client: httpx.Async
 
 
 @pytest.mark.parametrize("model", ["stable-diffusion", "gpt-4o-transcribe"])
-async def test_a_model_that_does_not_listen_is_not_found(client: httpx.AsyncClient, graph: FakeGraph, model: str) -> None:
+async def test_a_model_of_another_role_is_not_found(client: httpx.AsyncClient, service: FakeService, model: str) -> None:
     message = is_refused(await ask(client, model=model), 404, "model_not_found", "model")
     assert message.endswith("there are tiny.en, whisper-1")
-    assert graph.requests == []
+    assert service.whisper.calls == []
 
 
-async def test_what_is_no_speech_takes_openais_shape(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.unheard = AudioUndecodable("x")
+async def test_a_recording_without_speech_is_refused_in_openais_shape(client: httpx.AsyncClient, service: FakeService) -> None:
+    service.undecodable = AudioUndecodable("x")
     is_refused(await ask(client), 422, "audio_undecodable")
-    graph.unheard, graph.result = None, NoSpeech("x")
+    service.undecodable, service.whisper.result = None, NoSpeech("x")
     is_refused(await ask(client, TRANSLATIONS), 422, "no_speech")
 
 
 async def test_the_models_are_listed_and_found_by_their_ids(client: httpx.AsyncClient) -> None:
     body = (await client.get("/v1/models")).json()
     assert body["object"] == "list"
-    assert [(one["id"], one["room"]) for one in body["data"]] == [
+    assert [(one["id"], one["deployment"]) for one in body["data"]] == [
         ("tiny.en", "whisper"),
         ("whisper-1", "whisper"),
         ("small-stable-diffusion", "diffusion"),
@@ -164,12 +166,21 @@ async def test_the_models_are_listed_and_found_by_their_ids(client: httpx.AsyncC
     ]
     for model in body["data"]:
         assert (await client.get(f"/v1/models/{model['id']}")).json() == model
-        assert set(model) == {"id", "object", "created", "owned_by", "room"}
+        assert set(model) == {"id", "object", "created", "owned_by", "deployment"}
     is_refused(await client.get("/v1/models/gpt-4o"), 404, "model_not_found", "model")
 
 
-async def test_a_hub_id_with_a_slash_is_a_model_too(graph: FakeGraph) -> None:
-    rooms = Rooms("sonograph", (), serve_status)
-    app = create_app(graph, rooms, HttpSettings(), replace(SERVED, diffusion="stabilityai/sd-turbo"))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+async def test_a_hub_id_with_a_slash_is_a_model_too(service: FakeService) -> None:
+    service.diffusion.settings = type(service.diffusion.settings)(model="stabilityai/sd-turbo")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
         assert (await client.get("/v1/models/stabilityai/sd-turbo")).json()["id"] == "stabilityai/sd-turbo"
+
+
+async def test_a_service_without_a_model_of_the_role_says_so(service: FakeService) -> None:
+    service.mounted = (VoiceToText,)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
+        message = is_refused(await client.post("/v1/images/generations", json={"prompt": "x"}), 404, "not_found")
+        assert message == "this service runs no model for text to image: its routes are listed at /docs"
+        assert (await ask(client)).status_code == 200
+        assert [one["deployment"] for one in (await client.get("/v1/models")).json()["data"]] == ["whisper", "whisper"]
+        assert (await client.get("/")).status_code == (await client.post("/graph")).status_code == 404

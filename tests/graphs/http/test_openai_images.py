@@ -1,7 +1,8 @@
-"""POST /v1/images/generations over a graph that draws at once: shapes, refusals, events."""
+"""POST /v1/images/generations over stages that answer at once: shapes, refusals, events."""
 
 import base64
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,28 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.diffusion import GenerateOptions, Preview, Step
 from deployments.errors import DeploymentError, InvalidInput, ModelUnavailable, Overloaded
-from graphs.core.readiness import Rooms
-from graphs.http.app import create_app
-from graphs.http.events import Queued, Retry
+from deployments.roles.text_to_image import GenerateRequest, Preview, Step
+from graphs.core.progress import Queued, Retry
 from graphs.http.routes.openai.images import ImageParameters, parse
 from graphs.http.settings import HttpSettings
-from testing.fakes import CHARACTERS, PNG, SERVED, FakeGraph, room_status, serve_status
+from testing.fakes import CHARACTERS, PNG, FakeService
 
 PATH = "/v1/images/generations"
 EVENTS = (Queued("diffusion", 2), Step(1, 2, 40.4, Preview(b"\xff\xd8jpeg", 32, 16)), Retry("diffusion"), Step(2, 2, 0.0))
 
 
 @pytest.fixture
-def graph() -> FakeGraph:
-    return FakeGraph(events=EVENTS)
+def service() -> FakeService:
+    service = FakeService(HttpSettings(deadline_s=50))
+    service.diffusion.progress = EVENTS
+    return service
 
 
 @pytest.fixture
-async def client(graph: FakeGraph) -> AsyncIterator[httpx.AsyncClient]:
-    rooms = Rooms("sonograph", ("diffusion",), lambda: serve_status(diffusion=room_status()))
-    transport = httpx.ASGITransport(create_app(graph, rooms, HttpSettings(deadline_s=50), SERVED), raise_app_exceptions=False)
+async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(service.app(), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
 
@@ -40,7 +40,7 @@ async def ask(client: httpx.AsyncClient, **parameters: Any) -> httpx.Response:
     return await client.post(PATH, json={"prompt": "a red apple", **parameters})
 
 
-def told(answer: httpx.Response) -> list[dict[str, Any]]:
+def events(answer: httpx.Response) -> list[dict[str, Any]]:
     """Each event's data; its name and the type in its data have to be one."""
     assert answer.headers["content-type"].startswith("text/event-stream")
     found = []
@@ -61,7 +61,10 @@ def is_refused(answer: httpx.Response, status: int, code: str, param: str | None
     return str(error["message"])
 
 
-async def test_a_prompt_comes_back_as_openai_answers_it(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+async def test_a_prompt_is_answered_in_the_form_of_openai(
+    client: httpx.AsyncClient, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ray.serve")
     answer = await ask(client, model="stable-diffusion", seed=5, size="64x72", output_format="webp", steps=3, guidance_scale=2)
     assert answer.status_code == 200
     body = answer.json()
@@ -72,29 +75,28 @@ async def test_a_prompt_comes_back_as_openai_answers_it(client: httpx.AsyncClien
         "size": "64x64",  # the fake's picture
         "data": [{"b64_json": base64.b64encode(PNG).decode(), "seed": 5, "prompt_truncated": False}],
     }
-    ((prompt, options, previews, given),) = graph.requests
-    assert (prompt, previews) == ("a red apple", 0)
-    assert options == GenerateOptions(steps=3, guidance_scale=2.0, width=64, height=72, seed=5, format="webp")
-    assert given.line.route == PATH
-    assert given.line.seed == 5
-    assert 0 < given.time_left.seconds <= 50
+    ((asked, context),) = service.diffusion.calls
+    assert asked == GenerateRequest("a red apple", "", 3, 2.0, 64, 72, seed=5, format="webp")
+    (line,) = (json.loads(record.getMessage()) for record in caplog.records)
+    assert (line["route"], line["seed"], line["steps"]) == (PATH, 5, 12)
+    assert 0 < context.time_left.seconds <= 50
 
 
-async def test_several_pictures_have_seeds_that_follow_each_other(client: httpx.AsyncClient, graph: FakeGraph) -> None:
+async def test_several_pictures_have_seeds_that_follow_each_other(client: httpx.AsyncClient, service: FakeService) -> None:
     body = (await ask(client, n=3, seed=2**32 - 2)).json()
     assert [one["seed"] for one in body["data"]] == [2**32 - 2, 2**32 - 1, 0]
-    assert [request[1].seed for request in graph.requests] == [2**32 - 2, 2**32 - 1, 0]
+    assert [request.seed for request, _ in service.diffusion.calls] == [2**32 - 2, 2**32 - 1, 0]
     assert (await ask(client)).json()["data"][0]["seed"] != (await ask(client)).json()["data"][0]["seed"]
 
 
 @pytest.mark.parametrize("size", [None, "auto"])
-async def test_auto_is_the_models_own_size(client: httpx.AsyncClient, graph: FakeGraph, size: str | None) -> None:
+async def test_auto_is_the_models_own_size(client: httpx.AsyncClient, service: FakeService, size: str | None) -> None:
     assert (await ask(client, size=size)).status_code == 200
-    assert (graph.requests[0][1].width, graph.requests[0][1].height) == (None, None)
+    assert (service.diffusion.calls[0][0].width, service.diffusion.calls[0][0].height) == (None, None)
 
 
-async def test_a_stream_has_openais_events(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    preview, done = told(await ask(client, stream=True, partial_images=3, seed=5))
+async def test_a_stream_has_openais_events(client: httpx.AsyncClient, service: FakeService) -> None:
+    preview, done = events(await ask(client, stream=True, partial_images=3, seed=5))
     common = {"background": "opaque", "quality": "auto"}
     assert preview.pop("created_at") <= done.pop("created_at")
     assert preview == {
@@ -115,25 +117,29 @@ async def test_a_stream_has_openais_events(client: httpx.AsyncClient, graph: Fak
         "prompt_truncated": False,
         **common,
     }
-    assert graph.requests[0][2] == 3
+    assert service.diffusion.calls[0][0].previews == 3
 
 
-async def test_progress_is_told_where_it_is_asked_for(client: httpx.AsyncClient) -> None:
-    queued, first, preview, second, done = told(await ask(client, stream=True, progress=True))
+async def test_progress_is_sent_where_it_is_asked_for(client: httpx.AsyncClient) -> None:
+    queued, first, preview, second, done = events(await ask(client, stream=True, progress=True))
     assert queued == {"type": "image_generation.queued", "position": 2}
     assert first == {"type": "image_generation.step", "step": 1, "steps": 2, "eta_ms": 40}
     assert second == {"type": "image_generation.step", "step": 2, "steps": 2, "eta_ms": 0}
     assert (preview["type"], done["type"]) == ("image_generation.partial_image", "image_generation.completed")
 
 
-async def test_what_fails_in_a_stream_is_an_event_that_openais_client_raises(client: httpx.AsyncClient, graph: FakeGraph) -> None:
-    graph.result = ModelUnavailable("gone")
-    last = told(await ask(client, stream=True))[-1]
+async def test_an_error_in_a_stream_is_an_event_that_openais_client_raises(
+    client: httpx.AsyncClient, service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ray.serve")
+    service.diffusion.result = ModelUnavailable("gone")
+    last = events(await ask(client, stream=True))[-1]
     assert last == {
         "type": "error",
         "error": {"message": "gone", "type": "server_error", "param": None, "code": "model_unavailable"},
     }
-    assert (graph.lines[-1].status, graph.lines[-1].code) == (503, "model_unavailable")
+    (line,) = (json.loads(record.getMessage()) for record in caplog.records)
+    assert (line["status"], line["code"]) == (503, "model_unavailable")
 
 
 @pytest.mark.parametrize(
@@ -161,14 +167,14 @@ async def test_what_fails_in_a_stream_is_an_event_that_openais_client_raises(cli
         ({"output_compression": 50}, None, "no parameter"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_by_name(
-    client: httpx.AsyncClient, graph: FakeGraph, parameters: dict[str, Any], param: str | None, says: str
+async def test_an_impossible_parameter_is_refused_by_name(
+    client: httpx.AsyncClient, service: FakeService, parameters: dict[str, Any], param: str | None, says: str
 ) -> None:
     answer = await client.post(
         PATH, content=json.dumps({"prompt": "x", **parameters}), headers={"content-type": "application/json"}
     )
     assert says in is_refused(answer, 422, "invalid_parameter", param)
-    assert graph.requests == []
+    assert service.diffusion.calls == []
 
 
 @pytest.mark.parametrize(
@@ -189,16 +195,18 @@ async def test_a_body_too_large_or_of_another_type_is_refused(client: httpx.Asyn
 
 
 @pytest.mark.parametrize("model", ["whisper-1", "dall-e-3", "", "x\n\x1b"])
-async def test_a_model_that_does_not_draw_is_not_found(client: httpx.AsyncClient, graph: FakeGraph, model: str) -> None:
+async def test_a_model_of_another_role_is_not_found(client: httpx.AsyncClient, service: FakeService, model: str) -> None:
     message = is_refused(await ask(client, model=model), 404, "model_not_found", "model")
     assert message.endswith("there are small-stable-diffusion, stable-diffusion")
     assert message.isprintable()
-    assert graph.requests == []
+    assert service.diffusion.calls == []
 
 
 @pytest.mark.parametrize("error", [InvalidInput("x"), Overloaded("x"), DeploymentError("secret"), RuntimeError("secret")])
-async def test_what_the_room_refuses_takes_openais_shape(client: httpx.AsyncClient, graph: FakeGraph, error: Exception) -> None:
-    graph.result = error
+async def test_an_error_of_the_model_takes_openais_shape(
+    client: httpx.AsyncClient, service: FakeService, error: Exception
+) -> None:
+    service.diffusion.result = error
     status, code = (error.status, error.code) if isinstance(error, DeploymentError) else (500, "internal")
     answer = await ask(client)
     assert "secret" not in is_refused(answer, status, code)
@@ -223,7 +231,7 @@ async def test_other_routes_of_openai_are_refused_in_its_shape(
 )
 def test_any_json_is_taken_or_refused_with_a_sentence(parameters: dict[str, Any]) -> None:
     try:
-        options = parse(json.dumps({"prompt": "x", **parameters}).encode(), 256).options()
+        requests = parse(json.dumps({"prompt": "x", **parameters}).encode(), 256).requests()
     except InvalidInput:
         return
-    assert all(one.seed in range(2**32) and (one.width or 8) <= 256 for one in options)
+    assert all(one.seed in range(2**32) and (one.width or 8) <= 256 for one in requests)
