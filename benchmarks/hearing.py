@@ -1,6 +1,6 @@
 """What padding to 30 s costs and gives: `python -m benchmarks.hearing`.
 
-Whisper's engine alone, in this process, over all test speech: once as openai-whisper does it, once with padding where it doubts.
+Whisper's engine alone, in this process, over all test speech: once as openai-whisper does it, once with adaptive padding.
 Each recording by both in turns, the order changing from one to the next; word error rates beside it, by openai-whisper's normalizer.
 """
 
@@ -21,11 +21,13 @@ from whisper.normalizers import EnglishTextNormalizer
 
 from benchmarks import measure
 from benchmarks.measure import SPEECH, circumstances
-from deployments.whisper import WhisperSettings
+from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.whisper.engine import WhisperEngine
+from deployments.whisper.sequence import unfinished
+from deployments.whisper.settings import WhisperSettings
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 
-PADDINGS = ("always", "in doubt")
+PADDINGS = ("always", "adaptive")
 NORMALIZER = EnglishTextNormalizer()
 Audio = NDArray[np.int16]
 """[samples], mono 16 kHz."""
@@ -63,20 +65,20 @@ def errors(said: Sequence[str], heard: Sequence[str]) -> int:
     return rows[-1][-1]
 
 
-def together(engine: WhisperEngine, audios: Sequence[Audio], most: int) -> list[str]:
-    """What the engine hears in each, `most` of them in a pass."""
+def transcribe(engine: WhisperEngine, audios: Sequence[Audio], max_batch: int) -> list[str]:
+    """The engine's text of each, `max_batch` of them in a step."""
     texts = []
-    for some in batched(audios, most):
-        voices = [engine.voice(audio, "en") for audio in some]
-        while still := [voice for voice in voices if not voice.done]:
-            engine.listen(still)
-        texts += [voice.answer.text if voice.answer else repr(voice.error) for voice in voices]
+    for some in batched(audios, max_batch):
+        groups = [engine.prepare(TranscribeRequest(audio, "en")) for audio in some]
+        while unfinished(groups):
+            engine.run_step([sequence for group in unfinished(groups) for sequence in group.sequences])
+        texts += [group.transcript.text if group.transcript else repr(group.error) for group in groups]
     return texts
 
 
 def main() -> None:
     console = Console()
-    engines = {padding: WhisperEngine("tiny.en", WhisperSettings().weights, padding=padding) for padding in PADDINGS}
+    engines = {padding: WhisperEngine(WhisperSettings(padding=padding).engine_config()) for padding in PADDINGS}
     wrong, cpu_s = dict.fromkeys(PADDINGS, 0), {padding: list[float]() for padding in PADDINGS}
     words, lengths_s = 0, list[float]()
     for number, (path, text) in enumerate(track(spoken().items(), "Hearing", console=console)):
@@ -85,7 +87,7 @@ def main() -> None:
         lengths_s.append(audio.size / SAMPLE_RATE_HZ)
         for padding in PADDINGS[:: 1 if number % 2 else -1]:
             began_s = time.process_time()
-            heard = engines[padding].transcribe(audio, "en").text
+            heard = engines[padding].transcribe(TranscribeRequest(audio, "en")).text
             cpu_s[padding].append(time.process_time() - began_s)
             wrong[padding] += errors(said, normal(heard))
     rates = {padding: wrong[padding] / words for padding in PADDINGS}
@@ -93,15 +95,15 @@ def main() -> None:
     for padding in PADDINGS:
         table.add_row(padding, f"{rates[padding]:.1%}", f"{statistics.median(cpu_s[padding]):.2f}")
     console.print(table)
-    ratios = [always / doubt for always, doubt in zip(*cpu_s.values(), strict=True)]
+    ratios = [always / adaptive for always, adaptive in zip(*cpu_s.values(), strict=True)]
     low, high = measure.interval(ratios)
     console.print(
         f"{len(ratios)} recordings of {min(lengths_s):.1f} to {max(lengths_s):.1f} s, {words} words: "
         f"{statistics.median(ratios):.2f} times less CPU (median of pairs, 95% interval {low:.2f} to {high:.2f}); "
-        f"all of them {sum(cpu_s['always']) / sum(cpu_s['in doubt']):.2f} times"
+        f"all of them {sum(cpu_s['always']) / sum(cpu_s['adaptive']):.2f} times"
     )
     console.print(circumstances())
-    worse = (rates["in doubt"] - rates["always"]) * 100
+    worse = (rates["adaptive"] - rates["always"]) * 100
     console.print(f"the error rate changes by {worse:+.2f} points; at most {POINTS:+.2f} is the goal")
     sys.exit(worse > POINTS)
 

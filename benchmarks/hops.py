@@ -32,7 +32,7 @@ from deployments.diffusion import DiffusionSettings, GenerateOptions
 from deployments.paths import model_name
 from deployments.time_left import TimeLeft
 from deployments.whisper import TranscribeOptions, WhisperSettings
-from graphs.settings import VoiceToImageSettings
+from graphs.settings import Settings
 from graphs.voice_to_image import app, listen
 
 SEED = 7
@@ -125,7 +125,7 @@ def main() -> None:
     console = Console(width=120)
     spoken = recordings(arguments.recordings)
     config = yaml.safe_load((Path(__file__).parent.parent / "graphs" / "local.yaml").read_text())
-    settings = VoiceToImageSettings.model_validate(config["applications"][0]["args"])
+    settings = Settings.model_validate(config["applications"][0]["args"])
 
     with console.status("Starting every level ..."):
         run_direct, (direct_process, direct_end) = _remote(direct)

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from sonograph.cli import SAMPLE
+from sonograph.greeting import SAMPLE
 
 SPEECH = Path(__file__).parent.parent / "testing" / "speech"
 

@@ -1,12 +1,12 @@
 """What hearing many voices in one pass gives: `python -m benchmarks.voices`, or one `--part` of it.
 
 engine: 16 recordings of 3 to 12 s one by one by openai-whisper's own `transcribe`, all in one pass of the same weights in fp32
-(exact), with padding in doubt and bf16 where the CPU has it (tuned), by faster-whisper in int8 (int8), and that with padding in
-doubt (int8 tuned): in this process, in turns, the order reversed every other round.
+(exact), with adaptive padding and bf16 where the CPU has it (tuned), by faster-whisper in int8 (int8), and that with
+adaptive padding (int8 tuned): in this process, in turns, the order reversed every other round.
 engines: both engines of the room as they are by default, alone and eight at a time, in turns too.
 gate: word error rates of the same five over all test speech. batches: CPU by how many are heard together.
 room: over the real Triton room, how many are heard together with 16 clients, and what batching costs a client that is alone.
-long: recordings of 60 to 120 s alone, cut at silence and one by one, in turns: CPU, wall time, and word error rates.
+long: recordings of 60 to 120 s alone, chunked and sequential, in turns: CPU, wall time, and word error rates.
 """
 
 import argparse
@@ -26,12 +26,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import Panel, draw
-from benchmarks.hearing import POINTS, Audio, errors, normal, spoken, together
+from benchmarks.hearing import POINTS, Audio, errors, normal, spoken, transcribe
 from benchmarks.measure import cpu_s, interval, record, tree
+from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.time_left import TimeLeft
 from deployments.torch_runtime import cpu_has_bf16
-from deployments.whisper import TranscribeOptions, Whisper, WhisperSettings
+from deployments.whisper.deployment import Whisper
 from deployments.whisper.engine import WhisperEngine
+from deployments.whisper.settings import WhisperSettings
+from deployments.whisper.types import LongRecordings
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,15 +65,15 @@ def recordings() -> list[tuple[Audio, list[str]]]:
 
 class Sides:
     def __init__(self) -> None:
-        weights = WhisperSettings().weights
-        self.engines = {
-            "exact": WhisperEngine("tiny.en", weights),
-            "tuned": WhisperEngine("tiny.en", weights, padding="in doubt", precision="bf16" if cpu_has_bf16() else "fp32"),
-            "int8": WhisperEngine("tiny.en", weights, engine="faster-whisper"),
-            "int8 tuned": WhisperEngine("tiny.en", weights, padding="in doubt", engine="faster-whisper"),
+        settings = {
+            "exact": WhisperSettings(),
+            "tuned": WhisperSettings(padding="adaptive", precision="bf16" if cpu_has_bf16() else "fp32"),
+            "int8": WhisperSettings(engine="faster-whisper"),
+            "int8 tuned": WhisperSettings(padding="adaptive", engine="faster-whisper"),
         }
+        self.engines = {name: WhisperEngine(one.engine_config()) for name, one in settings.items()}
         self.hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {"one by one": self._one_by_one}
-        self.hear |= {name: functools.partial(together, one, most=COUNT) for name, one in self.engines.items()}
+        self.hear |= {name: functools.partial(transcribe, one, max_batch=COUNT) for name, one in self.engines.items()}
 
     def _one_by_one(self, audios: Sequence[Audio]) -> list[str]:
         stock, options = self.engines["exact"]._model, {"language": "en", "fp16": False}
@@ -92,8 +95,8 @@ def engines(pairs: int) -> dict[str, Any]:
     both = {"openai": room["exact"], "faster": room["int8"]}
     hear: dict[str, Callable[[Sequence[Audio]], list[str]]] = {}
     for name, one in both.items():
-        hear[f"{name}, alone"] = functools.partial(together, one, most=1)
-        hear[f"{name}, {AT_ONCE} at once"] = functools.partial(together, one, most=AT_ONCE)
+        hear[f"{name}, alone"] = functools.partial(transcribe, one, max_batch=1)
+        hear[f"{name}, {AT_ONCE} at once"] = functools.partial(transcribe, one, max_batch=AT_ONCE)
     return compared(hear, pairs)
 
 
@@ -149,10 +152,10 @@ def batches(pairs: int) -> dict[str, Any]:
     sides = Sides()
     took_s: dict[str, dict[int, float]] = {name: {} for name in sides.engines}
     for name, one in sides.engines.items():
-        together(one, audios[:2], 2)
+        transcribe(one, audios[:2], 2)
         for most in BATCHES:
             began_s = time.process_time()
-            together(one, audios, most)
+            transcribe(one, audios, most)
             took_s[name][most] = (time.process_time() - began_s) / COUNT
     table = Table("heard together", *took_s)
     for most in BATCHES:
@@ -170,14 +173,13 @@ def room(pairs: int) -> dict[str, Any]:
 async def _room(pairs: int) -> dict[str, Any]:
     audios = [audio for audio, _ in recordings()]
     rooms = {"on": Whisper(WhisperSettings()), "off": Whisper(WhisperSettings(max_batch=1))}
-    options = TranscribeOptions(language="en")
     for one in rooms.values():
-        await one.transcribe(audios[0], options, TimeLeft(60))
+        await one.run(TranscribeRequest(audios[0], "en"), TimeLeft(60))
     wall_s: dict[str, list[float]] = {name: [] for name in rooms}
     for number in range(max(16, 2 * pairs)):
         for name in list(rooms)[:: 1 if number % 2 else -1]:
             began_s = time.perf_counter()
-            await rooms[name].transcribe(audios[number % 4], options, TimeLeft(60))
+            await rooms[name].run(TranscribeRequest(audios[number % 4], "en"), TimeLeft(60))
             wall_s[name].append(time.perf_counter() - began_s)
     ratios = [on / off for on, off in zip(wall_s["on"], wall_s["off"], strict=True)]
     low, high = interval(ratios)
@@ -191,7 +193,8 @@ async def _room(pairs: int) -> dict[str, Any]:
 
     async def client() -> None:
         while todo:
-            sizes.append((await rooms["on"].transcribe(todo.pop(), options, TimeLeft(300))).cost.batch_size)
+            transcript = await rooms["on"].run(TranscribeRequest(todo.pop(), "en"), TimeLeft(300))
+            sizes.append(transcript.compute_time.batch_size)
 
     processes = tree(os.getpid())
     began_cpu_s, began_s = cpu_s(processes), time.perf_counter()
@@ -232,16 +235,16 @@ def long_recordings(seed: int = 0) -> list[tuple[Audio, list[str]]]:
 
 def long(pairs: int) -> dict[str, Any]:
     audios, said = zip(*long_recordings(), strict=True)
-    names = get_args(WhisperSettings.model_fields["long_recordings"].annotation)
-    engines = {name: WhisperEngine("tiny.en", WhisperSettings().weights, long_recordings=name) for name in names}
+    names = get_args(LongRecordings)
+    engines = {name: WhisperEngine(WhisperSettings(long_recordings=name).engine_config()) for name in names}
     for one in engines.values():
-        one.transcribe(audios[0][: 35 * SAMPLE_RATE_HZ], "en")
+        one.transcribe(TranscribeRequest(audios[0][: 35 * SAMPLE_RATE_HZ], "en"))
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
     texts: dict[str, list[str]] = {name: [] for name in engines}
     for number, audio in enumerate(audios):
         for name in list(engines)[:: 1 if number % 2 else -1]:
             began_cpu_s, began_s = time.process_time(), time.perf_counter()
-            texts[name].append(engines[name].transcribe(audio, "en").text)
+            texts[name].append(engines[name].transcribe(TranscribeRequest(audio, "en")).text)
             took[name].append((time.process_time() - began_cpu_s, time.perf_counter() - began_s))
     lengths_s = [audio.size / SAMPLE_RATE_HZ for audio in audios]
     result: dict[str, Any] = {
@@ -251,7 +254,7 @@ def long(pairs: int) -> dict[str, Any]:
     }
     table = Table("", "CPU s a minute", "wall s a minute", "times less CPU (95% interval)", "word error rate")
     for name in engines:
-        ratios = [theirs / ours for (ours, _), (theirs, _) in zip(took[name], took["one by one"], strict=True)]
+        ratios = [theirs / ours for (ours, _), (theirs, _) in zip(took[name], took["sequential"], strict=True)]
         minutes = [[seconds / length_s * 60 for seconds in both] for both, length_s in zip(took[name], lengths_s, strict=True)]
         cpu_a_minute, wall_a_minute = (statistics.median(column) for column in zip(*minutes, strict=True))
         (low, high), rate = interval(ratios), wrong(texts[name], said)
@@ -260,8 +263,8 @@ def long(pairs: int) -> dict[str, Any]:
         gained = f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
         table.add_row(name, f"{cpu_a_minute:.2f}", f"{wall_a_minute:.2f}", gained, f"{rate:.2%}")
     console.print(f"{LONG} recordings of {min(lengths_s):.0f} to {max(lengths_s):.0f} s, {result['words']} words", table)
-    worse = (wrong(texts["cut at silence"], said) - wrong(texts["one by one"], said)) * 100
-    console.print(f"cut at silence the error rate is {worse:+.2f} points; at most {POINTS:+.2f} is the goal")
+    worse = (wrong(texts["chunked"], said) - wrong(texts["sequential"], said)) * 100
+    console.print(f"chunked, the error rate is {worse:+.2f} points; at most {POINTS:+.2f} is the goal")
     return result
 
 

@@ -1,12 +1,15 @@
 """Stand-ins that tests hand in where a Triton server, a graph or Serve's controller would be."""
 
 import asyncio
+import json
+import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from fastapi import FastAPI
 from numpy.typing import NDArray
@@ -44,7 +47,7 @@ PNG = b"\x89PNG\r\n\x1a\nnot really"
 
 
 class Trap:
-    """Unpickling it makes a folder: code that a file of weights should not run."""
+    """Makes a folder when it is unpickled: code that a file of weights must not run."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,7 +57,7 @@ class Trap:
 
 
 class FakeTriton:
-    """Answers each inference with what `script` holds next: tensors, or an error to raise. The last is kept for good."""
+    """Answers each inference with the next item of `script`: tensors, or an error to raise. The last item is never used up."""
 
     def __init__(self, *script: Tensors | Exception) -> None:
         self.script = list(script)
@@ -166,6 +169,8 @@ class FakeService:
     """The HTTP edge over stages that answer at once, and a decoder that takes any bytes for a second of sound."""
 
     http: HttpSettings = field(default_factory=HttpSettings)
+    mounted: tuple[type[Graph[Any, Any]], ...] = (VoiceToImage, VoiceToText)
+    """The graphs. Only their models are deployed."""
     whisper: FakeStage = field(default_factory=lambda: FakeStage(WHISPER, transcript()))
     diffusion: FakeStage = field(default_factory=lambda: FakeStage(DIFFUSION, image(), took_ms=30.0))
     undecodable: Exception | None = None
@@ -182,20 +187,31 @@ class FakeService:
 
     @property
     def stages(self) -> dict[str, Any]:
-        return {"whisper": self.whisper, "diffusion": self.diffusion}
+        """Those of the mounted graphs, by name."""
+        wanted = {role for graph in self.mounted for role in graph.stages.values()}
+        return {stage.name: stage for stage in (self.whisper, self.diffusion) if stage.spec.role in wanted}
 
     def graphs(self) -> tuple[Graph[Any, Any], ...]:
-        transcribe: Any = self.whisper
-        generate: Any = self.diffusion
-        return VoiceToImage(transcribe=transcribe, generate=generate), VoiceToText(transcribe=transcribe)
+        by_role: dict[Any, Any] = {stage.spec.role: stage for stage in self.stages.values()}
+        return tuple(graph(**{attribute: by_role[role] for attribute, role in graph.stages.items()}) for graph in self.mounted)
 
     def services(self) -> Services:
-        readiness = Readiness("sonograph", ("whisper", "diffusion"), lambda: self.status)
+        readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
         metrics = Metrics(Nothing, Nothing)
         return Services(self.http, self.graphs(), self.stages, readiness, metrics, self.topology, self.decode)
 
     def app(self) -> FastAPI:
         return create_app(self.services())
+
+    def client(self) -> httpx.AsyncClient:
+        """A client of a new app; a defect is an answer to it, as to any other."""
+        transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+
+def access_log(records: list[logging.LogRecord]) -> list[dict[str, Any]]:
+    """The lines of the access log among pytest's `caplog.records`."""
+    return [json.loads(record.getMessage()) for record in records if record.getMessage().startswith('{"event": "request"')]
 
 
 def serve_status(**deployments: DeploymentStatusOverview) -> ServeStatus:

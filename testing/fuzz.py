@@ -1,4 +1,4 @@
-"""What schemathesis sends to every route: what the OpenAPI document allows and what it forbids."""
+"""schemathesis against every route: requests that the OpenAPI document allows, and requests that it forbids."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 LONGEST_MS = "400"
-"""The deadline of a request whose own could be read: a picture may be asked for that takes minutes, and 504 is a documented answer."""
+"""Replaces every well-formed deadline: a generated request can take minutes, and 504 is a documented answer."""
 
 
 def not_a_defect(context: Any, response: Any, case: Any) -> None:
-    """503 and 504 are answers; 500 is a defect."""
+    """Allows 503 and 504, which are answers; 500 is a defect."""
     assert response.status_code not in (500, 502), response.text
 
 
@@ -42,7 +42,7 @@ def routes(document: BaseSchema) -> list[str]:
 
 
 def attack(document: BaseSchema, route: str, count: int) -> None:
-    """`count` requests that the document allows and `count` that it forbids, the same in every run."""
+    """Sends `count` requests that the document allows and `count` that it forbids, the same in every run."""
     (operation,) = (one.ok() for one in document.get_all_operations() if one.ok().label == route)
     for mode in GenerationMode:
         if mode.is_negative and route.endswith(NOTHING_TO_FORBID):

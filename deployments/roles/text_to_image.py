@@ -49,7 +49,7 @@ class GenerateRequest:
     height: int | None = None
     """Pixels; None is the model's own height."""
     seed: int = 0
-    """0 to 4294967295. The noise is drawn on the CPU: a seed gives the same noise on any device."""
+    """0 to 4294967295. The noise is sampled on the CPU: a seed gives the same noise on any device."""
     format: str = "png"
     """A name in IMAGE_FORMATS."""
     previews: int = 0

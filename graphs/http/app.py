@@ -31,7 +31,7 @@ def create_app(services: Services) -> FastAPI:
             allow_origins=services.settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=[*openapi.headers_of(services.graphs), "Retry-After"],
+            expose_headers=openapi.headers_of(services.graphs),
         )
     problems.install(app)
     for resource in (docs, audio, images, models, page, graph, health):

@@ -116,9 +116,9 @@ def test_the_bytes_of_one_largest_recording_suffice() -> None:
 
 def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
     most = Settings.model_validate({"http": {"max_concurrent_requests": 56}})
-    assert (
-        app(most.model_dump(include={"http"}))._bound_deployment.max_ongoing_requests >= most.http.max_concurrent_requests + 8
-    ), "nobody could refuse, and no probe pass"
+    assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_concurrent_requests + 8, (
+        "nobody could refuse, and no probe pass"
+    )
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 8, 16])
@@ -164,8 +164,8 @@ def test_a_graph_that_does_not_exist_is_refused_and_the_others_are_named(graphs:
 def test_a_graph_alone_deploys_its_own_models() -> None:
     settings = Settings.model_validate({"graphs": ["voice_to_text", "voice_to_text"]})
     assert settings.graphs == ("voice_to_text",)
-    assert list(app({"graphs": ["voice_to_text"]})._bound_deployment.init_kwargs) == ["whisper"]
-    assert list(app({})._bound_deployment.init_kwargs) == ["whisper", "diffusion"]
+    assert list(app(Settings.model_validate({"graphs": ["voice_to_text"]}))._bound_deployment.init_kwargs) == ["whisper"]
+    assert list(app(Settings())._bound_deployment.init_kwargs) == ["whisper", "diffusion"]
 
 
 @pytest.mark.parametrize("models", [{"speech_to_text": "diffusion"}, {"speech_to_text": "parrot"}, {"speech": "whisper"}])

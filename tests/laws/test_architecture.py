@@ -281,5 +281,5 @@ def deployments_of(application: Any) -> set[str]:
 def test_the_config_for_one_machine_fits_the_graphs() -> None:
     (application,) = yaml.safe_load((ROOT / "graphs" / "local.yaml").read_text())["applications"]
     assert application["import_path"] == "graphs.voice_to_image:app"
-    built = app(application["args"])
+    built = app(Settings.model_validate(application["args"]))
     assert {deployment["name"] for deployment in application["deployments"]} == deployments_of(built)

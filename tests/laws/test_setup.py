@@ -1,4 +1,4 @@
-"""The set-up: what is locked, what the Makefile says when something is missing, and Whisper's weights."""
+"""The set-up: locks, the Makefile's sentence about a missing tool, and Whisper's weights."""
 
 import json
 import os
@@ -88,7 +88,7 @@ def normalised(requirement: str) -> str:
         ("check out", ["uname", "git", "curl"], "a folder without a space"),
     ],
 )
-def test_make_says_in_one_sentence_what_is_missing(tmp_path: Path, folder: str, tools: list[str], missing: str) -> None:
+def test_make_names_a_missing_part_in_one_sentence(tmp_path: Path, folder: str, tools: list[str], missing: str) -> None:
     for tool in tools:
         found = shutil.which(tool)
         if not found:
@@ -117,7 +117,7 @@ def test_help_names_the_targets_and_sets_nothing_up(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-def test_a_ctranslate2_model_becomes_what_openai_whisper_loads() -> None:
+def test_a_ctranslate2_model_becomes_a_checkpoint_of_openai_whisper() -> None:
     arrays = small_model()
     arrays["decoder/layer_0/attention/linear_1/weight"][WIDTH:] = 2  # the lower half is the value's
     dims, state = convert(written(arrays))

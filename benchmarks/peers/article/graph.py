@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from deployments.triton.server import home
+from deployments.triton.server import triton_home
 from graphs.audio.decode import decode
 
 http = FastAPI()
@@ -25,7 +25,7 @@ def start_triton() -> Any:
     server = tritonserver.Server(
         model_repository=str(Path(__file__).with_name("repository")),
         model_control_mode=tritonserver.ModelControlMode.EXPLICIT,
-        backend_directory=str(home() / "backends"),
+        backend_directory=str(triton_home() / "backends"),
     )
     return server.start(wait_until_ready=True)
 

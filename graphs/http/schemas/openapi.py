@@ -55,6 +55,7 @@ RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORM
 HEADERS = {
     "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
     "Server-Timing": "Milliseconds of each stage that ran.",
+    "X-Degraded": "Soft stages that failed; absent where none did.",
     "Retry-After": "Seconds after which trying again makes sense.",
     "WWW-Authenticate": "Bearer",
 }
@@ -100,10 +101,11 @@ def graph(graph: Graph[Any, Any], services: Services) -> dict[str, Any]:
 def _answer(graph: Graph[Any, Any], services: Services) -> dict[str, Any]:
     progress = tuple(event for spec in graph_specs(graph, services) for event in spec.events)
     stream = {"description": f"Server-sent events while the request is worked on: {', '.join(event_types(graph, progress))}."}
+    named = ("X-Request-ID", *graph.headers, "Server-Timing", *(["X-Degraded"] if graph.soft else []))
     return {
         "description": graph.summary,
         "model": graph.answer,
-        "headers": headers("X-Request-ID", *graph.headers, "Server-Timing", more=graph.headers),
+        "headers": headers(*named, more=graph.headers),
         "content": {
             **{media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in graph.formats},
             JSON: shown(graph.path),
@@ -161,4 +163,4 @@ def headers(*names: str, more: Any = None) -> dict[str, Any]:
 
 def headers_of(graphs: Iterable[Graph[Any, Any]]) -> list[str]:
     """The response headers that scripts of other origins may read."""
-    return list(dict.fromkeys((*(name for graph in graphs for name in graph.headers), "X-Degraded", *HEADERS)))
+    return list(dict.fromkeys((*(name for graph in graphs for name in graph.headers), *HEADERS)))

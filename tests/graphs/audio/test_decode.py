@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphs.audio.decode import decode
-from graphs.http.errors import AudioEmpty, AudioTooLong, AudioUndecodable
+from graphs.audio.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 from testing import media
 from testing.media import RATE_HZ, Samples
 

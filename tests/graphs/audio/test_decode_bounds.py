@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from graphs.audio import covers, decode
-from graphs.http.errors import AudioUndecodable
+from graphs.audio.errors import AudioUndecodable
 from graphs.http.schemas import openapi
 from testing import media
 from testing.service import ROOT

@@ -1,6 +1,5 @@
-"""API keys, their rate, and CORS, over a graph that draws at once."""
+"""API keys, their rate, and CORS, over stages that answer at once."""
 
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,16 +10,15 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from graphs.core.readiness import Rooms
-from graphs.http.app import create_app
 from graphs.http.auth import Access, read
 from graphs.http.errors import InvalidApiKey, RateLimitExceeded
 from graphs.http.settings import HttpSettings
-from testing.fakes import SERVED, FakeGraph, room_status, serve_status
+from testing.fakes import FakeService, access_log
 
 ALICE, BOB = "alice-has-a-long-key", "bob#has=another/key+1"
-ASK: list[tuple[str, str, dict[str, Any]]] = [
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/graph", {"files": {"file": b"sound"}}),
+    ("POST", "/listen", {"files": {"file": b"sound"}}),
     ("POST", "/v1/audio/transcriptions", {"files": {"file": b"sound"}}),
     ("POST", "/v1/audio/translations", {"files": {"file": b"sound"}}),
     ("POST", "/v1/images/generations", {"json": {"prompt": "x"}}),
@@ -32,62 +30,60 @@ ASK: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     file = tmp_path / "keys"
-    file.write_text(f"# who may\n\nalice {ALICE}\n  bob\t{BOB}  \n")
+    file.write_text(f"# clients\n\nalice {ALICE}\n  bob\t{BOB}  \n")
     return file
 
 
 @asynccontextmanager
-async def service(**settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, FakeGraph]]:
-    graph = FakeGraph()
-    rooms = Rooms("sonograph", ("whisper",), lambda: serve_status(whisper=room_status()))
-    app = create_app(graph, rooms, HttpSettings.model_validate(settings), SERVED)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-        yield client, graph
+async def serving(**settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, FakeService]]:
+    service = FakeService(HttpSettings.model_validate(settings))
+    async with service.client() as client:
+        yield client, service
 
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-@pytest.mark.parametrize(("method", "path", "body"), ASK, ids=[path for _, path, _ in ASK])
-async def test_a_route_that_works_needs_a_key_where_there_are_keys(
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=[path for _, path, _ in REQUESTS])
+async def test_a_route_that_computes_or_names_models_needs_a_key_where_there_are_keys(
     keys: Path, method: str, path: str, body: dict[str, Any]
 ) -> None:
-    async with service(keys=keys) as (client, graph):
+    async with serving(api_keys_file=keys) as (client, service):
         for headers in ({}, bearer(ALICE[:-1]), bearer("alice"), {"Authorization": ALICE}, {"Authorization": f"Basic {ALICE}"}):
             answer = await client.request(method, path, headers=headers, **body)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
             problem = answer.json().get("error", answer.json())
             assert problem["code"] == "invalid_api_key"
             assert ALICE not in answer.text
-        assert graph.requests == []
+        assert service.recordings == service.whisper.calls == service.diffusion.calls == []
         for key in (ALICE, BOB):
             assert (await client.request(method, path, headers=bearer(key), **body)).status_code == 200
 
 
-async def test_two_keys_in_one_request_are_none(keys: Path) -> None:
-    async with service(keys=keys) as (client, _):
+async def test_two_keys_in_one_request_are_refused(keys: Path) -> None:
+    async with serving(api_keys_file=keys) as (client, _):
         headers = [("Authorization", f"Bearer {ALICE}"), ("Authorization", f"Bearer {BOB}")]
         assert (await client.get("/v1/models", headers=headers)).status_code == 401
 
 
-async def test_what_holds_no_data_stays_open(keys: Path) -> None:
-    async with service(keys=keys) as (client, _):
+async def test_routes_without_data_need_no_key(keys: Path) -> None:
+    async with serving(api_keys_file=keys) as (client, _):
         for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
 
 
-async def test_without_keys_everyone_is_served_whatever_is_sent() -> None:
-    async with service() as (client, _):
+async def test_without_keys_every_client_is_served_whatever_it_sends() -> None:
+    async with serving() as (client, _):
         assert (await client.get("/v1/models", headers=bearer("none"))).status_code == 200
 
 
 async def test_the_log_has_the_keys_name_and_never_the_key(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "ray.serve"):
-        async with service(keys=keys) as (client, _):
+        async with serving(api_keys_file=keys) as (client, _):
             await client.post("/graph", files={"file": b"sound"}, headers=bearer(BOB))
             await client.post("/graph", files={"file": b"sound"}, headers=bearer("wrong-but-long-enough"))
-    lines = [json.loads(record.getMessage()) for record in caplog.records if record.getMessage().startswith("{")]
+    lines = access_log(caplog.records)
     assert [(line["key"], line["status"], line["code"]) for line in lines] == [
         ("bob", 200, None),
         (None, 401, "invalid_api_key"),
@@ -96,20 +92,20 @@ async def test_the_log_has_the_keys_name_and_never_the_key(keys: Path, caplog: p
     assert "wrong" not in caplog.text
 
 
-async def test_a_key_that_comes_too_often_waits_and_the_others_do_not(keys: Path) -> None:
-    async with service(keys=keys, key_requests_per_minute=2) as (client, _):
-        asked = {"files": {"file": b"sound"}}
-        answers = [await client.post("/v1/audio/transcriptions", headers=bearer(ALICE), **asked) for _ in range(3)]
+async def test_a_key_that_is_used_too_often_is_refused_and_the_others_are_not(keys: Path) -> None:
+    async with serving(api_keys_file=keys, key_requests_per_minute=2) as (client, _):
+        body = {"files": {"file": b"sound"}}
+        answers = [await client.post("/v1/audio/transcriptions", headers=bearer(ALICE), **body) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert answers[2].headers["retry-after"] == "30"
         error = answers[2].json()["error"]
         assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-        assert (await client.post("/graph", headers=bearer(ALICE), **asked)).json()["code"] == "rate_limit_exceeded"
-        assert (await client.post("/graph", headers=bearer(BOB), **asked)).status_code == 200
+        assert (await client.post("/graph", headers=bearer(ALICE), **body)).json()["code"] == "rate_limit_exceeded"
+        assert (await client.post("/graph", headers=bearer(BOB), **body)).status_code == 200
         assert (await client.get("/v1/models", headers=bearer(ALICE))).status_code == 200
 
 
-def test_a_minutes_requests_may_come_at_once_and_come_back_evenly(keys: Path) -> None:
+def test_a_minutes_requests_may_come_at_once_and_the_bucket_refills_evenly(keys: Path) -> None:
     now_s = 0.0
     access = Access(keys, 60, lambda: now_s)
     for _ in range(60):
@@ -148,7 +144,7 @@ def test_the_schemes_case_does_not_matter(keys: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "sentence"),
     [
         ("", "has no key"),
         ("# nobody\n", "has no key"),
@@ -161,38 +157,40 @@ def test_the_schemes_case_does_not_matter(keys: Path) -> None:
         (f"alice {ALICE}é", "line 1"),
     ],
 )
-def test_a_file_that_is_not_understood_is_refused_without_showing_a_key(tmp_path: Path, text: str, says: str) -> None:
+def test_a_malformed_file_is_refused_without_showing_a_key(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "keys").write_text(text)
-    with pytest.raises(ValueError, match=says) as refused:
+    with pytest.raises(ValueError, match=sentence) as refused:
         read(tmp_path / "keys")
     assert ALICE not in str(refused.value)
     assert BOB not in str(refused.value)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"http\.keys is .*none.*cannot be read"):
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"http\.api_keys_file is .*none.*cannot be read"):
         Access(tmp_path / "none", None)
 
 
 ORIGIN = "https://pages.example"
 
 
-async def test_pages_of_the_listed_origins_may_ask_from_a_browser(keys: Path) -> None:
-    async with service(keys=keys, cors_origins=[ORIGIN]) as (client, _):
-        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-timeout-ms"}
-        allowed = await client.options("/graph", headers={"Origin": ORIGIN, **asked})
+async def test_pages_of_the_listed_origins_may_use_the_service_from_a_browser(keys: Path) -> None:
+    async with serving(api_keys_file=keys, cors_origins=[ORIGIN]) as (client, _):
+        preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-timeout-ms"}
+        allowed = await client.options("/graph", headers={"Origin": ORIGIN, **preflight})
         assert allowed.status_code == 200
         assert allowed.headers["access-control-allow-origin"] == ORIGIN
         assert allowed.headers["access-control-allow-headers"] == "authorization,x-timeout-ms"
         answer = await client.post("/graph", headers={"Origin": ORIGIN}, files={"file": b"x"})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, ORIGIN)
-        assert "X-Transcript" in answer.headers["access-control-expose-headers"]
-        other = await client.options("/graph", headers={"Origin": "https://other.example", **asked})
+        exposed = answer.headers["access-control-expose-headers"].split(", ")
+        assert {"X-Transcript", "X-Seed", "X-Degraded", "X-Request-ID", "Server-Timing", "Retry-After"} <= set(exposed)
+        assert len(exposed) == len(set(exposed))
+        other = await client.options("/graph", headers={"Origin": "https://other.example", **preflight})
         assert other.status_code == 400
         assert "access-control-allow-origin" not in other.headers
 
 
 async def test_without_a_list_no_origin_is_allowed() -> None:
-    async with service() as (client, _):
+    async with serving() as (client, _):
         answer = await client.post("/graph", headers={"Origin": ORIGIN}, files={"file": b"x"})
         assert not [name for name in answer.headers if name.startswith("access-control")]

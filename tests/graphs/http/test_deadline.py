@@ -1,4 +1,4 @@
-"""How long a request may take: the setting, lowered and never raised by what the client asks for."""
+"""The deadline of a request: the setting, which a client can lower and never raise."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ MILLISECONDS = st.none() | st.integers(1, 2**31 - 1)
         (None, ["005000"], 5),
     ],
 )
-def test_the_smallest_of_what_is_given_counts(timeout_ms: int | None, header: list[str], expected: float) -> None:
+def test_the_smallest_of_setting_parameter_and_header_counts(timeout_ms: int | None, header: list[str], expected: float) -> None:
     assert deadline_s(120.0, timeout_ms, header) == expected
 
 

@@ -1,19 +1,37 @@
 """The parameters of a request: every bound from both sides, and refusals that name it."""
 
+from collections.abc import Iterable
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.errors import InvalidInput
-from graphs.http.parameters import DrawParameters, parse
-from testing.fakes import CHARACTERS
+from deployments.roles.speech_to_text import TranscribeRequest
+from deployments.roles.text_to_image import GenerateRequest
+from deployments.time_left import TimeLeft
+from graphs.core.context import RequestContext
+from graphs.http.parameters import validate
+from graphs.voice_to_image import DrawParameters
+from graphs.voice_to_text import ListenParameters
+from testing.fakes import CHARACTERS, FakeService
 
+GRAPH, _ = FakeService().graphs()
 MAX_SIDE_PX = 256
+"""The setting of the fake diffusion stage."""
 NAMES = st.sampled_from(list(DrawParameters.model_fields))
 
 
 def of(**query: str) -> DrawParameters:
-    return parse(query.items(), [], MAX_SIDE_PX)
+    return parse(query.items())
+
+
+def parse(fields: Iterable[tuple[str, str]]) -> DrawParameters:
+    """As the route of `POST /graph` does."""
+    parameters = validate(fields, DrawParameters)
+    GRAPH.check(parameters)
+    return parameters
 
 
 @pytest.mark.parametrize(
@@ -96,60 +114,72 @@ def test_every_parameter_is_tried_at_and_beyond_its_bound() -> None:
         assert {case[0] for case in mark.args[1]} == set(DrawParameters.model_fields)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(InvalidInput, match=r"^steps must .*; seed must .*"):
         of(steps="0", seed="-1", task="translate")
 
 
-def test_query_and_form_are_read_together() -> None:
-    parameters = parse([("steps", "4")], [("seed", "9"), ("prompt_prefix", "a drawing of")], MAX_SIDE_PX)
+def test_fields_of_query_and_form_are_read_together() -> None:
+    parameters = parse([("steps", "4"), ("seed", "9"), ("prompt_prefix", "a drawing of")])
     assert (parameters.steps, parameters.seed, parameters.prompt_prefix) == (4, 9, "a drawing of")
 
 
-@pytest.mark.parametrize(
-    ("query", "form"),
-    [
-        ([("seed", "1"), ("seed", "1")], []),
-        ([("seed", "1")], [("seed", "2")]),
-        ([], [("seed", "1"), ("seed", "2")]),
-        ([("seed", "1")], [("seed", "")]),
-    ],
-)
-def test_a_parameter_that_is_given_twice_is_refused(query: list[tuple[str, str]], form: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize("second", ["1", "2", ""])
+def test_a_parameter_that_comes_twice_is_refused(second: str) -> None:
     with pytest.raises(InvalidInput, match="seed is given twice"):
-        parse(query, form, MAX_SIDE_PX)
+        parse([("seed", "1"), ("seed", second)])
 
 
 @pytest.mark.parametrize("name", ["stesp", "Seed", "file2", "\x00\x1b[31m", "x" * 500])
-def test_an_unknown_parameter_is_refused_and_the_known_ones_are_named(name: str) -> None:
-    with pytest.raises(InvalidInput, match=r"is no parameter; there are language, task, .*output_format") as refusal:
+def test_an_unknown_parameter_is_refused_by_a_sentence_with_the_others(name: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"is no parameter; there are timeout_ms, language, task, .*output_format, previews$"
+    ) as refusal:
         of(**{name: "1"})
     assert str(refusal.value).isprintable()
     assert len(str(refusal.value)) < 300
 
 
-def test_a_field_without_a_value_counts_as_not_given() -> None:
-    assert parse([("steps", "")], [(name, "") for name in DrawParameters.model_fields if name != "steps"], MAX_SIDE_PX) == of()
+def test_a_field_without_a_value_counts_as_absent() -> None:
+    assert parse((name, "") for name in DrawParameters.model_fields) == of()
 
 
-def test_what_is_not_given_is_left_to_the_rooms() -> None:
-    options = of().generate_options("png")
-    assert (options.steps, options.guidance_scale, options.width, options.height) == (None, None, None, None)
+async def requests(parameters: DrawParameters) -> tuple[TranscribeRequest, GenerateRequest]:
+    """Those of both stages."""
+    service = FakeService()
+    graph, _ = service.graphs()
+    await graph.run(np.zeros(16_000, np.int16), parameters, RequestContext("id-1", TimeLeft(50)))
+    ((transcribe, _),), ((generate, _),) = service.whisper.calls, service.diffusion.calls
+    return transcribe, generate
+
+
+async def test_absent_parameters_are_left_to_the_models() -> None:
+    transcribe, generate = await requests(of())
+    assert (generate.steps, generate.guidance_scale, generate.width, generate.height) == (None, None, None, None)
+    assert (generate.negative_prompt, generate.format, generate.previews) == ("", "png", 0)
+    assert (transcribe.language, transcribe.task) == ("", "transcribe")
     assert (of().timeout_ms, of().previews) == (None, 0)
-    assert of(language=" de ", task="translate").transcribe_options().language == "de"
+    transcribe, _ = await requests(of(language=" de ", task="translate"))
+    assert (transcribe.language, transcribe.task) == ("de", "translate")
 
 
-def test_a_seed_is_drawn_where_none_is_given_and_kept_where_one_is() -> None:
-    drawn = {of().generate_options("png").seed for _ in range(20)}
+async def test_every_parameter_reaches_its_stage() -> None:
+    more = {"steps": "4", "guidance_scale": "2", "width": "64", "height": "72", "output_format": "webp", "previews": "3"}
+    _, generate = await requests(of(seed="9", prompt_prefix="a drawing of", negative_prompt="a pear", **more))
+    assert generate == GenerateRequest("a drawing of a red apple", "a pear", 4, 2.0, 64, 72, 9, "webp", 3)
+
+
+async def test_a_seed_is_drawn_where_none_is_named_and_kept_where_one_is() -> None:
+    drawn = {(await requests(of()))[1].seed for _ in range(20)}
     assert len(drawn) > 1
     assert all(0 <= seed < 2**32 for seed in drawn)
-    assert of(seed="0").generate_options("png").seed == 0
+    assert (await requests(of(seed="0")))[1].seed == 0
 
 
 @given(st.lists(st.tuples(NAMES | st.text(CHARACTERS), st.text(CHARACTERS)), max_size=4))
 def test_any_text_is_a_request_or_refused_as_a_parameter(pairs: list[tuple[str, str]]) -> None:
     try:
-        parameters = parse(pairs, [], MAX_SIDE_PX)
+        parameters = parse(pairs)
     except InvalidInput as refusal:
         message = str(refusal)
     else:
@@ -167,3 +197,14 @@ def test_any_number_is_within_its_bounds_or_refused(name: str, number: float) ->
         return
     lowest, highest = {"steps": (1, 150), "seed": (0, 2**32 - 1), "guidance_scale": (0, 30)}.get(name, (8, MAX_SIDE_PX))
     assert lowest <= value <= highest
+
+
+@pytest.mark.parametrize("name", sorted(ListenParameters.model_fields))
+def test_a_transcriptions_parameters_have_the_bounds_of_a_drawings(name: str) -> None:
+    one, other = (kind.model_json_schema()["properties"][name] for kind in (ListenParameters, DrawParameters))
+    assert {**one, "description": ""} == {**other, "description": ""}
+
+
+def test_a_parameter_of_a_drawing_is_none_of_a_transcription() -> None:
+    with pytest.raises(InvalidInput, match=r"^steps is no parameter; there are timeout_ms, language, task$"):
+        validate([("steps", "4")], ListenParameters)

@@ -1,4 +1,4 @@
-"""The middleware of Serve's proxy: what commands Serve never reaches it, and its own errors leave as problem details."""
+"""Middleware of Serve's proxy: clients do not command Serve, and its own errors become problem details."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ async def test_other_headers_and_other_scopes_pass_untouched() -> None:
     assert seen == [{"type": "lifespan"}]
 
 
-def test_what_serve_obeys_is_what_is_dropped() -> None:
+def test_exactly_the_headers_that_serve_obeys_are_dropped() -> None:
     names = (
         SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER,
         SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER,
@@ -76,7 +76,7 @@ def test_what_serve_obeys_is_what_is_dropped() -> None:
 
 
 class Answer:
-    """What a client gets of `app` behind the middleware, in the order that Serve puts it in; ids are as Serve's own makes them."""
+    """The answer of `app` behind the middleware, in the order in which Serve stacks it; ids are as Serve's own makes them."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -107,7 +107,7 @@ class Answer:
         return {name.lower(): value for name, value in pairs}
 
     def problem(self) -> Any:
-        """The problem details; checks what every one of them has."""
+        """The problem details, after a check of the fields that all of them have."""
         assert self.headers["content-type"] == "application/problem+json"
         problem = json.loads(self.body)
         assert problem["type"] == f"urn:sonograph:problem:{problem['code']}"
@@ -118,7 +118,7 @@ class Answer:
 
 
 def serve(text: Any, status: int) -> Any:
-    """What Serve's proxy answers by itself."""
+    """An app that answers as Serve's proxy does by itself."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in convert_object_to_asgi_messages(text, status):
@@ -202,7 +202,7 @@ async def test_the_answer_the_problem_and_serve_have_one_id(app: Any, id: bytes 
     assert (seen == ["abc"]) == (id == b"abc")
 
 
-async def test_a_defect_of_serves_proxy_is_internal_and_logged_and_tells_no_reason(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_of_serves_proxy_is_internal_and_logged_and_shows_no_reason(caplog: pytest.LogCaptureFixture) -> None:
     answer = await Answer().of(sends(then=KeyError("secret")))
     assert answer.status == 500
     assert answer.problem()["code"] == "internal"
@@ -252,7 +252,7 @@ async def test_a_cancelled_proxy_answers_nothing() -> None:
         (405, b"text/plain; charset=utf-8"),
     ],
 )
-async def test_what_the_application_answers_passes_untouched(status: int, content_type: bytes) -> None:
+async def test_the_applications_own_answers_pass_untouched(status: int, content_type: bytes) -> None:
     messages = [start(status, content_type), body(b"first", more=True), body(b"second")]
     answer = await Answer().of(sends(*messages), bare=True)
     assert answer.messages == messages
@@ -303,7 +303,7 @@ def test_without_the_middleware_the_ingress_warns_in_one_line(configured: str | 
     assert "\n" not in record.message
 
 
-def test_with_it_there_is_nothing_to_say(caplog: pytest.LogCaptureFixture) -> None:
+def test_with_the_middleware_there_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     lines = (ROOT / "graphs" / "ray.env").read_text().splitlines()
     (configured,) = (line.split("=")[1] for line in lines if line.startswith("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH="))
     warn_if_absent(configured)

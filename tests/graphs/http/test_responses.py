@@ -1,19 +1,26 @@
-"""Which answer a client gets, and what its headers say."""
+"""Content negotiation, and the answers' headers and fields."""
 
 import json
 from base64 import b64decode
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deployments.roles.text_to_image import GenerateRequest
+from deployments.time_left import TimeLeft
+from graphs.core.context import RequestContext
 from graphs.http.errors import NotAcceptable
-from graphs.http.responses import TRANSCRIPT_BYTES, answer, negotiate, percent_encoded
-from testing.fakes import CHARACTERS, PNG, drawing
+from graphs.http.responses import HEADER_BYTES, negotiate, percent_encoded, response
+from graphs.voice_to_image import Drawing, DrawParameters, VoiceToImage
+from graphs.voice_to_text import ListenParameters, VoiceToText
+from testing.fakes import CHARACTERS, PNG, FakeService, image, transcript
 
 CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
 FIREFOX_IMAGE = "image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5"
+FORMATS = VoiceToImage.formats
 SAFARI = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
@@ -49,40 +56,69 @@ SAFARI = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 def test_accept_and_output_format_decide_the_answer(
     accept: str | None, output_format: str | None, expected: tuple[str, str]
 ) -> None:
-    assert negotiate(accept, output_format) == expected
+    assert negotiate(accept, output_format, FORMATS) == expected
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/gif, text/plain;q=0.5", "image/png;q=0", "*/*;q=0", "image"])
 def test_an_accept_that_takes_none_of_the_answers_is_refused(accept: str) -> None:
     with pytest.raises(NotAcceptable):
-        negotiate(accept, None)
+        negotiate(accept, None, FORMATS)
 
 
 @settings(max_examples=50)
 @given(st.text(CHARACTERS), st.sampled_from([None, "png", "jpeg", "webp"]))
-def test_any_accept_is_understood_or_refused(accept: str, output_format: str | None) -> None:
+def test_any_accept_is_honoured_or_refused(accept: str, output_format: str | None) -> None:
     try:
-        media_type, format = negotiate(accept, output_format)
+        media_type, format = negotiate(accept, output_format, FORMATS)
     except NotAcceptable:
         return
     assert format == (output_format or format)
     assert media_type in ("application/json", f"image/{format}")
 
 
-def test_a_picture_comes_with_what_was_said_its_seed_and_its_times() -> None:
-    response = answer(drawing("Straße & Öl"), "image/png", "png", "id-1")
-    assert response.body == PNG
-    assert response.headers["content-type"] == "image/png"
-    assert unquote(response.headers["x-transcript"]) == "Straße & Öl"
-    assert response.headers["x-transcript"].isascii()
-    assert response.headers["x-seed"] == "7"
-    assert response.headers["server-timing"] == "decode;dur=1.0, whisper;dur=20.0, diffusion;dur=30.0, encode;dur=2.0"
-    assert response.headers["vary"] == "Accept"
+@pytest.mark.parametrize("accept", [None, "", "*/*", "application/json", "application/*", "text/event-stream;q=0.1, */*"])
+def test_a_graph_without_formats_answers_with_json(accept: str | None) -> None:
+    assert negotiate(accept, None, {}) == ("application/json", None)
 
 
-def test_json_holds_all_that_is_known_of_the_drawing() -> None:
-    response = answer(drawing("ein Apfel"), "application/json", "webp", "id-1")
-    content = json.loads(response.body)
+def test_a_graph_without_formats_sends_events_where_accept_asks_for_them() -> None:
+    assert negotiate("text/event-stream", None, {}) == ("text/event-stream", None)
+
+
+@pytest.mark.parametrize("accept", ["image/png", "image/*", "text/html", "application/json;q=0"])
+def test_a_graph_without_formats_refuses_an_accept_without_json_and_events(accept: str) -> None:
+    with pytest.raises(NotAcceptable, match=r"can be application/json, text/event-stream, and Accept takes none"):
+        negotiate(accept, None, {})
+
+
+def context() -> RequestContext:
+    times = {"decode": 1.04, "whisper": 20.0, "diffusion": 30.0, "encode": 2.0}
+    return RequestContext("id-1", TimeLeft(50), timings_ms=times, models={"whisper": "tiny.en", "diffusion": "tiny"})
+
+
+def drawn(text: str, media_type: str, format: str = "png", degraded: dict[str, str] | None = None) -> Any:
+    graph, _ = FakeService().graphs()
+    found = Drawing(transcript(text), GenerateRequest(text, seed=7, format=format), image())
+    finished = context()
+    finished.degraded |= degraded or {}
+    return response(graph, found, DrawParameters(), media_type, finished)
+
+
+def test_a_picture_comes_with_the_transcript_its_seed_and_its_times() -> None:
+    answer = drawn("Straße & Öl", "image/png")
+    assert answer.body == PNG
+    assert answer.headers["content-type"] == "image/png"
+    assert unquote(answer.headers["x-transcript"]) == "Straße & Öl"
+    assert answer.headers["x-transcript"].isascii()
+    assert answer.headers["x-seed"] == "7"
+    assert answer.headers["server-timing"] == "decode;dur=1.0, whisper;dur=20.0, diffusion;dur=30.0, encode;dur=2.0"
+    assert answer.headers["vary"] == "Accept"
+    assert "x-degraded" not in answer.headers
+
+
+def test_json_holds_everything_about_the_drawing() -> None:
+    answer = drawn("ein Apfel", "application/json", "webp")
+    content = json.loads(answer.body)
     assert b64decode(content["image"].pop("base64")) == PNG
     assert content == {
         "request_id": "id-1",
@@ -96,7 +132,31 @@ def test_json_holds_all_that_is_known_of_the_drawing() -> None:
         "timings_ms": {"decode": 1.0, "whisper": 20.0, "diffusion": 30.0, "encode": 2.0},
         "models": {"whisper": "tiny.en", "diffusion": "tiny"},
     }
-    assert {"x-transcript", "x-seed", "server-timing"} <= set(response.headers)
+    assert {"x-transcript", "x-seed", "server-timing", "vary"} <= set(answer.headers)
+
+
+def test_a_transcription_is_json_with_its_times_and_without_headers_of_a_drawing() -> None:
+    _, graph = FakeService().graphs()
+    assert isinstance(graph, VoiceToText)
+    answer = response(graph, transcript("ein Apfel"), ListenParameters(), "application/json", context())
+    assert json.loads(answer.body) == {
+        "request_id": "id-1",
+        "transcript": "ein Apfel",
+        "language": "en",
+        "segments": [{"start": 0.0, "end": 1.5, "text": "ein Apfel", "avg_logprob": -0.25, "no_speech_prob": 0.125}],
+        "timings_ms": {"decode": 1.0, "whisper": 20.0, "diffusion": 30.0, "encode": 2.0},
+        "models": {"whisper": "tiny.en", "diffusion": "tiny"},
+    }
+    assert {"server-timing", "vary"} <= set(answer.headers)
+    assert not {"x-transcript", "x-seed", "x-degraded"} & set(answer.headers)
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "application/json"])
+def test_a_degraded_answer_names_the_missing_stages_in_a_header(media_type: str) -> None:
+    degraded = {"enhance": "model_unavailable: gone", "caption": "deadline_exceeded: late"}
+    answer = drawn("ein Apfel", media_type, degraded=degraded)
+    assert answer.headers["x-degraded"] == "enhance, caption"
+    assert media_type != "application/json" or json.loads(answer.body)["degraded"] == degraded
 
 
 @pytest.mark.parametrize(
@@ -105,7 +165,7 @@ def test_json_holds_all_that_is_known_of_the_drawing() -> None:
 )
 def test_a_long_transcript_is_cut_at_a_character(text: str, kept: int) -> None:
     encoded = percent_encoded(text)
-    assert len(encoded) <= TRANSCRIPT_BYTES == 1024
+    assert len(encoded) <= HEADER_BYTES == 1024
     assert unquote(encoded, errors="strict") == text[:kept]
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from graphs.http.middleware import upgrade
-from graphs.serve import proxy
+from graphs.http.middleware import proxy, upgrade
 from testing import speech
 from testing.service import ROOT, Service, free_port
 
@@ -38,7 +37,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 @contextlib.contextmanager
 def listening(http: Any) -> Iterator[int]:
-    """A real uvicorn with this protocol for HTTP, on the port it gives."""
+    """Runs a real uvicorn with this protocol for HTTP; yields its port."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(echo, port=port, log_level="critical", lifespan="off", http=http))
     thread = threading.Thread(target=server.run)
@@ -59,19 +58,20 @@ def port() -> Iterator[int]:
 
 
 def answered(port: int, *parts: bytes) -> list[str]:
-    """What the application was asked, by its answers to `parts`, sent one after the other, and to a last request that closes."""
+    """Requests that reached the application, by its answers to `parts`, sent in order, and to a last request that closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in (*parts, CLOSE):
             connection.sendall(part)
             time.sleep(0.005)
+        content = b""
         with contextlib.suppress(ConnectionResetError):
-            received = b"".join(iter(lambda: connection.recv(65_536), b""))
-    return [part.split(b">")[0].decode() for part in received.split(b"<")[1:]]
+            content = b"".join(iter(lambda: connection.recv(65_536), b""))
+    return [part.split(b">")[0].decode() for part in content.split(b"<")[1:]]
 
 
 @pytest.mark.parametrize(
-    ("parts", "asked"),
+    ("parts", "received"),
     [
         pytest.param([HEAD + LENGTH + b"hello"], ["POST /x hello"], id="in one packet"),
         pytest.param([HEAD + LENGTH, b"he", b"llo"], ["POST /x hello"], id="in three"),
@@ -86,8 +86,8 @@ def answered(port: int, *parts: bytes) -> list[str]:
         pytest.param([HEAD.replace(b"h2c", b"TLS/1.0") + LENGTH + b"hello"], ["POST /x hello"], id="to TLS"),
     ],
 )
-def test_the_body_of_a_request_that_offers_to_upgrade_is_read(port: int, parts: list[bytes], asked: list[str]) -> None:
-    assert answered(port, *parts) == [*asked, "GET /z "]
+def test_the_body_of_a_request_that_offers_to_upgrade_is_read(port: int, parts: list[bytes], received: list[str]) -> None:
+    assert answered(port, *parts) == [*received, "GET /z "]
 
 
 def test_two_framings_of_one_body_are_refused(port: int) -> None:
@@ -95,7 +95,7 @@ def test_two_framings_of_one_body_are_refused(port: int) -> None:
 
 
 def test_uvicorn_alone_loses_the_body() -> None:
-    """What this is for: once it fails, graphs/http/middleware/upgrade.py may go."""
+    """Shows the need of graphs/http/middleware/upgrade.py: delete that once this fails."""
     with listening("httptools") as port:
         assert answered(port, HEAD + LENGTH, b"hello")[:1] == ["POST /x "]
 
@@ -123,8 +123,8 @@ def test_the_service_reads_it(service: Service) -> None:
 @pytest.mark.skipif(JAVA is None, reason="Java is not installed: apt install default-jdk-headless")
 def test_the_default_client_of_a_jdk_is_answered(service: Service) -> None:
     command = [str(JAVA), str(ROOT / "testing" / "clients" / "DefaultClient.java"), service.url, str(CAT)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
-    answers = [line.split(" ", 1) for line in said.splitlines()]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    answers = [line.split(" ", 1) for line in printed.splitlines()]
     assert [status for status, _ in answers] == ["200"] * 4
     assert all("cat" in body.lower() for _, body in answers[:3])
     assert "b64_json" in answers[3][1]

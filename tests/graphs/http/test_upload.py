@@ -1,4 +1,4 @@
-"""A recording out of a body: multipart and raw, in whatever pieces it comes, and never more of it than the limit."""
+"""A recording out of a body: multipart and raw, in chunks of any size, and never more of it than the limit."""
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ from graphs.http.upload import FIELD_BYTES, OVERHEAD_BYTES, PARTS, Upload, recei
 
 LIMIT_BYTES = 1000
 RECORDING = bytes(range(256)) + b"\r\n--boundary-\r\n--boundar\r\n" + bytes(100)
-"""Every byte, and what looks like a boundary and is none."""
+"""Every byte, and text that resembles a boundary and is none."""
 MULTIPART = "multipart/form-data; boundary=boundary"
 
 
@@ -60,7 +60,7 @@ async def test_a_form_may_come_byte_by_byte() -> None:
 
 @settings(max_examples=50)
 @given(recording=st.binary(max_size=300), sizes=st.lists(st.integers(1, 60), min_size=1, max_size=20))
-async def test_any_bytes_in_any_pieces_arrive_as_they_were_sent(recording: bytes, sizes: list[int]) -> None:
+async def test_any_bytes_in_any_chunks_arrive_as_they_were_sent(recording: bytes, sizes: list[int]) -> None:
     whole = form(part("seed", b"7"), part("file", recording))
     chunks, at = [], 0
     while at < len(whole):

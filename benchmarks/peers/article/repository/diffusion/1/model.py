@@ -10,20 +10,22 @@ from PIL import Image
 
 from deployments import diffusion
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.types import Prompt
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        # The defaults of the service's settings, as in `Prompt`; reading the settings here would load Ray.
-        self._engine = DiffusionEngine(str(Path(diffusion.__file__).parent / "small-stable-diffusion"))
+        self._settings = DiffusionSettings(model=str(Path(diffusion.__file__).parent / "small-stable-diffusion"))
+        self._engine = DiffusionEngine(EngineConfig(self._settings.model))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         responses = []
         for request in requests:
             text = pb_utils.get_input_tensor_by_name(request, "PROMPT").as_numpy()[0].decode()
-            # The engine returns a file, the article's model returns pixels.
-            picture = Image.open(io.BytesIO(self._engine.generate(Prompt(text), {}).encoded))
-            tensor = pb_utils.Tensor("IMAGE", np.asarray(picture))
+            # The engine's result is a file, the article's model's are pixels.
+            image, _ = self._engine.generate(self._settings.with_defaults(GenerateRequest(text)), {})
+            tensor = pb_utils.Tensor("IMAGE", np.asarray(Image.open(io.BytesIO(image.encoded))))
             responses.append(pb_utils.InferenceResponse(output_tensors=[tensor]))
         return responses

@@ -1,6 +1,6 @@
-"""Rules: serveConfigV2 says only what Serve and the app understand.
+"""Rules: serveConfigV2 holds only fields and values that Serve and the app understand.
 
-KubeRay does not look into it, and Serve drops what it does not know.
+KubeRay does not read it, and Serve drops unknown fields.
 """
 
 import json
@@ -33,10 +33,11 @@ def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
             yield service.finding(rule, FIELD, "is not a mapping")
             return
         ServeDeploySchema.model_validate(content)
-        # What that takes as any mapping, and Serve reads later.
-        for given in (given for application in content["applications"] for given in application.get("deployments") or []):
-            AutoscalingConfig.model_validate(given.get("autoscaling_config") or {})
-            _AMOUNTS.validate_python((given.get("ray_actor_options") or {}).get("resources") or {})
+        # The schema takes any mapping in these two fields, and Serve reads them later.
+        for application in content["applications"]:
+            for deployment in application.get("deployments") or []:
+                AutoscalingConfig.model_validate(deployment.get("autoscaling_config") or {})
+                _AMOUNTS.validate_python((deployment.get("ray_actor_options") or {}).get("resources") or {})
     except yaml.YAMLError as error:
         yield service.finding(rule, FIELD, f"is not YAML: {' '.join(str(error).split())}")
     except ValidationError as error:
@@ -48,12 +49,12 @@ def no_key_is_unknown(service: Service) -> Iterator[Finding]:
     from ray.serve.schema import ServeDeploySchema
 
     for path in _unknown(service.config, ServeDeploySchema, ()):
-        sentence = f"Serve knows no {path[-1]} there, and would drop it without a word"
+        sentence = f"Serve knows no {path[-1]} there, and would drop it silently"
         yield service.finding(no_key_is_unknown, f"{FIELD}: {_path(path)}", sentence)
 
 
 def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Paths of the keys that are in no model; what is no model, such as args, may hold anything."""
+    """Paths of the keys that no model has. Only models are searched: args, for example, may hold anything."""
     model = next((one for one in _flat(annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if isinstance(value, list):
         for index, item in enumerate(value):
@@ -67,7 +68,7 @@ def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tup
 
 
 def _flat(annotation: Any) -> Iterator[Any]:
-    """The annotation and all that it is made of."""
+    """The annotation and its parts, at any depth."""
     yield annotation
     for argument in typing.get_args(annotation):
         yield from _flat(argument)
@@ -76,12 +77,11 @@ def _flat(annotation: Any) -> Iterator[Any]:
 def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         names = deployments(application)
-        for index, given in enumerate(application.get("deployments") or []):
-            if names and given["name"] not in names:
+        for index, deployment in enumerate(application.get("deployments") or []):
+            name = deployment["name"]
+            if names and name not in names:
                 field = f"{FIELD}: applications[{number}].deployments[{index}].name"
-                sentence = (
-                    f"{application['import_path']} has no {given['name']}, only {', '.join(names)}: Serve would refuse it all"
-                )
+                sentence = f"{application['import_path']} has no {name}, only {', '.join(names)}: Serve would refuse it all"
                 yield service.finding(the_app_has_these_deployments, field, sentence)
 
 
@@ -89,7 +89,7 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         try:
             load(application["import_path"])
-        except Exception as error:  # whatever the module raises
+        except Exception as error:  # of any kind, from the module
             sentence = f"{application['import_path']} cannot be imported: {error}"
             yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence)
 
@@ -99,8 +99,8 @@ def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
         loaded = model_libraries(application["import_path"])
         if loaded:
             sentence = (
-                f"importing {application['import_path']} loads {', '.join(loaded)}, which the head's image does not have, and "
-                "there Serve imports it: import it inside the replica"
+                f"importing {application['import_path']} loads {', '.join(loaded)}, which the head's image lacks, and Serve "
+                "imports the app there: import it inside the replica"
             )
             field = f"{FIELD}: applications[{number}].import_path"
             yield service.finding(the_app_loads_no_model_library, field, sentence)
@@ -114,7 +114,7 @@ def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
             for wrong in error.errors():
                 field = f"{FIELD}: applications[{number}].args.{_path(wrong['loc'])}"
                 yield service.finding(the_settings_accept_the_args, field, f"the app refuses it: {wrong['msg']}")
-        except Exception:  # the import's, which a rule of its own reports
+        except Exception:  # of the import: a rule of its own reports it
             continue
 
 
@@ -122,32 +122,44 @@ def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
     for path, value in _leaves(service.config, ()):
         if "runtime_env" in path[:-1] and SECRET.search(str(path[-1])) and value:
             sentence = (
-                "Ray shows a runtime_env to whoever asks for the application's state: take it from a Secret in the pod's env"
+                "Ray shows a runtime_env to every reader of the application's state: take it from a Secret in the pod's env"
             )
             yield service.finding(no_secret_is_in_a_runtime_env, f"{FIELD}: {_path(path)}", sentence)
 
 
 def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
-    """Where there is a Job: images may carry the weights instead. Its containers are called as the rooms are."""
+    """Applies where there is a Job: images may carry the weights instead. Its containers have the models' names.
+
+    A model without a `fetch_weights.sh` in its folder has none to fetch, and a checkpoint below `deployments/` ships with the image.
+    """
     jobs = [document.content for document in service.beside if document.content.get("kind") == "Job"]
     containers = [container for job in jobs for container in job["spec"]["template"]["spec"]["containers"]]
     fetched = {container["name"]: [*container.get("command", []), *container.get("args", [])] for container in containers}
     for number, application in enumerate(service.config["applications"]):
-        try:
-            settings = load(application["import_path"]).settings
-            rooms = dict(settings.model_validate(application.get("args") or {})) if settings else {}
-        except Exception:  # which rules of their own report
-            continue
-        for room, section in rooms.items():
-            model = getattr(section, "model", None)
-            if not jobs or not isinstance(model, str) or (room not in fetched and Path(model).is_relative_to(SHIPPED)):
+        for name, checkpoint in _checkpoints(application):
+            if not jobs or (name not in fetched and Path(checkpoint).is_relative_to(SHIPPED)):
                 continue
-            if model not in fetched.get(room, []):
-                field = f"{FIELD}: applications[{number}].args.{room}.model"
+            if checkpoint not in fetched.get(name, []):
+                field = f"{FIELD}: applications[{number}].args.{name}.model"
                 sentence = (
-                    f"it is {json.dumps(model)}, and the Job beside it does not fetch that for {room}: the workers cannot either"
+                    f"it is {json.dumps(checkpoint)}, and the Job beside it does not fetch that for {name}: "
+                    "the workers cannot either"
                 )
                 yield service.finding(the_job_fetches_the_models, field, sentence)
+
+
+def _checkpoints(application: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each deployed model that has weights to fetch, and the checkpoint that the settings name."""
+    try:
+        settings = load(application["import_path"]).settings
+        sections = dict(settings.model_validate(application.get("args") or {})) if settings else {}
+    except Exception:  # rules of their own report it
+        return
+    for name, section in sections.items():
+        checkpoint = getattr(section, "model", None)
+        has_weights = (SHIPPED / name / "fetch_weights.sh").is_file()
+        if isinstance(checkpoint, str) and has_weights and getattr(section, "deployed", True):
+            yield name, checkpoint
 
 
 def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
