@@ -25,9 +25,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.load import client
-from benchmarks.measure import Idle, commit, cpu_s, interval, record, roles, tree
+from benchmarks.measure import Idle, commit, cpu_s, interval, record, recordings, roles, tree
 from benchmarks.services import BINARIES, running, variables
-from sonograph.cli import SAMPLE
 from testing.service import Service, free_port
 
 RESULTS = Path(__file__).with_name("results")
@@ -37,7 +36,7 @@ AT_ONCE = (1, 8)
 WARM_UP = 120
 """Requests: the latency estimates are of the last 100."""
 IDLE_S = 10.0
-RECORDING = SAMPLE.read_bytes()
+(RECORDING,) = recordings(1)
 ANSWERS = {"image": "image/png", "JSON": "application/json", "events": "text/event-stream"}
 CHANGING = ("request_id", "timings_ms")
 """Fields of an answer that differ from request to request."""
