@@ -2,7 +2,7 @@
 
 Each folder is a checkout of one commit, such as a worktree. Both sides serve at the same time, each in a Ray cluster of its own: the real
 proxy and ingress of the checkout, over models of known cost, which sleep instead of computing and answer the same every time. A pair is
-the same requests to one side and then to the other, and the order alternates. CPU is that of Serve's proxy and of the three replicas.
+the same requests to both sides in turns of some requests, and the order alternates. CPU is that of Serve's proxy and the three replicas.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import httpx
@@ -33,6 +34,8 @@ RESULTS = Path(__file__).with_name("results")
 GOAL = 1.03
 """The upper end of the interval of new / old."""
 AT_ONCE = (1, 8)
+TURNS = 4
+"""Of each side in a pair, so that a drift of the machine within the pair affects both sides."""
 WARM_UP = 120
 """Requests: the latency estimates are of the last 100."""
 IDLE_S = 10.0
@@ -186,6 +189,10 @@ def per_request_ms(before: Mapping[str, float], after: Mapping[str, float], requ
     return {name: (after[name] - before[name]) * 1000 / requests for name in before}
 
 
+def mean(costs: Sequence[Cost]) -> Cost:
+    return Cost({name: fmean(cost.ms[name] for cost in costs) for name in costs[0].ms}, fmean(cost.idle_ms for cost in costs))
+
+
 def summary(old: Sequence[Cost], new: Sequence[Cost]) -> dict[str, Any]:
     """Compare the costs of each pair: medians by process, and new / old with its 95% interval, also without what idling costs."""
     whole = compared([cost.total_ms for cost in old], [cost.total_ms for cost in new])
@@ -233,9 +240,13 @@ async def warm_up(service: Service) -> list[Any]:
 
 def compare(sides: Mapping[str, Side], answer: str, at_once: int, requests: int, pairs: int) -> dict[str, Any]:
     costs: dict[str, list[Cost]] = {name: [] for name in sides}
-    for pair in track(range(pairs), f"{answer}, {at_once} at once", console=console):
-        for name in list(sides)[:: 1 if pair % 2 else -1]:
-            costs[name].append(sides[name].cost(answer, requests, at_once))
+    for _ in track(range(pairs), f"{answer}, {at_once} at once", console=console):
+        turns: dict[str, list[Cost]] = {name: [] for name in sides}
+        for turn in range(TURNS):
+            for name in list(sides)[:: 1 if turn % 2 else -1]:
+                turns[name].append(sides[name].cost(answer, max(at_once, requests // TURNS), at_once))
+        for name in sides:
+            costs[name].append(mean(turns[name]))
     found = summary(costs["old"], costs["new"])
     console.print(table(f"{answer}, {at_once} at once, {requests} requests a side, {pairs} pairs", found))
     described = {name: {"commit": side.commit, "idle_ms_per_s": side.idle_ms} for name, side in sides.items()}

@@ -27,6 +27,11 @@ def test_a_process_that_was_replaced_spoils_a_pair(after: dict[str, float]) -> N
         commits.per_request_ms({"proxy": 1.0}, after, 40)
 
 
+def test_a_pair_has_the_mean_of_its_turns() -> None:
+    found = commits.mean([*costs(10.0, idle_ms=1.0), *costs(20.0, idle_ms=3.0)])
+    assert (found.ms, found.idle_ms) == ({"proxy": 3.75, "replica of ingress": 11.25}, 2.0)
+
+
 def test_the_ratio_is_the_median_over_pairs_and_not_that_of_the_medians() -> None:
     found = commits.summary(costs(10.0, 20.0, 40.0), costs(11.0, 20.0, 60.0))
     assert found["whole"]["ratios"] == pytest.approx([1.1, 1.0, 1.5])
