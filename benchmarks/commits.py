@@ -230,9 +230,9 @@ def without(content: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in CHANGING}
 
 
-async def warm_up(service: Service) -> list[Any]:
-    """Send every kind of request; return an answer of each."""
-    for answer in ANSWERS:
+async def warm_up(service: Service, answers: Sequence[str]) -> list[Any]:
+    """Send requests of every measured kind; return an answer of each kind there is."""
+    for answer in answers:
         await send(service.url, answer, WARM_UP, max(AT_ONCE))
     async with client(service.url) as http:
         return [comparable(await post(http, answer)) for answer in ANSWERS]
@@ -281,7 +281,7 @@ def main() -> None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 services[name] = stack.enter_context(start(getattr(arguments, name).resolve(), folder))
         with console.status("Warming up ..."):
-            old, new = (asyncio.run(warm_up(service)) for service in services.values())
+            old, new = (asyncio.run(warm_up(service, arguments.answers)) for service in services.values())
         console.print(f"same answers: {'yes' if old == new else 'NO'}")
         sides = {}
         for name, service in services.items():
