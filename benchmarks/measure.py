@@ -148,8 +148,8 @@ def machine() -> str:
     return f"{psutil.cpu_count()} cores of {model}, {memory:.0f} GiB, {platform.system()}"
 
 
-def commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+def commit(checkout: Path = Path()) -> str:
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 

@@ -27,7 +27,7 @@ def sonograph(folder: Path, settings: dict[str, Any] | None = None) -> AbstractC
     path = folder / "sonograph.yaml"
     path.write_text(config(port, **(settings or {})))
     command = [str(BINARIES / "sonograph"), "serve", "--config", str(path), "--port", str(port)]
-    return _running(command, _environment() | {"XDG_STATE_HOME": str(folder)}, port, folder, "/readyz")
+    return running(command, variables() | {"XDG_STATE_HOME": str(folder)}, port, folder, "/readyz")
 
 
 def article(folder: Path) -> AbstractContextManager[Service]:
@@ -38,29 +38,31 @@ def article(folder: Path) -> AbstractContextManager[Service]:
     config["applications"][0]["args"] = {"folder": str(folder)}
     path = folder / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
-    plain = {name: value for name, value in _environment().items() if not name.startswith("RAY_SERVE_")}
+    plain = {name: value for name, value in variables().items() if not name.startswith("RAY_SERVE_")}
     # Triton's stub runs the `python3` on PATH; Ray's workers find this package by PYTHONPATH.
     ours = {"PATH": f"{BINARIES}:{plain['PATH']}", "PYTHONPATH": str(ROOT)}
     command = [str(BINARIES / "serve"), "run", "--address", "local", str(path)]
-    return _running(command, plain | ours, port, folder, "/openapi.json")
+    return running(command, plain | ours, port, folder, "/openapi.json")
 
 
 SERVICES: dict[str, Callable[[Path], AbstractContextManager[Service]]] = {"sonograph": sonograph, "article": article}
 
 
-def _environment() -> dict[str, str]:
+def variables(checkout: Path = ROOT) -> dict[str, str]:
     """Return the tests' environment without their shorter interval of Ray's metrics."""
-    return {name: value for name, value in environment().items() if name != "RAY_metrics_report_interval_ms"}
+    return {name: value for name, value in environment(checkout).items() if name != "RAY_metrics_report_interval_ms"}
 
 
 @contextlib.contextmanager
-def _running(command: list[str], environment: dict[str, str], port: int, folder: Path, ready: str) -> Iterator[Service]:
+def running(
+    command: list[str], environment: dict[str, str], port: int, folder: Path, ready: str, cwd: Path = ROOT
+) -> Iterator[Service]:
     """Run a service that serves once the path `ready` answers 200. SIGTERM ends benchmark and service, as Ctrl-C does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     output = folder / "output.txt"
     with output.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command, cwd=cwd, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
     service = Service(process, port, output)
     processes: list[psutil.Process] = []

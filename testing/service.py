@@ -24,12 +24,12 @@ ROOT = Path(__file__).parent.parent
 START_S = 240
 
 
-def environment() -> dict[str, str]:
+def environment(checkout: Path = ROOT) -> dict[str, str]:
     """This process's, and Ray's variables as `make serve` sets them; without the environment's bin on PATH.
 
     Ray passes metrics on every second, which is its least, so that a test need not wait for them.
     """
-    lines = (ROOT / "graphs" / "ray.env").read_text().splitlines()
+    lines = (checkout / "graphs" / "ray.env").read_text().splitlines()
     ray = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, **ray, "RAY_metrics_report_interval_ms": "1000", "PATH": os.defpath}
