@@ -54,16 +54,16 @@ def one_at_a_time(folder: Path) -> Iterator[Diffusion]:
 
 @pytest.fixture(scope="module", params=["openai-whisper", "faster-whisper"])
 def whisper(request: pytest.FixtureRequest) -> Iterator[Whisper]:
-    room = Whisper(WhisperSettings(engine=request.param))
-    yield room
-    asyncio.run(room.close())
+    whisper = Whisper(WhisperSettings(engine=request.param))
+    yield whisper
+    asyncio.run(whisper.close())
 
 
 @pytest.fixture(scope="module")
 def chunked() -> Iterator[Whisper]:
-    room = Whisper(WhisperSettings(long_recordings="chunked"))
-    yield room
-    asyncio.run(room.close())
+    whisper = Whisper(WhisperSettings(long_recordings="chunked"))
+    yield whisper
+    asyncio.run(whisper.close())
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ OPTIONS = {
     "whisper": {"max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
     "diffusion": {"max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
 }
-"""Half a CPU each, so that an update's second replicas find room on two."""
+"""Half a CPU each, so that an update's second replicas fit on two."""
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_a_renamed_value_is_refused_with_its_new_name(name: str, old: str, new: 
     assert getattr(WhisperSettings.model_validate({name: new}), name) == new
 
 
-@pytest.mark.parametrize("settings", [{"padding": "sometimes"}, {"long_recordings": 3}, {"max_batch": 65}, {"rooms": 1}])
+@pytest.mark.parametrize("settings", [{"padding": "sometimes"}, {"long_recordings": 3}, {"max_batch": 65}, {"layers": 1}])
 def test_other_values_and_names_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WhisperSettings.model_validate(settings)
