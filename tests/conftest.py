@@ -1,7 +1,10 @@
 """What the tests share: one real service for the whole run."""
 
+import ast
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,35 @@ from testing.service import Service, sonograph
 # A script's `make test &` starts this process with SIGINT ignored, and what a test starts would inherit that: no Ctrl-C could end it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SLOW = ("triton", "serve", "browser", "slow", "torch")
+"""Markers of the tests that `make check` leaves to `make test`."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help=f"leave out what is marked {', '.join(SLOW)}, as `make check` does")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --quick, a module whose own `pytestmark` is one of SLOW is not even imported: torch alone takes seconds."""
+    if not config.getoption("--quick") or collection_path.suffix != ".py":
+        return None
+    for node in ast.parse(collection_path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            return any(f"pytest.mark.{name}" in ast.unparse(node.value) for name in SLOW) or None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if _slow(item)])
+        items[:] = [item for item in items if not _slow(item)]
+        assert "torch" not in sys.modules, "a test module loads torch: mark it, pytestmark = pytest.mark.torch"
+
+
+def _slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in SLOW)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ from benchmarks.load import NO_ANSWER, Answer, arrivals, closed_loop, open_loop,
 from benchmarks.services import ARTICLE
 from testing.service import ROOT
 
+pytestmark = pytest.mark.torch
+
 
 class Caller:
     """A fake `send` that counts concurrent requests."""

@@ -7,6 +7,8 @@ import torch
 
 from deployments.torch_runtime import cpu_has_bf16, dtype
 
+pytestmark = pytest.mark.torch
+
 
 def test_auto_is_fp16_on_a_gpu_and_fp32_on_a_cpu() -> None:
     assert (dtype("auto", "cuda"), dtype("auto", "cuda:1"), dtype("auto", "cpu")) == (torch.float16, torch.float16, torch.float32)

@@ -19,7 +19,21 @@ ROOM = re.compile(r"(?<![A-Za-z])rooms?(?![a-z])|Rooms?(?=[A-Z_(\\W]|$)")
 
 def texts() -> list[str]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    kinds = (".py", ".md", ".js", ".html", ".css", ".yaml", ".toml", ".env", ".hcl", ".pbtxt", "requirements.txt", "Dockerfile", "Makefile")
+    kinds = (
+        ".py",
+        ".md",
+        ".js",
+        ".html",
+        ".css",
+        ".yaml",
+        ".toml",
+        ".env",
+        ".hcl",
+        ".pbtxt",
+        "requirements.txt",
+        "Dockerfile",
+        "Makefile",
+    )
     return [name for name in listed if name.endswith(kinds) and not name.startswith(HISTORY) and (ROOT / name).is_file()]
 
 

@@ -14,6 +14,8 @@ from testing.service import ROOT, Service
 from training.small_stable_diffusion.concepts import load_concepts
 from training.small_stable_diffusion.similarity import Fingerprints
 
+pytestmark = pytest.mark.torch
+
 NAMES = [concept.name for concept in load_concepts()]
 
 

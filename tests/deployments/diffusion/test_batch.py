@@ -19,6 +19,8 @@ from deployments.diffusion.memory import MemoryBudget
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 
+pytestmark = pytest.mark.torch
+
 
 class ScriptedEngine:
     """Records the prompts of each call. A call waits for `permits`; a prompt can fail in a method named in `failures`."""

@@ -17,6 +17,8 @@ from deployments.roles.text_to_image import GenerateRequest, Image
 from testing.pipelines import pixels, request
 from testing.random_pipelines import set_scheduler, write
 
+pytestmark = pytest.mark.torch
+
 TOLERANCE = 2
 """Of 255, in every channel."""
 MIXED = [

@@ -21,6 +21,8 @@ from deployments.roles.text_to_image import IMAGE_FORMATS, GenerateRequest, Imag
 from testing.pipelines import StockPipeline, pixels, request
 from testing.random_pipelines import KINDS, set_scheduler, write
 
+pytestmark = pytest.mark.torch
+
 DEFAULT = "DPMSolverMultistepScheduler"
 
 

@@ -23,6 +23,8 @@ from training.small_stable_diffusion.evaluate import PHRASES, SAMPLES, generate,
 from training.small_stable_diffusion.similarity import Fingerprints, rank
 from training.small_stable_diffusion.templates import REQUESTS, SCENES, SHORT
 
+pytestmark = pytest.mark.torch
+
 CONCEPTS = load_concepts()
 NAMES = [concept.name for concept in CONCEPTS]
 SENTENCES = {

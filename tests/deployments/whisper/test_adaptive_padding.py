@@ -16,6 +16,8 @@ from deployments.whisper.backends.torch_model import encode
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
 from testing import media, speech, tiny_whisper
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.mark.parametrize(
     ("tokens", "repeating"),

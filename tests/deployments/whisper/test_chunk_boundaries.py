@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from deployments.whisper.chunk_boundaries import MIN_CHUNK_FRAMES, SEARCH_FRAMES, chunk_spans
 
+pytestmark = pytest.mark.torch
+
 RATE_HZ = 16_000
 FRAMES_PER_SECOND = 100
 Audio = NDArray[np.int16]

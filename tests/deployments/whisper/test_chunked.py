@@ -19,6 +19,8 @@ from deployments.whisper.transcription import DecodeRequest, DecodingResult
 from graphs.audio.decode import decode
 from testing import random_whisper, speech, tiny_whisper
 
+pytestmark = pytest.mark.torch
+
 RATE_HZ = 16_000
 Audio = NDArray[np.int16]
 

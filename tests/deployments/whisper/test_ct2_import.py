@@ -11,6 +11,8 @@ from safetensors import safe_open
 from deployments.whisper.backends.ct2_import import convert
 from deployments.whisper.weights import WEIGHTS
 
+pytestmark = pytest.mark.torch
+
 WIDTH, AUDIO_CONTEXT, TEXT_CONTEXT, VOCABULARY = 4, 6, 5, 10
 
 

@@ -28,6 +28,8 @@ from graphs.audio.decode import decode
 from testing import random_whisper, speech, tiny_whisper
 from testing.service import ROOT
 
+pytestmark = pytest.mark.torch
+
 SENTENCES = {path: text for path, text in speech.sentences().items() if path.stem.endswith("-slt")}
 REAL = [speech.HERE / "real" / name for name in json.loads((speech.HERE / "real" / "said.json").read_text())]
 

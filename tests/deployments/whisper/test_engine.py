@@ -20,6 +20,8 @@ from graphs.audio.decode import decode
 from testing import speech, tiny_whisper
 from testing.fakes import Trap
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:

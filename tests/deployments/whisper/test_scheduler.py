@@ -10,6 +10,8 @@ from deployments.roles.speech_to_text import Transcript
 from deployments.whisper.scheduler import Scheduler, select_rows
 from deployments.whisper.sequence import Sequence, SequenceGroup
 
+pytestmark = pytest.mark.torch
+
 
 class Named(Sequence):
     name: str

@@ -21,6 +21,8 @@ from deployments.whisper.sequence import SequenceGroup, unfinished
 from deployments.whisper.transcription import Window
 from testing import random_whisper
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module", params=[1, ENCODER_BATCH])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:

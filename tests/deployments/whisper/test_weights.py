@@ -18,6 +18,8 @@ from safetensors import safe_open
 from deployments.whisper.backends import ct2_export
 from deployments.whisper.weights import CARRIERS, WeightsUnavailable, download, install, official_urls
 
+pytestmark = pytest.mark.torch
+
 NAME = "tiny.en"
 DIMS = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": 8, "n_audio_head": 2, "n_audio_layer": 1}
 DIMS |= {"n_vocab": 51864, "n_text_ctx": 448, "n_text_state": 8, "n_text_head": 2, "n_text_layer": 1}
