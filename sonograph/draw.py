@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from deployments.roles.text_to_image import IMAGE_FORMATS
+from deployments.roles.text_to_image import IMAGE_FORMATS, FormatName
 from sonograph.events import Failed, events
 
 FORMATS = {**{f".{name}": name for name in IMAGE_FORMATS}, ".jpg": "jpeg"}
@@ -52,7 +52,7 @@ def draw(
     height: Annotated[int | None, _parameter("Pixels, a multiple of 8.")] = None,
     seed: Annotated[int | None, _parameter("The same recording, parameters and seed give the same image.")] = None,
     output_format: Annotated[
-        Literal["png", "jpeg", "webp"] | None, _parameter("The image's format; without it the suffix of its name decides.")
+        FormatName | None, _parameter("The image's format; without it the suffix of its name decides.")
     ] = None,
     timeout_ms: Annotated[int | None, _parameter("Longest time for the request, in milliseconds.")] = None,
 ) -> None:

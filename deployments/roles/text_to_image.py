@@ -3,9 +3,12 @@
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from deployments.compute_time import ComputeTime
+
+FormatName = Literal["png", "jpeg", "webp"]
+"""The names of IMAGE_FORMATS, for annotations."""
 
 
 @dataclass(frozen=True)

@@ -106,3 +106,16 @@ async def test_the_graph_without_pictures_answers_with_the_transcript(service: F
         "models": {"whisper": "tiny.en"},
     }
     assert service.diffusion.calls == []
+
+
+async def test_a_graph_chooses_further_policies_for_its_stages() -> None:
+    class Recorded(VoiceToText):
+        policies = {"transcribe": ("a policy",)}  # type: ignore[dict-item]
+
+    class Extended:
+        def with_policies(self, *policies: object) -> tuple[object, ...]:
+            return policies
+
+    stage: Any = Extended()
+    assert Recorded(transcribe=stage).transcribe == ("a policy",)  # type: ignore[comparison-overlap]
+    assert VoiceToText(transcribe=stage).transcribe is stage

@@ -129,7 +129,8 @@ class Bench:
         self.status = status or serve_status(painter=deployment_status())
         self.readiness = Readiness("sonograph", ("painter",), lambda: self.status)
         metrics = Metrics(Nothing, Nothing)
-        self.stage = Stage[PaintRequest, Painting](SPEC, PainterSettings(), self.handle, self.readiness, metrics, policies)
+        stage = Stage[PaintRequest, Painting](SPEC, PainterSettings(), self.handle, self.readiness, metrics)
+        self.stage = stage.with_policies(*policies)
         self.context = RequestContext("id-1", TimeLeft(60))
 
     async def call(self, seconds: float = 60, stream: bool = False, **request: Any) -> Any:
@@ -358,3 +359,15 @@ async def test_policies_run_in_their_order_and_one_may_send_a_call_again() -> No
     await bench.call()
     assert order == ["outer", "inner"]
     assert len(bench.handle.calls) == 2
+
+
+async def test_a_stage_with_further_policies_shares_its_queue_and_its_estimates() -> None:
+    bench = Bench([Painting()])
+    other = bench.stage.with_policies()
+    bench.handle.gate.clear()
+    calls = [asyncio.create_task(one(PaintRequest(), bench.context)) for one in (bench.stage, other)]
+    await asyncio.sleep(0.01)
+    assert (bench.stage.limiter.running, other.limiter.running) == (2, 2)
+    bench.handle.gate.set()
+    await asyncio.gather(*calls)
+    assert bench.stage.latency.typical_s() == other.latency.typical_s() is not None
