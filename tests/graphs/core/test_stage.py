@@ -364,6 +364,7 @@ async def test_policies_run_in_their_order_and_one_may_send_a_call_again() -> No
 async def test_a_stage_with_further_policies_shares_its_queue_and_its_estimates() -> None:
     bench = Bench([Painting()])
     other = bench.stage.with_policies()
+    await bench.readiness.states()
     bench.handle.gate.clear()
     calls = [asyncio.create_task(one(PaintRequest(), bench.context)) for one in (bench.stage, other)]
     await asyncio.sleep(0.01)
