@@ -1,10 +1,11 @@
 # `make serve`, `make test` and `make check` each work on a fresh checkout: they first set up .venv, in steps that leave a stamp when done.
-# An interrupted set-up goes on where it stopped. Needs x86-64 Linux, git, curl and Python 3.12; all else comes from the Python package index.
+# An interrupted set-up continues where it stopped. It needs x86-64 Linux, git, curl and Python 3.12; the Python package index has the
+# rest, and OpenAI's address, where it answers, Whisper's weights.
 
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
 DONE := .venv/.done
-SERVED := ray.serve, graphs.voice_to_image, graphs.http.app, deployments.whisper.engine, deployments.diffusion.engine
+SERVED := ray.serve graphs.voice_to_image graphs.http.app $(subst /,.,$(basename $(wildcard deployments/*/engine.py)))
 unexport PYTHONHOME PYTHONPATH
 
 .PHONY: help setup serve test lint check lock clean moved
@@ -12,10 +13,10 @@ unexport PYTHONHOME PYTHONPATH
 help:
 	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000 (ADDRESS=0.0.0.0: on every address of this machine)"
 	@echo "make test [ARGS=...]     set up and run every test"
-	@echo "make check               set up, then lint, types and the tests that need neither Ray nor Triton"
+	@echo "make check               set up, then lint, types and the quick tests (no torch, Triton, Ray or Chromium): under a minute on 2 cores"
 	@echo "make setup               only set up .venv"
-	@echo "make lock [ARGS=...]     write requirements.lock anew from pyproject.toml (ARGS=--upgrade for newer versions)"
-	@echo "make clean               remove .venv and everything else that was made"
+	@echo "make lock [ARGS=...]     rewrite requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)"
+	@echo "make clean               remove .venv and all other build products"
 
 serve: setup
 	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT)) $(if $(ADDRESS),--host $(ADDRESS))
@@ -28,8 +29,10 @@ lint: setup
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 
-check: lint
-	@$(PYTHON) -m pytest -q -m "not triton and not serve and not browser and not slow"
+# Types beside the tests: both take half a minute.
+check: setup
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy & types=$$!; $(PYTHON) -m pytest -q --quick -n logical --dist worksteal; tests=$$?; wait $$types && exit $$tests
 
 lock: $(DONE)/environment
 	@$(UV) pip compile --quiet --python-version 3.12 --python-platform x86_64-unknown-linux-gnu --all-extras --generate-hashes \
@@ -50,16 +53,16 @@ $(DONE)/environment: images/uv-requirements.lock
 		$(PYTHON) -m pip install -qq --require-hashes --no-deps --only-binary=:all: -r images/uv-requirements.lock; \
 		mkdir -p $(DONE); echo "$(CURDIR)" >$@'
 
-# Scripts in .venv name the folder it was made in, so one that was moved or copied, or whose Python is gone, is made anew.
+# Scripts in .venv name its folder, so an environment that was moved or copied, or whose Python is gone, is rebuilt.
 ifneq ($(wildcard $(DONE)/environment),)
 ifneq ($(file <$(DONE)/environment)$(if $(realpath $(PYTHON)),,gone),$(CURDIR))
 $(DONE)/environment: moved
 endif
 endif
 
-# What has to be built, this project and one package without a wheel, is built with the lock's setuptools.
-# uv takes a package that an interruption left half installed for a whole one, so after one all but pip and uv are removed first.
-# At the end one process imports what serving loads: its byte code is then there, where at the first start each process would compile it.
+# This project and one package without a wheel are built with the lock's setuptools.
+# uv takes a package that an interruption left half installed for a whole one, so after an interruption all but pip and uv are removed first.
+# At the end one process imports the modules of serving and compiles them: at the first start each process would compile them again.
 $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 	@echo "[2/4] Python packages (about 3 GB the first time) ..."
 	@flock Makefile sh -euc '\
@@ -69,7 +72,7 @@ $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 		touch $@.begun; \
 		$(UV) pip sync $$options --require-hashes requirements.lock; \
 		$(UV) pip install --quiet $$options --no-deps --editable .; \
-		PYTHONDONTWRITEBYTECODE= TRANSFORMERS_VERBOSITY=error $(PYTHON) -c "import $(SERVED)"; \
+		PYTHONDONTWRITEBYTECODE= TRANSFORMERS_VERBOSITY=error $(PYTHON) -c "import importlib; [importlib.import_module(name) for name in \"$(SERVED)\".split()]"; \
 		rm $@.begun; touch $@'
 
 $(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock
@@ -77,12 +80,12 @@ $(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock
 	@$(PYTHON) images/lay_out_triton.py
 	@touch $@
 
-$(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisper/weights.lock
+$(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisper/backends/ct2_import.py deployments/whisper/weights.lock
 	@echo "[4/4] Whisper tiny.en ..."
 	@$(PYTHON) -m deployments.whisper.weights tiny.en
 	@touch $@
 
-# Sets PYTHON_3_12, or ends make with one sentence that says what is missing.
+# Sets PYTHON_3_12, or ends make with one sentence that names the missing part.
 find-python = $(eval PYTHON_3_12 := $(shell $(FIND_PYTHON)))$(if $(filter !%,$(PYTHON_3_12)),$(error Sonograph needs $(PYTHON_3_12:!%=%)))
 
 define FIND_PYTHON

@@ -1,11 +1,11 @@
-"""What the whole graph costs when it is busy: `python -m benchmarks.graph [tracks] [clients]`, both without a name.
+"""Cost of the whole graph under load: `python -m benchmarks.graph [tracks] [clients]`, both without a name.
 
-tracks: 16 clients that never pause, spoken sentences of 3 to 12 s, in turns against the blog article's shape of the graph
-on the same engines (peers/article), this service as it is (exact: same weights, precision and steps), this service tuned
-(padding in doubt; bf16 where the CPU has it, else Whisper in int8 by faster-whisper), and the engines alone in one script at their best
-batch (bare), exact and tuned. All run at the same time, one of them is asked; the order is reversed every other round. CPU is
-that of a side's whole process tree, less what it costs when idle.
-clients: what one request costs by how many clients there are, from 1 to 64.
+tracks: 16 clients send spoken sentences of 3 to 12 s without a pause, in turns to the blog article's architecture of the graph
+on the same engines (peers/article), to this service with its default settings (exact: same weights, precision and steps), to this
+service tuned (adaptive padding; bf16 where the CPU has it, else Whisper in int8 by faster-whisper), and to the engines alone in one
+script at their best batch (bare), exact and tuned. All sides run at the same time and one works at a time; the order is reversed every
+other round. CPU is that of a side's whole process tree, less its idle cost.
+clients: CPU cost of one request by the number of clients, from 1 to 64.
 """
 
 import argparse
@@ -34,47 +34,52 @@ from rich.table import Table
 from benchmarks import chart
 from benchmarks.load import client
 from benchmarks.measure import Idle, cpu_s, interval, record
+from benchmarks.padding import Audio, transcribe
 from benchmarks.services import article, sonograph
-from benchmarks.voices import Audio, recordings, together, wrong
-from deployments.diffusion import DiffusionSettings
+from benchmarks.transcription import recordings, word_error_rate
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest
 from deployments.torch_runtime import cpu_has_bf16
-from deployments.whisper import WhisperSettings
+from deployments.whisper.settings import WhisperSettings
 from testing.media import wav
 
 RESULTS = Path(__file__).with_name("results")
 CLIENTS = 16
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 MOST = 56
-"""Requests that an ingress can be set to take at once; more clients are refused now and then."""
+"""The largest bound on concurrent requests that an ingress accepts; with more clients some are refused now and then."""
 TRIES = 120
 REQUESTS = 24
-"""That a side answers in a round."""
-LEAST = 8
-"""Requests to each number of clients, at least."""
+"""Requests to a side in a round."""
+MIN_REQUESTS = 8
+"""The least number of requests in a round, for any number of clients."""
 IDLE_S = 10.0
 TUNED: dict[str, dict[str, Any]] = (
-    {"whisper": {"padding": "in doubt", "precision": "bf16"}, "diffusion": {"precision": "bf16"}}
+    {"whisper": {"padding": "adaptive", "precision": "bf16"}, "diffusion": {"precision": "bf16"}}
     if cpu_has_bf16()
-    else {"whisper": {"padding": "in doubt", "engine": "faster-whisper"}}
+    else {"whisper": {"padding": "adaptive", "engine": "faster-whisper"}}
 )
 GRAPH = {"exact": 1.15, "tuned": 3.0}
-"""Goals: times less CPU than the article's shape."""
+"""Goals: how many times less CPU than the article's architecture."""
 BARE = 0.95
+"""Goal: the engines' own share of the CPU."""
 STEADY = 1.05
+"""Goal: the most that a request may cost by the cost at the previous number of clients."""
 console = Console(width=140)
 
 
 @dataclass(frozen=True)
 class Side:
-    """Something that draws what recordings say."""
+    """One of the compared systems."""
 
     process: psutil.Process
     draw: Callable[[int, int], list[str]]
-    """So many requests by so many clients; the texts that were heard, where it tells them, by request."""
+    """Sends so many requests by so many clients; returns the transcripts by request, where the side reports them."""
     idle_cpu_per_s: float
 
     def cost(self, requests: int, clients: int) -> tuple[float, float, list[str]]:
-        """CPU seconds and wall seconds of one request, and the texts."""
+        """Return CPU seconds and wall seconds of one request, and the texts."""
         processes = [self.process, *self.process.children(recursive=True)]
         began_cpu_s, began_s = cpu_s(processes), time.perf_counter()
         texts = self.draw(requests, clients)
@@ -91,10 +96,10 @@ async def post(http: httpx.AsyncClient, recording: bytes) -> httpx.Response:
     return answer.raise_for_status()
 
 
-def asking(url: str, spoken: Sequence[bytes]) -> Callable[[int, int], list[str]]:
-    """`POST /graph` by clients that never pause, but a second where they are refused. Any other error ends the benchmark."""
+def drawer(url: str, spoken: Sequence[bytes]) -> Callable[[int, int], list[str]]:
+    """Return `Side.draw` by `POST /graph`: a refused client retries after a second, and any other error ends the benchmark."""
 
-    async def ask(requests: int, clients: int) -> list[str]:
+    async def run(requests: int, clients: int) -> list[str]:
         numbers, texts = iter(range(requests)), [""] * requests
         async with client(url) as http:
 
@@ -108,34 +113,34 @@ def asking(url: str, spoken: Sequence[bytes]) -> Callable[[int, int], list[str]]
             await asyncio.gather(*(caller() for _ in range(clients)))
         return texts
 
-    return lambda requests, clients: asyncio.run(ask(requests, clients))
+    return lambda requests, clients: asyncio.run(run(requests, clients))
 
 
 def bare(connection: Connection, audios: Sequence[Audio], batch: int, settings: dict[str, dict[str, Any]]) -> None:
-    """Both engines in this process, each on its thread: what has been heard is drawn while the next ones are heard."""
+    """Run both engines in this process, each on its own thread: one batch is drawn while the next is transcribed."""
     from deployments.diffusion.encode import encode
     from deployments.diffusion.engine import DiffusionEngine
-    from deployments.diffusion.types import Prompt
     from deployments.whisper.engine import WhisperEngine
 
-    whisper = WhisperEngine("tiny.en", WhisperSettings().weights, **settings.get("whisper", {}))
-    diffusion = DiffusionEngine(DiffusionSettings().model, **settings.get("diffusion", {}))
+    defaults = DiffusionSettings(**settings.get("diffusion", {}))
+    whisper = WhisperEngine(WhisperSettings(**settings.get("whisper", {})).engine_config())
+    diffusion = DiffusionEngine(EngineConfig(defaults.model, precision=defaults.precision))
 
-    def drawn(texts: Sequence[str]) -> None:
-        rows = [diffusion.begin(Prompt(text, seed=number)) for number, text in enumerate(texts)]
-        while rows[0].done < rows[0].of:
-            diffusion.step(rows)
-        for pixels, _ in diffusion.decode(rows):
+    def draw_batch(texts: Sequence[str]) -> None:
+        states = [diffusion.begin(defaults.with_defaults(GenerateRequest(text, seed=seed))) for seed, text in enumerate(texts)]
+        while states[0].step < states[0].steps:
+            diffusion.step(states)
+        for pixels, _ in diffusion.decode(states):
             encode(pixels, "png", {})
 
     connection.send(os.getpid())
     with ThreadPoolExecutor(1) as drawing:
         for requests in iter(connection.recv, None):
             texts, pictures = list[str](), []
-            for some in itertools.batched((audios[number % len(audios)] for number in range(requests)), batch):
-                heard = together(whisper, some, batch)
-                texts += heard
-                pictures.append(drawing.submit(drawn, heard))
+            for group in itertools.batched((audios[number % len(audios)] for number in range(requests)), batch):
+                transcripts = transcribe(whisper, group, batch)
+                texts += transcripts
+                pictures.append(drawing.submit(draw_batch, transcripts))
             for picture in pictures:
                 picture.result()
             connection.send(texts)
@@ -162,7 +167,7 @@ def script(audios: Sequence[Audio], settings: dict[str, dict[str, Any]]) -> Iter
 
 
 def sides(stack: contextlib.ExitStack, audios: Sequence[Audio]) -> dict[str, Side]:
-    """All of them, warm."""
+    """Start every side and warm it up."""
     spoken = [wav(audio.tobytes()) for audio in audios]
     started: dict[str, Any] = {}
     for name, start in (
@@ -172,12 +177,12 @@ def sides(stack: contextlib.ExitStack, audios: Sequence[Audio]) -> dict[str, Sid
     ):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         started[name] = stack.enter_context(start(folder))
-        asking(started[name].url, spoken)(2, 1)  # the article's shape loads its models now
+        drawer(started[name].url, spoken)(2, 1)  # the article's service loads its models now
     found = {}
     for name, service in started.items():
         process = psutil.Process(service.process.pid)
         idle = Idle([process, *process.children(recursive=True)], IDLE_S)
-        found[name] = Side(process, asking(service.url, spoken), idle.cpu_per_s)
+        found[name] = Side(process, drawer(service.url, spoken), idle.cpu_per_s)
     for name, settings in (("bare exact", {}), ("bare tuned", TUNED)):
         found[name] = stack.enter_context(script(audios, settings))
     for side in found.values():
@@ -186,20 +191,20 @@ def sides(stack: contextlib.ExitStack, audios: Sequence[Audio]) -> dict[str, Sid
 
 
 def tracks(pairs: int) -> dict[str, Any]:
-    audios, said = zip(*recordings(), strict=True)
+    audios, references = zip(*recordings(), strict=True)
     cpu: dict[str, list[float]] = {}
     wall: dict[str, list[float]] = {}
     texts: dict[str, list[str]] = {}
     with contextlib.ExitStack() as stack:
-        every = sides(stack, audios)
+        compared = sides(stack, audios)
         for pair in track(range(pairs), "Rounds", console=console):
-            for name in list(every)[:: 1 if pair % 2 else -1]:
-                cost, wall_s, texts[name] = every[name].cost(REQUESTS, CLIENTS)
+            for name in list(compared)[:: 1 if pair % 2 else -1]:
+                cost, wall_s, texts[name] = compared[name].cost(REQUESTS, CLIENTS)
                 cpu.setdefault(name, []).append(cost)
                 wall.setdefault(name, []).append(wall_s)
     table = Table("", "CPU s a request", "wall s a request", "word error rate")
-    for name in every:
-        rate = f"{wrong(texts[name][: len(said)], said):.1%}" if texts[name][0] else ""
+    for name in compared:
+        rate = f"{word_error_rate(texts[name][: len(references)], references):.1%}" if texts[name][0] else ""
         table.add_row(name, f"{statistics.median(cpu[name]):.3f}", f"{statistics.median(wall[name]):.3f}", rate)
     console.print(f"{CLIENTS} clients, {REQUESTS} requests a round, {pairs} rounds", table)
     same = sum(a == b for a, b in zip(texts["exact"], texts["bare exact"], strict=True))
@@ -230,14 +235,14 @@ def clients(pairs: int) -> dict[str, Any]:
     audios, _ = zip(*recordings(), strict=True)
     spoken = [wav(audio.tobytes()) for audio in audios]
     costs: dict[int, list[float]] = {count: [] for count in COUNTS}
-    with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder), {"http": {"max_requests": MOST}}) as service:
+    with tempfile.TemporaryDirectory() as folder, sonograph(Path(folder), {"http": {"max_concurrent_requests": MOST}}) as service:
         process = psutil.Process(service.process.pid)
-        draw = asking(service.url, spoken)
+        draw = drawer(service.url, spoken)
         draw(CLIENTS, CLIENTS)
         side = Side(process, draw, Idle([process, *process.children(recursive=True)], IDLE_S).cpu_per_s)
         for pair in track(range(pairs), "Rounds", console=console):
             for count in COUNTS[:: 1 if pair % 2 else -1]:
-                costs[count].append(side.cost(max(LEAST, count), count)[0])
+                costs[count].append(side.cost(max(MIN_REQUESTS, count), count)[0])
     table = Table("clients", "CPU s a request", f"by the previous (at most {STEADY})", "95% interval")
     previous: list[float] = []
     for count, values in costs.items():
@@ -250,8 +255,8 @@ def clients(pairs: int) -> dict[str, Any]:
     return {"cpu_s": costs}
 
 
-def picture(found: dict[str, Any]) -> None:
-    """Of both parts' results, as their file has them."""
+def draw_chart(found: dict[str, Any]) -> None:
+    """Draw the results of both parts, in the form of their file."""
     cpu = {name: statistics.median(costs) for name, costs in found["tracks"]["cpu_s"].items()}
     shown = {"article": (1, "article"), "exact": (0, "exact"), "bare exact": (2, "exact")}
     shown |= {"tuned": (0, "tuned"), "bare tuned": (2, "tuned")}
@@ -259,7 +264,7 @@ def picture(found: dict[str, Any]) -> None:
     line = [(float(count), statistics.median(values)) for count, values in found["clients"]["cpu_s"].items()]
     chart.draw(
         RESULTS / "graph.png",
-        ["this service", "the article's shape", "the engines alone"],
+        ["this service", "the article's architecture", "the engines alone"],
         [
             chart.Bars(f"CPU seconds a request, {CLIENTS} clients", bars),
             chart.Panel("CPU seconds a request (exact)", "clients", [line]),
@@ -272,13 +277,13 @@ PARTS = {"tracks": tracks, "clients": clients}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=[], help=f"some of {', '.join(PARTS)}; all without one")
+    parser.add_argument("parts", nargs="*", default=[], help=f"some of {', '.join(PARTS)}; all by default")
     parser.add_argument("--pairs", type=int, default=7)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     path = RESULTS / "graph.json"
-    record(path, PARTS, given.parts or PARTS, given.pairs, console)
+    record(path, PARTS, arguments.parts or PARTS, arguments.pairs, console)
     if set(PARTS) <= set(found := json.loads(path.read_text())):
-        picture(found)
+        draw_chart(found)
 
 
 if __name__ == "__main__":

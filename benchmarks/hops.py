@@ -1,8 +1,8 @@
-"""What each hop costs: `python -m benchmarks.hops`.
+"""Cost of each hop of a request: `python -m benchmarks.hops`.
 
-The same recordings through the engines called directly in one process, through each model's Triton server, through each
-deployment's handle, and as a whole POST; in turns, so that a drift of the machine meets all alike. CPU is of all processes
-of a level, less what they cost when idle.
+The same recordings go through the engines called directly in one process, through each model's Triton server, through each
+deployment's handle, and through a whole POST; in turns, so that a drift of the machine affects all levels alike. CPU is that of all
+processes of a level, less their idle cost.
 """
 
 import argparse
@@ -28,62 +28,66 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.measure import Idle, circumstances, cpu_s, recordings, spread, tree
-from deployments.diffusion import DiffusionSettings, GenerateOptions
-from deployments.paths import model_name
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.speech_to_text import TranscribeRequest
+from deployments.roles.text_to_image import GenerateRequest
 from deployments.time_left import TimeLeft
-from deployments.whisper import TranscribeOptions, WhisperSettings
-from graphs.settings import VoiceToImageSettings
-from graphs.voice_to_image import app, listen
+from deployments.whisper.settings import WhisperSettings
+from graphs.audio.decode import decode_speech
+from graphs.ingress import app
+from graphs.settings import Settings
 
 SEED = 7
 PORT = 8765
 Answer = tuple[str, bytes]
-"""The transcript, and the picture."""
+"""The transcript and the encoded image."""
 
 
 def direct(connection: Connection) -> None:
-    """Both engines and the decoder, in this process alone."""
+    """Run both engines and the decoder in this process alone."""
     from deployments.diffusion.engine import DiffusionEngine
-    from deployments.diffusion.types import Prompt
     from deployments.whisper.engine import WhisperEngine
 
-    whisper = WhisperEngine("tiny.en", WhisperSettings().weights)
-    diffusion = DiffusionEngine(DiffusionSettings().model)
+    settings = DiffusionSettings()
+    whisper = WhisperEngine(WhisperSettings().engine_config())
+    diffusion = DiffusionEngine(EngineConfig(settings.model))
 
     def run(recording: bytes) -> Answer:
-        text = whisper.transcribe(listen(recording, 60)).text
-        notes = {"prompt": text, "seed": str(SEED), "model": model_name(DiffusionSettings().model)}
-        return text, diffusion.generate(Prompt(text, seed=SEED), notes).encoded
+        text = whisper.transcribe(TranscribeRequest(decode_speech(recording, 60))).text
+        metadata = {"prompt": text, "seed": str(SEED), "model": settings.model_name}
+        image, _ = diffusion.generate(settings.with_defaults(GenerateRequest(text, seed=SEED)), metadata)
+        return text, image.encoded
 
-    _obey(connection, run)
+    _answer_requests(connection, run)
 
 
 def triton(connection: Connection) -> None:
-    """Both rooms' classes and their Triton servers, in this process and its stubs, without Ray."""
-    from deployments.diffusion import Diffusion
-    from deployments.whisper import Whisper
+    """Run both deployments' classes and their Triton servers in this process and its stubs, without Ray."""
+    from deployments.diffusion.deployment import Diffusion
+    from deployments.whisper.deployment import Whisper
 
     async def draw(recording: bytes) -> Answer:
-        transcript = await whisper.transcribe(listen(recording, 60), TranscribeOptions(), TimeLeft(60))
-        image = await diffusion.generate(transcript.text, GenerateOptions(seed=SEED), TimeLeft(60))
+        transcript = await whisper.run(TranscribeRequest(decode_speech(recording, 60)), TimeLeft(60))
+        image = await diffusion.run(GenerateRequest(transcript.text, seed=SEED), TimeLeft(60))
         return transcript.text, image.encoded
 
-    warnings.filterwarnings("ignore", "coroutine 'Room.__del__'")  # awaited by Serve alone
+    warnings.filterwarnings("ignore", "coroutine 'ModelDeployment.__del__'")  # only Serve awaits it
     with asyncio.Runner() as runner:
         whisper, diffusion = Whisper(WhisperSettings()), Diffusion(DiffusionSettings())
-        _obey(connection, lambda recording: runner.run(draw(recording)))
+        _answer_requests(connection, lambda recording: runner.run(draw(recording)))
         runner.run(whisper.close())
         runner.run(diffusion.close())
 
 
-def _obey(connection: Connection, run: Callable[[bytes], Answer]) -> None:
+def _answer_requests(connection: Connection, run: Callable[[bytes], Answer]) -> None:
     connection.send("ready")
     for recording in iter(connection.recv, None):
         connection.send(run(recording))
 
 
 def _remote(target: Callable[[Connection], None]) -> tuple[Callable[[bytes], Answer], Any]:
-    """A level that runs in a process of its own."""
+    """Start a level in a process of its own; return a function that sends it a recording."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=target, args=(theirs,), daemon=False)
     process.start()
@@ -101,8 +105,8 @@ def _handles() -> Callable[[bytes], Answer]:
     whisper, diffusion = (serve.get_deployment_handle(name, "sonograph") for name in ("whisper", "diffusion"))
 
     def run(recording: bytes) -> Answer:
-        transcript = whisper.transcribe.remote(listen(recording, 60), TranscribeOptions(), TimeLeft(60)).result()
-        image = diffusion.generate.remote(transcript.text, GenerateOptions(seed=SEED), TimeLeft(60)).result()
+        transcript = whisper.run.remote(TranscribeRequest(decode_speech(recording, 60)), TimeLeft(60)).result()
+        image = diffusion.run.remote(GenerateRequest(transcript.text, seed=SEED), TimeLeft(60)).result()
         return transcript.text, image.encoded
 
     return run
@@ -112,7 +116,6 @@ def _post(client: httpx.Client) -> Callable[[bytes], Answer]:
     def run(recording: bytes) -> Answer:
         answer = client.post("/graph", files={"file": recording}, data={"seed": str(SEED)})
         answer.raise_for_status()
-
         return unquote(answer.headers["x-transcript"]), answer.content
 
     return run
@@ -126,7 +129,7 @@ def main() -> None:
     console = Console(width=120)
     spoken = recordings(arguments.recordings)
     config = yaml.safe_load((Path(__file__).parent.parent / "graphs" / "local.yaml").read_text())
-    settings = VoiceToImageSettings.model_validate(config["applications"][0]["args"])
+    settings = Settings.model_validate(config["applications"][0]["args"])
 
     with console.status("Starting every level ..."):
         run_direct, (direct_process, direct_end) = _remote(direct)

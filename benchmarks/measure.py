@@ -1,4 +1,4 @@
-"""CPU and wall time of process trees, and who runs what: what every benchmark shares."""
+"""CPU time and memory of process trees, bootstrap intervals, and the record of a run: shared by every benchmark."""
 
 import contextlib
 import json
@@ -17,13 +17,13 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from sonograph.cli import SAMPLE
+from sonograph.greeting import SAMPLE
 
 SPEECH = Path(__file__).parent.parent / "testing" / "speech"
 
 
 def recordings(count: int) -> list[bytes]:
-    """The shipped sample, and sentences of the test speech."""
+    """Return the shipped sample and sentences of the test speech."""
     return [path.read_bytes() for path in [SAMPLE, *sorted(SPEECH.glob("*.ogg"))][:count]]
 
 
@@ -33,7 +33,7 @@ def tree(root: int) -> list[psutil.Process]:
 
 
 def cpu_s(processes: Iterable[psutil.Process]) -> float:
-    """User and system seconds since each process began; one that has ended counts no more."""
+    """Return user and system seconds since each process began, without processes that have ended."""
     total = 0.0
     for process in processes:
         try:
@@ -45,7 +45,7 @@ def cpu_s(processes: Iterable[psutil.Process]) -> float:
 
 
 class Idle:
-    """What processes cost when nobody asks anything of them: Ray's own heartbeats, health checks and the like."""
+    """CPU cost of idle processes: Ray's heartbeats, health checks and the like."""
 
     def __init__(self, processes: list[psutil.Process], seconds: float) -> None:
         began = cpu_s(processes)
@@ -54,14 +54,14 @@ class Idle:
 
 
 class Others:
-    """Cores that processes other than this one and its children, also those that have ended, are busy on: was it measured alone?"""
+    """Cores kept busy by processes other than this one and its children, ended ones included: shows whether a run was alone."""
 
     def __init__(self) -> None:
         self._began = self._now()
 
     @property
     def cores(self) -> float:
-        """Since it was made."""
+        """Average since this object was created."""
         (whole_s, ours_s, at_s), (began_whole_s, began_ours_s, began_s) = self._now(), self._began
         return max(0.0, (whole_s - began_whole_s - ours_s + began_ours_s) / (at_s - began_s))
 
@@ -69,16 +69,16 @@ class Others:
         times = psutil.cpu_times()
         whole_s = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
         ours = tree(os.getpid())
-        of_ended_s = 0.0
+        ended_s = 0.0
         for process in ours:
             with contextlib.suppress(psutil.NoSuchProcess):
                 ended = process.cpu_times()
-                of_ended_s += ended.children_user + ended.children_system
-        return whole_s, cpu_s(ours) + of_ended_s, time.monotonic()
+                ended_s += ended.children_user + ended.children_system
+        return whole_s, cpu_s(ours) + ended_s, time.monotonic()
 
 
 class Stalls:
-    """How late a process that does nothing is woken: what the machine itself, or who it shares its cores with, holds up."""
+    """Wake-up delays of a sleeping process: those of the machine itself and of its other tenants."""
 
     _SLEEPS = "import sys, time\nwhile True:\n t = time.perf_counter(); time.sleep(0.005); print(time.perf_counter() - t - 0.005)"
 
@@ -96,19 +96,19 @@ class Stalls:
 
 
 def spread(values: list[float]) -> str:
-    """Median, and the least and greatest."""
+    """Format the median, and the least and greatest."""
     return f"{statistics.median(values):8.1f}  ({min(values):.1f} to {max(values):.1f})"
 
 
 def interval(values: Sequence[float], of: Callable[[Sequence[float]], float] = statistics.median) -> tuple[float, float]:
-    """The 95% bootstrap interval of the median, or of what `of` gives."""
-    lots = random.Random(0)
-    found = sorted(of(lots.choices(values, k=len(values))) for _ in range(2000))
+    """Return the 95% bootstrap interval of the median, or of another statistic `of`."""
+    rng = random.Random(0)
+    found = sorted(of(rng.choices(values, k=len(values))) for _ in range(2000))
     return found[50], found[1949]
 
 
 def roles(root: int) -> dict[str, psutil.Process]:
-    """What a request passes: the proxy, the replicas, and the stubs that hold the models."""
+    """Return the processes on a request's path: the proxy, the replicas, and the stubs with the models."""
     found = {}
     for process in tree(root):
         name = process.name()
@@ -125,18 +125,18 @@ def roles(root: int) -> dict[str, psutil.Process]:
 
 
 def rss_mib(root: int) -> dict[str, float]:
-    """Resident memory of each of `roles`."""
+    """Return the resident memory of each of `roles`."""
     return {name: process.memory_info().rss / 2**20 for name, process in roles(root).items()}
 
 
 def pss_mib(pid: int) -> float:
-    """Resident memory of a process, of what it shares with others its share."""
+    """Return the proportional set size of a process: shared memory counts by its share."""
     pss: int = psutil.Process(pid).memory_full_info().pss
     return pss / 2**20
 
 
 def _deployment(replica: str) -> str:
-    """Ray names a replica's process `ray::ServeReplica:app:deployment`, and while it does something, `.method` behind it."""
+    """Return the deployment in a replica's process title: `ray::ServeReplica:app:deployment`, and `.method` behind it in a call."""
     return replica.rsplit(":", 1)[-1].split(".")[0]
 
 
@@ -148,20 +148,20 @@ def machine() -> str:
     return f"{psutil.cpu_count()} cores of {model}, {memory:.0f} GiB, {platform.system()}"
 
 
-def commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
+def commit(checkout: Path = Path()) -> str:
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def load() -> str:
-    """The machine's, over 1, 5 and 15 minutes."""
+    """Return the machine's load average over 1, 5 and 15 minutes."""
     return ", ".join(f"{value:.1f}" for value in psutil.getloadavg())
 
 
 def record(
     path: Path, parts: Mapping[str, Callable[[int], dict[Any, Any]]], names: Iterable[str], pairs: int, console: Console
 ) -> None:
-    """Runs these parts, and keeps what each found in `path` beside what the others once found."""
+    """Run these parts and store each result in `path`, beside the earlier results of the others."""
     results = json.loads(path.read_text()) if path.exists() else {}
     for name in names:
         others = Others()
@@ -173,5 +173,5 @@ def record(
 
 
 def circumstances() -> str:
-    """The machine, its load, and the commit."""
+    """Describe the machine, its load, and the commit."""
     return f"{machine()}, load {load()}, commit {commit()}"

@@ -1,7 +1,7 @@
-"""What more load than can be served does: `python -m benchmarks.overload`.
+"""Behaviour under more load than can be served: `python -m benchmarks.overload`.
 
-For this service and the blog article's shape of the same graph (peers/article), one after the other: the capacity, by sixteen
-callers without a pause; then arrivals by lot (Poisson, seeded) at each multiple of it, whatever comes back. Each client waits 60 s.
+For this service and the blog article's architecture of the same graph (peers/article), one after the other: the capacity, with sixteen
+callers without a pause; then Poisson arrivals (seeded) at each multiple of it, whatever the answers. Each client waits 60 s.
 """
 
 import argparse
@@ -28,22 +28,22 @@ from graphs.http.settings import HttpSettings
 from testing.service import Service
 
 RESULTS = Path(__file__).with_name("results")
-QUEUE = HttpSettings().max_requests
+QUEUE = HttpSettings().max_concurrent_requests
 CALLERS = 16
-"""They fill the batches of both models, and are fewer than what this service takes at once."""
+"""Enough to fill the batches of both models, and fewer than this service's bound on concurrent requests."""
 CAPACITY_S = 30.0
-SETTLES = 60
+SETTLE_TRIES = 60
 SEED = 4
 
 
 @dataclass(frozen=True)
 class Row:
-    """One load. NaN where there is nothing to measure."""
+    """Results at one load. NaN where there is nothing to measure."""
 
     load: float
     """Multiple of the service's own capacity."""
     per_s: float
-    """Requests that were sent, a second."""
+    """Requests sent per second."""
     sent: int
     ok: int
     refused: int
@@ -52,20 +52,20 @@ class Row:
     """504."""
     other: int
     no_answer: int
-    """Within 60 s, or the connection broke."""
+    """No answer within 60 s, or a broken connection."""
     goodput: float
-    """Answers 200 a second, from the first to the end of the last request; by capacity."""
+    """Rate of answers 200, from the first to the end of the last request, divided by the capacity."""
     p50_s: float
-    """Of what was not refused; a client that gave up counts with its 60 s."""
+    """Latencies of requests that were not refused; a client that gave up counts with its 60 s."""
     p95_s: float
     p99_s: float
     refused_p99_s: float
     rss_before_mib: float
     rss_after_mib: float
     others_cores: float
-    """What was busy beside it: above some tenths the figures are not of this service alone."""
+    """Cores busy with other processes: above some tenths the results are not of this service alone."""
     stall_s: float
-    """By how much a process that only sleeps was woken late, at most: no answer is quicker than that."""
+    """The longest wake-up delay of a sleeping process: a lower bound on the slowest answer."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Goal:
     text: str
     measured: str
     met: bool | None
-    """None: there was nothing to measure."""
+    """None where there was nothing to measure."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Measured:
     service: str
     capacity_per_s: float
     others_cores: float
-    """While the capacity was measured."""
+    """During the measurement of the capacity."""
     rows: list[Row]
 
 
@@ -121,7 +121,7 @@ def summary(
 
 
 def goals(rows: Sequence[Row], capacity_per_s: float, queue: int) -> list[Goal]:
-    """`queue`: requests that the service takes at once, waiting ones too."""
+    """Compare the rows with the goals; `queue` is the service's bound on concurrent requests, waiting ones included."""
     twice = next((row.goodput for row in rows if row.load == 2), math.nan)
     bound_s = (queue + 1) / capacity_per_s * 1.5
     slowest_s = max((row.p95_s for row in rows), default=math.nan)
@@ -130,13 +130,13 @@ def goals(rows: Sequence[Row], capacity_per_s: float, queue: int) -> list[Goal]:
     return [
         _goal("goodput at twice the capacity is at least 95% of it", f"{twice:.1%}", twice, twice >= 0.95),
         _goal(
-            f"p95 of what is accepted is at most (queue + 1) x service time x 1.5 = {bound_s:.1f} s",
+            f"p95 of accepted requests is at most (queue + 1) x service time x 1.5 = {bound_s:.1f} s",
             f"{slowest_s:.1f} s",
             slowest_s,
             slowest_s <= bound_s,
         ),
         _goal("p99 of refusals is at most 100 ms", f"{refusal_s * 1000:.0f} ms", refusal_s, refusal_s <= 0.1),
-        _goal("memory is flat: it grows by at most 5%", f"{growth - 1:+.1%}", growth, growth <= 1.05),
+        _goal("memory grows by at most 5%", f"{growth - 1:+.1%}", growth, growth <= 1.05),
     ]
 
 
@@ -158,21 +158,21 @@ def table(measured: Measured) -> Table:
             f"{row.per_s:.2f}",
             *(str(count) for count in counts),
             f"{row.goodput:.0%}",
-            *(_figure(value) for value in (row.p50_s, row.p95_s, row.p99_s)),
-            _figure(row.refused_p99_s * 1000, 0),
+            *(_format(value) for value in (row.p50_s, row.p95_s, row.p99_s)),
+            _format(row.refused_p99_s * 1000, 0),
             f"{row.rss_before_mib:.0f} to {row.rss_after_mib:.0f}",
             f"{row.others_cores:.1f}",
-            _figure(row.stall_s * 1000, 0),
+            _format(row.stall_s * 1000, 0),
         )
     return shown
 
 
-def _figure(value: float, digits: int = 1) -> str:
+def _format(value: float, digits: int = 1) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "-"
 
 
 def duration_s(seconds: float, load: float, capacity_per_s: float, queue: int) -> float:
-    """Above the capacity so much longer as filling the queue takes: before it is full there is no overload."""
+    """Return the duration of a load: above the capacity it includes the time to fill the queue, since overload begins when it is full."""
     return seconds + (queue / ((load - 1) * capacity_per_s) if load > 1 else 0.0)
 
 
@@ -181,7 +181,7 @@ async def measured(
 ) -> Measured:
     async with client(service.url) as http:
         send = sender(http, recordings)
-        await _settle(http, recordings[0])  # the article's shape loads its models now
+        await _settle(http, recordings[0])  # the article's service loads its models now
         for number in range(len(recordings)):
             await send(number)
         task = progress.add_task(f"{name}: capacity", total=None)
@@ -206,14 +206,14 @@ async def measured(
 
 
 async def _settle(http: httpx.AsyncClient, recording: bytes) -> None:
-    """Returns when a request has been served, and so whatever was before it."""
+    """Return when a request has been served, and with it every earlier one."""
     status = 0
-    for _ in range(SETTLES):
+    for _ in range(SETTLE_TRIES):
         status = (await http.post("/graph", files={"file": recording})).status_code
         if status == 200:
             return
         await asyncio.sleep(1)
-    raise SystemExit(f"a request alone is answered with {status}: the service is not well")
+    raise SystemExit(f"a lone request is answered with {status}: the service does not recover")
 
 
 def _rss_mib(service: Service) -> float:
@@ -241,7 +241,7 @@ def _chart(path: Path, results: Sequence[Measured]) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """NaN has no place in JSON: it becomes null."""
+    """Write JSON, in which NaN becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = json.loads(json.dumps(content), parse_constant=lambda name: None)
     path.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n")

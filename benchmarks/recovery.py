@@ -1,7 +1,7 @@
-"""How long a death is felt: `python -m benchmarks.recovery`.
+"""Time to recover from the death of a process: `python -m benchmarks.recovery`.
 
 Under light load it kills (SIGKILL) one process of a service of its own at a time: a model's stub, a replica, the ingress. The load
-asks for events, so that a second try shows: the event `retry`.
+asks for event streams, in which the event `retry` reports a second try.
 """
 
 import argparse
@@ -33,9 +33,9 @@ VICTIMS: dict[str, Callable[[Service], psutil.Process]] = {
     "ingress replica": lambda service: service.replica("ingress"),
 }
 CALM_S = 5.0
-"""Before the kill, and after all is well again."""
+"""Time of light load before the kill, and after the recovery."""
 LIMIT_S = 180.0
-"""Longest wait for that."""
+"""Longest wait for the recovery."""
 PROBE_S = 0.1
 EVENTS = {"Accept": "text/event-stream"}
 STEPS = "4"
@@ -43,7 +43,7 @@ STEPS = "4"
 
 
 @dataclass
-class Told:
+class SentRequest:
     """One request. Times are of the monotonic clock."""
 
     sent_s: float
@@ -58,22 +58,22 @@ class Recovery:
     """Seconds from the kill; None where it did not happen."""
 
     noticed_s: float | None
-    """The first request that ended in something else than 200, or was tried again."""
+    """The first request that did not end in 200, or was tried again."""
     unready_s: float | None
-    """/readyz says so, or does not answer."""
+    """The first answer of /readyz that was not ready, or that did not come."""
     ready_s: float | None
     """/readyz is ready again, for good."""
     first_200_s: float | None
-    """Of the requests that were sent after the kill."""
+    """The first answer 200 to a request that was sent after the kill."""
     longest_s: float
-    """Request."""
+    """Duration of the longest request."""
     outcomes: dict[str, int]
-    """`200`, `200 at the second try`, and the others, of all requests that ended after the kill."""
+    """Number of requests that ended after the kill, by outcome: `200`, `200 at the second try`, and the others."""
 
 
-def summary(killed_s: float, told: Sequence[Told], probes: Sequence[tuple[float, bool]]) -> Recovery:
-    """`probes`: when each answer of /readyz came, and whether it was ready."""
-    after = [one for one in told if one.ended_s > killed_s]
+def summary(killed_s: float, sent: Sequence[SentRequest], probes: Sequence[tuple[float, bool]]) -> Recovery:
+    """Summarize one kill. `probes`: the time of each answer of /readyz, and whether it was ready."""
+    after = [one for one in sent if one.ended_s > killed_s]
     signs = [one.retried_s for one in after if one.retried_s] + [one.ended_s for one in after if one.outcome != "200"]
     unready = [at_s for at_s, ready in probes if at_s > killed_s and not ready]
     again = [at_s for at_s, ready in probes if unready and at_s > unready[-1] and ready]
@@ -90,13 +90,13 @@ def summary(killed_s: float, told: Sequence[Told], probes: Sequence[tuple[float,
     return Recovery(since(signs), since(unready), since(again), since(good), longest_s, outcomes)
 
 
-async def draw(http: httpx.AsyncClient, recording: bytes, told: list[Told]) -> None:
-    """One request, whose story ends in `told`."""
-    one = Told(time.monotonic())
-    told.append(one)
-    files, asked = {"file": recording}, {"steps": STEPS}
+async def draw(http: httpx.AsyncClient, recording: bytes, sent: list[SentRequest]) -> None:
+    """Send one request, and append its outcome to `sent`."""
+    one = SentRequest(time.monotonic())
+    sent.append(one)
+    files, fields = {"file": recording}, {"steps": STEPS}
     try:
-        async with asyncio.timeout(CLIENT_S), http.stream("POST", "/graph", files=files, data=asked, headers=EVENTS) as answer:
+        async with asyncio.timeout(CLIENT_S), http.stream("POST", "/graph", files=files, data=fields, headers=EVENTS) as answer:
             if answer.status_code != 200:
                 one.outcome = str(answer.status_code)
                 return
@@ -125,14 +125,14 @@ async def probe(http: httpx.AsyncClient, probes: list[tuple[float, bool]]) -> No
 
 
 async def kill(service: Service, find: Callable[[Service], psutil.Process], spoken: Sequence[bytes], per_s: float) -> Recovery:
-    told: list[Told] = []
+    sent: list[SentRequest] = []
     probes: list[tuple[float, bool]] = []
     async with client(service.url) as http, asyncio.TaskGroup() as tasks:
 
         async def load() -> None:
             number = 0
             while True:
-                tasks.create_task(draw(http, spoken[number % len(spoken)], told))
+                tasks.create_task(draw(http, spoken[number % len(spoken)], sent))
                 number += 1
                 await asyncio.sleep(1 / per_s)
 
@@ -143,14 +143,14 @@ async def kill(service: Service, find: Callable[[Service], psutil.Process], spok
         killed_s = time.monotonic()
         while time.monotonic() - killed_s < LIMIT_S:
             await asyncio.sleep(0.5)
-            # Replaced, ready, and the last three requests went well.
-            last = [one.outcome for one in told if one.ended_s][-3:]
+            # Replaced, ready, and the last three requests ended in 200.
+            last = [one.outcome for one in sent if one.ended_s][-3:]
             if await asyncio.to_thread(_replaced, service, find, victim) and probes[-1][1] and last == ["200"] * 3:
                 break
         await asyncio.sleep(CALM_S)
         for task in background:
             task.cancel()
-    return summary(killed_s, told, probes)
+    return summary(killed_s, sent, probes)
 
 
 def _replaced(service: Service, find: Callable[[Service], psutil.Process], victim: psutil.Process) -> bool:

@@ -1,4 +1,4 @@
-"""The services that are measured, each in a process of its own and gone when its context ends."""
+"""The measured services, each in a process of its own that ends with its context."""
 
 import contextlib
 import signal
@@ -22,63 +22,65 @@ STOP_S = 90
 
 
 def sonograph(folder: Path, settings: dict[str, Any] | None = None) -> AbstractContextManager[Service]:
-    """As `make serve` starts it, with these settings."""
+    """Start this service as `make serve` does, with these settings."""
     port = free_port()
     path = folder / "sonograph.yaml"
     path.write_text(config(port, **(settings or {})))
     command = [str(BINARIES / "sonograph"), "serve", "--config", str(path), "--port", str(port)]
-    return _running(command, _environment() | {"XDG_STATE_HOME": str(folder)}, port, folder, "/readyz")
+    return running(command, variables() | {"XDG_STATE_HOME": str(folder)}, port, folder, "/readyz")
 
 
 def article(folder: Path) -> AbstractContextManager[Service]:
-    """`serve run` of the blog article's shape. Its first request loads the models."""
+    """Start the blog article's architecture by `serve run`; its first request loads the models."""
     port = free_port()
     config = yaml.safe_load((ARTICLE / "serve.yaml").read_text())
     config["http_options"]["port"] = port
     config["applications"][0]["args"] = {"folder": str(folder)}
     path = folder / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
-    plain = {name: value for name, value in _environment().items() if not name.startswith("RAY_SERVE_")}
+    plain = {name: value for name, value in variables().items() if not name.startswith("RAY_SERVE_")}
     # Triton's stub runs the `python3` on PATH; Ray's workers find this package by PYTHONPATH.
     ours = {"PATH": f"{BINARIES}:{plain['PATH']}", "PYTHONPATH": str(ROOT)}
     command = [str(BINARIES / "serve"), "run", "--address", "local", str(path)]
-    return _running(command, plain | ours, port, folder, "/openapi.json")
+    return running(command, plain | ours, port, folder, "/openapi.json")
 
 
 SERVICES: dict[str, Callable[[Path], AbstractContextManager[Service]]] = {"sonograph": sonograph, "article": article}
 
 
-def _environment() -> dict[str, str]:
-    """The tests have Ray report its figures more often than it does by itself."""
-    return {name: value for name, value in environment().items() if name != "RAY_metrics_report_interval_ms"}
+def variables(checkout: Path = ROOT) -> dict[str, str]:
+    """Return the tests' environment without their shorter interval of Ray's metrics."""
+    return {name: value for name, value in environment(checkout).items() if name != "RAY_metrics_report_interval_ms"}
 
 
 @contextlib.contextmanager
-def _running(command: list[str], environment: dict[str, str], port: int, folder: Path, ready: str) -> Iterator[Service]:
-    """`ready`: the path that answers 200 once it serves. SIGTERM ends the benchmark as Ctrl-C does: the service with it."""
+def running(
+    command: list[str], environment: dict[str, str], port: int, folder: Path, ready: str, cwd: Path = ROOT
+) -> Iterator[Service]:
+    """Run a service that serves once the path `ready` answers 200. SIGTERM ends benchmark and service, as Ctrl-C does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     output = folder / "output.txt"
     with output.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command, cwd=cwd, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
     service = Service(process, port, output)
-    family: list[psutil.Process] = []
+    processes: list[psutil.Process] = []
     try:
         _wait(service, ready)
         yield service
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
-            family = service.processes()
+            processes = service.processes()
         service.client.close()
         process.send_signal(signal.SIGTERM)  # a job in the background ignores Ctrl-C, and so do its children
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
         process.kill()
         process.wait()
-        _, left = psutil.wait_procs(family, timeout=5)
-        for one in left:
-            one.kill()
+        _, alive = psutil.wait_procs(processes, timeout=5)
+        for survivor in alive:
+            survivor.kill()
 
 
 def _wait(service: Service, ready: str) -> None:

@@ -1,9 +1,9 @@
-"""What step-level batching gives: `python -m benchmarks.steps [alone] [mechanism] [saturated] [load] [known_load]`, or all.
+"""The gain of step-level batching: `python -m benchmarks.steps [alone] [mechanism] [saturated] [load] [known_load]`, or all.
 
-The diffusion room's engine and batch alone, in this process, on one torch thread, with the small model that ships. Its peer is
-request-level batching: the same engine and bound, pictures that begin together and are answered when the last has ended;
-whoever comes meanwhile waits until then. A stronger peer, which no server has by itself, answers each when it ends.
-All sides run one after the other in one process, the order changing from round to round.
+It runs the diffusion engine and its batch without a server, in this process, on one torch thread, with the small model that ships. Its
+peer is request-level batching: the same engine and bound, images that begin together and are returned when the last has ended;
+a request that arrives meanwhile waits until then. A stronger peer, which no server has by itself, returns each image when it ends.
+All sides run one after the other in one process, in an order that alternates between repetitions.
 """
 
 import argparse
@@ -28,11 +28,13 @@ from rich.table import Table
 
 from benchmarks import chart, measure
 from benchmarks.load import arrivals, closed_loop, open_loop, percentile
-from deployments.diffusion import DiffusionSettings
 from deployments.diffusion.batch import Batch
+from deployments.diffusion.denoising import Decoded, Denoising
 from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.types import Denoising, Prompt
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest, Step
 
 RESULTS = Path(__file__).with_name("results")
 LIMIT = DiffusionSettings().max_batch
@@ -40,45 +42,53 @@ PAIRS = 7
 SIDES = ("step", "request", "each-when-it-ends request")
 SEED = 11
 THINGS = ("a red apple", "a cat", "a blue house", "a tree", "a fish", "a yellow boat", "a dog", "a green frog")
-Draw = Callable[[Prompt], Awaitable[Any]]
+Generate = Callable[[GenerateRequest], Awaitable[Any]]
 
 
-def mixed(number: int) -> Prompt:
-    """4 to 20 steps, by lot."""
+def request(prompt: str, **options: Any) -> GenerateRequest:
+    """A request with the default settings' steps and guidance scale where `options` name none."""
+    return DiffusionSettings().with_defaults(GenerateRequest(prompt, **options))
+
+
+def mixed(number: int) -> GenerateRequest:
+    """A request of 4 to 20 steps, by a hash of its number."""
     steps = 4 + (number * 2654435761 % 2**32) % 17
-    return Prompt(THINGS[number % len(THINGS)], steps=steps, seed=number)
+    return request(THINGS[number % len(THINGS)], steps=steps, seed=number)
 
 
 class StepLevel:
-    """The service's, with a note of what its calls and first steps were."""
+    """The service's batch, with a record of its batch sizes and first steps."""
 
     def __init__(self, engine: Any, limit: int = LIMIT) -> None:
-        self.rows: list[int] = []
+        self.batch_sizes: list[int] = []
         self.to_first: list[float] = []
-        """From each request to the end of its first step, in steps as its own took on average."""
-        self._batch = Batch(engine, limit, count=self.rows.append)
+        """Time from each request to the end of its first step, in units of its own average step."""
+        self._batch = Batch(engine, limit, on_steps=self.batch_sizes.append)
 
-    async def draw(self, prompt: Prompt) -> None:
-        asked_s, first_s = time.perf_counter(), list[float]()
-        picture = await self._batch.draw(
-            prompt, {}, tell=lambda step: first_s.append(time.perf_counter()) if step.done == 1 else None
-        )
-        self.to_first.append((first_s[0] - asked_s) / (picture.denoise_s / picture.steps))
+    async def generate(self, request: GenerateRequest) -> None:
+        started_s, first_s = time.perf_counter(), list[float]()
+
+        def on_step(step: Step) -> None:
+            if step.step == 1:
+                first_s.append(time.perf_counter())
+
+        image, _ = await self._batch.generate(request, {}, on_step=on_step)
+        self.to_first.append((first_s[0] - started_s) / image.compute_time.unit_s)
 
 
 class RequestLevel:
-    """Pictures that begin together are a batch until the last of them has ended: then all are answered, or before, each when it ends."""
+    """Images that begin together are a batch until the last has ended. All are returned then, or each when it ends."""
 
     def __init__(self, engine: DiffusionEngine, each_when_it_ends: bool = False) -> None:
         self._each_when_it_ends = each_when_it_ends
         self._engine = engine
-        self._waiting: deque[tuple[Prompt, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[GenerateRequest, asyncio.Future[None]]] = deque()
         self._running: asyncio.Task[None] | None = None
         self._worker = ThreadPoolExecutor(1, "diffusion", torch.set_num_threads, (engine.threads,))
 
-    async def draw(self, prompt: Prompt) -> None:
+    async def generate(self, request: GenerateRequest) -> None:
         done = asyncio.get_running_loop().create_future()
-        self._waiting.append((prompt, done))
+        self._waiting.append((request, done))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run())
         await done
@@ -92,54 +102,54 @@ class RequestLevel:
                 if not done.done():
                     done.set_result(None)
 
-    def _denoise(self, batch: list[tuple[Prompt, asyncio.Future[None]]], loop: asyncio.AbstractEventLoop) -> None:
-        rows = [(self._engine.begin(prompt), done) for prompt, done in batch]
-        while rows:
-            self._engine.step([row for row, _ in rows])
-            ended = [(row, done) for row, done in rows if row.done == row.of]
-            rows = [(row, done) for row, done in rows if row.done < row.of]
+    def _denoise(self, batch: list[tuple[GenerateRequest, asyncio.Future[None]]], loop: asyncio.AbstractEventLoop) -> None:
+        running = [(self._engine.begin(request), done) for request, done in batch]
+        while running:
+            self._engine.step([state for state, _ in running])
+            ended = [(state, done) for state, done in running if state.step == state.steps]
+            running = [(state, done) for state, done in running if state.step < state.steps]
             if ended:
-                for (pixels, _), (_, done) in zip(self._engine.decode([row for row, _ in ended]), ended, strict=True):
+                for (pixels, _), (_, done) in zip(self._engine.decode([state for state, _ in ended]), ended, strict=True):
                     encode(pixels, "png", {})
                     if self._each_when_it_ends:
                         loop.call_soon_threadsafe(done.set_result, None)
 
 
 class KnownCost:
-    """An engine whose UNet call takes `fixed_s` and `row_s` for each picture, and whose other work takes nothing."""
+    """An engine whose UNet call takes `fixed_s`, and `image_s` for each image, and whose other work takes no time."""
 
     threads = 1
 
-    def __init__(self, fixed_s: float, row_s: float) -> None:
-        self._fixed_s, self._row_s = fixed_s, row_s
+    def __init__(self, fixed_s: float, image_s: float) -> None:
+        self._fixed_s, self._image_s = fixed_s, image_s
 
-    def gain(self, rows: int) -> float:
-        return rows * (self._fixed_s + self._row_s) / (self._fixed_s + rows * self._row_s)
+    def gain(self, images: int) -> float:
+        return images * (self._fixed_s + self._image_s) / (self._fixed_s + images * self._image_s)
 
-    def size(self, prompt: Prompt) -> tuple[int, int]:
+    def size(self, request: GenerateRequest) -> tuple[int, int]:
         return 8, 8
 
-    def begin(self, prompt: Prompt) -> Denoising:
+    def begin(self, request: GenerateRequest) -> Denoising:
         latents = torch.zeros(1, 4, 1, 1)
         return Denoising(
-            8, 8, 1.0, False, SimpleNamespace(timesteps=range(prompt.steps)), {}, latents, torch.zeros(1, 1, 1), None
+            8, 8, 1.0, False, SimpleNamespace(timesteps=range(request.steps or 0)), {}, latents, torch.zeros(1, 1, 1), None
         )
 
-    def predict(self, rows: Sequence[Denoising]) -> list[torch.Tensor]:
-        time.sleep(self._fixed_s + len(rows) * self._row_s)
-        return [row.latents for row in rows]
+    def predict(self, states: Sequence[Denoising]) -> list[torch.Tensor]:
+        time.sleep(self._fixed_s + len(states) * self._image_s)
+        return [state.latents for state in states]
 
-    def advance(self, row: Denoising, predicted: torch.Tensor) -> None:
-        row.done += 1
+    def advance(self, state: Denoising, predicted: torch.Tensor) -> None:
+        state.step += 1
 
-    def step(self, rows: Sequence[Denoising]) -> None:
-        for row, predicted in zip(rows, self.predict(rows), strict=True):
-            self.advance(row, predicted)
+    def step(self, states: Sequence[Denoising]) -> None:
+        for state, predicted in zip(states, self.predict(states), strict=True):
+            self.advance(state, predicted)
 
-    def decode(self, rows: Sequence[Denoising]) -> list[Any]:
-        return [(np.zeros((8, 8, 3), np.uint8), False) for _ in rows]
+    def decode(self, states: Sequence[Denoising]) -> list[Decoded]:
+        return [Decoded(np.zeros((8, 8, 3), np.uint8), False) for _ in states]
 
-    def preview(self, rows: Sequence[Denoising]) -> list[Any]:
+    def preview(self, states: Sequence[Denoising]) -> list[Any]:
         return []
 
 
@@ -150,24 +160,24 @@ class Goal:
     met: bool
     low: float = float("nan")
     high: float = float("nan")
-    """The 95% bootstrap interval of the median of pairs."""
+    """`low` and `high` are the 95% bootstrap interval of the median of pairs."""
 
 
 @dataclass
-class Found:
+class Result:
     goals: list[Goal]
-    figures: dict[str, Any] = field(default_factory=dict)
+    measurements: dict[str, Any] = field(default_factory=dict)
 
 
 def paired(text: str, ratios: Sequence[float], at_most: float | None = None, at_least: float | None = None) -> Goal:
-    """Met when the interval's bad end clears the line."""
+    """A goal that is met when the unfavourable end of the interval meets the bound."""
     low, high = measure.interval(ratios)
     met = high <= at_most if at_most is not None else low >= (at_least or 0.0)
     return Goal(text, statistics.median(ratios), met, low, high)
 
 
-def pairs[Side, Result](sides: Sequence[Side], run: Callable[[Side, int], Result], name: str) -> list[list[Result]]:
-    """ABBA: by pair, in the order of `sides`."""
+def pairs[Side, Measured](sides: Sequence[Side], run: Callable[[Side, int], Measured], name: str) -> list[list[Measured]]:
+    """The measurements by pair, in the order of `sides`; the sides run in the order ABBA."""
     found = []
     for pair in track(range(PAIRS), name):
         order = range(len(sides)) if pair % 2 == 0 else reversed(range(len(sides)))
@@ -176,27 +186,27 @@ def pairs[Side, Result](sides: Sequence[Side], run: Callable[[Side, int], Result
     return found
 
 
-async def saturate(draw: Draw, clients: int, pictures: int) -> tuple[float, float]:
-    """CPU seconds and wall seconds of `pictures` by so many clients that never pause."""
-    numbers = iter(range(pictures))
+async def saturate(generate: Generate, clients: int, images: int) -> tuple[float, float]:
+    """CPU seconds and wall seconds of `images` by so many clients that never pause."""
+    numbers = iter(range(images))
 
     async def client() -> None:
         for number in numbers:
-            await draw(mixed(number))
+            await generate(mixed(number))
 
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     await asyncio.gather(*(client() for _ in range(clients)))
     return time.process_time() - cpu_s, time.perf_counter() - wall_s
 
 
-def alone(engine: DiffusionEngine) -> Found:
-    """One client: the batch against the plain loop."""
+def alone(engine: DiffusionEngine) -> Result:
+    """Measure one client: the batch against the plain loop."""
 
     async def shared() -> list[float]:
         step_level, took_s = StepLevel(engine), []
         for seed in range(10):
             began_s = time.perf_counter()
-            await step_level.draw(Prompt("a red apple", seed=seed))
+            await step_level.generate(request("a red apple", seed=seed))
             took_s.append(time.perf_counter() - began_s)
         return took_s
 
@@ -204,7 +214,7 @@ def alone(engine: DiffusionEngine) -> Found:
         took_s = []
         for seed in range(10):
             began_s = time.perf_counter()
-            engine.generate(Prompt("a red apple", seed=seed), {})
+            engine.generate(request("a red apple", seed=seed), {})
             took_s.append(time.perf_counter() - began_s)
         return took_s
 
@@ -214,7 +224,7 @@ def alone(engine: DiffusionEngine) -> Found:
         return statistics.median(took_s), time.process_time() - cpu_s
 
     found = pairs(("shared", "plain"), run, "One client")
-    return Found(
+    return Result(
         [
             paired("one client: p50 with batching / without", [one[0] / other[0] for one, other in found], at_most=1.02),
             paired("one client: CPU with batching / without", [one[1] / other[1] for one, other in found], at_most=1.02),
@@ -223,66 +233,68 @@ def alone(engine: DiffusionEngine) -> Found:
     )
 
 
-def mechanism(engine: DiffusionEngine) -> Found:
-    """16 clients on an engine of known cost: the gain of sharing, by the formula's."""
-    known = KnownCost(fixed_s=0.010, row_s=0.001)
+def mechanism(engine: DiffusionEngine) -> Result:
+    """Measure 16 clients on an engine of known cost: the gain of batching, as a share of the formula's."""
+    scripted = KnownCost(fixed_s=0.010, image_s=0.001)
 
     def run(limit: int, pair: int) -> float:
-        return asyncio.run(saturate(StepLevel(known, limit).draw, 16, 32))[1]
+        return asyncio.run(saturate(StepLevel(scripted, limit).generate, 16, 32))[1]
 
     found = pairs((LIMIT, 1), run, "Known cost")
-    gains = [alone_s / shared_s / known.gain(LIMIT) for shared_s, alone_s in found]
-    return Found([paired(f"known cost: gain / the formula's {known.gain(LIMIT):.2f}", gains, at_least=0.9)], {"wall_s": found})
+    gains = [alone_s / shared_s / scripted.gain(LIMIT) for shared_s, alone_s in found]
+    return Result(
+        [paired(f"known cost: gain / the formula's {scripted.gain(LIMIT):.2f}", gains, at_least=0.9)], {"wall_s": found}
+    )
 
 
-def saturated(engine: DiffusionEngine) -> Found:
-    """Clients that never pause: the mean step batch, and CPU for each picture against the peer's."""
+def saturated(engine: DiffusionEngine) -> Result:
+    """Measure clients that never pause: the mean batch of a step, and the CPU of an image against the peer's."""
     goals, batches = [], []
     for clients in (2, 4, 8, 16):
         step_level = StepLevel(engine)
 
-        rows = asyncio.run(_within(step_level, clients, 8.0))
-        mean = statistics.mean(rows)
+        batch_sizes = asyncio.run(_batch_sizes(step_level, clients, 8.0))
+        mean = statistics.mean(batch_sizes)
         batches.append((clients, mean))
         share = mean / min(clients, LIMIT)
         goals.append(Goal(f"{clients} clients: mean step batch {mean:.2f} / min(clients, {LIMIT})", share, share >= 0.8))
 
     def run(side: Callable[[DiffusionEngine], Any], pair: int) -> tuple[float, float]:
-        return asyncio.run(saturate(side(engine).draw, 16, 48))
+        return asyncio.run(saturate(side(engine).generate, 16, 48))
 
     found = pairs((RequestLevel, StepLevel), run, "Saturated")
     cpu, wall = ([peer[unit] / ours[unit] for peer, ours in found] for unit in (0, 1))
-    goals.append(paired("16 clients: pictures for a CPU second / request-level's", cpu, at_least=0.97))
-    goals.append(paired("16 clients: pictures a second / request-level's", wall, at_least=0.97))
-    return Found(goals, {"mean_batch": batches, "cpu_and_wall_s": found})
+    goals.append(paired("16 clients: images for a CPU second / request-level's", cpu, at_least=0.97))
+    goals.append(paired("16 clients: images a second / request-level's", wall, at_least=0.97))
+    return Result(goals, {"mean_batch": batches, "cpu_and_wall_s": found})
 
 
-async def _within(step_level: StepLevel, clients: int, seconds: float) -> list[int]:
-    """Rows of the calls while all clients were there: without the first second, and what came after the last request began."""
+async def _batch_sizes(step_level: StepLevel, clients: int, seconds: float) -> list[int]:
+    """Batch sizes while all clients send: without the first second, and without the calls after the last request began."""
 
     async def send(number: int) -> int:
-        await step_level.draw(mixed(number))
+        await step_level.generate(mixed(number))
         return 200
 
-    asyncio.get_running_loop().call_later(1.0, step_level.rows.clear)
-    rows: list[int] = []
-    asyncio.get_running_loop().call_later(seconds, lambda: rows.extend(step_level.rows))
+    asyncio.get_running_loop().call_later(1.0, step_level.batch_sizes.clear)
+    batch_sizes: list[int] = []
+    asyncio.get_running_loop().call_later(seconds, lambda: batch_sizes.extend(step_level.batch_sizes))
     await closed_loop(send, clients, seconds)
-    return rows
+    return batch_sizes
 
 
-def load(engine: DiffusionEngine) -> Found:
-    """Poisson arrivals at 70% of what request-level batching does at most."""
+def load(engine: DiffusionEngine) -> Result:
+    """Measure Poisson arrivals at 70% of the highest rate of request-level batching."""
     return loaded(engine, "70% load")
 
 
-def known_load(engine: DiffusionEngine) -> Found:
-    """The same on an engine of known cost, for which another picture in a step costs little: as on a GPU that is not full."""
-    return loaded(KnownCost(fixed_s=0.010, row_s=0.001), "known cost, 70% load")
+def known_load(engine: DiffusionEngine) -> Result:
+    """Measure `load` on an engine of known cost, for which one more image in a step costs little, as on a GPU with free capacity."""
+    return loaded(KnownCost(fixed_s=0.010, image_s=0.001), "known cost, 70% load")
 
 
-def loaded(engine: Any, what: str) -> Found:
-    _, wall_s = asyncio.run(saturate(RequestLevel(engine).draw, 16, 64))
+def loaded(engine: Any, what: str) -> Result:
+    _, wall_s = asyncio.run(saturate(RequestLevel(engine).generate, 16, 64))
     per_s = 0.7 * 64 / wall_s
     first: list[float] = []
 
@@ -290,13 +302,13 @@ def loaded(engine: Any, what: str) -> Found:
         server = side(engine)
 
         async def send(number: int) -> int:
-            await server.draw(mixed(100 * pair + number))
+            await server.generate(mixed(100 * pair + number))
             return 200
 
-        answers = asyncio.run(open_loop(send, arrivals(per_s, 9.0, SEED + pair)))
+        responses = asyncio.run(open_loop(send, arrivals(per_s, 9.0, SEED + pair)))
         if isinstance(server, StepLevel):
             first.extend(server.to_first)
-        return [answer.latency_s for answer in answers]
+        return [response.latency_s for response in responses]
 
     sides = (StepLevel, RequestLevel, partial(RequestLevel, each_when_it_ends=True))
     found = pairs(sides, run, f"{per_s:.1f} a second")
@@ -308,59 +320,59 @@ def loaded(engine: Any, what: str) -> Found:
         paired(f"{what}: steps from a request to its first step's beginning, median", begins, at_most=1.5),
     ]
     latency_s = {name: sorted(one for pair in found for one in pair[side]) for side, name in enumerate(SIDES)}
-    return Found(goals, {"per_s": per_s, "latency_s": latency_s, "first_step_begins": _spread(begins)})
+    return Result(goals, {"per_s": per_s, "latency_s": latency_s, "first_step_begins": _spread(begins)})
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "p50": percentile(values, 0.5), "p95": percentile(values, 0.95)}
 
 
-ROWS = {row.__name__: row for row in (alone, mechanism, saturated, load, known_load)}
+BENCHMARKS = {one.__name__: one for one in (alone, mechanism, saturated, load, known_load)}
 
 
-def draw(figures: dict[str, Any]) -> None:
+def draw_chart(results: dict[str, Any]) -> None:
     shares = [share / 20 for share in range(1, 20)]
-    latency_s = figures["load"]["latency_s"]
+    latency_s = results["load"]["latency_s"]
     names = [name for name in SIDES if name in latency_s]
     lines = [[(percentile(latency_s[name], share), share) for share in shares] for name in names]
-    means = [(clients, mean) for clients, mean in figures["saturated"]["mean_batch"]]
+    means = [(clients, mean) for clients, mean in results["saturated"]["mean_batch"]]
     chart.draw(
         RESULTS / "steps.png",
         [f"{name}-level batching" for name in names],
         [
             chart.Panel("Share of requests answered within s, at 70% load", "seconds", lines),
-            chart.Panel("Mean pictures in a step, saturated", "clients", [means], level=float(LIMIT)),
+            chart.Panel("Mean images in a step, saturated", "clients", [means], level=float(LIMIT)),
         ],
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", default=[], help=f"some of {', '.join(ROWS)}; all without one")
-    names = parser.parse_args().rows or list(ROWS)
+    parser.add_argument("names", nargs="*", default=[], help=f"some of {', '.join(BENCHMARKS)}; all without one")
+    names = parser.parse_args().names or list(BENCHMARKS)
     console = Console(width=150)
     path = RESULTS / "steps.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    engine = DiffusionEngine(DiffusionSettings().model, threads=1)
-    for prompt in map(mixed, range(4)):
-        engine.generate(prompt, {})
+    engine = DiffusionEngine(EngineConfig(DiffusionSettings().model))
+    for one in map(mixed, range(4)):
+        engine.generate(one, {})
     met = True
     for name in names:
         others = measure.Others()
-        found = ROWS[name](engine)
+        result = BENCHMARKS[name](engine)
         table = Table("goal", "measured", "95% interval", "", title=name, title_justify="left")
-        for goal in found.goals:
+        for goal in result.goals:
             met &= goal.met
             span = f"{goal.low:.3f} to {goal.high:.3f}" if goal.low == goal.low else ""
             table.add_row(goal.text, f"{goal.measured:.3f}", span, "met" if goal.met else "not met")
         console.print(table)
         beside = f"{measure.circumstances()}; others' cores {others.cores:.1f}"
         console.print(beside, soft_wrap=True)
-        goals = [{key: value for key, value in vars(goal).items() if value == value} for goal in found.goals]
-        results[name] = {"circumstances": beside, "goals": goals, **found.figures}
+        goals = [{key: value for key, value in vars(goal).items() if value == value} for goal in result.goals]
+        results[name] = {"circumstances": beside, "goals": goals, **result.measurements}
     path.write_text(json.dumps(results, indent=1) + "\n")
     if {"load", "saturated"} <= set(results):
-        draw(results)
+        draw_chart(results)
     raise SystemExit(not met)
 
 

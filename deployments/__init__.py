@@ -1,1 +1,1 @@
-"""The rooms: one folder a model, each with its engine, its Triton repository and its Ray class."""
+"""The models: one folder each, with its engine, its Triton repository and its Serve class."""

@@ -1,4 +1,4 @@
-"""What every model's Serve class shares: one contract for graphs, health, and an orderly end."""
+"""The base of every model's Serve class: one contract for graphs, health checks, and an orderly end."""
 
 import os
 from collections.abc import AsyncGenerator, Callable
@@ -12,11 +12,11 @@ from deployments.concurrency import max_ongoing_requests
 from deployments.model_spec import ModelSettings, ModelSpec
 from deployments.time_left import TimeLeft
 from deployments.triton.metrics import TritonMetrics
-from deployments.triton.server import StubGone, Tensors, Triton
+from deployments.triton.server import StubDied, Tensors, Triton
 
 
 class ModelDeployment[Request, Result]:
-    """One replica is one Triton server and one copy of the weights. It ends with the process that holds them.
+    """A replica is one Triton server and one copy of the weights. It ends when the process that holds them dies.
 
     Requests in flight then fail with Ray's own error for a dead replica, and Serve starts a new one.
     A graph calls `run`, or `stream` where a client follows the progress; both end the work in the model when they are cancelled.
@@ -28,36 +28,36 @@ class ModelDeployment[Request, Result]:
         self._metrics = TritonMetrics()
 
     async def run(self, request: Request, time_left: TimeLeft, request_id: str = "") -> Result:
-        """The result. Raises a DeploymentError."""
+        """Compute the result. Raises a DeploymentError."""
         raise NotImplementedError
 
     async def stream(self, request: Request, time_left: TimeLeft, request_id: str = "") -> AsyncGenerator[Any | Result]:
-        """Progress, where the model reports any, then the result. Raises a DeploymentError."""
+        """Yield progress, where the model reports any, then the result. Raises a DeploymentError."""
         yield await self.run(request, time_left, request_id)
 
     async def infer(self, inputs: Tensors, time_left: TimeLeft, request_id: str) -> Tensors:
-        """One response of the Triton model."""
+        """Run the Triton model for one response."""
         try:
             return await self._triton.infer(inputs, time_left, request_id)
-        except StubGone:
+        except StubDied:
             self._end()
             raise
 
     async def infer_stream(self, inputs: Tensors, time_left: TimeLeft, request_id: str) -> AsyncGenerator[Tensors]:
-        """Each response of the Triton model as it comes."""
+        """Run the Triton model, and yield each response as it arrives."""
         try:
             async with aclosing(self._triton.stream(inputs, time_left, request_id)) as responses:
                 async for response in responses:
                     yield response
-        except StubGone:
+        except StubDied:
             self._end()
             raise
 
     async def check_health(self) -> None:
-        """Called by Serve every `health_check_period_s`."""
+        """Raise where the model does not serve; publish Triton's metrics. Serve calls it every `health_check_period_s`."""
         try:
             await self._triton.check()
-        except StubGone:
+        except StubDied:
             self._end()
             raise
         self._metrics.publish(self._triton.metrics())
@@ -67,12 +67,12 @@ class ModelDeployment[Request, Result]:
             await self._triton.close()
 
     async def __del__(self) -> None:
-        """Serve awaits it once nothing is in flight, within `graceful_shutdown_timeout_s`."""
+        """Close the server. Serve awaits it once no request is in flight, within `graceful_shutdown_timeout_s`."""
         await self.close()
 
 
 def bind(spec: ModelSpec, settings: ModelSettings) -> Application:
-    """The model as a Serve deployment. One CPU by default: a config or a manifest gives more, or a GPU, and torch's threads follow."""
+    """The model as a Serve deployment. One CPU by default; a config or a manifest can set more, or a GPU, and torch's threads follow."""
     return serve.deployment(
         name=spec.name,
         ray_actor_options={"num_cpus": 1},

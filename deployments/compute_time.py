@@ -1,19 +1,19 @@
-"""The time that a model computed for a request, which it returns with the result: `graphs.core.latency` estimates from it."""
+"""The compute time of a request, which a model returns with its result and `graphs.core.latency` estimates from."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ComputeTime:
-    """Without time in queues. Of a batch, both times are those of the whole batch, not a request's share of it."""
+    """Time in the model, without queues. In a batch, both times are the whole batch's, not the request's share of it."""
 
     fixed_s: float = 0.0
-    """Independent of the units, such as encoding a prompt and a picture."""
+    """Time that does not depend on the units, such as the encoding of a prompt and of an image."""
     unit_s: float = 0.0
-    """For each unit: a denoising step, or one of Whisper's windows of 30 s."""
+    """Time of each unit: a denoising step, or one of Whisper's windows of 30 s."""
     units: int = 1
     batch_size: float = 1.0
-    """Requests that were computed together, on average."""
+    """Requests in the batch, on average."""
 
     @property
     def total_s(self) -> float:

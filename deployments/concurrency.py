@@ -1,8 +1,8 @@
-"""How many requests a replica gets, and how many threads its model."""
+"""The requests that a replica accepts at once, and the threads of its model."""
 
 
 def declared_cpus() -> int:
-    """The CPUs that this replica's deployment declares, at least 1; 1 outside of Ray."""
+    """The CPUs that this replica's deployment declares, at least 1; outside of Ray, 1."""
     import ray
 
     if not ray.is_initialized():
@@ -12,10 +12,10 @@ def declared_cpus() -> int:
 
 
 def requests_per_replica(max_batch: int = 1) -> int:
-    """Requests that one ingress gives a replica: a batch in work and one that waits, so that the model never waits; 8 at least."""
+    """Requests that one ingress sends a replica at once: a running batch and a waiting one, so that the model never idles; at least 8."""
     return max(8, 2 * max_batch)
 
 
 def max_ongoing_requests(max_batch: int = 1) -> int:
-    """Serve's `max_ongoing_requests` of a replica: what two ingresses give it."""
+    """Serve's `max_ongoing_requests` of a replica: the requests of two ingresses."""
     return 2 * requests_per_replica(max_batch)

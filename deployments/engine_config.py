@@ -8,10 +8,10 @@ KEY = "config"
 
 
 def to_parameters(config: Any) -> dict[str, str]:
-    """Triton's parameters of a dataclass."""
+    """The dataclass as Triton's parameters."""
     return {KEY: json.dumps(asdict(config))}
 
 
 def from_parameters[Config](parameters: dict[str, str], kind: type[Config]) -> Config:
-    """The dataclass of Triton's parameters."""
+    """The dataclass from Triton's parameters."""
     return kind(**json.loads(parameters[KEY]))

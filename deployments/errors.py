@@ -1,4 +1,4 @@
-"""What a room can answer instead of a result. Plain Python: the Triton stub imports it too.
+"""Errors of a model's deployment. Plain Python: the Triton stub imports it too.
 
 Each class takes one message, since exceptions with other arguments do not survive pickling between replicas;
 attributes set on an instance do.
@@ -8,19 +8,19 @@ from typing import ClassVar
 
 
 class DeploymentError(Exception):
-    """Anything a room fails with; on its own it means a defect."""
+    """Any failure of a model's deployment. The class itself, not a subclass, means a defect."""
 
     status: ClassVar[int] = 500
-    """HTTP status of the answer."""
+    """HTTP status of the response."""
     code: ClassVar[str] = "internal"
     """Stable name of the error, for programs."""
     title: ClassVar[str] = "Internal error"
     stage: str | None = None
-    """The stage of the graph that was running, once known."""
+    """The stage of the graph that failed, where it is known."""
     param: str | None = None
-    """The request's parameter that is at fault, where it is one."""
+    """The request's parameter at fault, where there is one."""
     retry_after_s: int | None = None
-    """Seconds after which trying again makes sense, where it does."""
+    """Seconds after which a retry can succeed, where it can."""
 
 
 class InvalidInput(DeploymentError):
@@ -32,18 +32,22 @@ class InvalidInput(DeploymentError):
 
 
 class NoSpeech(InvalidInput):
+    """The recording has no speech in it."""
+
     code = "no_speech"
     title = "No speech in the recording"
 
 
 class ContentRefused(InvalidInput):
-    """The safety checker flagged the picture."""
+    """The safety checker flagged the image."""
 
     code = "content_refused"
     title = "Picture refused by the safety checker"
 
 
 class Overloaded(DeploymentError):
+    """More requests than may wait at once."""
+
     status = 503
     code = "overloaded"
     title = "Too many requests at once"
@@ -51,7 +55,7 @@ class Overloaded(DeploymentError):
 
 
 class ModelUnavailable(DeploymentError):
-    """The model's replica is starting, restarting or gone."""
+    """The model's replica is starting, restarting or has ended."""
 
     status = 503
     code = "model_unavailable"
@@ -60,13 +64,15 @@ class ModelUnavailable(DeploymentError):
 
 
 class DeadlineExceeded(DeploymentError):
+    """The request's time ended before its result."""
+
     status = 504
     code = "deadline_exceeded"
     title = "Deadline exceeded"
 
 
 class DeadlineUnreachable(DeploymentError):
-    """A stage was not started, since it takes longer than the time that is left."""
+    """A stage did not start, since it takes longer than the time that is left."""
 
     status = 504
     code = "deadline_unreachable"

@@ -1,6 +1,6 @@
-"""A model's description of itself: what graphs, the HTTP edge, images and manifests know of it. Each model has one, in its `spec.py`.
+"""A model's description of itself, for graphs, the HTTP edge, images and manifests. Each model has one, in its `spec.py`.
 
-Loads neither Ray nor a model library, so that settings, documents and manifests can be made from it anywhere.
+Loads neither Ray nor a model library, so that settings, documents and manifests can be derived from it anywhere.
 """
 
 import importlib
@@ -16,11 +16,11 @@ from deployments.paths import model_name, model_version
 from deployments.settings import Section
 
 Role = Literal["speech_to_text", "text_to_image", "image_to_image"]
-"""What a model does, for routes that ask for any model that does it, as those of OpenAI's API."""
+"""A model's task, for routes that serve any model of that task, such as those of OpenAI's API."""
 
 
 class ModelSettings(Section):
-    """What every model's section of the settings has."""
+    """The settings that every model has."""
 
     model: str
     """A checkpoint's name or path."""
@@ -38,13 +38,13 @@ class ModelSettings(Section):
 
     @property
     def deployed(self) -> bool:
-        """Whether the service runs this model at all; an optional model's settings say so."""
+        """Whether the service runs this model; the settings of an optional model override it."""
         return True
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What the time of a request depends on. Requests of one `key` take a fixed time and one for each of `units`."""
+    """The basis of a request's expected time. Requests of one `key` take a fixed time, and a time for each of `units`."""
 
     key: Hashable
     units: int
@@ -52,45 +52,45 @@ class Workload:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What one replica asks for where no profile of `kuberay/` says otherwise."""
+    """A replica's resources, unless a profile of `kuberay/` sets others."""
 
     cpus: int = 1
     memory_gib: int = 4
     gpus: float = 1
-    """On GPU profiles."""
+    """GPUs on GPU profiles."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`name` is that of the folder, the Serve deployment, the stage, the settings section, the extra and the image."""
+    """A model. Its `name` names the folder, the Serve deployment, the stage, the settings section, the extra and the image."""
 
     name: str
     title: str
-    """In the documents: `Whisper`."""
+    """The name in documents, such as `Whisper`."""
     role: Role
     settings: type[ModelSettings]
     result: type
-    """What `run` returns, a dataclass with `model: str` and `compute_time: ComputeTime`."""
+    """The class of `run`'s result: a dataclass with `model: str` and `compute_time: ComputeTime`."""
     deployment: str
     """The Serve class, as `module:Class`: a `deployments.base.ModelDeployment`."""
     workload: Callable[[Any, Any], Workload]
-    """Of a request, by the settings: `workload(request, settings)`."""
+    """A request's workload by the settings: `workload(request, settings)`."""
     progress: tuple[type, ...] = ()
-    """What `stream` yields before the result; each class is a `Progress`."""
+    """Classes of what `stream` yields before the result; each has `EVENTS` and `events()`."""
     hardware: Hardware = field(default_factory=Hardware)
 
     @property
     def events(self) -> tuple[str, ...]:
-        """Types of the server-sent events that its progress becomes."""
+        """Types of the server-sent events of its progress and result."""
         return tuple(name for one in (*self.progress, self.result) for name in getattr(one, "EVENTS", ()))
 
     @property
     def version(self) -> str:
-        """Triton's, of the model in its repository."""
+        """The version of the model in its Triton repository."""
         return model_version(self.name)
 
     def load(self) -> type:
-        """The Serve class; importing it loads Ray."""
+        """Import the Serve class, which loads Ray."""
         module, name = self.deployment.split(":")
         loaded: type = getattr(importlib.import_module(module), name)
         return loaded
@@ -98,6 +98,6 @@ class ModelSpec:
 
 @cache
 def specs() -> dict[str, ModelSpec]:
-    """Every model's description by its name: of each folder here that has a `spec.py` with `SPEC`."""
+    """Every model's description by its name, from each folder here that has a `spec.py`."""
     folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/spec.py"))
     return {name: importlib.import_module(f"deployments.{name}.spec").SPEC for name in folders}

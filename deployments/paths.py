@@ -1,11 +1,11 @@
-"""Where a model's weights and its Triton repository are, and what it is called."""
+"""The places of a model's weights and of its Triton repository, and its name."""
 
 import sys
 from pathlib import Path
 
 
 def weights_dir(model: str) -> Path:
-    """The folder of a model's weights, which set-up fills."""
+    """The folder of a model's weights; set-up fills it."""
     return Path(sys.prefix) / "share" / "sonograph" / model
 
 
@@ -15,6 +15,6 @@ def model_name(model: str) -> str:
 
 
 def model_version(model: str) -> str:
-    """Triton's version of the model: of several, Triton loads the latest."""
+    """The version of the model in its Triton repository; of several, Triton loads the latest."""
     repository = Path(__file__).parent / model / "repository" / model
     return str(max(int(folder.name) for folder in repository.iterdir() if folder.name.isdecimal()))

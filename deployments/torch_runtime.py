@@ -1,4 +1,4 @@
-"""torch in a model's process: its threads and its precision. Runs in the stub."""
+"""torch's threads and precision in a model's process. Runs in the stub."""
 
 import logging
 
@@ -10,10 +10,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def set_threads(threads: int) -> None:
-    """Sets torch's threads, and those of OpenMP and MKL below it, in the calling thread and those it starts; whatever OMP_NUM_THREADS says.
+    """Set torch's threads, and those of OpenMP and MKL below it, in the calling thread and those it starts, whatever OMP_NUM_THREADS says.
 
-    The number is the replica's CPUs (`concurrency.declared_cpus`). torch's interop pool, for operators side by side, gets one thread:
-    no model here has any. CTranslate2 has threads of its own, and is given the same number.
+    The number is the replica's CPUs (`concurrency.declared_cpus`). torch's interop pool, which runs operators in parallel, has one
+    thread: no model here has such operators. CTranslate2 has threads of its own, of the same number.
     """
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
@@ -21,7 +21,7 @@ def set_threads(threads: int) -> None:
 
 
 def dtype(precision: str, device: str) -> torch.dtype:
-    """`precision`: one of PRECISIONS, or `auto`: fp16 on a GPU, fp32 on a CPU."""
+    """torch's type of a precision: one of PRECISIONS, or `auto`, which is fp16 on a GPU and fp32 on a CPU."""
     if precision == "auto":
         precision = "fp16" if device.startswith("cuda") else "fp32"
     if precision == "bf16" and device == "cpu" and not cpu_has_bf16():
@@ -30,6 +30,6 @@ def dtype(precision: str, device: str) -> torch.dtype:
 
 
 def cpu_has_bf16() -> bool:
-    """AVX512_BF16 or AMX. Without them torch emulates it: tiny.en then took 4 times the CPU of fp32."""
+    """Whether the CPU has AVX512_BF16 or AMX. Without them torch emulates bf16, and tiny.en took 4 times the CPU of fp32."""
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))

@@ -1,1 +1,1 @@
-"""The inference graphs: which rooms a request passes, and the HTTP edge they share."""
+"""The inference graphs, one file each, and what all of them share."""

@@ -65,9 +65,8 @@ def deployed(settings: BaseSettings) -> list[ModelSpec]:
     return [spec for spec in {spec.name: spec for spec in found}.values() if settings.section(spec).deployed]
 
 
-def app(args: dict[str, Any]) -> Application:
-    """`serve run graphs.voice_to_image:app`; the application's `args` are the settings."""
-    settings = Settings.model_validate(args)
+def app(settings: Settings) -> Application:
+    """`serve run graphs.voice_to_image:app`; the settings are the application's `args`."""
     ingress = serve.deployment(
         name="ingress",
         ray_actor_options={"num_cpus": 0},

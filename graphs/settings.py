@@ -1,7 +1,7 @@
 """The service's settings: one root, with a section for the HTTP edge and one that each model owns. Serve passes it as `args`."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field, create_model, field_validator
 
@@ -57,6 +57,9 @@ def _section(spec: ModelSpec) -> Any:
     return spec.settings, Field(default_factory=spec.settings, description=f"{spec.title}.")
 
 
-Settings: type[BaseSettings] = create_model(
-    "Settings", __base__=BaseSettings, __module__=__name__, **{name: _section(spec) for name, spec in specs().items()}
-)
+if TYPE_CHECKING:
+    Settings = BaseSettings
+else:
+    Settings = create_model(
+        "Settings", __base__=BaseSettings, __module__=__name__, **{name: _section(spec) for name, spec in specs().items()}
+    )

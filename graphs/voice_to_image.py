@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from deployments.errors import InvalidInput
 from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
-from deployments.roles.text_to_image import IMAGE_FORMATS, GenerateRequest, Image
+from deployments.roles.text_to_image import IMAGE_FORMATS, FormatName, GenerateRequest, Image
 from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
 from graphs.core.parameters import GraphAnswer, GraphParameters, common
@@ -41,7 +41,7 @@ class DrawParameters(GraphParameters):
     """Pixels, a multiple of 8 up to the service's setting; without it the model's own size."""
     seed: int | None = Field(default=None, ge=0, le=4_294_967_295)
     """The same recording, parameters and seed give the same picture; without it a random one is used and returned."""
-    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_format: FormatName | None = None
     """The picture's format; without it the Accept header decides."""
     previews: int = Field(default=0, ge=0, le=50)
     """At most so many previews of the picture, in an event stream."""

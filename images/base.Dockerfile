@@ -1,4 +1,4 @@
-# What a room's pod is made from: NVIDIA's Triton, Ray, and the packages that every pod needs. The rooms' images add theirs.
+# The base of a model's image: NVIDIA's Triton, Ray, and the packages that every pod needs. A model's image adds its own packages.
 
 # No image has this digest: the build passes the real one.
 ARG TRITON_DIGEST=sha256:0000000000000000000000000000000000000000000000000000000000000000
@@ -27,7 +27,7 @@ RUN --mount=type=bind,from=requirements,source=/images,target=/source \
     && python -c "import platform, sys; sys.exit(platform.python_version() != '${PYTHON_VERSION}')" \
     && pip install --no-cache-dir --require-hashes --no-deps -r /source/uv-requirements.lock
 RUN --mount=type=cache,target=/var/cache/uv --mount=type=bind,from=requirements,target=/source \
-    python /source/images/requirements.py base \
+    python /source/images/requirements.py \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /source/requirements.lock --build-constraints /source/requirements.lock \
     && uv pip install --python /opt/sonograph --no-deps /opt/tritonserver/python/tritonserver-"${TRITON_WHEEL}"-*.whl \
     && python /source/images/check_versions.py
@@ -38,6 +38,6 @@ ENTRYPOINT []
 CMD ["bash"]
 
 LABEL org.opencontainers.image.title="Sonograph base" \
-      org.opencontainers.image.description="Triton, Ray and what every pod of Sonograph needs" \
+      org.opencontainers.image.description="Triton, Ray and the packages of every pod of Sonograph" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="nvcr.io/nvidia/tritonserver:26.07-py3"

@@ -2,10 +2,8 @@
 # Layers are zstd: of an image of 20 GB, unpacking takes longer than fetching, and zstd unpacks several times as fast as gzip.
 
 variable "REGISTRY" { default = "registry.example.com/sonograph" }
-variable "TAG" { default = "0.1.0-ray2.60.0-py3.12.3" }
 variable "REVISION" { default = "" }
-variable "WHISPER_WEIGHTS" { default = "" }
-variable "DIFFUSION_WEIGHTS" { default = "" }
+variable "WEIGHTS" { default = "" } # "whisper=small.en diffusion=stabilityai/sd-turbo": into the images of these models
 variable "TRITON_DIGEST" {
   validation {
     condition     = TRITON_DIGEST != ""
@@ -18,8 +16,6 @@ variable "UBUNTU_DIGEST" {
     error_message = "UBUNTU_DIGEST is what `docker buildx imagetools inspect docker.io/library/ubuntu:24.04` prints."
   }
 }
-
-group "default" { targets = ["ingress", "whisper", "diffusion", "all"] }
 
 target "common" {
   context   = "."
@@ -54,26 +50,32 @@ target "ingress" {
   tags       = ["${REGISTRY}/ingress:${TAG}"]
 }
 
-target "whisper" {
-  inherits   = ["common"]
-  dockerfile = "images/whisper.Dockerfile"
-  contexts   = { base = "target:base", wheel = "target:wheel" }
-  args       = { WHISPER_WEIGHTS = WHISPER_WEIGHTS }
-  tags       = ["${REGISTRY}/whisper:${TAG}"]
-}
+# Rendered by `sonograph render`: the tag and the images of the models.
+variable "TAG" { default = "0.1.0-ray2.60.0-py3.12.3" }
+
+group "default" { targets = ["ingress", "diffusion", "whisper", "all"] }
 
 target "diffusion" {
   inherits   = ["common"]
-  dockerfile = "images/diffusion.Dockerfile"
+  dockerfile = "images/model.Dockerfile"
   contexts   = { base = "target:base", wheel = "target:wheel" }
-  args       = { DIFFUSION_WEIGHTS = DIFFUSION_WEIGHTS }
+  args       = { IMAGE = "diffusion", MODELS = "diffusion", WEIGHTS = WEIGHTS }
   tags       = ["${REGISTRY}/diffusion:${TAG}"]
+}
+
+target "whisper" {
+  inherits   = ["common"]
+  dockerfile = "images/model.Dockerfile"
+  contexts   = { base = "target:base", wheel = "target:wheel" }
+  args       = { IMAGE = "whisper", MODELS = "whisper", WEIGHTS = WEIGHTS }
+  tags       = ["${REGISTRY}/whisper:${TAG}"]
 }
 
 target "all" {
   inherits   = ["common"]
-  dockerfile = "images/all.Dockerfile"
+  dockerfile = "images/model.Dockerfile"
   contexts   = { base = "target:base", wheel = "target:wheel" }
-  args       = { WHISPER_WEIGHTS = WHISPER_WEIGHTS, DIFFUSION_WEIGHTS = DIFFUSION_WEIGHTS }
+  args       = { IMAGE = "all", MODELS = "diffusion whisper", WEIGHTS = WEIGHTS }
   tags       = ["${REGISTRY}/all:${TAG}"]
 }
+# End of the rendered part.

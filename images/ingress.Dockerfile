@@ -27,7 +27,7 @@ RUN --mount=type=bind,from=requirements,source=/images,target=/source \
     && python -c "import platform, sys; sys.exit(platform.python_version() != '${PYTHON_VERSION}')" \
     && pip install --no-cache-dir --require-hashes --no-deps -r /source/uv-requirements.lock
 RUN --mount=type=cache,target=/var/cache/uv --mount=type=bind,from=requirements,target=/source \
-    python /source/images/requirements.py ingress \
+    python /source/images/requirements.py \
     | uv pip install --python /opt/sonograph -r /dev/stdin --constraints /source/requirements.lock --build-constraints /source/requirements.lock \
     && python /source/images/check_versions.py
 RUN ln -s /opt/sonograph/bin/ray /opt/sonograph/bin/serve /opt/sonograph/bin/sonograph /usr/local/bin/
@@ -38,7 +38,7 @@ USER 10001:10001
 ENTRYPOINT []
 CMD ["bash"]
 
-# Below every RUN, so that another value makes no layer anew.
+# Below every RUN, so that another value rebuilds no layer.
 ARG VERSION
 ARG REVISION
 LABEL org.opencontainers.image.title="Sonograph ingress" \

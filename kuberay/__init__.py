@@ -1,1 +1,1 @@
-"""The graph on Kubernetes: one description, the manifests rendered from it, and the doctor who reads manifests."""
+"""The service on Kubernetes: profiles, the manifests rendered from them, and the doctor that examines manifests."""

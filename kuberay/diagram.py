@@ -1,15 +1,6 @@
-"""The picture of the pinning in kuberay/README.md, as Mermaid: deployments, what holds them, and the pods that offer it."""
+"""The Mermaid diagram of the pinning in kuberay/README.md: deployments, the pins of each, and the pods that offer them."""
 
 from kuberay.profiles import Profile
-
-BEGIN, END = "<!-- the picture: `sonograph render` writes it -->\n", "<!-- end of the picture -->\n"
-
-
-def insert(text: str, profile: Profile) -> str:
-    """`text` with the picture between its two marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + mermaid(profile) + END + after
 
 
 def mermaid(profile: Profile) -> str:

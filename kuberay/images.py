@@ -1,11 +1,11 @@
-"""Where the images are: a registry, the tag that names their versions, and digests where they are known."""
+"""Names of the images: a registry, the tag that names their versions, and digests where they are known."""
 
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kuberay.profiles import TAG
+from kuberay.versions import TAG
 
 REGISTRY = "registry.example.com/sonograph"
 
@@ -14,7 +14,7 @@ REGISTRY = "registry.example.com/sonograph"
 class Images:
     registry: str = REGISTRY
     digests: dict[str, str] = field(default_factory=dict)
-    """By image name: `sha256:...`."""
+    """`sha256:...` by image name."""
 
     def __getitem__(self, name: str) -> str:
         digest = self.digests.get(name)
@@ -22,7 +22,7 @@ class Images:
 
 
 def digests(metadata: Path) -> dict[str, str]:
-    """From what `docker buildx bake --metadata-file` wrote."""
+    """Digests by image, from the file that `docker buildx bake --metadata-file` wrote."""
     built = json.loads(metadata.read_text(encoding="utf-8"))
     return {name: image["containerimage.digest"] for name, image in built.items() if "containerimage.digest" in image}
 
@@ -35,6 +35,6 @@ class Versions:
 
 
 def versions(image: str) -> Versions | None:
-    """From an image's tag; None where it does not say."""
+    """Versions from an image's tag; None where it does not name them."""
     tag = re.search(r":([^:@/]+)-ray(\d+\.\d+\.\d+)-py(\d+\.\d+\.\d+)(?:@|$)", image)
     return Versions(*tag.groups()) if tag else None

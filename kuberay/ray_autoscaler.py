@@ -1,11 +1,13 @@
-"""What Ray's own KubeRay code makes of a manifest: the same that its autoscaler derives inside a cluster. Private to Ray, as of 2.60."""
+"""A manifest as Ray's autoscaler reads it: node types and the autoscaling configuration."""
 
 import copy
 from dataclasses import dataclass
 from typing import Any
 
+from graphs.serve import autoscaler
+
 HEAD = "headgroup"
-"""Ray's name of the head's."""
+"""Ray's name of the head's group."""
 UNBOUNDED = 2147483647
 """`maxReplicas` where a group names none."""
 
@@ -19,10 +21,8 @@ class NodeType:
 
 
 def node_types(ray_service: dict[str, Any]) -> dict[str, NodeType]:
-    """By group; the head's under HEAD. Raises whatever Ray does where it cannot read the manifest."""
-    from ray.autoscaler._private.kuberay.autoscaling_config import _generate_available_node_types_from_ray_cr_spec
-
-    types = _generate_available_node_types_from_ray_cr_spec(_filled_in(ray_service))
+    """Node types by group; the head's under HEAD. Raises Ray's own error for a manifest that it cannot read."""
+    types = autoscaler.available_node_types(_with_defaults(ray_service))
     return {
         name: NodeType(type["resources"], type["labels"], type["min_workers"], type["max_workers"])
         for name, type in types.items()
@@ -30,14 +30,12 @@ def node_types(ray_service: dict[str, Any]) -> dict[str, NodeType]:
 
 
 def autoscaling_config(ray_service: dict[str, Any]) -> dict[str, Any]:
-    """All of it, as the autoscaler takes it. Raises the same."""
-    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
-
+    """The autoscaler's whole configuration. Raises the same."""
     metadata = {"name": ray_service["metadata"]["name"], "namespace": ray_service["metadata"].get("namespace", "default")}
-    return dict(_derive_autoscaling_config_from_ray_cr({"metadata": metadata, "spec": _filled_in(ray_service)}))
+    return autoscaler.autoscaling_config({"metadata": metadata, "spec": _with_defaults(ray_service)})
 
 
-def _filled_in(ray_service: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(ray_service: dict[str, Any]) -> dict[str, Any]:
     """The cluster's spec with the defaults that Kubernetes fills in."""
     spec: dict[str, Any] = copy.deepcopy(ray_service["spec"]["rayClusterConfig"])
     for group in spec.get("workerGroupSpecs", []):

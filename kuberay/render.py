@@ -1,4 +1,4 @@
-"""Manifests as text: every file of a profile, graphs/local.yaml, and the picture in kuberay/README.md."""
+"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram in kuberay/README.md, images/docker-bake.hcl."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,17 @@ from typing import Any
 
 import yaml
 
-from kuberay import diagram, serve_config
+from deployments.model_spec import specs
+from kuberay import bake, diagram, serve_config
 from kuberay.images import Images
-from kuberay.manifest import around
-from kuberay.manifest.rayservice import Object, ray_service
-from kuberay.profiles import PROFILES, Profile
+from kuberay.manifest.disruption import disruption
+from kuberay.manifest.monitoring import monitoring
+from kuberay.manifest.network import network
+from kuberay.manifest.objects import Object
+from kuberay.manifest.rayservice import ray_service
+from kuberay.manifest.redis import redis
+from kuberay.manifest.weights import weights
+from kuberay.profiles import ONE_GPU, SMALL_GPUS, Profile
 
 ROOT = Path(__file__).parents[1]
 LOCAL = """\
@@ -18,35 +24,47 @@ LOCAL = """\
 # Rendered by `sonograph render` from kuberay/profiles.py, like the manifests. `request_timeout_s` is above http.deadline_s: it ends
 # a request whose ingress has died.
 """
+DIAGRAM = "<!-- the diagram: `sonograph render` writes it -->\n", "<!-- end of the diagram -->\n"
+TARGETS = "# Rendered by `sonograph render`: the tag and the images of the models.\n", "# End of the rendered part.\n"
+"""Lines before and after the rendered part of a file."""
 
 
 def manifests(profile: Profile, images: Images, dns_cidrs: Sequence[str] = ()) -> dict[str, str]:
-    """Each file's name and text. Applied in the order of their names, as kubectl does, they come up in any order."""
+    """Each file's name and text. kubectl applies them in the order of their names; their pods may start in any order."""
     objects = {
-        "disruption.yaml": around.disruption(profile),
-        "monitoring.yaml": around.monitoring(profile),
-        "network.yaml": around.network(dns_cidrs),
+        "disruption.yaml": disruption(profile),
+        "monitoring.yaml": monitoring(profile),
+        "network.yaml": network(dns_cidrs),
         "rayservice.yaml": [ray_service(profile, images)],
-        "redis.yaml": around.redis(images),
-        "weights.yaml": around.weights(profile, images),
+        "redis.yaml": redis(images),
+        "weights.yaml": weights(profile, images),
     }
     return {name: header(profile, dns_cidrs) + dump(documents) for name, documents in objects.items() if documents}
 
 
 def header(profile: Profile, dns_cidrs: Sequence[str] = ()) -> str:
-    figures = "Memory is measured." if profile.measured else "CPU, memory and GPU shares are ESTIMATES: nobody measured them."
+    sizes = "Memory is measured." if profile.measured else "CPU, memory and GPU shares are ESTIMATES: they are not measured."
     command = " ".join(["sonograph render", profile.name, *(f"--dns-cidr {cidr}" for cidr in dns_cidrs)])
     source = f"Rendered by `{command}` from kuberay/profiles.py: change that, not this."
-    return f"# {source}\n# {profile.name}: {profile.summary}.\n# {figures}\n"
+    return f"# {source}\n# {profile.name}: {profile.summary}.\n# {sizes}\n"
 
 
 def shared() -> dict[Path, str]:
-    """What is rendered whatever the profile."""
-    readme = ROOT / "kuberay" / "README.md"
+    """Rendered files that no profile changes."""
+    readme, targets = ROOT / "kuberay" / "README.md", ROOT / "images" / "docker-bake.hcl"
     return {
         ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
-        readme: diagram.insert(readme.read_text(encoding="utf-8"), PROFILES["small-gpus"]),
+        readme: _insert(readme, DIAGRAM, diagram.mermaid(SMALL_GPUS)),
+        targets: _insert(targets, TARGETS, bake.targets(list(specs()), ONE_GPU.shared)),
     }
+
+
+def _insert(file: Path, marks: tuple[str, str], rendered: str) -> str:
+    """The file's text with the rendered part between its two marks."""
+    begin, end = marks
+    before, rest = file.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    return before + begin + rendered + end + after
 
 
 class _Dumper(yaml.SafeDumper):

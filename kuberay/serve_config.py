@@ -1,12 +1,19 @@
 """Serve configs: serveConfigV2 of a profile, and graphs/local.yaml."""
 
+from dataclasses import replace
 from typing import Any
 
-from kuberay.profiles import IMPORT_PATH, LOCAL, LOCAL_TIMES, NAME, PORT, Deployment, Group, Profile
+from kuberay.profiles import CPU, IMPORT_PATH, NAME, PORT, Profile, Times
+from kuberay.worker_groups import Deployment, Group
+
+LOCAL_TIMES = Times(120)
+"""http.deadline_s is at its default on one machine."""
+LOCAL_CPUS = 1
+"""CPUs of each model on one machine, as in `deployments.base.bind`: two models start on two cores."""
 
 
 def cluster(profile: Profile) -> dict[str, Any]:
-    """What KubeRay submits to Serve: every deployment pinned, with all that the doctor compares with its group."""
+    """The config that KubeRay submits to Serve: every deployment pinned, with all that the doctor compares with its group."""
     deployments = [_pinned(deployment, group, profile) for group in profile.groups for deployment in group.deployments]
     return {
         "proxy_location": "EveryNode",
@@ -16,15 +23,12 @@ def cluster(profile: Profile) -> dict[str, Any]:
     }
 
 
-def local() -> dict[str, Any]:
-    """One machine has no groups: nothing is pinned."""
-    deployments = [
-        {"name": deployment.name, **({"ray_actor_options": {"num_cpus": deployment.cpus}} if deployment.cpus else {})}
-        for deployment in LOCAL
-    ]
+def local(profile: Profile = CPU) -> dict[str, Any]:
+    """The config of one machine, with the profile's models at their default settings. It has no worker groups: nothing is pinned."""
+    models = [{"name": spec.name, "ray_actor_options": {"num_cpus": LOCAL_CPUS}} for spec, _ in replace(profile, args={}).models]
     return {
         "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
-        "applications": [_application({}, deployments)],
+        "applications": [_application({}, [{"name": "ingress"}, *models])],
     }
 
 

@@ -1,55 +1,23 @@
-"""`sonograph`: one command with verbs."""
+"""`sonograph`: one command with subcommands."""
 
-import contextlib
-import errno
 import importlib.metadata
-import ipaddress
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
-import psutil
 import typer
-import yaml
-from rich.console import Console
 
-from sonograph import state
-from sonograph.drain import drain, wait_until_idle
+from sonograph.drain import drain
 from sonograph.draw import draw
 from sonograph.kubernetes import doctor, render
-
-HERE = Path(__file__).parents[1] / "graphs"
-SAMPLE = HERE / "samples" / "red-apple.wav"
-LOCAL = "127.0.0.1"
-START_S = 300.0
-"""Longest wait until every room is ready; a large model from a slow disk takes minutes."""
-STOP_S = 60.0
-WATCH_S = 10.0
-LOG_BYTES = 32 * 1024 * 1024
-"""Of the log of `serve`, before it becomes the old one; the replicas' lines are in Ray's own logs too."""
-RAY_TOKEN = Path("~/.ray/auth_token")
-"""Who can read it can run code as this user through Ray's ports. Ray makes it with the rights that its process gives new files."""
+from sonograph.serve import serve
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
-console = Console(highlight=False)
+for subcommand in (draw, render, doctor, drain, serve):
+    cli.command()(subcommand)
 
 
-for verb in (draw, render, doctor, drain):
-    cli.command()(verb)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        console.print(f"sonograph {importlib.metadata.version('sonograph')}")
+def _version(requested: bool) -> None:
+    if requested:
+        print(f"sonograph {importlib.metadata.version('sonograph')}")
         raise typer.Exit
 
 
@@ -60,181 +28,6 @@ def sonograph(
     ] = False,
 ) -> None:
     pass
-
-
-@cli.command()
-def serve(
-    config: Annotated[Path, typer.Option(help="Serve config of the service.")] = HERE / "local.yaml",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Without it the config's.")] = None,
-) -> None:
-    """Serve on this machine until Ctrl-C: what `serve run graphs/local.yaml` does, with a word on each step."""
-    host = host or str(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options", {}).get("host", LOCAL))
-    keys = _arguments(config).get("http", {}).get("keys")
-    if keys is None and not _loopback(host):
-        console.print(
-            f"[bold]Warning:[/bold] whoever reaches port {port} of this machine can use this service, since it has no API keys: "
-            "set http.keys, or listen on 127.0.0.1 (the README's Access)",
-            soft_wrap=True,
-        )
-    if not _free(host, port):
-        _fail(f"port {port} is in use, perhaps by another `make serve`: stop that one, or choose another: PORT=8001 make serve")
-    started_s = time.monotonic()
-    # A script's `make serve &` has SIGINT ignored, and the server would inherit that: then nothing could end it in order.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with tempfile.NamedTemporaryFile("w", prefix="sonograph-", suffix=".yaml") as file:
-        file.write(_listening(config, host, port))
-        file.flush()
-        log, output = _log(port)
-        # `local`: a cluster of its own, also where another one runs on this machine. Ray makes its token, and all else, for this user.
-        command = [str(Path(sys.prefix) / "bin" / "serve"), "run", "--address", "local", file.name]
-        with os.fdopen(output, "ab") as file_of_log:
-            server = subprocess.Popen(command, stdout=file_of_log, stderr=subprocess.STDOUT, start_new_session=True, umask=0o077)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            _wait(server, _near(host), port, log)
-            _greet(config, _near(host), port, time.monotonic() - started_s)
-            status = _watch(server, log)
-            _fail(f"the server ended by itself (status {status}): its last words are in {log}")
-        except KeyboardInterrupt:
-            console.print("\nStopping: what is in flight is finished first.")
-        finally:
-            with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: at once
-                wait_until_idle(port, STOP_S, _near(host))
-            _stop(server)
-    console.print("Stopped.")
-
-
-def _log(port: int) -> tuple[Path, int]:
-    """The server's log and a file descriptor that appends to it. Takes Ray's token, an older one too, from other users' eyes."""
-    try:
-        path = state.folder() / f"serve-{port}.log"
-        state.make_private(RAY_TOKEN.expanduser())
-        return path, state.create(path)
-    except state.NotPrivate as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"the server's log cannot be written ({error}): set XDG_STATE_HOME to a folder of yours")
-
-
-def _watch(server: subprocess.Popen[bytes], log: Path) -> int:
-    """The server's exit status, once it has ended; until then its log is kept small."""
-    while True:
-        try:
-            return server.wait(WATCH_S)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError, state.NotPrivate):  # a log that was removed, or a full disk, ends no service
-                state.rotate(log, LOG_BYTES)
-
-
-def _listening(config: Path, host: str, port: int) -> str:
-    content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    content["http_options"] = {**content.get("http_options", {}), "host": host, "port": port}
-    return yaml.safe_dump(content)
-
-
-def _arguments(config: Path) -> dict[str, Any]:
-    """The application's settings."""
-    (application,) = yaml.safe_load(config.read_text(encoding="utf-8"))["applications"]
-    return dict(application.get("args") or {})
-
-
-def _loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _near(host: str) -> str:
-    """Where this machine itself reaches what listens on `host`."""
-    return {"0.0.0.0": LOCAL, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-
-
-def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
-    """Returns when every room is ready; says what it waits for meanwhile."""
-    said = ""
-    deadline_s = time.monotonic() + START_S
-    with console.status("Starting Ray ..."):
-        console.print(f"Starting Ray and Serve (their log: {log}) ...", soft_wrap=True)
-        while time.monotonic() < deadline_s:
-            if server.poll() is not None:
-                _fail(f"the server ended while it started (status {server.returncode}): its last words are in {log}")
-            waiting = _unready(host, port)
-            if waiting == "":
-                return
-            if waiting is not None and waiting != said:
-                console.print(f"Waiting: {waiting}", soft_wrap=True)
-                said = waiting
-            time.sleep(0.5)
-    _fail(f"the rooms were not ready within {START_S:.0f} s ({said}): the server's log is {log}")
-
-
-def _unready(host: str, port: int) -> str | None:
-    """What /readyz names; empty when all is ready, None when nothing answers yet."""
-    try:
-        with urllib.request.urlopen(f"http://{host}:{port}/readyz", timeout=5):
-            return ""
-    except urllib.error.HTTPError as error:
-        try:
-            return str(json.load(error)["detail"])
-        except (ValueError, KeyError, TypeError):
-            return None
-    except OSError:
-        return None
-
-
-def _greet(config: Path, host: str, port: int, took_s: float) -> None:
-    from graphs.settings import VoiceToImageSettings  # here, since it loads Ray
-
-    settings = VoiceToImageSettings.model_validate(_arguments(config))
-    sample = SAMPLE.relative_to(Path.cwd()) if SAMPLE.is_relative_to(Path.cwd()) else SAMPLE
-    console.print(f"Whisper: {settings.whisper.model}. Stable Diffusion: {settings.diffusion.card()}", soft_wrap=True)
-    console.print(
-        f"Ready after {took_s:.0f} s on [bold]http://{host}:{port}[/bold] (its API: /docs). Ctrl-C stops it. Try:\n",
-        soft_wrap=True,
-    )
-    key = "" if settings.http.keys is None else "-H 'Authorization: Bearer KEY' "
-    console.print(f"  curl {key}-F file=@{sample} http://{host}:{port}/graph -o picture.png\n", soft_wrap=True)
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Serve shuts down on SIGINT, finishing what is in flight. What Ray leaves behind, interrupted in its start, is ended too."""
-    family: set[psutil.Process] = set()
-    deadline_s = time.monotonic() + STOP_S
-    if server.poll() is None:
-        server.send_signal(signal.SIGINT)
-    with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: at once
-        while server.poll() is None and time.monotonic() < deadline_s:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                family |= set(psutil.Process(server.pid).children(recursive=True))
-            time.sleep(0.1)
-        psutil.wait_procs(family, timeout=5)
-    server.kill()
-    server.wait()
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()  # psutil looks first whether the id is still that process's
-
-
-def _free(host: str, port: int) -> bool:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError:
-        _fail(f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
-    with socket.socket(family, kind, protocol) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                _fail(f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
-            return False
-    return True
-
-
-def _fail(sentence: str) -> NoReturn:
-    Console(stderr=True, highlight=False).print(f"sonograph: {sentence}", soft_wrap=True)
-    raise typer.Exit(1)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Files that the command line keeps for its user, in the state folder of XDG: nobody else can read them, or lead them elsewhere."""
+"""Files that the command line keeps for its user, in the state folder of XDG: no other user can read them or redirect them."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ import platformdirs
 
 
 class NotPrivate(Exception):
-    """A file or folder that another user has made, or could change; its text says which and what to do."""
+    """A file or folder that another user has made, or could change; its text names it and the remedy."""
 
 
 def folder(base: Path | None = None, user: int | None = None) -> Path:
@@ -19,7 +19,7 @@ def folder(base: Path | None = None, user: int | None = None) -> Path:
     path = platformdirs.user_state_path("sonograph") if base is None else base / "sonograph"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
-    for found in (path.lstat(), path.stat()):  # of a link itself, and of what it leads to
+    for found in (path.lstat(), path.stat()):  # of a link itself, and of its target
         if found.st_uid != _user(user) or (not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o022):
             raise NotPrivate(
                 f"{path} is another user's, or others may write to it: remove it, or set XDG_STATE_HOME to a folder of yours"
@@ -35,7 +35,7 @@ def create(path: Path, user: int | None = None) -> int:
 
 
 def make_private(path: Path, user: int | None = None) -> None:
-    """Takes a file's rights from everyone but its owner. A file that is not there stays away; raises NotPrivate as `create` does."""
+    """Removes all rights but the owner's from a file. Ignores a missing file; raises NotPrivate as `create` does."""
     try:
         os.close(_open(path, os.O_RDONLY, user))
     except FileNotFoundError:
@@ -43,7 +43,7 @@ def make_private(path: Path, user: int | None = None) -> None:
 
 
 def rotate(path: Path, most_bytes: int) -> None:
-    """Where the file has more than `most_bytes`, copies it to `<path>.1` and empties it: what appends to it goes on from its start."""
+    """Copies a file of more than `most_bytes` to `<path>.1` and empties it: its writer continues at the start."""
     if path.stat().st_size <= most_bytes:
         return
     content = path.read_bytes()

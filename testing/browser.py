@@ -1,4 +1,4 @@
-"""A real Chromium, and a person's tab in it: what a person does, and everything that the page did that it should not."""
+"""A tab of a real Chromium: a person's actions on the page, and a record of every request, console message and policy violation."""
 
 import contextlib
 import shutil
@@ -13,7 +13,7 @@ from testing.service import ROOT
 
 CHROMIUM = shutil.which("chromium")
 SHOTS = ROOT / "build" / "page"
-"""Where the screens are left that a test has made, to be looked at."""
+"""Screenshots of the tests, for a person to look at."""
 PHONE, DESK = (360, 640), (1280, 800)
 DRAWN_MS = 60_000.0
 WATCH = """
@@ -21,29 +21,29 @@ document.addEventListener("securitypolicyviolation", (event) => console.error(`p
 window.seen = [];
 new MutationObserver((records) => {
   for (const { target } of records) {
-    const text = target === document.body ? document.body.dataset.shows : document.getElementById("status")?.textContent;
+    const text = target === document.body ? document.body.dataset.canvas : document.getElementById("status")?.textContent;
     if (text && text !== window.seen.at(-1)) window.seen.push(text);
   }
-}).observe(document, { subtree: true, childList: true, attributeFilter: ["data-shows"] });
+}).observe(document, { subtree: true, childList: true, attributeFilter: ["data-canvas"] });
 """
-"""Notes what the print shows and what the status says, one after the other."""
+"""Records each content of the canvas and each status in `window.seen`."""
 
 
 def launch(playwright: Playwright, *flags: str) -> Browser:
-    """Ends by itself with Playwright."""
+    """Start Chromium; it ends with Playwright."""
     if CHROMIUM is None:
         pytest.skip("chromium is not on this machine (on Debian: apt install chromium)")
     return playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
 
 
 def speaking(wav: Path) -> tuple[str, ...]:
-    """The flags for a microphone that hears this file once, and a person who allows it."""
+    """Flags for a microphone that plays this file once, with permission granted."""
     file = f"--use-file-for-fake-audio-capture={wav}%noloop"
     return "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", file
 
 
 class Visitor:
-    """A tab at `url`. `expected`: parts of the messages that the console may show."""
+    """Tab at `url`. `expected` holds parts of the console messages that are allowed."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.url = url
@@ -62,16 +62,16 @@ class Visitor:
         expect(self.state("idle")).to_be_visible()
 
     def __getattr__(self, name: str) -> Locator:
-        """The element with this id: `visitor.open_settings` is `#open-settings`."""
+        """Return the element with this id: `visitor.open_settings` is `#open-settings`."""
         return self.page.locator(f"#{name.replace('_', '-')}")
 
     @property
     def pictures(self) -> Locator:
-        return self.page.locator("#strip li button")
+        return self.page.locator("#gallery li button")
 
     @property
     def prompt(self) -> str:
-        return self.said.inner_text()
+        return self.page.locator("#prompt").inner_text()
 
     @property
     def seed(self) -> str:
@@ -91,15 +91,15 @@ class Visitor:
         file: Any = recording if isinstance(recording, Path) else {"name": name, "mimeType": "audio/ogg", "buffer": recording}
         self.file.set_input_files(file)
 
-    def gets(self, count: int) -> None:
-        """The visit's picture number `count` is there, and shown."""
-        expect(self.failure).to_be_hidden()  # one from before goes when the new drawing begins
+    def wait_for_images(self, count: int) -> None:
+        """Wait until the gallery has `count` images and the newest is shown."""
+        expect(self.failure).to_be_hidden()  # the new drawing removes an earlier failure
         expect(self.pictures.or_(self.failure.filter(visible=True))).to_have_count(count, timeout=DRAWN_MS)
         assert not self.failure.is_visible(), self.failure.inner_text()
         expect(self.result).to_be_visible()
 
-    def fails(self, title: str) -> str:
-        """What is said to do about it."""
+    def wait_for_failure(self, title: str) -> str:
+        """Wait for a failure with this title and return its remedy."""
         expect(self.failure_title).to_have_text(title, timeout=DRAWN_MS)
         expect(self.state("idle")).to_be_visible()
         return self.failure_detail.inner_text()
@@ -121,11 +121,11 @@ class Visitor:
         self.page.screenshot(path=SHOTS / f"{name}.png")
 
     def sideways_px(self) -> int:
-        """How much wider the page is than its window."""
+        """Return how much wider the page is than its window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
-    def kept_to_itself(self) -> None:
-        """Nothing was asked of another host, refused by the policy, or said to the console but what was expected."""
+    def check_isolation(self) -> None:
+        """Check that the page sent no request to another host and that the console shows expected messages only."""
         assert self.requests
         assert not [one for one in self.requests if not one.startswith((f"{self.url}/", f"blob:{self.url}/"))]
         assert not [one for one in self.messages if not any(part in one for part in self.expected)]
@@ -133,9 +133,9 @@ class Visitor:
 
 @contextlib.contextmanager
 def visiting(browser: Browser, url: str, size: tuple[int, int] = DESK, **options: Any) -> Iterator[Visitor]:
-    """A tab of its own, in a browser that remembers nothing; what it did is judged at the end."""
+    """Open a tab in a fresh browser context and check its isolation at the end."""
     width, height = size
     with browser.new_context(viewport={"width": width, "height": height}, **options) as context:
         visitor = Visitor(context, url)
         yield visitor
-        visitor.kept_to_itself()
+        visitor.check_isolation()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kuberay.profiles import TRITON
+from kuberay.versions import TRITON
 from testing import stand_ins
 from testing.stand_ins import command
 
@@ -28,7 +28,7 @@ class Buildah:
         (folder / "tmp").mkdir()
 
     def __call__(self, *words: str | Path, timeout_s: float = 60) -> str:
-        """Returns what `buildah words` prints on standard output. Isolation by chroot needs no container runtime."""
+        """Returns the standard output of `buildah words`. Isolation by chroot needs no container runtime."""
         options = ("--storage-driver", "overlay", "--root", self.folder / "storage", "--runroot", self.folder / "run")
         variables = {"TMPDIR": str(self.folder / "tmp"), "BUILDAH_ISOLATION": "chroot"}
         return command("buildah", *options, *words, timeout_s=timeout_s, **variables)
@@ -39,18 +39,21 @@ class Buildah:
         container, root = self._container(UBUNTU)
         self._commit(container, NVIDIA, stand_ins.make_nvidia(root))
 
-    def build(self, image: str, **build_args: str) -> None:
-        """Builds what the bake file does. Docker's format keeps SHELL, and so pipefail."""
+    def build(self, image: str, stage: str = "", **build_args: str) -> None:
+        """Builds an image as the bake file does, or a stage of it. Docker's format keeps SHELL, and so pipefail."""
         digests = {"UBUNTU_DIGEST": self._digest(UBUNTU), "TRITON_DIGEST": self._digest(NVIDIA)}
-        given = {"PYTHON_VERSION": platform.python_version(), **digests, **build_args}
-        arguments = [f"--build-arg={name}={value}" for name, value in given.items()]
+        values = {"PYTHON_VERSION": platform.python_version(), **digests, **build_args}
+        arguments = [f"--build-arg={name}={value}" for name, value in values.items()]
         options = ("--format=docker", "--layers", "--pull=never", "--network=host")
-        wheel = "--build-context=wheel=container-image://localhost/wheel"
+        contexts = [f"--build-context={one}=container-image://localhost/{one}" for one in ("wheel", "base") if one != image]
+        target = [f"--target={stage}"] if stage else []
         file = ROOT / "images" / f"{image}.Dockerfile"
-        self("build", *options, wheel, *arguments, "--file", file, "--tag", f"localhost/{image}", ROOT, timeout_s=300)
+        self(
+            "build", *options, *contexts, *target, *arguments, "--file", file, "--tag", f"localhost/{image}", ROOT, timeout_s=300
+        )
 
     def run(self, image: str, *words: str) -> str:
-        """Returns what the command prints in a container of the image, as the image's own user and with its own variables."""
+        """Returns the command's output in a container of the image, as the image's own user and with its own variables."""
         container = self("from", "--pull=never", f"localhost/{image}").strip()
         return self("run", container, "--", *words)
 
@@ -64,7 +67,7 @@ class Buildah:
         return digests
 
     def layers(self, image: str) -> list[Path]:
-        """The folders that hold what each layer adds. A layer that a container writes to has no digest."""
+        """The folders with the files of each layer. A layer that a container writes to has no digest."""
         kept = json.loads((self.folder / "storage/overlay-layers/layers.json").read_text())
         folders = {layer.get("diff-digest"): self.folder / "storage/overlay" / layer["id"] / "diff" for layer in kept}
         return [folders[digest] for digest in self.digests(image)]

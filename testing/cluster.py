@@ -1,6 +1,6 @@
 """A Ray cluster of several nodes on one machine, as KubeRay starts it from a manifest: each node out of its own image's environment.
 
-All of them have this machine's address, so each node's proxy has a port of its own. What KubeRay adds to a container is added here.
+All of them have this machine's address, so each node's proxy has a port of its own. Additions of KubeRay to a container are made here.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ from testing.service import free_port
 MANIFEST = ROOT / "kuberay" / "manifests" / "cpu" / "rayservice.yaml"
 START_S = 300
 OBJECT_STORE_BYTES = 80_000_000
-"""Ray's least: five nodes share one machine's memory. What passes between them is smaller."""
+"""Ray's minimum: five nodes share one machine's memory. The objects that pass between them are smaller."""
 
 
 @dataclass
 class Node:
-    """One pod: `ray start --block` and whatever that starts."""
+    """One pod: `ray start --block` and its descendants."""
 
     group: str
     process: subprocess.Popen[bytes]
     port: int
-    """Of Serve's proxy on it."""
+    """Port of the node's own Serve proxy."""
     output: Path
 
     @property
@@ -53,7 +53,7 @@ class Node:
         return []
 
     def kill(self) -> None:
-        """All of it at once, as when its machine goes."""
+        """Kills all of it at once, as a machine's failure does."""
         family = self.family()
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -73,13 +73,15 @@ class Cluster:
         self._gcs, self._dashboard, self._serve, self._redis = (free_port() for _ in range(4))
         headers = {"Authorization": f"Bearer {self._token}"}
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._dashboard}", headers=headers, timeout=60)
-        # Debian's. It stands for the manifests' StatefulSet: it outlives the head.
+        # Debian's, in place of the manifests' StatefulSet: it outlives the head.
         words = ["redis-server", "--port", str(self._redis), "--bind", "127.0.0.1", "--requirepass", self._password]
         words += ["--save", "", "--appendonly", "no", "--dir", str(folder)]
         self._processes = [subprocess.Popen(words, stdout=subprocess.DEVNULL)]
 
     def config(self, service: dict[str, Any] | None = None) -> dict[str, Any]:
-        """serveConfigV2 of the manifest, or of another, as KubeRay submits it; but for what one machine forces, and `GET /graph`."""
+        """serveConfigV2 of the manifest, or of another, as KubeRay submits it. One machine forces some changes, and
+        `GET /graph` is on.
+        """
         config: dict[str, Any] = yaml.safe_load((service or self.service)["spec"]["serveConfigV2"])
         config["http_options"]["port"] = self._serve
         args = config["applications"][0]["args"]
@@ -99,7 +101,7 @@ class Cluster:
         (container,) = pods[group]["template"]["spec"]["containers"]
         bin = environment(container["image"].split(":")[0].rsplit("/")[-1]) / "bin"
         folder, port = self.folder / f"{group[:4]}{self._started}", self._serve if head else free_port()
-        folder.mkdir()  # a container's own: what starts anew finds nothing of before
+        folder.mkdir()  # a container's own, so that a restarted one finds it empty
         self._started += 1
         custom = {name: amount for name, amount in kind.resources.items() if name not in ("CPU", "memory")}
         command = [bin / "ray", "start", "--block", "--num-gpus=0", f"--num-cpus={kind.resources['CPU']}"]
@@ -150,23 +152,23 @@ class Cluster:
         return [labels[actor["node_id"]].get("image") for actor in self.replicas(deployment) if actor["state"] == state]
 
     def deploy(self, config: dict[str, Any]) -> None:
-        """The request that KubeRay makes."""
+        """Sends the request that KubeRay sends."""
         answer = self._client.put("/api/serve/applications/", json=config)
         assert answer.status_code == 200, answer.text
 
     def delete(self) -> None:
-        """The application; Serve stays."""
+        """Deletes the application; Serve stays."""
         self.deploy({**self.config(), "applications": []})
         self.wait_until(lambda: "sonograph" not in self.applications(), "the application is gone")
 
     def applications(self) -> dict[str, Any]:
-        """Serve's own account of them, by name."""
+        """The applications as Serve reports them, by name."""
         answer = self._client.get("/api/serve/applications/")
         answer.raise_for_status()
         return dict(answer.json()["applications"])
 
     def application(self) -> dict[str, Any]:
-        """Serve's own account of it; nothing while the head does not answer."""
+        """The application as Serve reports it; empty while the head does not answer."""
         with contextlib.suppress(httpx.HTTPError):
             return dict(self.applications().get("sonograph", {}))
         return {}
@@ -186,11 +188,11 @@ class Cluster:
         return "\n".join(lines)
 
     def ready(self) -> bool:
-        """Every ingress pod says that all rooms serve."""
+        """True if every ingress pod reports that all models serve."""
         return all(httpx.get(f"{node.url}/readyz", timeout=10).status_code == 200 for node in self.of("ingress"))
 
     def serves(self) -> bool:
-        """All of the application is as it was deployed."""
+        """True if the whole application runs and serves."""
         return self.application().get("status") == "RUNNING" and self.ready()
 
     def running(self, deployment: str) -> int:
@@ -220,7 +222,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(*groups: str) -> Iterator[Cluster]:
-    """The head and a node for each of these; whatever was started is gone at the end."""
+    """The head and a node for each of these; all of their processes are gone at the end."""
     with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder))
         try:

@@ -1,7 +1,7 @@
-"""The images without a Docker engine: for each a virtual environment with what it installs, and Triton and weights where it has them.
+"""The images without a Docker engine: for each a virtual environment with its packages, and Triton and weights where it has them.
 
-They are kept in build/images and made anew where a requirement has changed; the product is each time installed as it is now,
-from its wheel, which is made of what images/wheel.Dockerfile copies.
+They are kept in build/images and rebuilt where a requirement has changed; the product is installed each time in its current state,
+from its wheel, made of the files that images/wheel.Dockerfile copies.
 """
 
 import functools
@@ -18,21 +18,22 @@ import pytest
 
 from deployments.triton import server
 from deployments.whisper.weights import WEIGHTS
-from images.requirements import EXTRAS, requirements
+from images.requirements import images, requirements
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "build" / "images"
 UV = Path(sys.prefix) / "bin" / "uv"
 LOCK = ROOT / "requirements.lock"
 NEEDED_BYTES = 12 << 30
-"""Where uv's cache is on another disk, it copies."""
+"""uv copies its cache where that is on another disk."""
 
 
 @functools.cache
 def environment(image: str) -> Path:
     """Its folder. Hard links to uv's cache and to this environment cost seconds and no disk."""
     folder = KEPT / image
-    wanted = "\n".join(requirements(image))
+    models = images()[image]
+    wanted = "\n".join(requirements(*models))
     made_of = hashlib.sha256(f"{wanted}{LOCK.read_text()}{sys.base_prefix}{folder}".encode()).hexdigest()
     stamp = folder / ".stamp"
     if not stamp.exists() or stamp.read_text() != made_of:
@@ -44,9 +45,9 @@ def environment(image: str) -> Path:
         listed.write_text(wanted)
         options = ("--link-mode", "hardlink", "--constraints", LOCK, "--build-constraints", LOCK)
         _uv("pip", "install", "--python", folder / "bin" / "python", *options, "-r", listed)
-        if set(EXTRAS[image]) - {"ingress"} or image == "base":
+        if models or image == "base":
             _lay_out_triton(folder)
-        if "whisper" in EXTRAS[image]:
+        if "whisper" in models:
             shutil.copytree(WEIGHTS, folder / WEIGHTS.relative_to(sys.prefix), copy_function=os.link)
         stamp.write_text(made_of)
     _uv("pip", "install", "--python", folder / "bin" / "python", "--no-deps", "--reinstall", _wheel())
@@ -58,8 +59,8 @@ def python(image: str) -> Path:
 
 
 def _lay_out_triton(folder: Path) -> None:
-    """As NVIDIA's image has it, from what set-up laid out for this environment."""
-    home = server.home()
+    """Puts Triton where NVIDIA's image has it, from the copy that set-up made for this environment."""
+    home = server.triton_home()
     if home.is_relative_to(sys.prefix):
         shutil.copytree(home, folder / home.relative_to(sys.prefix), copy_function=os.link, symlinks=True)
         (packages,) = (folder / "lib").glob("python3.*/site-packages")

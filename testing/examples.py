@@ -26,6 +26,8 @@ type Asked = tuple[str, dict[str, Any]]
 DRAWN: dict[str, Asked] = {
     "/graph": ("/graph", {"files": {"file": APPLE}, "data": {"seed": "1"}, "headers": JSON}),
     "/graph stream": ("/graph", {"files": {"file": APPLE}, "data": {"seed": "1", "steps": "1"}, "headers": EVENTS}),
+    "/listen": ("/listen", {"files": {"file": APPLE}}),
+    "/listen stream": ("/listen", {"files": {"file": APPLE}, "headers": EVENTS}),
     "/v1/images/generations": ("/v1/images/generations", {"json": {"prompt": "a red apple", "seed": 1}}),
     "/v1/images/generations stream": (
         "/v1/images/generations",

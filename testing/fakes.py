@@ -193,9 +193,7 @@ class FakeService:
 
     def graphs(self) -> tuple[Graph[Any, Any], ...]:
         by_role: dict[Any, Any] = {stage.spec.role: stage for stage in self.stages.values()}
-        return tuple(
-            graph(**{attribute: by_role[role] for attribute, role in graph.stages.items()}) for graph in self.mounted
-        )
+        return tuple(graph(**{attribute: by_role[role] for attribute, role in graph.stages.items()}) for graph in self.mounted)
 
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)

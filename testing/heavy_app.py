@@ -1,4 +1,4 @@
-"""An app whose module loads a model library: what the doctor has to find."""
+"""An app whose module loads a model library, which the doctor has to find."""
 
 import safetensors  # noqa: F401
 

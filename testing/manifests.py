@@ -1,4 +1,4 @@
-"""Rendered manifests for the doctor's tests, and ways to break them."""
+"""Rendered manifests for the doctor's tests, with access to their parts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,23 +6,24 @@ from typing import Any
 
 import yaml
 
-from kuberay.doctor import diagnose
+from kuberay.doctor.examine import diagnose
 from kuberay.doctor.manifest import Document, Finding, Service, services
 from kuberay.images import Images
-from kuberay.manifest import around
 from kuberay.manifest.rayservice import ray_service
+from kuberay.manifest.redis import redis
+from kuberay.manifest.weights import weights
 from kuberay.profiles import CPU, Profile
 
-DIGESTS = dict.fromkeys(("ingress", "whisper", "diffusion", "all", "redis"), f"sha256:{'0' * 64}")
+DIGEST = f"sha256:{'0' * 64}"
 
 
 class Manifests:
     """One profile's documents, to be changed in place; `config` is serveConfigV2, as a mapping."""
 
     def __init__(self, profile: Profile = CPU) -> None:
-        images = Images(digests=DIGESTS)
+        images = Images(digests=dict.fromkeys(("redis", *(group.name for group in profile.groups)), DIGEST))
         self.service = ray_service(profile, images)
-        self.beside = [*around.redis(images), *around.weights(profile, images)]
+        self.beside = [*redis(images), *weights(profile, images)]
         self.config: Any = yaml.safe_load(self.service["spec"]["serveConfigV2"])
 
     @property
@@ -54,7 +55,7 @@ class Manifests:
         return self.group(name)["template"]["spec"]
 
     def rename(self, name: str, other: str) -> None:
-        """The group, and what selects its pods."""
+        """Renames the group, and the selector of its pods."""
         (spread,) = self.pod(name)["topologySpreadConstraints"]
         spread["labelSelector"]["matchLabels"]["ray.io/group"] = other
         self.group(name)["groupName"] = other
@@ -66,7 +67,7 @@ class Manifests:
         return self.deployment(name)["autoscaling_config"]
 
     def add_env(self, name: str, value: str) -> None:
-        """To the head's."""
+        """Adds a variable to the head's container."""
         env = [one for one in self.container("head")["env"] if one["name"] != name]
         self.container("head")["env"] = [*env, {"name": name, "value": value}]
 

@@ -1,6 +1,6 @@
-"""Words that an engine of Whisper mishears in each recording of the test speech, as JSON: `python -m testing.mishearings ENGINE`.
+"""Word errors of one of Whisper's engines in each recording of the test speech, as JSON: `python -m testing.mishearings ENGINE`.
 
-It runs in a process of its own, since CTranslate2 reads CT2_FORCE_CPU_ISA once. What it draws by lot starts from a fixed seed.
+It runs in a process of its own, since CTranslate2 reads CT2_FORCE_CPU_ISA once. Sampling starts from a fixed seed.
 """
 
 import json
@@ -8,7 +8,7 @@ import sys
 
 import ctranslate2
 
-from benchmarks.hearing import errors, normal, spoken, together
+from benchmarks.padding import normal, references, transcribe, word_errors
 from graphs.audio.decode import decode
 from testing import tiny_whisper
 
@@ -16,9 +16,9 @@ from testing import tiny_whisper
 def main(engine: str) -> None:
     """Prints [errors, words] of each recording."""
     ctranslate2.set_random_seed(0)
-    heard = together(tiny_whisper.load(engine=engine), [decode(path.read_bytes(), 60) for path in spoken()], most=8)
-    said = [normal(text) for text in spoken().values()]
-    print(json.dumps([[errors(words, normal(text)), len(words)] for words, text in zip(said, heard, strict=True)]))
+    texts = transcribe(tiny_whisper.load(engine=engine), [decode(path.read_bytes(), 60) for path in references()], max_batch=8)
+    expected = [normal(text) for text in references().values()]
+    print(json.dumps([[word_errors(words, normal(text)), len(words)] for words, text in zip(expected, texts, strict=True)]))
 
 
 if __name__ == "__main__":

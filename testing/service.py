@@ -1,4 +1,4 @@
-"""A real service in a process of its own, as `make serve` starts it: Ray, Serve, both rooms, their Triton servers."""
+"""A real service in a process of its own, as `make serve` starts it: Ray, Serve, both models, their Triton servers."""
 
 import contextlib
 import json
@@ -24,12 +24,12 @@ ROOT = Path(__file__).parent.parent
 START_S = 240
 
 
-def environment() -> dict[str, str]:
+def environment(checkout: Path = ROOT) -> dict[str, str]:
     """This process's, and Ray's variables as `make serve` sets them; without the environment's bin on PATH.
 
-    Ray passes figures on every second, which is its least, so that a test need not wait for them.
+    Ray passes metrics on every second, which is its least, so that a test need not wait for them.
     """
-    lines = (ROOT / "graphs" / "ray.env").read_text().splitlines()
+    lines = (checkout / "graphs" / "ray.env").read_text().splitlines()
     ray = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, **ray, "RAY_metrics_report_interval_ms": "1000", "PATH": os.defpath}
@@ -140,13 +140,13 @@ class Service:
         return "".join(file.read_text() for file in sorted(files))
 
     def scrape(self) -> list[Metric]:
-        """All figures, as Prometheus finds and reads them."""
+        """All metrics, as Prometheus finds and reads them."""
         found = json.loads((self.session / "prom_metrics_service_discovery.json").read_text())
         targets = [target for entry in found for target in entry["targets"]]
         texts = [httpx.get(f"http://{target}/metrics", timeout=30).text for target in targets]
         return [family for text in texts for family in text_string_to_metric_families(text)]
 
-    def figure(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, **labels: str) -> float:
         """The sum of all samples of this name that have these labels."""
         return sum(
             sample.value

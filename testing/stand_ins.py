@@ -1,6 +1,6 @@
-"""What stands in for the two foreign images where no registry can be reached.
+"""Stand-ins for the two foreign images, for machines without a registry.
 
-For Ubuntu: a minimal root of this machine's own distribution, with the Python that runs this, and with what this machine's apt, pip and uv
+For Ubuntu: a minimal root of this machine's own distribution, with the Python that runs this, and with the settings that apt, pip and uv
 need to find their packages. Those settings are read here, so that no file of the repository names an index. For NVIDIA's: the same, the
 wheel of `tritonserver`, and a PYTHONPATH that leads to another numpy, as NVIDIA's own does.
 """
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from deployments.triton import server
-from kuberay.profiles import TRITON_WHEEL
+from kuberay.versions import TRITON_WHEEL
 
 FOREIGN = "/opt/tritonserver/backends/dali/wheel/dali"
 """The folder in NVIDIA's image that its PYTHONPATH names."""
@@ -24,11 +24,11 @@ SETTINGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/
 PACKAGES = "ca-certificates,python3-venv"
 """The second brings the libraries of this machine's Python, once for three images that install it."""
 LEFT_OUT = ("test", "config-*", "site-packages", "idlelib", "tkinter")
-"""Of Python's library."""
+"""Parts of Python's library that no image needs."""
 
 
 def command(*words: str | Path, timeout_s: float = 60, **variables: str) -> str:
-    """Returns what it prints on standard output; its own complaint is in the failure's message."""
+    """Returns the command's standard output. A failure's message has all of its output."""
     environment = {**os.environ, **variables}
     result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, env=environment)
     assert result.returncode == 0, f"{' '.join(map(str, words))}: {result.stdout[-3000:]}{result.stderr[-3000:]}"
@@ -69,7 +69,7 @@ def bootstrap(root: Path) -> None:
 
 
 def copy_python(target: Path) -> None:
-    """Copies the Python that runs this to where it precedes the distribution's on PATH."""
+    """Copies this Python to a folder that precedes the distribution's on PATH."""
     name, source = "python{}.{}".format(*sys.version_info), Path(sys.base_prefix)
     shutil.copytree(source / "lib" / name, target / "lib" / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
     (target / "lib" / name / "site-packages").mkdir()
@@ -92,8 +92,8 @@ def copy_index_settings(root: Path) -> dict[str, str]:
 
 
 def copy_triton_wheel(target: Path) -> None:
-    """Copies NVIDIA's wheel, or makes one of what set-up laid out: an older distribution than NVIDIA's may not install the former."""
-    home = server.home() / "python"
+    """Copies NVIDIA's wheel, or makes one of the laid-out folder: an older distribution than NVIDIA's may not install the former."""
+    home = server.triton_home() / "python"
     if wheels := list(home.glob("tritonserver-*.whl")):
         shutil.copy(wheels[0], target)
         return

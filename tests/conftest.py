@@ -1,7 +1,10 @@
 """What the tests share: one real service for the whole run."""
 
+import ast
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,11 +15,40 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW = ("triton", "serve", "browser", "slow", "torch")
+"""Markers of the tests that `make check` leaves to `make test`."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help=f"leave out what is marked {', '.join(SLOW)}, as `make check` does")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --quick, a module whose own `pytestmark` is one of SLOW is not even imported: torch alone takes seconds."""
+    if not config.getoption("--quick") or collection_path.suffix != ".py":
+        return None
+    for node in ast.parse(collection_path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
+            return any(f"pytest.mark.{name}" in ast.unparse(node.value) for name in SLOW) or None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if _slow(item)])
+        items[:] = [item for item in items if not _slow(item)]
+        assert "torch" not in sys.modules, "a test module loads torch: mark it, pytestmark = pytest.mark.torch"
+
+
+def _slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in SLOW)
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """As `make serve` starts it, but for a deadline that a test can wait for, pictures that take longer than it, and figures
-    that are a second old (a room's are taken at its health check)."""
+    """As `make serve` starts it, but for a deadline that a test can wait for, pictures that take longer than it, and metrics
+    that are a second old (a model's are taken at its health check)."""
     settings = {"http": {"deadline_s": 30}, "diffusion": {"max_side_px": 512}}
-    rooms = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
-    with sonograph(tmp_path_factory.mktemp("service"), rooms, **settings) as service:
+    health_checks = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
+    with sonograph(tmp_path_factory.mktemp("service"), health_checks, **settings) as service:
         yield service

@@ -1,1 +1,1 @@
-"""Training of models that ship with the product; no part of the wheel."""
+"""Training of models that ship with the product. Not in the wheel."""

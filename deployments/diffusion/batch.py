@@ -75,7 +75,7 @@ class Batch:
         is_cancelled: Callable[[], bool] = lambda: False,
         on_step: Callable[[Step], None] | None = None,
     ) -> Generated:
-        """Generates one image. `is_cancelled` is called before each step; `on_step` after each, `request.previews` times with a preview.
+        """Generate one image. `is_cancelled` is called before each step; `on_step` after each, `request.previews` times with a preview.
 
         `metadata` becomes a PNG's text chunks. Raises Cancelled, InvalidInput, ModelUnavailable. Cancelling the await ends the work too.
         """
@@ -90,7 +90,7 @@ class Batch:
         return Generated(_image(job, encoded, encode_s), flagged)
 
     def close(self) -> None:
-        """Ends the threads after the calls that they are in."""
+        """End the threads after the calls that they are in."""
         self._worker.shutdown(wait=False, cancel_futures=True)
         self._encoder.shutdown(wait=False, cancel_futures=True)
 
@@ -110,12 +110,12 @@ class Batch:
             self._running.clear()
 
     def _remove_ended(self) -> None:
-        """Removes finished, failed and cancelled jobs."""
+        """Remove finished, failed and cancelled jobs."""
         self._waiting = deque(job for job in self._waiting if not job.resolve())
         self._running = [job for job in self._running if not job.resolve()]
 
     async def _join(self) -> None:
-        """Moves waiting jobs into the batch, in their order, while the next one fits."""
+        """Move waiting jobs into the batch, in their order, while the next one fits."""
         joining: list[Job] = []
         while self._waiting and self._fits([*self._running, *joining], self._waiting[0]):
             joining.append(self._waiting.popleft())
@@ -130,7 +130,7 @@ class Batch:
         return len(jobs) < self._max_batch and in_memory
 
     async def _step(self) -> None:
-        """Runs the next call of the UNet, or calls, for all jobs with the front one's batch key, and moves these to the back."""
+        """Run the next call of the UNet, or calls, for all jobs with the front one's batch key, and move these to the back."""
         key = self._running[0].state.batch_key
         jobs = [job for job in self._running if job.state.batch_key == key]
         self._running = [job for job in self._running if job.state.batch_key != key] + jobs
@@ -144,7 +144,7 @@ class Batch:
         self._remove_finished()
 
     def _remove_finished(self) -> None:
-        """Removes finished and failed jobs."""
+        """Remove finished and failed jobs."""
         self._running = [job for job in self._running if job.outcome is None or not job.resolve()]
 
     def _report(self, job: Job) -> None:
@@ -172,7 +172,7 @@ class Batch:
             job.fixed_s += time.perf_counter() - started_s
 
     def _denoise(self, jobs: list[Job]) -> None:
-        """Runs steps back to back while no job needs the event loop: the round trip would slow a client that is alone."""
+        """Run steps back to back while no job needs the event loop: the round trip would slow a client that is alone."""
         self._denoise_once(jobs)
         while len(jobs) == len(self._running) and not self._waiting and not any(job.needs_event_loop() for job in jobs):
             self._denoise_once(jobs)

@@ -36,7 +36,7 @@ class DiffusionEngine:
     """A pipeline in memory. Its requests name their steps and their guidance scale (`DiffusionSettings.with_defaults`)."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Loads the pipeline. Raises ValueError for a configuration or a pipeline that cannot run."""
+        """Load the pipeline. Raises ValueError for a configuration or a pipeline that cannot run."""
         self.threads = config.threads
         self._model_name = config.model_name
         set_threads(config.threads)
@@ -55,7 +55,7 @@ class DiffusionEngine:
         self._embed = lru_cache(CACHED_PROMPTS)(self._encode_prompt)
 
     def generate(self, request: GenerateRequest, metadata: Mapping[str, str]) -> Generated:
-        """Generates one image alone. `metadata` becomes a PNG's text chunks.
+        """Generate one image alone. `metadata` becomes a PNG's text chunks.
 
         Raises InvalidInput for a size or a number of steps that the model cannot do, ModelUnavailable when memory does not suffice.
         """
@@ -90,7 +90,7 @@ class DiffusionEngine:
 
     @torch.inference_mode()
     def begin(self, request: GenerateRequest) -> Denoising:
-        """Encodes the prompt and draws the noise. Raises InvalidInput."""
+        """Encode the prompt and sample the noise. Raises InvalidInput."""
         steps, guidance_scale = request.steps, request.guidance_scale
         if steps is None or guidance_scale is None:
             raise ValueError(
@@ -122,7 +122,7 @@ class DiffusionEngine:
         )
 
     def step(self, states: Sequence[Denoising]) -> None:
-        """Runs the next denoising step of each; all have one `batch_key`."""
+        """Run the next denoising step of each; all have one `batch_key`."""
         for state, predicted in zip(states, self.predict(states), strict=True):
             self.advance(state, predicted)
 
@@ -146,7 +146,7 @@ class DiffusionEngine:
 
     @torch.inference_mode()
     def advance(self, state: Denoising, predicted: torch.Tensor) -> None:
-        """Takes the scheduler's step by the UNet's prediction."""
+        """Take the scheduler's step by the UNet's prediction."""
         output = state.scheduler.step(predicted, state.scheduler.timesteps[state.step], state.latents, **state.step_kwargs)
         state.latents = output.prev_sample
         state.predicted_latents = _predicted_latents(state.scheduler, output)

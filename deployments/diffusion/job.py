@@ -32,13 +32,13 @@ class Job:
     outcome: Decoded | Exception | None = None
     """Set by the worker thread; the event loop resolves `decoded` by it."""
     preview: Preview | None = None
-    """Of the last step, until it is reported."""
+    """The last step's, until it is reported."""
     first_step_s: float = 0.0
-    """Clock at the beginning of the first step."""
+    """The clock at the start of the first step."""
     fixed_s: float = 0.0
     denoise_s: float = 0.0
     batch_sizes: int = 0
-    """Sum over its calls of the UNet."""
+    """Sum of the batch sizes of its UNet calls."""
 
     @property
     def state(self) -> Denoising:
@@ -59,7 +59,7 @@ class Job:
         return ended or self.on_step is not None or self.is_cancelled()
 
     def resolve(self) -> bool:
-        """Resolves `decoded` where the job has ended: finished, failed or cancelled. Returns whether it has."""
+        """Resolve `decoded` where the job has ended: finished, failed or cancelled. Return whether it has."""
         if not self.decoded.done():
             if isinstance(self.outcome, Exception):
                 self.decoded.set_exception(self.outcome)
@@ -70,7 +70,7 @@ class Job:
         return self.decoded.done()
 
     def compute_time(self, encode_s: float) -> ComputeTime:
-        """Of a finished job, whose pixels took `encode_s` to encode."""
+        """The compute time of a finished job whose pixels took `encode_s` to encode."""
         steps = self.state.steps
         return ComputeTime(self.fixed_s + encode_s, self.denoise_s / steps, steps, self.batch_sizes / steps)
 

@@ -31,7 +31,7 @@ class MemoryBudget:
 
     @classmethod
     def measure(cls, engine: DiffusionEngine) -> "MemoryBudget":
-        """Runs one denoising step of a guided image, and decodes it."""
+        """Measure by one denoising step of a guided image and its decoding."""
         width, height = (min(side, SIDE_PX) for side in engine.size(GenerateRequest("")))
         used_bytes = peak_bytes(lambda: _one_step(engine, width, height))
         return cls(SHARE * free_bytes(engine.device), used_bytes / (width * height))

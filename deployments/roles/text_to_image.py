@@ -3,9 +3,12 @@
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from deployments.compute_time import ComputeTime
+
+FormatName = Literal["png", "jpeg", "webp"]
+"""The names of IMAGE_FORMATS, for annotations."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class GenerateRequest:
     height: int | None = None
     """Pixels; None is the model's own height."""
     seed: int = 0
-    """0 to 4294967295. The noise is drawn on the CPU: a seed gives the same noise on any device."""
+    """0 to 4294967295. The noise is sampled on the CPU: a seed gives the same noise on any device."""
     format: str = "png"
     """A name in IMAGE_FORMATS."""
     previews: int = 0

@@ -1,1 +1,1 @@
-"""Triton in this process: the server, its metrics, and the side of its Python stub."""
+"""Triton in this process: the server, its metrics, and the code that its Python stub runs."""

@@ -1,4 +1,4 @@
-"""What a model takes, as its config.pbtxt states it; asked before a request is submitted."""
+"""A model's inputs as its config.pbtxt states them. Each request is checked against them before it is submitted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,23 +12,23 @@ from deployments.errors import DeploymentError
 class Contract:
     """Types and shapes of a model's inputs, from Triton's metadata; -1 is any length.
 
-    What Triton itself refuses on submit leaks in its binding, and the server then never stops.
+    A request that Triton itself refuses on submission leaks in its binding, and the server then never stops.
     """
 
     def __init__(self, name: str, metadata: list[dict[str, Any]], batched: bool = False) -> None:
-        """`batched`: the shapes are of rows; the first dimension that Triton states is the batch's."""
+        """`batched`: the first dimension that Triton states is the batch's, and the rest is a request's."""
         self._name = name
         self.batched = batched
         self._inputs = {one["name"]: (_dtype(one["datatype"]), one["shape"][1 if batched else 0 :]) for one in metadata}
 
     def tensors(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """As Triton takes them: one row, where there are any, and in order, since it ignores an array's strides.
+        """The inputs as Triton reads them: a batch of one where it batches, and contiguous, since it ignores an array's strides.
 
-        Raises DeploymentError, which is a defect of the caller, not of the request.
+        Raises DeploymentError for inputs that differ from the contract: a defect of the caller, not of the request.
         """
         self.check(inputs)
-        rows = {name: array[None] if self.batched else array for name, array in inputs.items()}
-        return {name: array if array.dtype == object else np.ascontiguousarray(array) for name, array in rows.items()}
+        arrays = {name: array[None] if self.batched else array for name, array in inputs.items()}
+        return {name: array if array.dtype == object else np.ascontiguousarray(array) for name, array in arrays.items()}
 
     def check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         if set(inputs) != set(self._inputs):
@@ -39,8 +39,8 @@ class Contract:
                 raise DeploymentError(f"{self._name} takes {name} as {dtype} {shape}, not as {array.dtype} {list(array.shape)}")
 
 
-def _fits(shape: tuple[int, ...], wanted: list[int]) -> bool:
-    return len(shape) == len(wanted) and all(want in (-1, have) for want, have in zip(wanted, shape, strict=True))
+def _fits(shape: tuple[int, ...], stated: list[int]) -> bool:
+    return len(shape) == len(stated) and all(length in (-1, own) for length, own in zip(stated, shape, strict=True))
 
 
 def _list(names: Mapping[str, Any]) -> str:
@@ -48,5 +48,5 @@ def _list(names: Mapping[str, Any]) -> str:
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    """Triton's name of a type, such as FP32, in numpy's terms."""
+    """numpy's type for Triton's name of one, such as FP32."""
     return np.dtype(object) if name == "BYTES" else np.dtype(name.lower().replace("fp", "float"))

@@ -1,4 +1,4 @@
-"""The processes that hold a model: Triton's Python stubs, children of the replica's."""
+"""The processes that hold a model: Triton's Python stubs, child processes of the replica."""
 
 import contextlib
 import os
@@ -11,8 +11,8 @@ NICENESS_ADDED = 10
 MAX_NICENESS = 19
 
 
-def started() -> list[psutil.Process]:
-    """This process's stubs, with their niceness raised."""
+def deprioritized_stubs() -> list[psutil.Process]:
+    """This process's stubs, after raising their niceness."""
     stubs = [child for child in psutil.Process().children() if child.name() == NAME]
     for stub in stubs:
         _lower_priority(stub)
@@ -20,14 +20,17 @@ def started() -> list[psutil.Process]:
 
 
 def _lower_priority(process: psutil.Process) -> None:
-    """Niceness is a thread's on Linux, and its children's. Ray starts a replica with its own, 15 unless graphs/ray.env is set."""
+    """Raise the niceness of each thread, which on Linux has its own and passes it to its children.
+
+    Ray starts a replica at 15 unless graphs/ray.env is set.
+    """
     niceness = min(MAX_NICENESS, os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS_ADDED)
     for thread in process.threads():
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.setpriority(os.PRIO_PROCESS, thread.id, niceness)
 
 
-def alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""A model's folder as a Triton server loads it: the repository's own, and the parameters of this replica."""
+"""A model's folder as a Triton server loads it: a copy of the repository's, with the parameters of this replica."""
 
 import json
 import re
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def stage(source: Path, target: Path, parameters: Mapping[str, str], max_batch: int | None = None) -> None:
-    """Copies the folder and adds the parameters to its config.pbtxt (text format; strings escaped as JSON is).
+def copy_with_parameters(source: Path, target: Path, parameters: Mapping[str, str], max_batch: int | None = None) -> None:
+    """Copy the folder, and add the parameters to the copy's config.pbtxt (text format, whose strings are escaped like JSON's).
 
-    `max_batch` takes the place of the largest batch that it states.
+    `max_batch` replaces the `max_batch_size` that it states.
     """
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     config = target / "config.pbtxt"

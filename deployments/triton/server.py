@@ -1,6 +1,6 @@
-"""Ray side of the Triton seam: one in-process server with one model. The only importer of `tritonserver`.
+"""One in-process Triton server with one model, in its replica. The only importer of `tritonserver`.
 
-The package is imported when a server starts, so that the ingress and the head, which have none, can import this module.
+The package is imported when a server starts, so that the ingress and the head, where it is not installed, can import this module.
 API: NVIDIA's in-process Python API, `tritonserver` 2.71.
 """
 
@@ -23,58 +23,61 @@ from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, 
 from deployments.time_left import TimeLeft
 from deployments.triton import processes
 from deployments.triton.contract import Contract
-from deployments.triton.repository import stage
+from deployments.triton.repository import copy_with_parameters
 
 log = logging.getLogger("ray.serve")
 
 Tensors = dict[str, NDArray[Any]]
 """Tensors by name. BYTES are arrays of dtype object, whose items are `bytes`."""
-Drained = asyncio.Queue[Tensors | DeploymentError | None]
-"""A request's answers as they come; then what it failed with, if it did; then None."""
+ResponseQueue = asyncio.Queue[Tensors | DeploymentError | None]
+"""A request's responses as they arrive; then its error, if it failed; then None."""
 
 STOP_S = 8
 """Longest wait for the server to stop; below every deployment's `graceful_shutdown_timeout_s`."""
 PROBE_S = 5.0
 """Longest wait for the probe inference of an idle model."""
 RECENT_S = 10.0
-"""A model that answered this recently needs no probe."""
+"""A model that responded this recently needs no probe."""
 
 
-class StubGone(ModelUnavailable):
+class StubDied(ModelUnavailable):
     """The process that holds the model has died; only a new replica helps."""
 
 
 class Triton(Protocol):
-    """What a room needs of its server. Tests hand in a fake of it."""
+    """The server as a model's deployment uses it. Tests pass a fake."""
 
     async def infer(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> Tensors:
-        """One inference, one answer. Raises InvalidInput, ModelUnavailable, DeadlineExceeded, DeploymentError."""
+        """Run one inference with one response. Raises InvalidInput, ModelUnavailable, DeadlineExceeded, DeploymentError."""
 
     def stream(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> AsyncGenerator[Tensors]:
-        """One inference, each of its answers as it comes. Raises the same. Closing it, or cancelling the await, cancels the model."""
+        """Run one inference, and yield each response as it arrives. Raises the same as `infer`.
+
+        Closing the generator, or cancelling the await, cancels the work in the model.
+        """
 
     async def check(self) -> None:
-        """Returns when the model serves. Raises StubGone or ModelUnavailable, with the reason."""
+        """Return when the model serves. Raises StubDied or ModelUnavailable, with the reason."""
 
     def metrics(self) -> str:
-        """Triton's own, in Prometheus's text format; empty once it stops."""
+        """Triton's own metrics, in Prometheus's text format; empty once the server has stopped."""
 
     async def close(self) -> None:
-        """Stops the server; safe to call twice."""
+        """Stop the server; safe to call twice."""
 
 
-def home() -> Path:
-    """Triton's libraries and backends: NVIDIA's image has them at /opt, elsewhere set-up lays them out in the environment."""
+def triton_home() -> Path:
+    """The folder of Triton's libraries and backends: /opt in NVIDIA's image; elsewhere set-up places it in the environment."""
     image = Path("/opt/tritonserver")
     return image if image.is_dir() else Path(sys.prefix) / "opt" / "tritonserver"
 
 
 class InProcessTriton:
-    """Starts a server with the one model of `repository`, and runs one real inference before it returns.
+    """A server with the one model of `repository`. The constructor returns after one real inference, and releases the GIL meanwhile.
 
-    `parameters` reach the model as Triton's config parameters. `warm_up` is a small real inference;
-    `probe` one that the model answers at once, for the health check. Blocks while it starts, with the GIL released.
-    Of a model that takes batches each request is one row: Triton's first dimension, 1, is put before its tensors and taken off here.
+    `parameters` become Triton's config parameters of the model. `warm_up` is a small real inference, and `probe` one to which the model
+    responds at once, for the health check. A request to a model that batches is a batch of one: the first dimension, of length 1, is
+    added to its tensors and removed from its responses here.
     """
 
     def __init__(
@@ -89,21 +92,21 @@ class InProcessTriton:
         (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
         self._probe = probe
         self._stall_s = stall_s
-        self._gone = False
-        self._pumps: dict[asyncio.Task[None], Any] = {}
-        self._last_answer_s = time.monotonic()
+        self._stub_died = False
+        self._readers: dict[asyncio.Task[None], Any] = {}
+        self._last_response_s = time.monotonic()
         _put_our_python_first()
-        staged = Path(tempfile.mkdtemp(prefix="sonograph-"))
+        copy = Path(tempfile.mkdtemp(prefix="sonograph-"))
         try:
-            stage(repository / self._name, staged / self._name, parameters, max_batch)
-            self._server = _start(staged)
+            copy_with_parameters(repository / self._name, copy / self._name, parameters, max_batch)
+            self._server = _start(copy)
             try:
-                # A repository read once is not read again in EXPLICIT mode: nothing is left on the disk.
+                # In EXPLICIT mode Triton reads the repository only once: the copy can be deleted.
                 self._model = self._server.load(self._name)
                 batched = self._model.config()["max_batch_size"] > 0
                 self._contract = Contract(self._name, self._model.metadata()["inputs"], batched)
-                self._stubs = processes.started()
-                self._warm(warm_up)
+                self._stubs = processes.deprioritized_stubs()
+                self._warm_up(warm_up)
             except BaseException:
                 self._stop()
                 raise
@@ -112,7 +115,7 @@ class InProcessTriton:
         except Exception as error:
             raise ModelUnavailable(f"{self._name} did not start: {_sentence(str(error))}") from error
         finally:
-            shutil.rmtree(staged, ignore_errors=True)
+            shutil.rmtree(copy, ignore_errors=True)
 
     async def infer(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> Tensors:
         responses = [response async for response in self.stream(inputs, time_left, request_id)]
@@ -123,22 +126,22 @@ class InProcessTriton:
     async def stream(
         self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = ""
     ) -> AsyncGenerator[Tensors]:
-        """Arrays of fixed-size types are made contiguous; BYTES have to be of dtype object (others lose trailing NULs)."""
+        """BYTES have to be arrays of dtype object: those of another dtype lose trailing NULs."""
         if time_left.seconds <= 0:
             raise DeadlineExceeded(f"no time was left when {self._name} was to start")
-        if not self._pumps:
-            # What is idle has not stalled: the time since the last answer counts from here.
-            self._last_answer_s = time.monotonic()
+        if not self._readers:
+            # An idle model has not stalled: the time since the last response counts from here.
+            self._last_response_s = time.monotonic()
         iterator = self._submit(inputs, request_id)
-        drained = Drained()
-        # A cancelled `__anext__` would lose the response, so a pump always drains to the end.
-        pump = asyncio.create_task(self._pump(iterator, drained))
-        self._pumps[pump] = iterator
-        pump.add_done_callback(self._settle)
+        responses = ResponseQueue()
+        # A cancelled `__anext__` would lose the response, so a task always reads to the end.
+        reader = asyncio.create_task(self._read_responses(iterator, responses))
+        self._readers[reader] = iterator
+        reader.add_done_callback(self._remove_reader)
         try:
             while True:
                 async with asyncio.timeout(time_left.seconds):
-                    item = await drained.get()
+                    item = await responses.get()
                 if item is None:
                     return
                 if isinstance(item, DeploymentError):
@@ -147,20 +150,20 @@ class InProcessTriton:
         except TimeoutError as error:
             raise DeadlineExceeded(f"{self._name} did not answer in the time that was left") from error
         finally:
-            if not pump.done():
+            if not reader.done():
                 iterator.cancel()
-            # A traceback that somebody keeps would keep it, and it the server from stopping.
+            # A traceback that a caller keeps would keep the iterator, and the iterator would keep the server from stopping.
             del iterator
 
     async def check(self) -> None:
-        if self._gone or not self._stubs or any(not processes.alive(stub) for stub in self._stubs):
-            raise StubGone(f"the process that holds {self._name} has died")
-        quiet_s = time.monotonic() - self._last_answer_s
-        if quiet_s < RECENT_S:
+        if self._stub_died or not self._stubs or any(not processes.is_alive(stub) for stub in self._stubs):
+            raise StubDied(f"the process that holds {self._name} has died")
+        silent_s = time.monotonic() - self._last_response_s
+        if silent_s < RECENT_S:
             return
-        if self._pumps:
-            if quiet_s > self._stall_s:
-                raise ModelUnavailable(f"{self._name} has been working for {quiet_s:.0f} s without an answer")
+        if self._readers:
+            if silent_s > self._stall_s:
+                raise ModelUnavailable(f"{self._name} has been working for {silent_s:.0f} s without an answer")
             return
         try:
             await self.infer(self._probe, TimeLeft(PROBE_S))
@@ -173,16 +176,16 @@ class InProcessTriton:
         return "" if self._server is None else str(self._server.metrics(MetricFormat.PROMETHEUS))
 
     async def close(self) -> None:
-        if self._pumps:
-            await asyncio.wait(self._pumps, timeout=STOP_S / 2)
-        for pump in self._pumps:  # the server would wait for them; nor may a name here keep an iterator
-            self._pumps[pump].cancel()
-        if self._pumps:
-            await asyncio.wait(self._pumps, timeout=STOP_S / 2)
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=STOP_S / 2)
+        for reader in self._readers:  # the server would wait for their requests; a local name would keep an iterator
+            self._readers[reader].cancel()
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=STOP_S / 2)
         await asyncio.to_thread(self._stop)
 
     def _submit(self, inputs: Mapping[str, NDArray[Any]], request_id: str) -> Any:
-        """Triton's iterator over the responses. It also keeps the inputs alive, which Triton reads where they are."""
+        """Triton's iterator over the responses. It also keeps the inputs alive, which Triton reads in place."""
         from tritonserver import TritonError
 
         if self._model is None:
@@ -192,42 +195,42 @@ class InProcessTriton:
             request = self._model.create_request(request_id=request_id, inputs=tensors)
             return self._model.async_infer(request, raise_on_error=False)
         except TritonError as error:
-            raise self._translate(error) from None
+            raise self._translate_error(error) from None
 
-    async def _pump(self, iterator: Any, drained: Drained) -> None:
-        """Drains to the end, and copies out of Triton's memory: one response that is kept would keep the server from stopping."""
+    async def _read_responses(self, iterator: Any, responses: ResponseQueue) -> None:
+        """Read to the end, and copy out of Triton's memory: one response that is kept would keep the server from stopping."""
         try:
             async for response in iterator:
-                self._last_answer_s = time.monotonic()
+                self._last_response_s = time.monotonic()
                 if response.error is not None:
-                    drained.put_nowait(self._translate(response.error))
+                    responses.put_nowait(self._translate_error(response.error))
                 elif response.outputs:
-                    drained.put_nowait(_outputs(response, self._contract.batched))
+                    responses.put_nowait(_outputs(response, self._contract.batched))
         except Exception as error:
-            drained.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
+            responses.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
         finally:
-            drained.put_nowait(None)
+            responses.put_nowait(None)
 
-    def _settle(self, pump: asyncio.Task[None]) -> None:
-        self._pumps.pop(pump, None)
-        self._last_answer_s = time.monotonic()
-        if not pump.cancelled():
-            pump.exception()  # retrieved, so that a pump whose caller left is not reported as forgotten
+    def _remove_reader(self, reader: asyncio.Task[None]) -> None:
+        self._readers.pop(reader, None)
+        self._last_response_s = time.monotonic()
+        if not reader.cancelled():
+            reader.exception()  # retrieved, or asyncio would log it where the caller has disconnected
 
-    def _warm(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+    def _warm_up(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         request = self._model.create_request(inputs=self._contract.tensors(inputs))
         for response in self._model.infer(request, raise_on_error=False):
             if response.error is not None:
-                raise self._translate(response.error)
+                raise self._translate_error(response.error)
 
-    def _translate(self, error: Exception) -> DeploymentError:
-        """Triton's errors in our words. Its first argument is the message; the second is the response, which must not be kept."""
+    def _translate_error(self, error: Exception) -> DeploymentError:
+        """Triton's error as ours. Its first argument is the message; its second is the response, which must not be kept."""
         from tritonserver import InvalidArgumentError, UnavailableError
 
         message = _sentence(str(error.args[0]) if error.args else type(error).__name__)
-        if any(not processes.alive(stub) for stub in self._stubs) or message.endswith("is not healthy."):
-            self._gone = True  # Triton has given a stub up that it finds dead or frozen, and never takes it back
-            return StubGone(f"the process that holds {self._name} died during the request")
+        if any(not processes.is_alive(stub) for stub in self._stubs) or message.endswith("is not healthy."):
+            self._stub_died = True  # Triton never uses a stub again that it has found dead or frozen
+            return StubDied(f"the process that holds {self._name} died during the request")
         if isinstance(error, InvalidArgumentError):
             return InvalidInput(message)
         if isinstance(error, UnavailableError):
@@ -235,7 +238,7 @@ class InProcessTriton:
         return DeploymentError(f"{self._name} failed: {message}")
 
     def _stop(self) -> None:
-        """Bounded by STOP_S. What a cycle still holds of a response would make it wait so long; it is collected first."""
+        """Stop the server, within STOP_S. A response in a reference cycle would make it wait that long; cycles are collected first."""
         from tritonserver import TritonError
 
         server, self._server, self._model = self._server, None, None
@@ -249,7 +252,7 @@ class InProcessTriton:
 
 
 def _put_our_python_first() -> None:
-    """The stub runs the `python3` that it finds on PATH; it has to be this environment's."""
+    """Put this environment first on PATH, where the stub looks for its `python3`."""
     binaries = str(Path(sys.prefix) / "bin")
     path = os.environ.get("PATH", os.defpath)
     if path.split(os.pathsep)[0] != binaries:
@@ -262,8 +265,8 @@ def _start(repository: Path) -> Any:
     server = tritonserver.Server(
         model_repository=str(repository),
         model_control_mode=tritonserver.ModelControlMode.EXPLICIT,
-        backend_directory=str(home() / "backends"),
-        strict_model_config=True,  # else Triton starts the stub, with all its imports, once more to have the config completed
+        backend_directory=str(triton_home() / "backends"),
+        strict_model_config=True,  # else Triton starts the stub twice, with all its imports, to complete the config
         exit_timeout=STOP_S,
         log_error=True,
         log_warn=True,
@@ -286,5 +289,5 @@ def _outputs(response: Any, batched: bool) -> Tensors:
 
 
 def _sentence(message: str) -> str:
-    """Without the stub's traceback, which Triton appends to its message after `At:`."""
+    """The message without the stub's traceback, which Triton appends after `At:`."""
     return message.split("\n\nAt:")[0].strip()

@@ -1,4 +1,4 @@
-"""Stub side of the Triton seam: what every `model.py` shares. Runs in Triton's Python stub; never imports Ray or pydantic."""
+"""Functions that every `model.py` shares. Runs in Triton's Python stub; never imports Ray or pydantic."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Send = Callable[[Outputs], None]
 
 
 class Cancelled(Exception):
-    """The caller has disconnected: its work is dropped."""
+    """The caller has disconnected, and its work ends."""
 
 
 def config[Config](arguments: Mapping[str, str], kind: type[Config]) -> Config:
@@ -31,7 +31,7 @@ def config[Config](arguments: Mapping[str, str], kind: type[Config]) -> Config:
 
 
 def parameters(arguments: Mapping[str, str]) -> dict[str, str]:
-    """The parameters that `InProcessTriton` added to the model's config, from `initialize`'s arguments."""
+    """The parameters that `InProcessTriton` has added to the model's config, from `initialize`'s arguments."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
     config: dict[str, Any] = json.loads(arguments["model_config"])
     return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
@@ -41,7 +41,7 @@ class Counter:
     """A counter among Triton's metrics, which the replica publishes."""
 
     def __init__(self, name: str, description: str) -> None:
-        # Both are kept: Triton drops a metric with its last reference.
+        # Both references are kept: Triton drops a metric with its last one.
         self._family = pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
         self._metric = self._family.Metric(labels={})
 
@@ -56,7 +56,7 @@ def text(request: Any, name: str) -> str:
 
 
 def array(request: Any, name: str) -> NDArray[Any]:
-    """An input of a fixed-size type. It points into shared memory: copy what has to outlive the request."""
+    """An input of a fixed-size type, in shared memory: copy it where it has to outlive the request."""
     tensor: NDArray[Any] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
     return tensor
 
@@ -67,40 +67,41 @@ def texts(items: list[str]) -> NDArray[Any]:
 
 
 class Responder:
-    """One request's responses, which may be sent after `execute` has returned, from another thread. An error fails this request alone."""
+    """Send one request's responses, also after `execute` has returned and from another thread. An error fails this request alone."""
 
     def __init__(self, request: Any) -> None:
         self._sender = request.get_response_sender()
 
     def send(self, outputs: Outputs) -> None:
-        """Sends an intermediate response."""
+        """Send an intermediate response."""
         self._sender.send(_response(outputs))
 
     def finish(self, outcome: Outputs | Exception) -> None:
-        """Sends the final response. Never raises."""
+        """Send the final response. Never raises."""
         try:
-            response = _failure(outcome) if isinstance(outcome, Exception) else _response(outcome)
+            response = _error_response(outcome) if isinstance(outcome, Exception) else _response(outcome)
         except Exception as error:
-            response = _failure(error)
+            response = _error_response(error)
         try:
             self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         except Exception:
             log.exception("a response could not be sent")
 
     def check_cancelled(self) -> None:
-        """Raises Cancelled where the caller has disconnected."""
+        """Raise Cancelled where the caller has disconnected."""
         check_cancelled(self._sender)
 
 
 async def respond_concurrently(requests: list[Any], serve: Callable[[Any, Send], Awaitable[Outputs]]) -> None:
-    """For a model that serves many requests at once in its event loop: each is sent the intermediate responses of `serve`, then its
-    result. An error fails its request alone. All of it runs in the loop's thread.
+    """Serve all requests at once in the event loop's thread: `serve` sends a request's intermediate responses and returns its result.
+
+    An error fails its request alone.
     """
     await asyncio.gather(*(_respond(request, serve) for request in requests))
 
 
 def check_cancelled(request: Any) -> None:
-    """Raises Cancelled where the request's caller has disconnected."""
+    """Raise Cancelled where the request's caller has disconnected."""
     if request.is_cancelled():
         raise Cancelled("the caller has disconnected")
 
@@ -115,21 +116,22 @@ async def _respond(request: Any, serve: Callable[[Any, Send], Awaitable[Outputs]
     responder.finish(outcome)
 
 
-def _failure(error: Exception) -> Any:
+def _error_response(error: Exception) -> Any:
+    return pb_utils.InferenceResponse(error=translate_error(error))
+
+
+def translate_error(error: Exception) -> Any:
+    """The error as Triton's; one that the model does not raise on purpose is a defect and is logged."""
     match error:
         case InvalidInput():
-            return _refuse(str(error), pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
         case ModelUnavailable():
-            return _refuse(str(error), pb_utils.TritonError.UNAVAILABLE)
+            return pb_utils.TritonError(str(error), pb_utils.TritonError.UNAVAILABLE)
         case Cancelled():
-            return _refuse(str(error), pb_utils.TritonError.CANCELLED)
+            return pb_utils.TritonError(str(error), pb_utils.TritonError.CANCELLED)
     log.error("the model failed", exc_info=error)
-    return _refuse(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+    return pb_utils.TritonError(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
 
 
 def _response(outputs: Outputs) -> Any:
     return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(name, value) for name, value in outputs.items()])
-
-
-def _refuse(message: str, code: int) -> Any:
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))

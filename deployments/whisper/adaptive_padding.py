@@ -1,4 +1,4 @@
-"""Whisper without the padding to 30 s: a short window is encoded at its own length, or at 15 s. Measured by `benchmarks.hearing`.
+"""Whisper without the padding to 30 s: a short window is encoded at its own length, or at 15 s. Measured by `benchmarks.padding`.
 
 The model was trained on 30 s alone. On less it may repeat itself or be unsure; that result is dropped, and the window is decoded
 again, padded. Now and then it mishears a word without either sign. The idea is whisper.cpp's `audio_ctx`.

@@ -25,16 +25,16 @@ class ChunkedGroup(SequenceGroup):
     def __init__(
         self,
         spans: list[tuple[int, int]],
-        begin: Generator[WindowRequest, object, TranscriptionState],
+        initial_state: Generator[WindowRequest, object, TranscriptionState],
         decode_windows: Callable[[TranscriptionState, Emit], Windows],
         device: torch.device | str,
         on_segment: Callable[[Segment], None],
         check_cancelled: Callable[[], None],
         on_done: Callable[[SequenceGroup], None],
     ) -> None:
-        """`spans`: the frames of each chunk. `begin`: makes the recording's state, with one request at most."""
+        """`spans`: the frames of each chunk. `initial_state`: of the recording, with one request at most."""
         super().__init__()
-        self._begin, self._decode_windows = begin, decode_windows
+        self._initial_state, self._decode_windows = initial_state, decode_windows
         self._on_segment, self._check_cancelled, self._on_done = on_segment, check_cancelled, on_done
         self._detection: WindowRequest | None = None
         self._state: TranscriptionState | None = None
@@ -51,7 +51,7 @@ class ChunkedGroup(SequenceGroup):
     def transcribe(self, index: int, span: tuple[int, int]) -> Generator[WindowRequest, object, Transcript]:
         """Transcribes one chunk."""
         if index == 0:
-            self._state = yield from self._first_request()
+            self._state = yield from self._detect_language()
         elif self._state is None and self._detection:
             yield self._detection  # of the same window, which is encoded once
         self.check_cancelled()
@@ -69,15 +69,15 @@ class ChunkedGroup(SequenceGroup):
         self._emit_in_order()
         return Transcript(state.text, state.language, tuple(self._segments[index]))
 
-    def _first_request(self) -> Generator[WindowRequest, object, TranscriptionState]:
+    def _detect_language(self) -> Generator[WindowRequest, object, TranscriptionState]:
         try:
-            self._detection = next(self._begin)
-            self._begin.send((yield self._detection))
+            self._detection = next(self._initial_state)
+            self._initial_state.send((yield self._detection))
         except StopIteration as end:
             self._detection = None
             state: TranscriptionState = end.value
             return state
-        raise RuntimeError("a recording's beginning makes more than one request")
+        raise RuntimeError("the initial state makes more than one request")
 
     def check_cancelled(self) -> None:
         """Ends a chunk when another one has failed, or the recording is cancelled."""

@@ -22,7 +22,14 @@ from deployments.whisper.backends.torch import TorchBackend
 from deployments.whisper.chunk_boundaries import chunk_spans
 from deployments.whisper.chunked import ChunkedGroup, Emit, Windows
 from deployments.whisper.sequence import Sequence, SequenceGroup
-from deployments.whisper.transcription import ModelDims, Thresholds, TranscriptionState, WindowRequest, begin, decode_windows
+from deployments.whisper.transcription import (
+    ModelDims,
+    Thresholds,
+    TranscriptionState,
+    WindowRequest,
+    decode_windows,
+    initial_state,
+)
 from deployments.whisper.types import EngineConfig
 from deployments.whisper.weights import WeightsUnavailable, install, published
 
@@ -80,31 +87,31 @@ class WhisperEngine:
         check_cancelled: Callable[[], None] = lambda: None,
         on_done: Callable[[SequenceGroup], None] = lambda group: None,
     ) -> SequenceGroup:
-        """A recording for `run_step`, whose sequences the caller chooses.
+        """Makes a recording's sequences, for `run_step`.
 
         `on_segment` receives each segment once it is decoded. `check_cancelled` is called before each encoder block and each step
-        of the decoder, or in CTranslate2 around each window; what it raises ends this recording alone. `on_done` is called once the
+        of the decoder, or in CTranslate2 around each window; its exception ends this recording alone. `on_done` is called once the
         group has its transcript or its error.
 
         Raises InvalidInput for a language or task that the model does not have. The same input gives the same text, whatever shares
         its batch: the fallback that samples (temperature above 0) starts from a fixed seed, except in CTranslate2.
         """
         language = self._language_code(request)
-        state = self._begin(request, language)
+        initial = self._initial_state(request, language)
         if self._config.long_recordings == "chunked" and request.audio.size > N_SAMPLES:
             spans = chunk_spans(request.audio)
             if len(spans) > 1:
-                return ChunkedGroup(spans, state, self._decode_windows, self._device, on_segment, check_cancelled, on_done)
-        transcription = self._transcription(request.audio, language, state, on_segment)
+                return ChunkedGroup(spans, initial, self._decode_windows, self._device, on_segment, check_cancelled, on_done)
+        transcription = self._transcription(request.audio, language, initial, on_segment)
         return Sequence(transcription, self._device, check_cancelled, on_done)
 
     def run_step(self, sequences: list[Sequence]) -> None:
         """Computes the next window of each sequence, in one batch."""
         self._backend.run_step(sequences)
 
-    def _begin(self, request: TranscribeRequest, language: str) -> Generator[WindowRequest, object, TranscriptionState]:
+    def _initial_state(self, request: TranscribeRequest, language: str) -> Generator[WindowRequest, object, TranscriptionState]:
         samples = torch.from_numpy(request.audio.astype(np.float32) / 32768.0)
-        state = yield from begin(self._dims, samples, language, request.task, request.prompt, request.temperature)
+        state = yield from initial_state(self._dims, samples, language, request.task, request.prompt, request.temperature)
         state.adaptive = self._config.padding == "adaptive"
         return state
 
@@ -115,12 +122,12 @@ class WhisperEngine:
         self,
         audio: NDArray[np.int16],
         language: str,
-        begins: Generator[WindowRequest, object, TranscriptionState],
+        initial: Generator[WindowRequest, object, TranscriptionState],
         on_segment: Callable[[Segment], None],
     ) -> Generator[WindowRequest, object, Transcript]:
         if audio.size == 0:
             return Transcript("", language or "en", ())
-        state = yield from begins
+        state = yield from initial
         segments: list[Segment] = []
 
         def emit(window: list[Segment]) -> None:

@@ -54,7 +54,7 @@ class Sequence(SequenceGroup):
         check_cancelled: Callable[[], None] = lambda: None,
         on_done: Callable[["Sequence"], None] = lambda sequence: None,
     ) -> None:
-        """`transcription`: yields requests to the model and takes their results. `check_cancelled`: what it raises ends the sequence."""
+        """`transcription`: yields requests to the model and takes their results. `check_cancelled`: its exception ends the sequence."""
         super().__init__()
         self.request: WindowRequest | None = None
         """Pending request to the model."""

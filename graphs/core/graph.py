@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from deployments.model_spec import ModelSpec, Role
 from graphs.core.context import RequestContext
 from graphs.core.parameters import GraphAnswer, GraphParameters
+from graphs.core.policies.policy import Policy
 from graphs.core.stage import Stage
 
 
@@ -27,6 +28,8 @@ class Graph[Parameters: GraphParameters, Result](ABC):
     """The attributes that hold its stages: each a role, which a setting gives to a model, or one certain model."""
     soft: ClassVar[frozenset[str]] = frozenset()
     """Those of `stages` whose failure only degrades the answer: a request starts without them."""
+    policies: ClassVar[Mapping[str, tuple[Policy, ...]]] = {}
+    """Further policies of its stages' calls, by attribute."""
     parameters: ClassVar[type[GraphParameters]]
     answer: ClassVar[type[GraphAnswer]]
     formats: ClassVar[Mapping[str, str]] = {}
@@ -39,7 +42,9 @@ class Graph[Parameters: GraphParameters, Result](ABC):
     def __init__(self, **stages: Stage[Any, Any] | None) -> None:
         """`stages`: by attribute."""
         for attribute in self.stages:
-            setattr(self, attribute, stages.get(attribute))
+            stage = stages.get(attribute)
+            further = self.policies.get(attribute, ())
+            setattr(self, attribute, stage.with_policies(*further) if stage and further else stage)
 
     def check(self, parameters: Parameters) -> None:
         """Raises InvalidInput for a bound that the settings set, and ModelUnavailable where a stage of this request does not serve.

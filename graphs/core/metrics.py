@@ -34,11 +34,11 @@ class Metric:
 REQUESTS = Metric("sonograph_requests", "requests that entered the stage")
 ERRORS = Metric("sonograph_errors", "requests that failed in the stage, by the problem's code", labels=("stage", "code"))
 CANCELLATIONS = Metric("sonograph_cancellations", "requests whose client disconnected during the stage")
-RETRIES = Metric("sonograph_retries", "requests that were tried again after a replica's death")
-QUEUE_DURATION = Metric("sonograph_queue_duration_seconds", "time that a request waited for the stage", SECONDS)
-COMPUTE_DURATION = Metric("sonograph_compute_duration_seconds", "time that the stage worked on a request", SECONDS)
-BATCH = Metric("sonograph_batch_size", "requests that the model served together", BATCH_SIZES)
-AUDIO = Metric("sonograph_audio_seconds", "seconds of sound that the stage decoded")
+RETRIES = Metric("sonograph_retries", "requests retried after a replica's death")
+QUEUE_DURATION = Metric("sonograph_queue_duration_seconds", "time in the stage's queue", SECONDS)
+COMPUTE_DURATION = Metric("sonograph_compute_duration_seconds", "compute time of a request in the stage", SECONDS)
+BATCH = Metric("sonograph_batch_size", "requests in the model's batch", BATCH_SIZES)
+AUDIO = Metric("sonograph_audio_seconds", "seconds of audio processed by the stage")
 METRICS = (REQUESTS, ERRORS, CANCELLATIONS, RETRIES, QUEUE_DURATION, COMPUTE_DURATION, BATCH, AUDIO)
 
 

@@ -1,6 +1,7 @@
 """A stage: a graph's typed call of one model, through a chain of policies."""
 
 import asyncio
+import copy
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from graphs.core.errors import translate_error
 from graphs.core.latency import LatencyEstimator
 from graphs.core.metrics import Metrics
 from graphs.core.policies.deadline import Deadline, Reachable
-from graphs.core.policies.policy import Call, Policy, chained
+from graphs.core.policies.policy import Call, Policy, Proceed, chained
 from graphs.core.policies.queue import FifoLimiter, Queue
 from graphs.core.policies.ready import Ready
 from graphs.core.policies.retry import Retry
@@ -32,9 +33,7 @@ class Stage[Request, Result]:
         handle: "DeploymentHandle[Any]",
         readiness: Readiness,
         metrics: Metrics,
-        policies: tuple[Policy, ...] = (),
     ) -> None:
-        """`policies`: further ones, which run once the call has its slot in the queue, before each attempt's deadline check."""
         self.spec = spec
         self.settings = settings
         self.latency = LatencyEstimator()
@@ -44,15 +43,17 @@ class Stage[Request, Result]:
         self._metrics = metrics
         self._handle: Any = handle
         self._streaming: Any = handle.options(stream=True)
-        around: tuple[Policy, ...] = (
-            Deadline(),
-            Ready(readiness),
-            Queue(self.limiter),
-            *policies,
-            Retry(metrics),
-            Reachable(self.latency),
-        )
-        self._run = chained(around, self._send)
+        self._run = self._chain(())
+
+    def with_policies(self, *policies: Policy) -> "Stage[Request, Result]":
+        """This stage, with the same queue and estimates, and further policies around each call that has its slot in the queue."""
+        extended = copy.copy(self)
+        extended._run = extended._chain(policies)
+        return extended
+
+    def _chain(self, policies: tuple[Policy, ...]) -> Proceed:
+        first = (Deadline(), Ready(self._readiness), Queue(self.limiter))
+        return chained((*first, *policies, Retry(self._metrics), Reachable(self.latency)), self._send)
 
     @property
     def name(self) -> str:

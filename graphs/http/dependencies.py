@@ -21,11 +21,11 @@ from graphs.core.metrics import INGRESS, Metrics
 from graphs.core.policies.deadline import within
 from graphs.core.readiness import Readiness
 from graphs.core.stage import Stage
-from graphs.http import problems
 from graphs.http.access_log import Entry, logged
 from graphs.http.admission import Admission, Reservation, declared_bytes
 from graphs.http.auth import Access
 from graphs.http.deadline import deadline_s
+from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import Upload
 
@@ -108,7 +108,7 @@ class Dependencies:
     async def admit(self, request: Request) -> AsyncIterator[AdmittedRequest]:
         """Raises InvalidApiKey, RateLimitExceeded, Overloaded."""
         settings = self._settings
-        context = RequestContext(problems.request_id(request), TimeLeft(settings.deadline_s))
+        context = RequestContext(request_id(request), TimeLeft(settings.deadline_s))
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
         with logged(context, request.scope["route"].path, settings.log_transcripts, self._count) as entry:
             entry.key = self._access.require(request)

@@ -36,7 +36,8 @@ class GraphEvents:
         answer = self._graph.to_answer(result, self._parameters, self._admitted.context)
         for type, data in self._graph.result_events(answer):
             yield self._event(type, data)
-        yield self._event("done", {"timings_ms": answer.timings_ms})
+        degraded = {"degraded": answer.degraded} if answer.degraded else {}
+        yield self._event("done", {"timings_ms": answer.timings_ms, **degraded})
 
     def failed(self, error: DeploymentError) -> Iterator[str]:
         yield self._event("error", {"problem": problems.content(error, self._admitted.context.id)})

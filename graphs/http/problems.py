@@ -1,8 +1,6 @@
 """The one shape of every error: RFC 9457 problem details with a stable `code`, the `stage` and the `request_id`."""
 
 import logging
-import re
-import uuid
 from http import HTTPStatus
 from typing import Any
 
@@ -14,18 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from deployments.errors import DeploymentError, InvalidInput
 from graphs.http.errors import MalformedRequest, MethodNotAllowed, NotFound
+from graphs.http.request_id import request_id
 
 log = logging.getLogger("ray.serve")
 MEDIA_TYPE = "application/problem+json"
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-def request_id(request: Request) -> str:
-    """The client's X-Request-ID where it is well formed, as the proxy passes it on; else a new one."""
-    if not hasattr(request.state, "request_id"):
-        sent = request.headers.get("x-request-id", "")
-        request.state.request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
-    return str(request.state.request_id)
 
 
 def problem(error: DeploymentError, id: str, path: str) -> Response:

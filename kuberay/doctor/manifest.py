@@ -1,4 +1,4 @@
-"""Manifests as the doctor reads them: only the fields that a rule asks for, each under Kubernetes' own name."""
+"""Manifests as the doctor reads them: only the fields that a rule needs, each under Kubernetes' own name."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ type Quantity = str | int | float
 
 
 class Unreadable(Exception):
-    """There is nothing to examine."""
+    """The paths hold nothing to examine."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Finding:
 
 
 class Part(BaseModel):
-    """What is not named in a part is not looked at."""
+    """A part of a manifest; fields that it does not name are ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, extra="ignore")
 
@@ -67,7 +67,7 @@ class Template(Part):
 
 
 class Group(Part):
-    """The head's, or one of workers. Ray's container is the first."""
+    """The head group, or a worker group. Ray's container is the first."""
 
     resources: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -153,7 +153,7 @@ class Service:
 
     @cached_property
     def config(self) -> Any:
-        """serveConfigV2; every rule but the first may take it for a mapping that Serve accepts."""
+        """serveConfigV2; for every rule but the first, a mapping that Serve accepts."""
         return yaml.safe_load(self.parsed.spec.serve_config_v2)
 
     @cached_property
@@ -177,7 +177,7 @@ type Rule = Callable[[Service], Iterator[Finding]]
 
 
 def read(paths: Iterable[Path]) -> Iterator[Service | Finding]:
-    """Each RayService; for what cannot be read, a finding. Documents belong together that lie in one folder."""
+    """Each RayService, with the other documents of its folder; a finding for each file that cannot be read."""
     folders: dict[Path, list[Document]] = {}
     for path in paths:
         for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:

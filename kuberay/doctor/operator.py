@@ -1,4 +1,4 @@
-"""Rules: what KubeRay 1.7 itself refuses when it reads a RayService (its validation.go), and what it lets through unread."""
+"""Rules: the fields that KubeRay 1.7 itself refuses (its validation.go), and those that it passes on unchecked."""
 
 import json
 import re
@@ -17,7 +17,7 @@ UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 
 
 def ray_start_params_survive_every_parser(service: Service) -> Iterator[Finding]:
-    """A shell, KubeRay and Ray's autoscaler each read `resources` there, and agree on one way of quoting only."""
+    """A shell, KubeRay and Ray's autoscaler each parse `resources` there, and agree on one way of quoting only."""
     for group in _groups(service):
         text = group.ray_start_params.get("resources")
         if text is not None and not _survives(text):
@@ -73,7 +73,7 @@ def replicas_are_in_order(service: Service) -> Iterator[Finding]:
             sentence = f"{group.min_replicas} is not between 0 and maxReplicas ({group.max_replicas}): KubeRay refuses that"
             yield service.finding(replicas_are_in_order, service.field(group, "minReplicas"), sentence)
         if group.max_replicas == UNBOUNDED:
-            sentence = f"the group {group.group_name} may grow without end: state it"
+            sentence = f"the group {group.group_name} may grow without bound: state it"
             yield service.finding(replicas_are_in_order, service.field(group, "maxReplicas"), sentence)
         if autoscaled and group.replicas is not None:
             sentence = "the autoscaler owns it, and each `kubectl apply` would set it back: leave it out"
@@ -84,10 +84,10 @@ def replicas_are_in_order(service: Service) -> Iterator[Finding]:
 
 
 def the_autoscaler_is_v2(service: Service) -> Iterator[Finding]:
-    """Of the older one KubeRay refuses a group's idle time and priority, and its RayServices scale by other rules."""
+    """With v1 KubeRay refuses a group's idle time and priority, and RayServices scale by other rules."""
     rule, options = the_autoscaler_is_v2, service.cluster.autoscaler_options
     if not service.cluster.enable_in_tree_autoscaling:
-        sentence = "groups would keep their pods whatever Serve asks for: set it to true"
+        sentence = "groups would keep their pods however many replicas Serve needs: set it to true"
         yield service.finding(rule, f"{CLUSTER}.enableInTreeAutoscaling", sentence)
         return
     if options.version != "v2":
@@ -141,15 +141,15 @@ def redis_is_named_once(service: Service) -> Iterator[Finding]:
         yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions.externalStorageNamespace", sentence)
 
 
-def tokens_are_asked_for(service: Service) -> Iterator[Finding]:
+def tokens_are_required(service: Service) -> Iterator[Finding]:
     options = service.cluster.auth_options
     if options.get("enableK8sTokenAuth"):
         yield service.finding(
-            tokens_are_asked_for, f"{CLUSTER}.authOptions.enableK8sTokenAuth", "KubeRay refuses it for a RayService"
+            tokens_are_required, f"{CLUSTER}.authOptions.enableK8sTokenAuth", "KubeRay refuses it for a RayService"
         )
     if options.get("mode") != "token":
-        sentence = "whoever reaches the head could run code there: set it to token"
-        yield service.finding(tokens_are_asked_for, f"{CLUSTER}.authOptions.mode", sentence, warning=True)
+        sentence = "every client that reaches the head could run code there: set it to token"
+        yield service.finding(tokens_are_required, f"{CLUSTER}.authOptions.mode", sentence, warning=True)
 
 
 def an_upgrade_is_one_that_kuberay_knows(service: Service) -> Iterator[Finding]:
@@ -206,7 +206,7 @@ RULES: tuple[Rule, ...] = (
     replicas_are_in_order,
     the_autoscaler_is_v2,
     redis_is_named_once,
-    tokens_are_asked_for,
+    tokens_are_required,
     an_upgrade_is_one_that_kuberay_knows,
     the_head_service_has_no_name,
     a_gated_field_is_left_out,

@@ -1,60 +1,60 @@
-"""Rules: every deployment on the pods that are meant for it, one replica in each slot, and nothing else there."""
+"""Rules: every deployment runs on the pods of its own worker group, one replica in each slot, and nothing else does."""
 
 import math
 import re
 from collections.abc import Iterator
 
 from kuberay.doctor.manifest import Finding, Rule, Service, WorkerGroup
-from kuberay.doctor.resource_requests import Ask, asks, deployments, home
+from kuberay.doctor.resource_requests import ResourceRequest, deployments, resource_requests, worker_group
 
 SHARED_GPU = re.compile(r"nvidia\.com/(mig-.+|gpu\.shared)")
 
 
 def a_deployment_is_pinned_twice(service: Service) -> Iterator[Finding]:
     rule = a_deployment_is_pinned_twice
-    for ask in asks(service):
+    for request in resource_requests(service):
         lacking = [
-            *([] if ask.pins else ["resources (the slot that the autoscaler counts)"]),
-            *([] if ask.selector else ["label_selector (the image it needs)"]),
+            *([] if request.pins else ["resources (the slot that the autoscaler counts)"]),
+            *([] if request.selector else ["label_selector (the image it needs)"]),
         ]
         if lacking:
-            sentence = f"{ask.name} has no {' and no '.join(lacking)}, so Ray may put it on any pod with CPUs to spare"
-            yield service.finding(rule, f"{ask.field}.ray_actor_options", sentence)
+            sentence = f"{request.name} has no {' and no '.join(lacking)}, so Ray may put it on any pod with CPUs to spare"
+            yield service.finding(rule, f"{request.field}.ray_actor_options", sentence)
     for number, application in enumerate(service.config["applications"]):
-        listed = {given["name"] for given in application.get("deployments") or []}
+        listed = {stated["name"] for stated in application.get("deployments") or []}
         for name in sorted(set(deployments(application)) - listed):
             field = f"spec.serveConfigV2: applications[{number}].deployments"
             yield service.finding(rule, field, f"{name} is not among them, so it is pinned to nothing")
 
 
 def a_resource_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
-    for ask in asks(service):
-        for name in ask.pins:
+    for request in resource_requests(service):
+        for name in request.pins:
             offering = [group.group_name for group in service.groups if service.offers(group).get(name)]
             if len(offering) != 1:
-                sentence = f"{ask.name} asks for the resource {name}, which {_who(offering)}"
-                field = f"{ask.field}.ray_actor_options.resources"
+                sentence = f"{request.name} requests the resource {name}, which {_offered(offering)}"
+                field = f"{request.field}.ray_actor_options.resources"
                 yield service.finding(a_resource_is_offered_by_one_group, field, sentence)
 
 
 def a_label_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
-    for ask in asks(service):
-        offering = [group.group_name for group in service.groups if ask.selector and _selects(ask, group)]
-        if ask.selector and len(offering) != 1:
-            wanted = ", ".join(f"{key}: {value}" for key, value in ask.selector.items())
-            field = f"{ask.field}.ray_actor_options.label_selector"
-            sentence = f"{ask.name} asks for the label {wanted}, which {_who(offering)}"
+    for request in resource_requests(service):
+        offering = [group.group_name for group in service.groups if request.selector and _selects(request, group)]
+        if request.selector and len(offering) != 1:
+            wanted = ", ".join(f"{key}: {value}" for key, value in request.selector.items())
+            field = f"{request.field}.ray_actor_options.label_selector"
+            sentence = f"{request.name} requests the label {wanted}, which {_offered(offering)}"
             yield service.finding(a_label_is_offered_by_one_group, field, sentence)
 
 
-def _who(offering: list[str]) -> str:
+def _offered(offering: list[str]) -> str:
     if not offering:
-        return "no worker group offers: it would wait for ever, and Serve would not say so"
-    return f"the groups {' and '.join(offering)} offer: which of them it gets is chance"
+        return "no worker group offers: it would wait forever, and Serve would not report it"
+    return f"the groups {' and '.join(offering)} offer: Ray may take either"
 
 
-def _selects(ask: Ask, group: WorkerGroup) -> bool:
-    return all(_matches(group.labels.get(key), wanted) for key, wanted in ask.selector.items())
+def _selects(request: ResourceRequest, group: WorkerGroup) -> bool:
+    return all(_matches(group.labels.get(key), wanted) for key, wanted in request.selector.items())
 
 
 def _matches(label: str | None, wanted: str) -> bool:
@@ -66,75 +66,77 @@ def _matches(label: str | None, wanted: str) -> bool:
 
 
 def both_pins_name_one_group(service: Service) -> Iterator[Finding]:
-    for ask in asks(service):
-        group = home(service, ask)
-        selected = [other for other in service.groups if ask.selector and _selects(ask, other)]
+    for request in resource_requests(service):
+        group = worker_group(service, request)
+        selected = [other for other in service.groups if request.selector and _selects(request, other)]
         if group is not None and len(selected) == 1 and selected[0] is not group:
             sentence = (
-                f"{ask.name} asks for a resource of the group {group.group_name} and for the label of the group "
-                f"{selected[0].group_name}: no pod has both, so it would wait for ever"
+                f"{request.name} requests a resource of the group {group.group_name} and the label of the group "
+                f"{selected[0].group_name}: no pod has both, so it would wait forever"
             )
-            yield service.finding(both_pins_name_one_group, f"{ask.field}.ray_actor_options", sentence)
+            yield service.finding(both_pins_name_one_group, f"{request.field}.ray_actor_options", sentence)
 
 
 def a_replica_fits_one_pod(service: Service) -> Iterator[Finding]:
-    for ask in asks(service):
-        group = home(service, ask)
+    for request in resource_requests(service):
+        group = worker_group(service, request)
         if group is None:
             continue
         offers = service.offers(group)
-        for name, amount in ask.amounts.items():
+        for name, amount in request.amounts.items():
             if name == "GPU" and _unstated(group):
                 continue
             if amount > offers.get(name, 0):
                 sentence = (
-                    f"a replica of {ask.name} asks for {_figure(name, amount)}, and a pod of the group {group.group_name} has "
-                    f"{_figure(name, offers.get(name, 0))}: Ray would start pods for it without end, or none"
+                    f"a replica of {request.name} requests {_amount(name, amount)}, and a pod of the group {group.group_name} has "
+                    f"{_amount(name, offers.get(name, 0))}: Ray would start pods for it endlessly, or none"
                 )
-                yield service.finding(a_replica_fits_one_pod, f"{ask.field}.ray_actor_options", sentence)
+                yield service.finding(a_replica_fits_one_pod, f"{request.field}.ray_actor_options", sentence)
 
 
 def replicas_fit_max_replicas(service: Service) -> Iterator[Finding]:
     for group in service.groups:
-        here = [ask for ask in asks(service) if home(service, ask) is group]
+        here = [request for request in resource_requests(service) if worker_group(service, request) is group]
         needed = max((_pods(name, here, service.offers(group)) for name in service.offers(group)), default=0)
         if needed > group.max_replicas:
-            names = " and ".join(ask.name for ask in here)
+            names = " and ".join(request.name for request in here)
             sentence = (
-                f"the group {group.group_name} has {group.max_replicas} pods at most, and {names} at most, while an update goes "
-                f"on, replicas for {needed}: the last of them would wait for ever"
+                f"the group {group.group_name} has {group.max_replicas} pods at most, and {names} at most, during an "
+                f"update, replicas for {needed}: the last of them would wait forever"
             )
             yield service.finding(replicas_fit_max_replicas, service.field(group, "maxReplicas"), sentence)
 
 
-def _pods(name: str, here: list[Ask], offers: dict[str, int]) -> int:
+def _pods(name: str, here: list[ResourceRequest], offers: dict[str, int]) -> int:
     """Pods that the most replicas need of one resource."""
-    one_each = all(ask.amounts.get(name, 0) <= offers[name] for ask in here)
-    asked = sum((ask.max_replicas + ask.surge) * ask.amounts.get(name, 0) for ask in here)
-    return math.ceil(round(asked / offers[name], 6)) if offers[name] and one_each else 0
+    one_each = all(request.amounts.get(name, 0) <= offers[name] for request in here)
+    requested = sum((request.max_replicas + request.surge) * request.amounts.get(name, 0) for request in here)
+    return math.ceil(round(requested / offers[name], 6)) if offers[name] and one_each else 0
 
 
-def a_pods_gpu_is_asked_for(service: Service) -> Iterator[Finding]:
+def a_pods_gpu_is_requested(service: Service) -> Iterator[Finding]:
     for group in service.groups:
-        here = [ask for ask in asks(service) if home(service, ask) is group]
-        idle = [ask for ask in here if not ask.amounts["GPU"]]
+        here = [request for request in resource_requests(service) if worker_group(service, request) is group]
+        idle = [request for request in here if not request.amounts["GPU"]]
         if service.offers(group).get("GPU") and idle:
-            names = " and ".join(ask.name for ask in idle)
+            names = " and ".join(request.name for request in idle)
             sentence = (
-                f"{names} asks for no GPU (num_gpus), though the pods of {group.group_name} have one: Ray would not count it"
+                f"{names} requests no GPU (num_gpus), though the pods of {group.group_name} have one: Ray would not count it"
             )
-            yield service.finding(a_pods_gpu_is_asked_for, f"{idle[0].field}.ray_actor_options", sentence)
+            yield service.finding(a_pods_gpu_is_requested, f"{idle[0].field}.ray_actor_options", sentence)
 
 
-def a_pods_cpus_are_asked_for(service: Service) -> Iterator[Finding]:
+def a_pods_cpus_are_requested(service: Service) -> Iterator[Finding]:
     for group in service.groups:
-        here = [ask for ask in asks(service) if home(service, ask) is group]
-        asked, offered = sum(ask.amounts["CPU"] for ask in here), service.offers(group)["CPU"]
-        if here and asked < offered:
-            names = " and ".join(ask.name for ask in here)
-            sentence = f"{names} asks for {asked:g} of the {offered} CPUs of its pod (num_cpus), and runs on so many threads only"
+        here = [request for request in resource_requests(service) if worker_group(service, request) is group]
+        requested, offered = sum(request.amounts["CPU"] for request in here), service.offers(group)["CPU"]
+        if here and requested < offered:
+            names = " and ".join(request.name for request in here)
+            sentence = (
+                f"{names} requests {requested:g} of the {offered} CPUs of its pod (num_cpus), and runs on so many threads only"
+            )
             field = f"{here[0].field}.ray_actor_options"
-            yield service.finding(a_pods_cpus_are_asked_for, field, sentence, warning=True)
+            yield service.finding(a_pods_cpus_are_requested, field, sentence, warning=True)
 
 
 def a_gpu_that_is_shared_is_stated(service: Service) -> Iterator[Finding]:
@@ -156,7 +158,7 @@ def a_custom_name_does_not_end_in_gpu(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         for name in group.resources:
             if name != "GPU" and name.lower().endswith("gpu"):
-                sentence = f"KubeRay takes {name} for a number of GPUs, and Ray's autoscaler does not: call it something else"
+                sentence = f"KubeRay takes {name} for a number of GPUs, and Ray's autoscaler does not: rename it"
                 yield service.finding(a_custom_name_does_not_end_in_gpu, service.field(group, "resources"), sentence)
 
 
@@ -166,14 +168,14 @@ def the_head_takes_no_work(service: Service) -> Iterator[Finding]:
     work = {name: amount for name, amount in offers.items() if amount and name != "memory"}
     if work:
         listed = ", ".join(f"{name}: {amount}" for name, amount in work.items())
-        sentence = f'the head offers {listed}, so replicas may land there and end with it: state CPU: "0"'
+        sentence = f'the head offers {listed}, so replicas may land there and end with the head: state CPU: "0"'
         yield service.finding(the_head_takes_no_work, service.field(head, "resources"), sentence)
     if not service.parsed.spec.exclude_head_pod_from_serve_svc:
         sentence = "the head would get requests from outside: set it to true"
         yield service.finding(the_head_takes_no_work, "spec.excludeHeadPodFromServeSvc", sentence)
 
 
-def _figure(name: str, amount: float) -> str:
+def _amount(name: str, amount: float) -> str:
     return f"{name} {amount:g}"
 
 
@@ -184,8 +186,8 @@ RULES: tuple[Rule, ...] = (
     both_pins_name_one_group,
     a_replica_fits_one_pod,
     replicas_fit_max_replicas,
-    a_pods_gpu_is_asked_for,
-    a_pods_cpus_are_asked_for,
+    a_pods_gpu_is_requested,
+    a_pods_cpus_are_requested,
     a_gpu_that_is_shared_is_stated,
     a_custom_name_does_not_end_in_gpu,
     the_head_takes_no_work,

@@ -1,4 +1,4 @@
-"""Rules: what pods ask of Kubernetes is what they use, and the described nodes have it."""
+"""Rules: pods request of Kubernetes what they use, and the described nodes have it."""
 
 import json
 import re
@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from kuberay.doctor.manifest import Finding, Group, PodResources, Quantity, Rule, Service
+from graphs.serve.autoscaler import parse_quantity
+from kuberay.doctor.manifest import Finding, Group, PodResources, Rule, Service
 from kuberay.manifest.rayservice import NODES
 
 GPU = re.compile(r"gpu|/mig-")
@@ -14,64 +15,57 @@ GROUP = "ray.io/group"
 _RESOURCES = "template.spec.containers[0].resources"
 
 
-def amount(quantity: Quantity) -> Decimal:
-    """A Kubernetes quantity as a number."""
-    from ray.autoscaler._private.kuberay.utils import parse_quantity
-
-    return Decimal(parse_quantity(quantity))
-
-
 def requests(resources: PodResources) -> dict[str, Decimal]:
-    """What is asked for; where only a limit is named, Kubernetes takes that."""
-    return {name: amount(quantity) for name, quantity in {**resources.limits, **resources.requests}.items()}
+    """The requested amounts; where only a limit is named, Kubernetes takes that."""
+    return {name: parse_quantity(quantity) for name, quantity in {**resources.limits, **resources.requests}.items()}
 
 
 def every_amount_is_a_quantity(service: Service) -> Iterator[Finding]:
-    """Otherwise KubeRay starts Ray without it, and only logs that; the autoscaler stops."""
+    """KubeRay would start Ray without the resource, with only a line in its log, and the autoscaler would stop."""
     resources = [("spec.rayClusterConfig.autoscalerOptions.resources", service.cluster.autoscaler_options.resources)]
     for group in (service.cluster.head_group_spec, *service.groups):
         resources += [
             (service.field(group, _RESOURCES), group.ray.resources),
             (service.field(group, "resources"), PodResources(requests=group.resources)),
         ]
-    for field, given in resources:
-        for name, quantity in [*given.requests.items(), *given.limits.items()]:
+    for field, stated in resources:
+        for name, quantity in [*stated.requests.items(), *stated.limits.items()]:
             try:
-                amount(quantity)
+                parse_quantity(quantity)
             except ValueError:
                 yield service.finding(every_amount_is_a_quantity, field, f"{name}: {quantity} is no quantity of Kubernetes")
 
 
-def a_pod_asks_for_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
+def a_pod_requests_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec
     if "cpu" not in requests(head.ray.resources):
-        sentence = "the head asks Kubernetes for no CPU, and runs Ray's control store and Serve's controller"
-        yield service.finding(a_pod_asks_for_the_cpus_it_uses, service.field(head, _RESOURCES), sentence)
+        sentence = "the head requests no CPU of Kubernetes, and runs Ray's control store and Serve's controller"
+        yield service.finding(a_pod_requests_the_cpus_it_uses, service.field(head, _RESOURCES), sentence)
     for group in service.groups:
-        declared, asked = service.offers(group)["CPU"], requests(group.ray.resources).get("cpu", Decimal(0))
-        if asked < declared:
+        declared, requested = service.offers(group)["CPU"], requests(group.ray.resources).get("cpu", Decimal(0))
+        if requested < declared:
             sentence = (
-                f"a pod of {group.group_name} asks Kubernetes for {asked} CPUs, and its replicas are declared to use {declared}: "
+                f"a pod of {group.group_name} requests {requested} CPUs of Kubernetes, and its replicas are declared to use {declared}: "
                 "Kubernetes would put more pods on a node than can run there at their speed"
             )
-            yield service.finding(a_pod_asks_for_the_cpus_it_uses, service.field(group, _RESOURCES), sentence)
+            yield service.finding(a_pod_requests_the_cpus_it_uses, service.field(group, _RESOURCES), sentence)
 
 
 def memory_and_gpus_are_limits_too(service: Service) -> Iterator[Finding]:
     for group in (service.cluster.head_group_spec, *service.groups):
         resources = group.ray.resources
         for name in sorted({"memory", *(key for key in {**resources.requests, **resources.limits} if "/" in key)}):
-            asked, limit = resources.requests.get(name), resources.limits.get(name)
-            if asked is None or limit is None or amount(asked) != amount(limit):
+            request, limit = resources.requests.get(name), resources.limits.get(name)
+            if request is None or limit is None or parse_quantity(request) != parse_quantity(limit):
                 sentence = (
-                    f"{name} is {asked} among the requests and {limit} among the limits: Ray reads the limit, Kubernetes both"
+                    f"{name} is {request} among the requests and {limit} among the limits: Ray reads the limit, Kubernetes both"
                 )
                 yield service.finding(memory_and_gpus_are_limits_too, service.field(group, _RESOURCES), sentence)
 
 
 def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding]:
     for group in service.groups:
-        has = sum(figure for name, figure in requests(group.ray.resources).items() if GPU.search(name))
+        has = sum(value for name, value in requests(group.ray.resources).items() if GPU.search(name))
         counted = service.offers(group).get("GPU", 0)
         if counted > has:
             sentence = f"Ray would count {counted} GPUs on a pod of {group.group_name}, which has {has}"
@@ -88,7 +82,7 @@ def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding
 
 
 def selected(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
-    """Field and group of every selector by group."""
+    """Field and group of every selector that names a group."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             yield from selected(item, f"{field}[{index}]")
@@ -102,12 +96,12 @@ def selected(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
-    """First every kind of pod alone, then those of the start together: the largest first, each where it fits."""
+    """Packs every kind of pod alone, then the pods of the start together: the largest first, each where it fits."""
     rule = the_pods_that_start_fit_the_nodes
     try:
         nodes = _nodes(json.loads(service.parsed.metadata.annotations[NODES]))
     except (KeyError, TypeError, ValueError) as error:
-        sentence = f"it does not describe the nodes ({type(error).__name__}: {error}), so nobody knows whether the pods fit them"
+        sentence = f"it does not describe the nodes ({type(error).__name__}: {error}), so the doctor cannot tell whether the pods fit them"
         yield service.finding(rule, f"metadata.annotations.{NODES}", sentence, warning=True)
         return
     cluster = service.cluster
@@ -118,9 +112,9 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
     for group, wanted, _ in pods:
         if not any(_fits(wanted, node) for node in nodes):
             homeless = True
-            listed = ", ".join(f"{name} {figure:f}" for name, figure in wanted.items())
+            listed = ", ".join(f"{name} {value:f}" for name, value in wanted.items())
             yield service.finding(
-                rule, service.field(group, _RESOURCES), f"its pod asks for {listed}, and no described node has that"
+                rule, service.field(group, _RESOURCES), f"its pod requests {listed}, and no described node has that"
             )
     start = [wanted for _, wanted, count in pods for _ in range(count)]
     if not homeless and not _hold(nodes, start):
@@ -139,7 +133,7 @@ def _hold(nodes: list[dict[str, Decimal]], pods: list[dict[str, Decimal]]) -> bo
         place = next((node for node in free if _fits(wanted, node)), None)
         if place is None:
             return False
-        place |= {name: place.get(name, Decimal(0)) - figure for name, figure in wanted.items()}
+        place |= {name: place.get(name, Decimal(0)) - value for name, value in wanted.items()}
     return True
 
 
@@ -148,19 +142,19 @@ def _nodes(described: list[dict[str, Any]]) -> list[dict[str, Decimal]]:
         (
             {
                 "cpu": Decimal(str(node["cpu"])),
-                "memory": amount(f"{node['memory_gib']}Gi"),
+                "memory": parse_quantity(f"{node['memory_gib']}Gi"),
                 **{name: Decimal(count) for name, count in node["gpus"].items()},
             },
             node["count"],
         )
         for node in described
     ]
-    # Those without a GPU first: what needs none goes there.
+    # Nodes without a GPU come first: pods that need none go there.
     return sorted((dict(kind) for kind, count in kinds for _ in range(count)), key=len)
 
 
 def _fits(wanted: dict[str, Decimal], node: dict[str, Decimal]) -> bool:
-    return all(figure <= node.get(name, 0) for name, figure in wanted.items())
+    return all(value <= node.get(name, 0) for name, value in wanted.items())
 
 
 def _size(wanted: dict[str, Decimal]) -> tuple[int, Decimal]:
@@ -172,7 +166,7 @@ def _sum(*many: dict[str, Decimal]) -> dict[str, Decimal]:
 
 
 RULES: tuple[Rule, ...] = (
-    a_pod_asks_for_the_cpus_it_uses,
+    a_pod_requests_the_cpus_it_uses,
     memory_and_gpus_are_limits_too,
     ray_counts_no_more_gpus_than_a_pod_has,
     a_selector_names_a_group_that_there_is,

@@ -1,32 +1,23 @@
-"""What each deployment asks of its pod: from the Serve config, and where it is silent from the app's code."""
+"""The resources that each deployment requests of its pod: from the Serve config, and where that is silent from the app's code."""
 
-import functools
-import importlib
-import inspect
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from pydantic import BaseModel
-
+from kuberay import app
 from kuberay.doctor.manifest import Service, WorkerGroup
-
-MODEL_LIBRARIES = ("torch", "diffusers", "transformers", "whisper", "ctranslate2", "tritonserver", "safetensors")
 
 
 @dataclass(frozen=True)
-class Ask:
+class ResourceRequest:
     name: str
     field: str
     options: dict[str, Any]
     """ray_actor_options, as Serve merges them."""
     max_replicas: int
     surge: int
-    """Replicas beyond those, while an update goes on."""
+    """Replicas beyond those, during an update."""
     graceful_shutdown_s: float
 
     @property
@@ -40,92 +31,45 @@ class Ask:
 
     @property
     def amounts(self) -> dict[str, float]:
-        """Of everything that Ray counts."""
+        """Amounts of every resource that Ray counts."""
         cpus, gpus, memory = (float(self.options.get(name) or 0) for name in ("num_cpus", "num_gpus", "memory"))
         return {**self.pins, "CPU": cpus, "GPU": gpus, "memory": memory}
 
 
-@dataclass(frozen=True)
-class App:
-    """What an import path leads to."""
-
-    builder: Any
-    settings: type[BaseModel] | None
-
-
-def asks(service: Service) -> list[Ask]:
-    """Of the deployments that the app has: a rule of its own finds the others."""
+def resource_requests(service: Service) -> list[ResourceRequest]:
+    """One for each deployment that the app has: a rule of its own finds the others."""
     found = []
     for number, application in enumerate(service.config["applications"]):
         code = deployments(application)
-        for index, given in enumerate(application.get("deployments") or []):
-            if code and given["name"] not in code:
+        for index, stated in enumerate(application.get("deployments") or []):
+            if code and stated["name"] not in code:
                 continue
             field = f"spec.serveConfigV2: applications[{number}].deployments[{index}]"
-            found.append(_ask(given, code.get(given["name"]), field))
+            found.append(_request(stated, code.get(stated["name"]), field))
     return found
 
 
-def _ask(given: dict[str, Any], code: Any, field: str) -> Ask:
+def _request(stated: dict[str, Any], code: Any, field: str) -> ResourceRequest:
+    """`stated` in the config, `code` the deployment of the app; Serve merges both."""
     own = dict(code.ray_actor_options or {}) if code is not None else {}
     default = code._deployment_config.graceful_shutdown_timeout_s if code is not None else 20.0
-    scaling, fixed = given.get("autoscaling_config") or {}, given.get("num_replicas", 1)
+    scaling, fixed = stated.get("autoscaling_config") or {}, stated.get("num_replicas", 1)
     most = int(scaling.get("max_replicas", 100 if fixed == "auto" else 1) if scaling or fixed == "auto" else fixed)
-    surge = math.ceil(most * given.get("max_surge_percent", 0) / 100)
-    options = {"num_cpus": 1, **own, **(given.get("ray_actor_options") or {})}
-    return Ask(given["name"], field, options, most, surge, given.get("graceful_shutdown_timeout_s", default))
+    surge = math.ceil(most * stated.get("max_surge_percent", 0) / 100)
+    options = {"num_cpus": 1, **own, **(stated.get("ray_actor_options") or {})}
+    return ResourceRequest(stated["name"], field, options, most, surge, stated.get("graceful_shutdown_timeout_s", default))
 
 
-def home(service: Service, ask: Ask) -> WorkerGroup | None:
-    """The one group that offers the deployment's custom resources; none where that is not one."""
-    offering = [group for group in service.groups if ask.pins and all(service.offers(group).get(name) for name in ask.pins)]
+def worker_group(service: Service, request: ResourceRequest) -> WorkerGroup | None:
+    """The one group that offers the deployment's custom resources; none where several do, or no group does."""
+    pins = request.pins
+    offering = [group for group in service.groups if pins and all(service.offers(group).get(name) for name in pins)]
     return offering[0] if len(offering) == 1 else None
 
 
 def deployments(application: Mapping[str, Any]) -> dict[str, Any]:
-    """The deployments that the app is made of with these args, by name; none where it cannot be built."""
+    """The app's deployments with these args, by name; none where it cannot be built."""
     try:
-        return bound(build(application))
-    except Exception:  # which rules of their own report
+        return app.deployments(app.build(application))
+    except Exception:  # rules of their own report it
         return {}
-
-
-def build(application: Mapping[str, Any]) -> Any:
-    """Raises what the import raises, or what the settings say to the args."""
-    return _built(application["import_path"], json.dumps(application.get("args") or {}))
-
-
-@functools.cache
-def _built(import_path: str, args: str) -> Any:
-    app = load(import_path)
-    return app.builder if app.settings is None else app.builder(app.settings.model_validate(json.loads(args)))
-
-
-@functools.cache
-def load(import_path: str) -> App:
-    module, _, name = import_path.rpartition(":") if ":" in import_path else import_path.rpartition(".")
-    builder = getattr(importlib.import_module(module), name)
-    if not inspect.isfunction(builder):
-        return App(builder, None)
-    (parameter,) = inspect.signature(builder, eval_str=True).parameters.values()
-    settings = parameter.annotation
-    return App(builder, cast(type[BaseModel], settings))
-
-
-def bound(application: Any) -> dict[str, Any]:
-    deployment = application._bound_deployment
-    below = [bound(one) for one in deployment.init_args if type(one) is type(application)]
-    return {deployment.name: deployment} | {name: one for found in below for name, one in found.items()}
-
-
-@functools.cache
-def model_libraries(import_path: str) -> tuple[str, ...]:
-    """Those that importing the app's module loads, in a fresh interpreter. A module that does not import loads none."""
-    module = import_path.split(":")[0] if ":" in import_path else import_path.rpartition(".")[0]
-    program = (
-        "import importlib, json, sys; module, libraries, sys.path[:] = json.load(sys.stdin); importlib.import_module(module); "
-        "print(json.dumps([name for name in libraries if name in sys.modules]))"
-    )
-    given = json.dumps([module, MODEL_LIBRARIES, sys.path])
-    ran = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, text=True, check=False)
-    return tuple(json.loads(ran.stdout.splitlines()[-1])) if ran.returncode == 0 else ()

@@ -6,7 +6,7 @@ from typing import Any
 
 from kuberay.doctor.manifest import Document, Finding, Rule, Service
 from kuberay.images import versions
-from kuberay.profiles import PYTHON
+from kuberay.versions import PYTHON
 
 
 def ray_is_one_version(service: Service) -> Iterator[Finding]:
@@ -26,7 +26,7 @@ def python_is_one_version(service: Service) -> Iterator[Finding]:
     rule = python_is_one_version
     for group in (service.cluster.head_group_spec, *service.groups):
         if versions(group.ray.image) is None:
-            sentence = f"the tag of {group.ray.image} does not say which Ray and Python are in it (-ray2.60.0-py{PYTHON})"
+            sentence = f"the tag of {group.ray.image} does not name its Ray and Python (-ray2.60.0-py{PYTHON})"
             yield service.finding(rule, service.field(group, "template.spec.containers[0].image"), sentence)
     for document, field, image in images(service):
         found = versions(image)
@@ -38,7 +38,7 @@ def python_is_one_version(service: Service) -> Iterator[Finding]:
 
 
 def the_code_is_one_release(service: Service) -> Iterator[Finding]:
-    """What crosses a handle is pickled: both ends need the same classes."""
+    """Values that cross a handle are pickled: both ends need the same classes."""
     found = {group.ray.image: versions(group.ray.image) for group in (service.cluster.head_group_spec, *service.groups)}
     releases = {image: version.release for image, version in found.items() if version is not None}
     if len(set(releases.values())) > 1:
@@ -48,11 +48,11 @@ def the_code_is_one_release(service: Service) -> Iterator[Finding]:
 
 
 def an_image_has_a_digest(service: Service) -> Iterator[Finding]:
-    said = set[str]()
+    reported = set[str]()
     for document, field, image in images(service):
-        if "@sha256:" not in image and image not in said:
-            said.add(image)
-            sentence = f"{image} has no digest, so what runs may change under its tag: sonograph render --digests pins it"
+        if "@sha256:" not in image and image not in reported:
+            reported.add(image)
+            sentence = f"{image} has no digest, so its content may change under its tag: sonograph render --digests pins it"
             yield Finding(document.file, field, sentence, an_image_has_a_digest.__name__, warning=True)
 
 

@@ -1,14 +1,14 @@
-"""The RayService of a profile: the head, which takes no work, and a worker group for each image."""
+"""rayservice.yaml: the head, which takes no work, and a worker group for each image."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from kuberay import serve_config
 from kuberay.images import Images
+from kuberay.manifest.objects import CONTAINER_SECURITY, HEAD_PORTS, POD_SECURITY, PORTS, Object
 from kuberay.profiles import (
     AUTOSCALER_CPU,
     HEAD_CPU,
@@ -16,36 +16,20 @@ from kuberay.profiles import (
     KEYS,
     KEYS_SECRET,
     NAME,
-    POD_CPU,
     PORT,
-    RAY,
     REDIS_SECRET,
     WEIGHTS,
-    Group,
     Profile,
 )
-
-type Object = dict[str, Any]
-"""A Kubernetes object, or a part of one."""
+from kuberay.versions import RAY
+from kuberay.worker_groups import POD_CPU, Group
 
 RAY_ENV = Path(__file__).parents[2] / "graphs" / "ray.env"
 NODES = "sonograph/nodes"
 """Annotation: the nodes that the profile is made for, which the doctor packs the pods onto."""
-FIGURES = "sonograph/figures"
-"""Annotation: whether the figures are `measured`, or an `estimate`."""
+SIZES = "sonograph/sizes"
+"""Annotation: `measured` or `estimate`, of the sizes."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
-UID = 10001
-POD_SECURITY = {
-    "runAsNonRoot": True,
-    "runAsUser": UID,
-    "runAsGroup": UID,
-    "fsGroup": UID,
-    "fsGroupChangePolicy": "OnRootMismatch",
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-PORTS = {"serve": PORT, "metrics": 8080}
-HEAD_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "as-metrics": 44217, "dash-metrics": 44227}
 
 
 def ray_service(profile: Profile, images: Images) -> Object:
@@ -53,7 +37,7 @@ def ray_service(profile: Profile, images: Images) -> Object:
     annotations = {
         "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
         NODES: json.dumps([asdict(node) for node in profile.nodes]),
-        FIGURES: "measured" if profile.measured else "estimate",
+        SIZES: "measured" if profile.measured else "estimate",
     }
     return {
         "apiVersion": "ray.io/v1",
@@ -95,7 +79,7 @@ def _head(profile: Profile, images: Images) -> Object:
 def _group(group: Group, profile: Profile, images: Images) -> Object:
     resources = _resources(group.cpus + POD_CPU, f"{group.memory_gib}Gi", group.gpu)
     container = _container("ray-worker", images[group.name], resources, PORTS, profile)
-    # Serve's proxy goes with the pod, and with the proxy every connection to it.
+    # Serve's proxy ends with the pod, and with the proxy every connection to it.
     drain = ["sonograph", "drain", "--port", str(PORT), "--most-s", str(profile.times.drain_s)]
     container["lifecycle"] = {"preStop": {"exec": {"command": drain}}}
     spec: Object = {
@@ -116,7 +100,7 @@ def _group(group: Group, profile: Profile, images: Images) -> Object:
     if group.gpu:
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     mounted: dict[str, tuple[str, Object]] = {}
-    if profile.weights_gib and any(weights.room in group.resources for weights in profile.weights):
+    if profile.weights_gib and any(weights.model in group.resources for weights in profile.weights):
         mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": "weights", "readOnly": True}})
     if any(deployment.name == "ingress" for deployment in group.deployments):
         mounted["keys"] = (KEYS, {"secret": {"secretName": KEYS_SECRET, "optional": True}})
@@ -135,7 +119,7 @@ def _group(group: Group, profile: Profile, images: Images) -> Object:
 
 
 def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
-    # What graphs/ray.env says for one machine's graceful_shutdown_timeout_s.
+    # graphs/ray.env has the timeout of one machine; here it follows the profile's graceful_shutdown_timeout_s.
     env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s)}
     return {
         "name": name,
@@ -148,7 +132,7 @@ def _container(name: str, image: str, resources: Object, ports: dict[str, int], 
 
 
 def _resources(cpu: float, memory: str, gpu: str = "") -> Object:
-    """Memory and GPU are limits too: KubeRay reads them there. CPU has no limit, so that starting may take what is idle."""
+    """Memory and GPU are limits too: KubeRay reads them there. CPU has no limit, so that a start may use idle CPUs."""
     fixed = {"memory": memory, **({gpu: 1} if gpu else {})}
     return {"requests": {"cpu": f"{round(cpu * 1000)}m", **fixed}, "limits": fixed}
 

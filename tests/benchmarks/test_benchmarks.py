@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic and their load, without a service: what they print is what was measured."""
+"""The benchmarks' arithmetic and load generators, without a service."""
 
 import asyncio
 import io
@@ -19,17 +19,16 @@ from hypothesis import strategies as st
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from benchmarks import chart, hearing, overload, recovery, voices
+from benchmarks import chart, overload, padding, recovery, transcription
 from benchmarks.load import NO_ANSWER, Answer, arrivals, closed_loop, open_loop, per_s, percentile, sender
 from benchmarks.services import ARTICLE
-from deployments.diffusion import DiffusionSettings
-from deployments.diffusion.types import Prompt
-from deployments.whisper import WhisperSettings
 from testing.service import ROOT
+
+pytestmark = pytest.mark.torch
 
 
 class Caller:
-    """A fake `send`, that keeps how many requests were under way at once."""
+    """A fake `send` that counts concurrent requests."""
 
     def __init__(self, takes_s: float = 0.01) -> None:
         self.numbers: list[int] = []
@@ -46,17 +45,17 @@ class Caller:
         return 200
 
 
-def answers(*given: tuple[float, float, int]) -> list[Answer]:
-    return [Answer(*one) for one in given]
+def answers(*outcomes: tuple[float, float, int]) -> list[Answer]:
+    return [Answer(*outcome) for outcome in outcomes]
 
 
-def row(load: float = 1.0, **given: Any) -> overload.Row:
-    nothing = overload.summary(answers((0.0, 1.0, 200), (1.0, 2.0, 200)), load, 1.0, 2.0, (100.0, 100.0), 0.1, 0.0)
-    return overload.Row(**(vars(nothing) | given))
+def row(load: float = 1.0, **changed: Any) -> overload.Row:
+    base = overload.summary(answers((0.0, 1.0, 200), (1.0, 2.0, 200)), load, 1.0, 2.0, (100.0, 100.0), 0.1, 0.0)
+    return overload.Row(**(vars(base) | changed))
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "wrong"),
+    ("reference", "hypothesis", "wrong"),
     [
         ("a castle made of ice cream", "A castle, made of ice-cream.", 0),
         ("a cold hearted man", "a coldhearted man", 0),
@@ -69,8 +68,8 @@ def row(load: float = 1.0, **given: Any) -> overload.Row:
         ("red green blue", "green blue black", 2),
     ],
 )
-def test_misheard_words_are_counted_and_compounds_written_apart_or_together_are_not(said: str, heard: str, wrong: int) -> None:
-    assert hearing.errors(hearing.normal(said), hearing.normal(heard)) == wrong
+def test_wrong_words_count_and_the_spacing_of_compounds_does_not(reference: str, hypothesis: str, wrong: int) -> None:
+    assert padding.word_errors(padding.normal(reference), padding.normal(hypothesis)) == wrong
 
 
 def test_a_percentile_is_one_of_the_values_by_nearest_rank() -> None:
@@ -82,7 +81,7 @@ def test_a_percentile_is_one_of_the_values_by_nearest_rank() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
-def test_as_many_as_a_percentile_says_are_not_above_it(values: list[float], share: float) -> None:
+def test_a_percentile_bounds_its_share_of_the_values(values: list[float], share: float) -> None:
     at_most = percentile(values, share)
     assert at_most in values
     assert sum(value <= at_most for value in values) >= share * len(values) * (1 - 1e-9)
@@ -108,7 +107,7 @@ async def test_the_open_loop_waits_for_no_answer() -> None:
     assert len(ended) == 10
 
 
-async def test_the_closed_loop_has_as_many_under_way_as_there_are_callers() -> None:
+async def test_the_closed_loop_runs_one_request_per_caller() -> None:
     caller = Caller()
     found = await closed_loop(caller.send, 4, 0.2)
     assert caller.most == 4
@@ -139,7 +138,7 @@ def test_a_rate_counts_from_the_first_answer() -> None:
     assert per_s([]) == 0.0
 
 
-def test_a_row_tells_how_every_request_ended() -> None:
+def test_a_row_counts_every_request_by_its_outcome() -> None:
     load = answers(
         (0.0, 1.0, 200),
         (0.0, 2.0, 200),
@@ -153,12 +152,12 @@ def test_a_row_tells_how_every_request_ended() -> None:
     found = overload.summary(load, 2.0, 0.5, 4.0, (100.0, 110.0), 0.1, 0.0)
     assert (found.sent, found.ok, found.refused, found.late, found.other, found.no_answer) == (8, 3, 2, 1, 1, 1)
     assert found.per_s == 2.0
-    assert found.goodput == pytest.approx(2 / 60 / 0.5)  # to the end of the last one, that had no answer
+    assert found.goodput == pytest.approx(2 / 60 / 0.5)  # to the end of the last request, which had no answer
     assert (found.p50_s, found.p95_s) == (2.0, 60.0)
     assert found.refused_p99_s == pytest.approx(0.05)
 
 
-def test_a_load_without_any_request_has_nothing_to_tell() -> None:
+def test_a_load_without_requests_has_no_latencies() -> None:
     found = overload.summary([], 2.0, 1.0, 4.0, (1.0, 1.0), 0.0, 0.0)
     assert (found.sent, found.goodput) == (0, 0.0)
     assert math.isnan(found.p95_s)
@@ -183,12 +182,12 @@ def test_each_goal_is_met_or_not(changed: dict[str, Any], met: list[bool | None]
     assert [goal.met for goal in overload.goals(rows, 2.0, 32)] == met  # (32 + 1) / 2 x 1.5 = 24.75 s, for p95
 
 
-def test_a_goal_that_was_not_measured_is_neither() -> None:
+def test_a_goal_without_a_measurement_is_neither_met_nor_missed() -> None:
     assert overload.goals([row(1.0)], 1.0, 32)[0].met is None
     assert [goal.met for goal in overload.goals([], 1.0, 32)] == [None] * 4
 
 
-def test_overload_lasts_longer_by_what_fills_the_queue() -> None:
+def test_overload_lasts_longer_by_the_time_to_fill_the_queue() -> None:
     assert overload.duration_s(20.0, 0.5, 2.0, 32) == 20.0
     assert overload.duration_s(20.0, 1.0, 2.0, 32) == 20.0
     assert overload.duration_s(20.0, 2.0, 2.0, 32) == 36.0
@@ -208,7 +207,7 @@ def test_the_table_has_a_line_for_each_load_and_no_nan() -> None:
     assert "nan" not in printed
 
 
-def test_results_are_json_that_any_reader_takes(tmp_path: Path) -> None:
+def test_results_are_standard_json(tmp_path: Path) -> None:
     overload._write(tmp_path / "results" / "overload.json", {"p95_s": math.nan, "sent": 3})
     assert json.loads((tmp_path / "results" / "overload.json").read_text()) == {"p95_s": None, "sent": 3}
 
@@ -222,11 +221,11 @@ def test_results_are_json_that_any_reader_takes(tmp_path: Path) -> None:
         (0.0, [0, 1]),
     ],
 )
-def test_the_axis_ends_at_a_round_figure(highest: float, ticks: list[float]) -> None:
+def test_the_axis_ends_at_a_round_number(highest: float, ticks: list[float]) -> None:
     assert chart.ticks(highest) == pytest.approx(ticks)
 
 
-def test_the_chart_is_a_picture_of_both_services(tmp_path: Path) -> None:
+def test_the_chart_shows_both_services(tmp_path: Path) -> None:
     rows = [row(0.5), row(1.0), row(2.0, p95_s=math.nan), row(4.0)]
     results = [overload.Measured(name, 1.0, 0.0, rows) for name in ("sonograph", "article")]
     overload._chart(tmp_path / "results" / "overload.png", results)
@@ -236,7 +235,7 @@ def test_the_chart_is_a_picture_of_both_services(tmp_path: Path) -> None:
     assert {(0, 114, 178), (213, 94, 0)} <= colours  # blue and vermilion
 
 
-def test_bars_are_as_long_as_what_they_stand_for(tmp_path: Path) -> None:
+def test_a_bar_is_as_long_as_its_value(tmp_path: Path) -> None:
     bars = [chart.Bar("article", 1.5, 1), chart.Bar("exact", 0.75, 0)]
     chart.draw(tmp_path / "bars.png", ["this service", "the article's shape"], [chart.Bars("CPU seconds", bars)])
     pixels = np.asarray(Image.open(tmp_path / "bars.png").convert("RGB"))[chart.TOP :]
@@ -246,7 +245,7 @@ def test_bars_are_as_long_as_what_they_stand_for(tmp_path: Path) -> None:
     assert longest[1] == pytest.approx(2 * longest[0], rel=0.02)
 
 
-async def test_a_recovery_reads_what_becomes_of_each_request() -> None:
+async def test_a_recovery_records_the_outcome_of_each_request() -> None:
     streams = {
         b"good": ["transcript", "done"],
         b"retried": ["retry", "done"],
@@ -256,44 +255,44 @@ async def test_a_recovery_reads_what_becomes_of_each_request() -> None:
 
     async def answer(request: httpx.Request) -> httpx.Response:
         body = await request.aread()
-        (sent,) = (name for name in (*streams, b"refused", b"broken") if name in body)
-        if sent == b"refused":
+        (recording,) = (name for name in (*streams, b"refused", b"broken") if name in body)
+        if recording == b"refused":
             return httpx.Response(503)
-        if sent == b"broken":
+        if recording == b"broken":
             raise httpx.ReadError("the connection broke")
 
         async def stream() -> AsyncIterator[bytes]:
-            for event in streams[sent]:
+            for event in streams[recording]:
                 yield f'event: {event}\ndata: {{"problem": {{"status": 504}}}}\n\n'.encode()
 
         return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=stream())
 
-    told: list[recovery.Told] = []
+    sent: list[recovery.SentRequest] = []
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://service") as http:
         for recording in (b"good", b"retried", b"failed", b"cut", b"refused", b"broken"):
-            await recovery.draw(http, recording, told)
-    assert [one.outcome for one in told] == ["200", "200", "504", "cut", "503", "no answer"]
-    assert [one.retried_s is not None for one in told] == [False, True, False, False, False, False]
-    assert all(one.ended_s >= one.sent_s for one in told)
+            await recovery.draw(http, recording, sent)
+    assert [one.outcome for one in sent] == ["200", "200", "504", "cut", "503", "no answer"]
+    assert [one.retried_s is not None for one in sent] == [False, True, False, False, False, False]
+    assert all(one.ended_s >= one.sent_s for one in sent)
 
 
 def test_a_recovery_is_timed_from_the_kill() -> None:
-    told = [
-        recovery.Told(7.0, 9.0, "200"),  # before it
-        recovery.Told(9.5, 10.5, "200"),  # sent before it
-        recovery.Told(9.8, 17.0, "200", retried_s=11.0),
-        recovery.Told(10.2, 10.4, "503"),
-        recovery.Told(15.5, 16.5, "200"),
+    sent = [
+        recovery.SentRequest(7.0, 9.0, "200"),  # before it
+        recovery.SentRequest(9.5, 10.5, "200"),  # sent before it
+        recovery.SentRequest(9.8, 17.0, "200", retried_s=11.0),
+        recovery.SentRequest(10.2, 10.4, "503"),
+        recovery.SentRequest(15.5, 16.5, "200"),
     ]
     probes = [(9.0, False), (10.1, True), (12.0, False), (13.0, True), (14.0, False), (15.0, True), (16.0, True)]
-    found = recovery.summary(10.0, told, probes)
+    found = recovery.summary(10.0, sent, probes)
     times = (found.noticed_s, found.unready_s, found.ready_s, found.first_200_s, found.longest_s)
     assert times == pytest.approx((0.4, 2.0, 5.0, 6.5, 7.2))
     assert found.outcomes == {"200": 2, "200 at the second try": 1, "503": 1}
 
 
-def test_a_death_that_nobody_felt_has_no_times() -> None:
-    found = recovery.summary(10.0, [recovery.Told(11.0, 12.0, "200")], [(10.5, True), (11.5, True)])
+def test_an_unnoticed_kill_has_no_times() -> None:
+    found = recovery.summary(10.0, [recovery.SentRequest(11.0, 12.0, "200")], [(10.5, True), (11.5, True)])
     assert (found.noticed_s, found.unready_s, found.ready_s, found.first_200_s) == (None, None, None, 2.0)
     console = Console(width=150, file=io.StringIO(), record=True)
     console.print(recovery.table({"whisper's stub": found}))
@@ -301,15 +300,12 @@ def test_a_death_that_nobody_felt_has_no_times() -> None:
     assert [cell.strip() for cell in line.split("│")[1:-1]] == ["whisper's stub", "-", "-", "-", "2.0", "1.0", "1 x 200"]
 
 
-def test_the_articles_shape_runs_what_the_service_runs() -> None:
-    settings = DiffusionSettings()
-    assert (Prompt("").steps, Prompt("").guidance_scale) == (settings.steps, settings.guidance_scale)
-    models = {room: (ARTICLE / "repository" / room / "1" / "model.py").read_text() for room in ("whisper", "diffusion")}
-    assert f'"{WhisperSettings().model}"' in models["whisper"]
-    assert f'"{Path(settings.model).name}"' in models["diffusion"]
+@pytest.mark.parametrize(("model", "settings"), [("whisper", "WhisperSettings()"), ("diffusion", "DiffusionSettings()")])
+def test_the_article_runs_the_services_models_with_their_default_settings(model: str, settings: str) -> None:
+    assert settings in (ARTICLE / "repository" / model / "1" / "model.py").read_text()
 
 
-def test_the_articles_shape_has_the_services_cpus() -> None:
+def test_the_article_has_the_services_cpus() -> None:
     def cpus(path: Path) -> dict[str, float]:
         (application,) = yaml.safe_load(path.read_text())["applications"]
         return {one["name"].lower(): one.get("ray_actor_options", {}).get("num_cpus", 0) for one in application["deployments"]}
@@ -318,17 +314,17 @@ def test_the_articles_shape_has_the_services_cpus() -> None:
 
 
 def test_sixteen_recordings_of_three_to_twelve_seconds_are_whole_sentences() -> None:
-    found = voices.recordings()
+    found = transcription.recordings()
     lengths_s = [audio.size / 16_000 for audio, _ in found]
     assert len(found) == 16
     assert min(lengths_s) >= 3
-    assert max(lengths_s) < 12, "one that had to be cut would lack words"
+    assert max(lengths_s) < 12, "a longer recording would be cut and lack words"
     assert max(lengths_s) - min(lengths_s) > 5
     assert all(len(words) / length_s > 1 for (_, words), length_s in zip(found, lengths_s, strict=True))
 
 
-def test_long_recordings_are_of_one_to_two_minutes_and_each_is_another_order() -> None:
-    found = voices.long_recordings()
+def test_long_recordings_take_one_to_two_minutes_and_differ_in_order() -> None:
+    found = transcription.long_recordings()
     lengths_s = [audio.size / 16_000 for audio, _ in found]
     assert len(found) == 10
     assert min(lengths_s) >= 60
@@ -338,4 +334,4 @@ def test_long_recordings_are_of_one_to_two_minutes_and_each_is_another_order() -
 
 
 def test_wrong_words_are_counted_over_all_recordings() -> None:
-    assert voices.wrong(["a cat", "the dog runs"], [["a", "cat"], ["a", "dog", "run"]]) == pytest.approx(2 / 5)
+    assert transcription.word_error_rate(["a cat", "the dog runs"], [["a", "cat"], ["a", "dog", "run"]]) == pytest.approx(2 / 5)

@@ -1,4 +1,4 @@
-"""GET /docs in a real Chromium: it shows every route, and neither asks another host nor breaks its own policy."""
+"""GET /docs in a real Chromium shows every route, loads nothing from another host and obeys its own policy."""
 
 import contextlib
 import shutil
@@ -19,7 +19,7 @@ CHROMIUM = shutil.which("chromium")
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[str]:
+def serving() -> Iterator[str]:
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(FakeService().app(), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -34,13 +34,13 @@ def listening() -> Iterator[str]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt install chromium")
-def test_the_docs_show_every_route_without_another_host_or_a_breach_of_the_policy(tmp_path: Path) -> None:
-    with listening() as url:
+def test_the_docs_show_every_route_without_a_policy_violation(tmp_path: Path) -> None:
+    with serving() as url:
         command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
         command += ["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom", f"{url}/docs"]
         shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     for path in ("/graph", "/listen", "/healthz", "/readyz", "/v1/audio/transcriptions", "/v1/images/generations", "/v1/models"):
         assert f'data-path="{path}"' in shown.stdout
     assert 'id="operations-' in shown.stdout
-    printed = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
-    assert [line for line in printed if "Content Security Policy" in line or "Refused" in line or "Uncaught" in line] == []
+    console = [line for line in shown.stderr.splitlines() if "CONSOLE" in line]
+    assert [line for line in console if "Content Security Policy" in line or "Refused" in line or "Uncaught" in line] == []

@@ -1,6 +1,6 @@
-"""Placement, on a real Ray cluster: each node is a virtual environment of its own image, and Serve gets what the manifest has.
+"""Placement, on a real Ray cluster: each node is a virtual environment of its own image, and Serve gets the manifest's config.
 
-Nothing is lowered: the groups have the pods, the CPUs and the replicas of the profile `cpu`. Clients go to the ingress' pods.
+The groups have all pods, CPUs and replicas of the profile `cpu`. Clients connect to the ingress' pods.
 The tests are in order and share one cluster: without pins while a pod is missing; as rendered; a wrong pin; a node's death; the head's.
 """
 
@@ -37,14 +37,14 @@ DEPLOYMENTS = ("ingress", "whisper", "diffusion")
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Cluster]:
-    """All pods but whisper's, whose image is still being pulled."""
+    """A cluster with all pods but whisper's, whose image is still being pulled."""
     with clusters.running("ingress", "ingress", "diffusion") as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def cluster(bare: Cluster) -> Cluster:
-    """Whole, and serving what the manifest has."""
+    """The whole cluster, with the application of the manifest."""
     bare.start("whisper")
     bare.wait_for_nodes()
     bare.deploy(bare.config())
@@ -61,7 +61,7 @@ def test_without_pins_a_deployment_lands_in_the_wrong_image_and_fails_there(bare
     config = bare.config()
     for one in config["applications"][0]["deployments"]:
         del one["ray_actor_options"]["resources"], one["ray_actor_options"]["label_selector"]
-    # One, so that whichever CPUs the others take there is one left for whisper.
+    # One replica of the ingress, so that a CPU is left for whisper.
     config["applications"][0]["deployments"][0].pop("autoscaling_config")
     bare.deploy(config)
     bare.wait_until(lambda: bare.application().get("status") == "DEPLOY_FAILED", "the application fails")
@@ -70,7 +70,7 @@ def test_without_pins_a_deployment_lands_in_the_wrong_image_and_fails_there(bare
     hit = bare.images("whisper", "DEAD")
     assert hit
     assert set(hit) <= {"ingress", "diffusion"}
-    bare.delete()  # an update would begin with one replica more, for which the autoscaler would start a pod
+    bare.delete()  # an update would start one further replica, for which the autoscaler would start a pod
 
 
 def test_as_rendered_every_replica_runs_in_its_own_image(cluster: Cluster) -> None:
@@ -97,8 +97,8 @@ def test_the_graph_shows_each_stage_with_its_replicas_and_their_nodes(cluster: C
         assert {replica["node"] for replica in stage["replicas"]} == nodes
         assert {replica["state"] for replica in stage["replicas"]} == {"RUNNING"}
         assert all(replica["labels"] == {"image": name} for replica in stage["replicas"])
-        assert stage["nobody_offers"] == []
-        assert stage["asks"]["labels"] == {"image": name}
+        assert stage["unsatisfiable"] == []
+        assert stage["requested"]["labels"] == {"image": name}
     assert (stages["whisper"]["model"], stages["whisper"]["version"]) == ("tiny.en", "1")
     assert stages["diffusion"]["model"] == "small-stable-diffusion"
     assert stages["diffusion"]["queue"] == {"waiting": 0, "running": 0}
@@ -109,28 +109,28 @@ def test_a_wrong_pin_is_named_by_the_doctor_and_by_the_graph(cluster: Cluster, t
     wrong.options("whisper")["resources"] = {"wisper": 1}
     result = CliRunner().invoke(cli, ["doctor", str(wrong.write(tmp_path / "wrong"))])
     assert result.exit_code == 1
-    assert "whisper asks for the resource wisper, which no worker group offers" in result.output
+    assert "whisper requests the resource wisper, which no worker group offers" in result.output
 
     cluster.deploy(cluster.config(wrong.service))
-    cluster.wait_until(lambda: shown(cluster)["whisper"]["nobody_offers"] != [], "the graph names it")
+    cluster.wait_until(lambda: shown(cluster)["whisper"]["unsatisfiable"] != [], "the graph names it")
     whisper = shown(cluster)["whisper"]
-    assert whisper["nobody_offers"] == ["the resource wisper: 1"]
+    assert whisper["unsatisfiable"] == ["the resource wisper: 1"]
     cluster.wait_until(lambda: None in [replica["node"] for replica in shown(cluster)["whisper"]["replicas"]], "it waits")
-    assert cluster.application()["status"] == "DEPLOYING"  # and says no more than that
-    # The replica of before serves on, since an update starts the new one first.
+    assert cluster.application()["status"] == "DEPLOYING"  # and reports nothing else
+    # The previous replica serves on, since an update starts the new one first.
     answer = httpx.post(f"{cluster.of('ingress')[0].url}/graph", files={"file": CAT}, timeout=120)
     assert answer.status_code == 200, answer.text
 
     cluster.deploy(cluster.config())
     cluster.wait_until(cluster.serves, "the application is as before")
-    assert shown(cluster)["whisper"]["nobody_offers"] == []
+    assert shown(cluster)["whisper"]["unsatisfiable"] == []
     assert cluster.images("whisper") == ["whisper"]
 
 
 class Load:
     """A small request begins every two seconds, at one ingress pod or the other, streamed or not; at most AT_ONCE are in flight.
 
-    Five nodes' processes leave two CPUs little time, and overload is test_death.py's.
+    Five nodes' processes leave two CPUs little time; another test is about overload.
     """
 
     AT_ONCE = 8
@@ -153,7 +153,7 @@ class Load:
         return [call for call in self.calls if call.done]
 
     async def more(self, count: int) -> None:
-        """Until so many that begin from now on have ended."""
+        """Returns when `count` of the requests that begin from now on have ended."""
         begun = len(self.calls)
         await self.until(lambda: sum(call.done for call in self.calls[begun:]) >= count, "more requests end")
 
@@ -164,7 +164,7 @@ class Load:
             await asyncio.sleep(0.1)
 
     async def end(self) -> None:
-        """Returns when all have ended: one that hangs is an error."""
+        """Returns when all have ended; a request that hangs is an error."""
         self._over.set()
         await self._beginning
         await asyncio.gather(*(call.end() for call in self.calls))
@@ -179,8 +179,8 @@ async def load(cluster: Cluster) -> AsyncIterator[Load]:
         await load.end()
 
 
-async def test_a_room_whose_node_dies_refuses_and_recovers_with_the_next_node(cluster: Cluster) -> None:
-    """What is in flight there is tried again, and waits for the next replica; what comes meanwhile is refused at once."""
+async def test_a_model_whose_node_dies_refuses_and_recovers_with_the_next_node(cluster: Cluster) -> None:
+    """Requests in flight there are tried again, and wait for the next replica; new ones are refused at once."""
     (node,) = cluster.of("diffusion")
     async with load(cluster) as clients:
         await clients.more(2)
@@ -189,7 +189,7 @@ async def test_a_room_whose_node_dies_refuses_and_recovers_with_the_next_node(cl
         await clients.until(lambda: sum(call.outcome[0] == 503 for call in clients.ended) >= 4, "refusals")
         cluster.start("diffusion")
         await asyncio.to_thread(cluster.wait_for_nodes)
-        await asyncio.to_thread(cluster.wait_until, cluster.ready, "all rooms serve again")
+        await asyncio.to_thread(cluster.wait_until, cluster.ready, "all models serve again")
         recovered = len(clients.calls)
         await clients.more(4)
     assert {call.outcome for call in before} == {(200, "")}
@@ -202,23 +202,23 @@ async def test_a_room_whose_node_dies_refuses_and_recovers_with_the_next_node(cl
     assert cluster.images("diffusion") == ["diffusion"]
 
 
-async def test_the_heads_death_loses_no_request_since_redis_has_what_it_knew(cluster: Cluster) -> None:
+async def test_the_heads_death_loses_no_request_since_redis_has_its_state(cluster: Cluster) -> None:
     (head,) = cluster.of(ray_autoscaler.HEAD)
     pids = {name: {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} for name in DEPLOYMENTS}
     async with load(cluster) as clients:
         await clients.more(2)
         (gcs,) = (one for one in head.family() if one.name() == "gcs_server")
         gcs.kill()
-        await asyncio.to_thread(head.process.wait, 60)  # the container's command, which ends with it
+        await asyncio.to_thread(head.process.wait, 60)  # the container's command, which ends with the GCS
         cluster.kill(head)
         await clients.more(4)
         cluster.start(ray_autoscaler.HEAD)
         await asyncio.to_thread(cluster.wait_for_nodes)
-        known = lambda: all(cluster.running(name) == len(pids[name]) for name in DEPLOYMENTS)  # noqa: E731
-        await asyncio.to_thread(cluster.wait_until, known, "Serve knows its replicas again")
-        await asyncio.to_thread(cluster.wait_until, cluster.ready, "the ingress says so")
+        restored = lambda: all(cluster.running(name) == len(pids[name]) for name in DEPLOYMENTS)  # noqa: E731
+        await asyncio.to_thread(cluster.wait_until, restored, "Serve knows its replicas again")
+        await asyncio.to_thread(cluster.wait_until, cluster.ready, "the ingress is ready")
         await clients.more(4)
     assert [call.problem for call in clients.calls if call.outcome != (200, "")] == []
-    for name in DEPLOYMENTS:  # they went on all the while
+    for name in DEPLOYMENTS:  # they ran all the time
         assert {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} == pids[name]
         assert all(map(psutil.pid_exists, pids[name]))

@@ -1,4 +1,4 @@
-"""What a replica is given: the CPUs its deployment declares are its model's threads."""
+"""The CPUs that a deployment declares are its model's threads."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Errors cross from replica to replica: class, message, stage and Retry-After survive it."""
+"""Errors are pickled between replicas: class, message, stage and Retry-After survive."""
 
 import pickle
 
@@ -20,7 +20,7 @@ def test_an_error_survives_pickling_with_all_it_carries(error: type) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
-def test_an_error_says_its_status_code_and_title(error: type) -> None:
+def test_an_error_has_a_status_a_code_and_a_title(error: type) -> None:
     assert 400 <= error.status < 600
     assert error.code.isidentifier()
     assert error.code.islower()

@@ -1,4 +1,4 @@
-"""Both rooms over their real Triton servers: a stream ends with what one answer would be, and who leaves frees the model."""
+"""Both models in real Triton servers: a stream ends with the single result, and a disconnected caller frees the model."""
 
 import asyncio
 import io
@@ -13,17 +13,21 @@ import PIL.Image
 import psutil
 import pytest
 
-from deployments.diffusion import Diffusion, DiffusionSettings, GenerateOptions, Image, Step
+from deployments.diffusion.deployment import Diffusion
+from deployments.diffusion.settings import DiffusionSettings
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
+from deployments.roles.text_to_image import GenerateRequest, Image, Step
 from deployments.time_left import TimeLeft
 from deployments.triton.server import STOP_S
-from deployments.whisper import Segment, TranscribeOptions, Transcript, Whisper, WhisperSettings
+from deployments.whisper.deployment import Whisper
+from deployments.whisper.settings import WhisperSettings
 from graphs.audio.decode import decode
 from testing import speech
 from testing.random_pipelines import write
 
 pytestmark = pytest.mark.triton
-LARGE = GenerateOptions(steps=60, width=256, height=256, seed=3)
+LARGE = GenerateRequest("a fox", steps=60, width=256, height=256, seed=3)
 """Some seconds of work."""
 
 
@@ -36,111 +40,111 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def diffusion(folder: Path) -> Iterator[Diffusion]:
-    room = Diffusion(DiffusionSettings(model=str(folder)))
-    yield room
-    asyncio.run(room.close())
+    deployment = Diffusion(DiffusionSettings(model=str(folder)))
+    yield deployment
+    asyncio.run(deployment.close())
 
 
 @pytest.fixture(scope="module")
 def one_at_a_time(folder: Path) -> Iterator[Diffusion]:
-    room = Diffusion(DiffusionSettings(model=str(folder), max_batch=1))
-    yield room
-    asyncio.run(room.close())
+    deployment = Diffusion(DiffusionSettings(model=str(folder), max_batch=1))
+    yield deployment
+    asyncio.run(deployment.close())
 
 
 @pytest.fixture(scope="module", params=["openai-whisper", "faster-whisper"])
 def whisper(request: pytest.FixtureRequest) -> Iterator[Whisper]:
-    room = Whisper(WhisperSettings(engine=request.param))
-    yield room
-    asyncio.run(room.close())
+    whisper = Whisper(WhisperSettings(engine=request.param))
+    yield whisper
+    asyncio.run(whisper.close())
 
 
 @pytest.fixture(scope="module")
-def cutting() -> Iterator[Whisper]:
-    room = Whisper(WhisperSettings(long_recordings="cut at silence"))
-    yield room
-    asyncio.run(room.close())
+def chunked() -> Iterator[Whisper]:
+    whisper = Whisper(WhisperSettings(long_recordings="chunked"))
+    yield whisper
+    asyncio.run(whisper.close())
 
 
 @pytest.fixture(autouse=True)
-async def no_answer_comes_after_the_test(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """Each test has an event loop of its own; Triton's binding ends the process when an answer finds its loop closed."""
-    rooms = {"diffusion", "one_at_a_time", "whisper", "cutting"} & set(request.fixturenames)
+async def no_response_arrives_after_the_test(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Each test has an event loop of its own; Triton's binding ends the process when a response finds its loop closed."""
+    names = {"diffusion", "one_at_a_time", "whisper", "chunked"} & set(request.fixturenames)
     yield
-    for name in rooms:
+    for name in names:
         await idle(request.getfixturevalue(name))
 
 
-async def idle(room: Diffusion | Whisper) -> None:
-    if pumps := room._triton._pumps:
-        await asyncio.wait(pumps, timeout=60)
-        assert not pumps
+async def idle(deployment: Diffusion | Whisper) -> None:
+    if readers := deployment._triton._readers:
+        await asyncio.wait(readers, timeout=60)
+        assert not readers
 
 
-def steps(room: Diffusion) -> tuple[int, int]:
-    """Denoising steps so far: that ran, and that cancelling saved."""
-    text = room._triton.metrics()
+def steps(deployment: Diffusion) -> tuple[int, int]:
+    """Denoising steps so far: those that ran, and those that cancelling saved."""
+    text = deployment._triton.metrics()
     ran, saved = (
         re.findall(rf"^sonograph_denoising_{name}(?:{{}})? ([\d.e+]+)$", text, re.M) for name in ("steps", "steps_saved")
     )
     return int(float(ran[0])), int(float(saved[0]))
 
 
-async def begun(room: Diffusion, before: tuple[int, int]) -> None:
-    """Returns once a step has run since `before`."""
+async def begun(deployment: Diffusion, before: tuple[int, int]) -> None:
+    """Return once a step has run since `before`."""
     for _ in range(6000):
-        if steps(room)[0] > before[0]:
+        if steps(deployment)[0] > before[0]:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("no step has run within a minute")
 
 
-async def settled(room: Diffusion) -> None:
-    """Whatever ran before has ended, also what nobody waits for any more; one step then ran."""
-    await idle(room)
-    await room.generate("next", GenerateOptions(steps=1), TimeLeft(60))
+async def settled(deployment: Diffusion) -> None:
+    """Return once all earlier work has ended, also that without a caller; one step runs in the end."""
+    await idle(deployment)
+    await deployment.run(GenerateRequest("next", steps=1), TimeLeft(60))
 
 
-async def test_a_picture_that_is_streamed_is_the_same_picture(diffusion: Diffusion) -> None:
-    options = GenerateOptions(steps=6, seed=7)
-    whole = await diffusion.generate("a fox", options, TimeLeft(60))
-    *said, streamed = [item async for item in diffusion.generate_stream("a fox", options, TimeLeft(60), previews=2)]
+async def test_a_streamed_image_is_the_same_image(diffusion: Diffusion) -> None:
+    options = GenerateRequest("a fox", steps=6, seed=7)
+    whole = await diffusion.run(options, TimeLeft(60))
+    *progress, streamed = [item async for item in diffusion.stream(replace(options, previews=2), TimeLeft(60))]
     assert isinstance(streamed, Image)
-    assert (streamed.encoded, streamed.cost.units) == (whole.encoded, 6)
-    assert all(isinstance(one, Step) for one in said)
-    assert [(one.done, one.of) for one in said] == [(done, 6) for done in range(1, 7)]
-    assert [one.done for one in said if one.preview] == [2, 4]
-    assert all(one.preview.encoded.startswith(b"\xff\xd8") for one in said if one.preview)
+    assert (streamed.encoded, streamed.compute_time.units) == (whole.encoded, 6)
+    assert all(isinstance(one, Step) for one in progress)
+    assert [(one.step, one.steps) for one in progress] == [(step, 6) for step in range(1, 7)]
+    assert [one.step for one in progress if one.preview] == [2, 4]
+    assert all(one.preview.encoded.startswith(b"\xff\xd8") for one in progress if one.preview)
 
 
-@pytest.mark.parametrize(("asked", "shown"), [(0, 0), (1, 1), (3, 3), (5, 5), (50, 5)])
-async def test_there_are_at_most_as_many_previews_as_were_asked_for(diffusion: Diffusion, asked: int, shown: int) -> None:
-    items = diffusion.generate_stream("a fox", GenerateOptions(steps=6), TimeLeft(60), previews=asked)
+@pytest.mark.parametrize(("previews", "shown"), [(0, 0), (1, 1), (3, 3), (5, 5), (50, 5)])
+async def test_there_are_at_most_as_many_previews_as_the_request_names(diffusion: Diffusion, previews: int, shown: int) -> None:
+    items = diffusion.stream(GenerateRequest("a fox", steps=6, previews=previews), TimeLeft(60))
     assert sum(isinstance(item, Step) and item.preview is not None for item in [item async for item in items]) == shown
 
 
-async def test_a_stream_that_is_left_runs_at_most_one_more_step(diffusion: Diffusion) -> None:
+async def test_a_closed_stream_runs_at_most_one_more_step(diffusion: Diffusion) -> None:
     await settled(diffusion)
     before = steps(diffusion)
-    stream = diffusion.generate_stream("a fox", LARGE, TimeLeft(60))
+    stream = diffusion.stream(LARGE, TimeLeft(60))
     async for item in stream:
         assert isinstance(item, Step)
-        if item.done == 5:
+        if item.step == 5:
             break
     await stream.aclose()
     await settled(diffusion)
     ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
-    assert 5 <= ran - 1 <= 5 + 2, "one was running, and one more at most began before the word came"
+    assert 5 <= ran - 1 <= 5 + 2, "one was running, and one more at most began before Triton passed the cancellation on"
     assert ran - 1 + saved == 60
 
 
 @pytest.mark.parametrize("by", ["the caller", "the deadline"])
-async def test_an_answer_that_nobody_waits_for_any_more_is_not_worked_on(diffusion: Diffusion, by: str) -> None:
-    cost = (await diffusion.generate("a fox", replace(LARGE, steps=6), TimeLeft(60))).cost
+async def test_the_work_for_a_caller_that_no_longer_waits_ends(diffusion: Diffusion, by: str) -> None:
+    compute_time = (await diffusion.run(replace(LARGE, steps=6), TimeLeft(60))).compute_time
     await settled(diffusion)
     before = steps(diffusion)
-    left_s = 60 if by == "the caller" else cost.fixed_s + 20 * cost.unit_s
-    caller = asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(left_s)))
+    left_s = 60 if by == "the caller" else compute_time.fixed_s + 20 * compute_time.unit_s
+    caller = asyncio.create_task(diffusion.run(LARGE, TimeLeft(left_s)))
     await begun(diffusion, before)
     caller.cancel() if by == "the caller" else None
     with pytest.raises((asyncio.CancelledError, DeadlineExceeded)):
@@ -151,13 +155,13 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_worked_on(diffusi
     assert saved > 0
 
 
-async def test_one_that_leaves_while_it_waits_never_starts(one_at_a_time: Diffusion) -> None:
+async def test_a_request_cancelled_while_it_waits_never_starts(one_at_a_time: Diffusion) -> None:
     diffusion = one_at_a_time
     await settled(diffusion)
     before = steps(diffusion)
-    running = asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=150, width=128, height=128), TimeLeft(60)))
+    running = asyncio.create_task(diffusion.run(GenerateRequest("a fox", steps=150, width=128, height=128), TimeLeft(60)))
     await begun(diffusion, before)
-    waiting = asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(60)))
+    waiting = asyncio.create_task(diffusion.run(LARGE, TimeLeft(60)))
     await asyncio.sleep(0.05)
     waiting.cancel()
     await running
@@ -166,29 +170,29 @@ async def test_one_that_leaves_while_it_waits_never_starts(one_at_a_time: Diffus
     assert (ran - 1, saved) == (150, 60)
 
 
-async def test_pictures_share_steps_and_one_that_leaves_disturbs_no_other(diffusion: Diffusion) -> None:
+async def test_images_share_steps_and_a_cancelled_one_disturbs_no_other(diffusion: Diffusion) -> None:
     await settled(diffusion)
-    options = [GenerateOptions(steps=count, seed=count, width=128, height=128) for count in (20, 12, 30)]
-    alone = [await diffusion.generate("a fox", one, TimeLeft(60)) for one in options]
-    assert [image.cost.batch_size for image in alone] == [1, 1, 1]
+    options = [GenerateRequest("a fox", steps=count, seed=count, width=128, height=128) for count in (20, 12, 30)]
+    alone = [await diffusion.run(one, TimeLeft(60)) for one in options]
+    assert [image.compute_time.batch_size for image in alone] == [1, 1, 1]
     before = steps(diffusion)
-    leaves = asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=150, width=128, height=128), TimeLeft(60)))
-    drawn = [asyncio.create_task(diffusion.generate("a fox", one, TimeLeft(60))) for one in options]
-    await drawn[1]
-    leaves.cancel()
-    shared = await asyncio.gather(*drawn)
+    cancelled = asyncio.create_task(diffusion.run(GenerateRequest("a fox", steps=150, width=128, height=128), TimeLeft(60)))
+    tasks = [asyncio.create_task(diffusion.run(one, TimeLeft(60))) for one in options]
+    await tasks[1]
+    cancelled.cancel()
+    shared = await asyncio.gather(*tasks)
     await settled(diffusion)
-    assert all(1 < image.cost.batch_size <= 4 for image in shared)
+    assert all(1 < image.compute_time.batch_size <= 4 for image in shared)
     for one, other in zip(alone, shared, strict=True):
-        assert np.abs(seen(one) - seen(other)).max() <= 2
+        assert np.abs(pixels(one) - pixels(other)).max() <= 2
     ran, saved = (after - then for after, then in zip(steps(diffusion), before, strict=True))
     assert ran - 1 + saved == 150 + 20 + 12 + 30
     assert saved > 100
 
 
 async def test_the_health_probe_is_answered_at_once_while_a_batch_runs(diffusion: Diffusion) -> None:
-    running = [asyncio.create_task(diffusion.generate("a fox", LARGE, TimeLeft(60))) for _ in range(3)]
-    stream = diffusion.generate_stream("a fox", LARGE, TimeLeft(60))
+    running = [asyncio.create_task(diffusion.run(LARGE, TimeLeft(60))) for _ in range(3)]
+    stream = diffusion.stream(LARGE, TimeLeft(60))
     async for _ in stream:
         break
     await diffusion._triton.infer(diffusion._triton._probe, TimeLeft(5))
@@ -201,117 +205,115 @@ async def test_the_health_probe_is_answered_at_once_while_a_batch_runs(diffusion
 
 
 async def test_a_bad_request_of_a_batch_fails_alone(diffusion: Diffusion) -> None:
-    good = [
-        asyncio.create_task(diffusion.generate("a fox", GenerateOptions(steps=8, seed=seed), TimeLeft(60))) for seed in (1, 2)
-    ]
+    good = [asyncio.create_task(diffusion.run(GenerateRequest("a fox", steps=8, seed=seed), TimeLeft(60))) for seed in (1, 2)]
     with pytest.raises(InvalidInput, match="multiples of 8"):
-        await diffusion.generate("a fox", GenerateOptions(width=60), TimeLeft(60))
-    assert [image.cost.units for image in await asyncio.gather(*good)] == [8, 8]
+        await diffusion.run(GenerateRequest("a fox", width=60), TimeLeft(60))
+    assert [image.compute_time.units for image in await asyncio.gather(*good)] == [8, 8]
 
 
-async def test_a_room_that_closes_while_it_draws_ends_in_time_and_answers_all(
+async def test_a_deployment_that_closes_during_requests_ends_in_time_and_responds_to_all(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room = Diffusion(DiffusionSettings(model=str(folder)))
-    stub = max(room._triton._stubs, key=psutil.Process.create_time)
-    drawn = [asyncio.create_task(room.generate("a fox", replace(LARGE, steps=count), TimeLeft(60))) for count in (3, 150, 150)]
-    await drawn[0]
+    deployment = Diffusion(DiffusionSettings(model=str(folder)))
+    stub = max(deployment._triton._stubs, key=psutil.Process.create_time)
+    tasks = [asyncio.create_task(deployment.run(replace(LARGE, steps=count), TimeLeft(60))) for count in (3, 150, 150)]
+    await tasks[0]
     async with asyncio.timeout(2 * STOP_S):
-        await room.close()
-    _, *rest = await asyncio.gather(*drawn, return_exceptions=True)
+        await deployment.close()
+    _, *rest = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(one, Image | DeploymentError) for one in rest)
     assert not stub.is_running()
     assert "did not stop in order" not in caplog.text
 
 
-def seen(image: Image) -> np.ndarray:
+def pixels(image: Image) -> np.ndarray:
     return np.asarray(PIL.Image.open(io.BytesIO(image.encoded))).astype(int)
 
 
 async def test_a_transcript_that_is_streamed_is_the_same_transcript(whisper: Whisper) -> None:
-    audio = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
-    whole = await whisper.transcribe(audio, TranscribeOptions(), TimeLeft(60))
-    *said, streamed = [item async for item in whisper.transcribe_stream(audio, TranscribeOptions(), TimeLeft(60))]
+    request = TranscribeRequest(decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60))
+    whole = await whisper.run(request, TimeLeft(60))
+    *segments, streamed = [item async for item in whisper.stream(request, TimeLeft(60))]
     assert isinstance(streamed, Transcript)
     assert (streamed.text, streamed.segments) == (whole.text, whole.segments)
-    assert tuple(said) == streamed.segments
-    assert all(isinstance(one, Segment) for one in said)
+    assert tuple(segments) == streamed.segments
+    assert all(isinstance(one, Segment) for one in segments)
 
 
-async def test_a_listener_that_leaves_frees_whisper(whisper: Whisper) -> None:
+async def test_a_cancelled_transcription_frees_whisper(whisper: Whisper) -> None:
     """Five minutes of speech take many seconds; the next answer would wait for them."""
     sentence = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
     minutes = np.tile(sentence[: 16_000 * 3], 100)
-    stream = whisper.transcribe_stream(minutes, TranscribeOptions(), TimeLeft(60))
+    stream = whisper.stream(TranscribeRequest(minutes), TimeLeft(60))
     async for item in stream:
         assert isinstance(item, Segment)
         break
     await stream.aclose()
-    caller = asyncio.create_task(whisper.transcribe(minutes, TranscribeOptions(), TimeLeft(60)))
+    caller = asyncio.create_task(whisper.run(TranscribeRequest(minutes), TimeLeft(60)))
     await asyncio.sleep(0.2)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    assert (await whisper.transcribe(sentence, TranscribeOptions(), TimeLeft(60))).text
+    assert (await whisper.run(TranscribeRequest(sentence), TimeLeft(60))).text
 
 
-async def executed(room: Whisper) -> tuple[int, int]:
+async def executed(whisper: Whisper) -> tuple[int, int]:
     """Triton's count of rows, and of batches, which it counts after their answers."""
     await asyncio.sleep(0.2)
-    text = room._triton.metrics()
+    text = whisper._triton.metrics()
     rows, batches = (re.findall(rf"^nv_inference_{name}{{.*}} (\d+)$", text, re.M)[0] for name in ("count", "exec_count"))
     return int(rows), int(batches)
 
 
 SENTENCES = [
-    decode((speech.HERE / f"{name}-slt.ogg").read_bytes(), 60) for name in ("cat", "tree", "village", "boat", "castle", "market")
+    TranscribeRequest(decode((speech.HERE / f"{name}-slt.ogg").read_bytes(), 60), "en")
+    for name in ("cat", "tree", "village", "boat", "castle", "market")
 ]
-ENGLISH = TranscribeOptions("en")
 
 
-async def test_recordings_that_wait_for_each_other_are_heard_together_and_each_as_if_alone(whisper: Whisper) -> None:
-    alone = [await whisper.transcribe(audio, ENGLISH, TimeLeft(60)) for audio in SENTENCES]
-    assert {one.cost.batch_size for one in alone} == {1}
+async def test_recordings_that_arrive_together_share_a_batch_and_have_the_texts_that_they_have_alone(whisper: Whisper) -> None:
+    alone = [await whisper.run(request, TimeLeft(60)) for request in SENTENCES]
+    assert {one.compute_time.batch_size for one in alone} == {1}
     before = await executed(whisper)
-    heard = await asyncio.gather(*(whisper.transcribe(audio, ENGLISH, TimeLeft(60)) for audio in SENTENCES))
-    assert [one.text for one in heard] == [one.text for one in alone]
+    together = await asyncio.gather(*(whisper.run(request, TimeLeft(60)) for request in SENTENCES))
+    assert [one.text for one in together] == [one.text for one in alone]
     rows, batches = (after - then for after, then in zip(await executed(whisper), before, strict=True))
     assert rows == len(SENTENCES)
     assert batches <= 3
-    assert max(one.cost.batch_size for one in heard) >= 3
+    assert max(one.compute_time.batch_size for one in together) >= 3
 
 
-async def test_of_a_batch_one_that_cannot_be_heard_fails_alone_and_one_that_leaves_is_let_go(whisper: Whisper) -> None:
-    first = asyncio.create_task(whisper.transcribe(SENTENCES[0], ENGLISH, TimeLeft(60)))
+async def test_an_invalid_and_a_cancelled_request_of_a_batch_affect_no_other(whisper: Whisper) -> None:
+    first = asyncio.create_task(whisper.run(SENTENCES[0], TimeLeft(60)))
     await asyncio.sleep(0.1)
-    options = [ENGLISH, TranscribeOptions("de"), ENGLISH, TranscribeOptions("klingon"), ENGLISH, ENGLISH]
-    batch = [
-        asyncio.create_task(whisper.transcribe(audio, one, TimeLeft(60))) for audio, one in zip(SENTENCES, options, strict=True)
+    requests = [
+        replace(one, language=language)
+        for one, language in zip(SENTENCES, ("en", "de", "en", "klingon", "en", "en"), strict=True)
     ]
+    batch = [asyncio.create_task(whisper.run(request, TimeLeft(60))) for request in requests]
     await first
     await asyncio.sleep(0.05)  # it is in the encoder now
     batch[-1].cancel()
-    heard = await asyncio.gather(*batch, return_exceptions=True)
-    kinds = [type(one) for one in heard]
+    kinds = [type(one) for one in await asyncio.gather(*batch, return_exceptions=True)]
     assert kinds == [Transcript, InvalidInput, Transcript, InvalidInput, Transcript, asyncio.CancelledError]
 
 
 async def test_a_short_recording_does_not_wait_for_all_windows_of_a_long_one(whisper: Whisper) -> None:
-    await a_short_one_is_heard_before(whisper)
+    await a_short_one_is_done_before(whisper)
 
 
-async def test_a_short_recording_does_not_wait_for_all_pieces_of_a_long_one(cutting: Whisper) -> None:
-    await a_short_one_is_heard_before(cutting)
+async def test_a_short_recording_does_not_wait_for_all_chunks_of_a_long_one(chunked: Whisper) -> None:
+    await a_short_one_is_done_before(chunked)
 
 
-async def a_short_one_is_heard_before(whisper: Whisper) -> None:
-    """A long one's end, which came before."""
+async def a_short_one_is_done_before(whisper: Whisper) -> None:
+    """Before the end of a long one, which was sent first."""
     paths = [*sorted(speech.HERE.glob("*.ogg")), *sorted((speech.HERE / "real").glob("*.ogg"))]
     long = np.concatenate([decode(path.read_bytes(), 60) for path in paths] * 3)
     assert long.size > whisper._settings.max_batch * 30 * 16_000
-    waiting = asyncio.create_task(whisper.transcribe(long, ENGLISH, TimeLeft(120)))
+    waiting = asyncio.create_task(whisper.run(TranscribeRequest(long, "en"), TimeLeft(120)))
     await asyncio.sleep(0.2)
-    short = await whisper.transcribe(SENTENCES[0], ENGLISH, TimeLeft(60))
+    short = await whisper.run(SENTENCES[0], TimeLeft(60))
     assert short.text
     assert not waiting.done()
     waiting.cancel()
@@ -320,21 +322,21 @@ async def a_short_one_is_heard_before(whisper: Whisper) -> None:
     await idle(whisper)
 
 
-async def test_the_pieces_of_a_long_recording_are_one_answer_in_its_order(cutting: Whisper) -> None:
-    audio = np.concatenate([part for sentence in SENTENCES * 2 for part in (sentence, np.zeros(8_000, np.int16))])
-    before = await executed(cutting)
-    *told, transcript = [item async for item in cutting.transcribe_stream(audio, ENGLISH, TimeLeft(120))]
+async def test_the_chunks_of_a_long_recording_are_one_transcript_in_its_order(chunked: Whisper) -> None:
+    audio = np.concatenate([part for sentence in SENTENCES * 2 for part in (sentence.audio, np.zeros(8_000, np.int16))])
+    before = await executed(chunked)
+    *segments, transcript = [item async for item in chunked.stream(TranscribeRequest(audio, "en"), TimeLeft(120))]
     assert isinstance(transcript, Transcript)
-    assert tuple(told) == transcript.segments
-    times = [time for segment in told for time in (segment.start, segment.end)]
+    assert tuple(segments) == transcript.segments
+    times = [time for segment in segments for time in (segment.start, segment.end)]
     assert times == sorted(times)
     assert 0.9 * audio.size / 16_000 < times[-1] < audio.size / 16_000 + 1
-    assert [after - then for after, then in zip(await executed(cutting), before, strict=True)] == [1, 1]
-    assert transcript.cost.units == math.ceil(audio.size / 30 / 16_000) > 1
-    assert transcript.cost.batch_size == 1, "its pieces are one request"
+    assert [after - then for after, then in zip(await executed(chunked), before, strict=True)] == [1, 1]
+    assert transcript.compute_time.units == math.ceil(audio.size / 30 / 16_000) > 1
+    assert transcript.compute_time.batch_size == 1, "its chunks are one request"
 
 
 async def test_a_bad_request_of_a_stream_says_why(whisper: Whisper) -> None:
     audio = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
     with pytest.raises(InvalidInput, match="multilingual"):
-        [item async for item in whisper.transcribe_stream(audio, TranscribeOptions("de"), TimeLeft(60))]
+        [item async for item in whisper.stream(TranscribeRequest(audio, "de"), TimeLeft(60))]

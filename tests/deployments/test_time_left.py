@@ -1,4 +1,4 @@
-"""One deadline, carried between processes as what is left of it."""
+"""One deadline, sent between processes as the time that is left."""
 
 import copy
 import pickle
@@ -16,7 +16,7 @@ def test_time_runs_down_and_never_below_zero() -> None:
     assert TimeLeft(0).seconds == TimeLeft(-5).seconds == 0
 
 
-def test_what_is_left_is_what_arrives_whatever_the_clock_there_says() -> None:
+def test_the_seconds_left_arrive_whatever_the_receivers_clock() -> None:
     time_left = TimeLeft(100)
     time.sleep(0.01)
     sent = pickle.dumps(time_left)
@@ -25,7 +25,7 @@ def test_what_is_left_is_what_arrives_whatever_the_clock_there_says() -> None:
     arrived = pickle.loads(sent)
     assert type(arrived) is TimeLeft
     assert time_left.seconds <= left - 1
-    assert left - 0.9 < arrived.seconds <= 100 - 0.01, "the time on the way is not known, and not counted"
+    assert left - 0.9 < arrived.seconds <= 100 - 0.01, "the time in transit cannot be measured, and does not count"
 
 
 def test_only_seconds_travel() -> None:

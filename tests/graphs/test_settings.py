@@ -2,19 +2,20 @@
 
 import pickle
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 from pydantic import ValidationError
 
-from deployments import diffusion, whisper
+from deployments.base import bind
 from deployments.concurrency import requests_per_replica
+from deployments.model_spec import ModelSpec, specs
 from deployments.settings import Section
-from graphs.settings import VoiceToImageSettings
+from graphs.http.settings import HttpSettings
+from graphs.settings import Settings
 from graphs.voice_to_image import app
 
 
-def sections(section: type[Section] = VoiceToImageSettings) -> Iterator[type[Section]]:
+def sections(section: type[Section] = Settings) -> Iterator[type[Section]]:
     """The root, and every section below it."""
     yield section
     for field in section.model_fields.values():
@@ -25,9 +26,9 @@ def sections(section: type[Section] = VoiceToImageSettings) -> Iterator[type[Sec
 SECTIONS = list(sections())
 
 
-def test_the_root_has_a_section_for_the_edge_and_for_each_room() -> None:
-    assert list(VoiceToImageSettings.model_fields) == ["http", "whisper", "diffusion"]
-    assert len(SECTIONS) == 4
+def test_the_root_has_a_section_for_the_edge_and_for_each_model() -> None:
+    assert list(Settings.model_fields) == ["graphs", "models", "http", *specs()]
+    assert len(SECTIONS) == 2 + len(specs())
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -46,7 +47,7 @@ def test_an_unknown_key_is_refused_by_name(section: type[Section]) -> None:
 
 def test_an_unknown_key_deep_inside_is_refused_with_its_place() -> None:
     with pytest.raises(ValidationError, match=r"diffusion\.step\n"):
-        VoiceToImageSettings.model_validate({"diffusion": {"step": 4}})
+        Settings.model_validate({"diffusion": {"step": 4}})
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -58,7 +59,7 @@ def test_settings_do_not_change(section: type[Section]) -> None:
 
 
 def test_settings_survive_pickling_as_serve_sends_them() -> None:
-    settings = VoiceToImageSettings.model_validate({"whisper": {"model": "base"}, "diffusion": {"steps": 4}})
+    settings = Settings.model_validate({"whisper": {"model": "base"}, "diffusion": {"steps": 4}})
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 
@@ -69,9 +70,9 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("http", "max_audio_s", 0),
         ("http", "max_audio_s", 3601),
         ("http", "deadline_s", 0),
-        ("http", "max_requests", 0),
-        ("http", "max_requests", 57),
-        ("http", "max_bytes", 25 * 1024 * 1024 - 1),
+        ("http", "max_concurrent_requests", 0),
+        ("http", "max_concurrent_requests", 57),
+        ("http", "max_buffered_bytes", 25 * 1024 * 1024 - 1),
         ("whisper", "engine", "whisper.cpp"),
         ("whisper", "device", "tpu"),
         ("whisper", "precision", "int4"),
@@ -92,47 +93,49 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
 )
 def test_a_value_beyond_its_bound_is_refused(section: str, name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=rf"{section}\.{name}\n"):
-        VoiceToImageSettings.model_validate({section: {name: value}})
+        Settings.model_validate({section: {name: value}})
 
 
-@pytest.mark.parametrize("max_bytes", [{}, {"max_bytes": 300 * 1024 * 1024 - 1}], ids=["by default", "as it is set"])
-def test_what_could_not_hold_one_recording_is_refused_with_the_other_setting(max_bytes: dict[str, int]) -> None:
-    with pytest.raises(ValidationError, match=r"http\.max_bytes\n.*at least max_upload_bytes, which is 314572800"):
-        VoiceToImageSettings.model_validate({"http": {"max_upload_bytes": 300 * 1024 * 1024, **max_bytes}})
+@pytest.mark.parametrize(
+    "max_buffered_bytes", [{}, {"max_buffered_bytes": 300 * 1024 * 1024 - 1}], ids=["by default", "as it is set"]
+)
+def test_what_could_not_hold_one_recording_is_refused_with_the_other_setting(max_buffered_bytes: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=r"http\.max_buffered_bytes\n.*at least max_upload_bytes, which is 314572800"):
+        Settings.model_validate({"http": {"max_upload_bytes": 300 * 1024 * 1024, **max_buffered_bytes}})
 
 
 def test_int8_is_refused_for_the_engine_that_has_it_not() -> None:
     with pytest.raises(ValidationError, match=r"whisper\.precision\n.*by faster-whisper alone: set engine to it"):
-        VoiceToImageSettings.model_validate({"whisper": {"precision": "int8"}})
-    VoiceToImageSettings.model_validate({"whisper": {"precision": "int8", "engine": "faster-whisper"}})
+        Settings.model_validate({"whisper": {"precision": "int8"}})
+    Settings.model_validate({"whisper": {"precision": "int8", "engine": "faster-whisper"}})
 
 
 def test_the_bytes_of_one_largest_recording_suffice() -> None:
-    VoiceToImageSettings.model_validate({"http": {"max_upload_bytes": 1000, "max_bytes": 1000}})
+    Settings.model_validate({"http": {"max_upload_bytes": 1000, "max_buffered_bytes": 1000}})
 
 
 def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
-    most = VoiceToImageSettings.model_validate({"http": {"max_requests": 56}})
-    assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_requests + 8, (
+    most = Settings.model_validate({"http": {"max_concurrent_requests": 56}})
+    assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_concurrent_requests + 8, (
         "nobody could refuse, and no probe pass"
     )
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 8, 16])
-@pytest.mark.parametrize("room", [whisper, diffusion])
-def test_a_batch_never_waits_for_requests_that_serve_holds_back(room: ModuleType, max_batch: int) -> None:
-    settings = VoiceToImageSettings.model_validate({room.__name__.split(".")[-1]: {"max_batch": max_batch}})
-    bound = room.bind(getattr(settings, room.__name__.split(".")[-1]))._bound_deployment
+@pytest.mark.parametrize("spec", specs().values(), ids=specs())
+def test_a_batch_never_waits_for_requests_that_serve_holds_back(spec: ModelSpec, max_batch: int) -> None:
+    settings = Settings.model_validate({spec.name: {"max_batch": max_batch}})
+    bound = bind(spec, settings.section(spec))._bound_deployment
     assert bound.max_ongoing_requests >= 2 * requests_per_replica(max_batch) >= 2 * (max_batch + 1)
 
 
 def test_the_defaults_are_what_the_readme_promises() -> None:
-    settings = VoiceToImageSettings()
+    settings = Settings()
     assert settings.http.max_upload_bytes == 25 * 1024 * 1024
     assert settings.http.max_audio_s == 60
     assert settings.http.deadline_s == 120
-    assert settings.http.max_requests == 32
-    assert settings.http.max_bytes == 256 * 1024 * 1024
+    assert settings.http.max_concurrent_requests == 32
+    assert settings.http.max_buffered_bytes == 256 * 1024 * 1024
     assert settings.http.log_transcripts is False
     assert settings.whisper.model == "tiny.en"
     assert settings.diffusion.model.endswith("/deployments/diffusion/small-stable-diffusion")
@@ -140,7 +143,32 @@ def test_the_defaults_are_what_the_readme_promises() -> None:
 
 def test_a_models_card_names_it_in_the_log(tmp_path) -> None:
     (tmp_path / "painter").mkdir()
-    settings = VoiceToImageSettings.model_validate({"diffusion": {"model": str(tmp_path / "painter")}}).diffusion
+    settings = Settings.model_validate({"diffusion": {"model": str(tmp_path / "painter")}}).diffusion
     assert settings.card() == "painter"
     (tmp_path / "painter" / "README.md").write_text("---\nlicense: mit\n---\n# Paints foxes\n")
     assert settings.card() == "painter (Paints foxes)"
+
+
+@pytest.mark.parametrize(("old", "new"), HttpSettings.RENAMED.items())
+def test_a_setting_that_was_renamed_is_refused_by_its_successors_name(old: str, new: str) -> None:
+    with pytest.raises(ValidationError, match=rf"the setting {old} is now {new}"):
+        Settings.model_validate({"http": {old: 1}})
+
+
+@pytest.mark.parametrize("graphs", [[], ["voice_to_song"], ["voice_to_text", "voice_to_song"]])
+def test_a_graph_that_does_not_exist_is_refused_and_the_others_are_named(graphs: list[str]) -> None:
+    with pytest.raises(ValidationError, match=r"graphs must be some of voice_to_image, voice_to_text"):
+        Settings.model_validate({"graphs": graphs})
+
+
+def test_a_graph_alone_deploys_its_own_models() -> None:
+    settings = Settings.model_validate({"graphs": ["voice_to_text", "voice_to_text"]})
+    assert settings.graphs == ("voice_to_text",)
+    assert list(app(Settings.model_validate({"graphs": ["voice_to_text"]}))._bound_deployment.init_kwargs) == ["whisper"]
+    assert list(app(Settings())._bound_deployment.init_kwargs) == ["whisper", "diffusion"]
+
+
+@pytest.mark.parametrize("models", [{"speech_to_text": "diffusion"}, {"speech_to_text": "parrot"}, {"speech": "whisper"}])
+def test_a_role_takes_only_a_model_that_has_it(models: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=rf"models\.{next(iter(models))} must be one of"):
+        Settings.model_validate({"models": models})

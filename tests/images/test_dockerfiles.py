@@ -1,4 +1,4 @@
-"""The Dockerfiles and the bake file, as text: what they copy exists, what they pin agrees, and what ships is what is needed."""
+"""The Dockerfiles and the bake file, as text: copied files exist, pinned versions agree, and only needed files ship."""
 
 import re
 import subprocess
@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from images.requirements import EXTRAS
-from kuberay.manifest.rayservice import UID
-from kuberay.profiles import PROFILES, PYTHON, RAY, TAG, TRITON, TRITON_WHEEL
+from deployments.model_spec import specs
+from images.requirements import images, models, requirements
+from kuberay.manifest.objects import UID
+from kuberay.profiles import PROFILES
+from kuberay.versions import PYTHON, RAY, TAG, TRITON, TRITON_WHEEL
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "images").glob("*.Dockerfile"))
 POD_IMAGES = {group.name for profile in PROFILES.values() for group in profile.groups}
+BUILT = ["base", "ingress", "model"]
+"""The Dockerfiles of images that run."""
 BAKE = (ROOT / "images" / "docker-bake.hcl").read_text()
 TARGETS = dict(re.findall(r'^target "(\w+)" \{\n(.*?)^\}', BAKE, re.MULTILINE | re.DOTALL))
 BIN = Path(sys.prefix) / "bin"
@@ -30,23 +34,30 @@ def lines(dockerfile: Path) -> list[tuple[str, str]]:
     return [(word, arguments) for word, arguments in re.findall(r"^([A-Z]+) +(.*)$", text, re.MULTILINE)]
 
 
-def shipped(image: str) -> list[tuple[str, str]]:
-    """The instructions of the last stage, which is what an image is."""
-    found = lines(dockerfile(image))
+def shipped(name: str) -> list[tuple[str, str]]:
+    """The instructions of the last stage, which makes the image."""
+    found = lines(dockerfile(name))
     return found[max(at for at, (word, _) in enumerate(found) if word == "FROM") :]
 
 
-def dockerfile(image: str) -> Path:
-    return ROOT / "images" / f"{image}.Dockerfile"
+def dockerfile(name: str) -> Path:
+    return ROOT / "images" / f"{name}.Dockerfile"
 
 
-def test_there_is_an_image_for_every_group_of_every_profile() -> None:
-    assert {path.stem for path in DOCKERFILES} == POD_IMAGES | {"base", "wheel"}
-    assert set(EXTRAS) == POD_IMAGES | {"base"}
+def test_every_model_has_an_extra_and_an_image() -> None:
+    remedy = "pyproject.toml has to name deployments/<model>/requirements.txt as an extra of the model's name"
+    assert set(models()) == set(specs()), remedy
+    assert set(images()) >= POD_IMAGES
+    assert set(images()["all"]) == set(specs())
+
+
+def test_an_image_of_a_model_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SystemExit, match="no extra of a model named wisper, only "):
+        requirements("wisper")
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_hadolint_has_nothing_to_say(path: Path) -> None:
+def test_hadolint_reports_nothing(path: Path) -> None:
     hadolint = BIN / "hadolint"
     if not hadolint.exists():
         pytest.skip("hadolint is not in this environment")
@@ -55,7 +66,7 @@ def test_hadolint_has_nothing_to_say(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_what_an_image_copies_is_there_and_in_the_builds_context(path: Path) -> None:
+def test_copied_files_exist_and_are_in_the_builds_context(path: Path) -> None:
     for copied in instructions(path, "COPY"):
         if copied.startswith("--from="):
             continue
@@ -66,13 +77,13 @@ def test_what_an_image_copies_is_there_and_in_the_builds_context(path: Path) -> 
 
 
 def in_context(source: str) -> bool:
-    """Whether .dockerignore, which leaves out all but what it lists, lists the path or a folder above it."""
+    """True if .dockerignore, which excludes everything else, lists the path or a folder above it."""
     kept = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     path = Path(source)
     return bool({str(one) for one in (path, *path.parents)} & kept)
 
 
-def test_the_builds_context_leaves_out_what_is_no_part_of_an_image() -> None:
+def test_the_builds_context_excludes_files_that_no_image_needs() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
     for path in (".git", ".venv", "testing/speech", "benchmarks"):
@@ -86,20 +97,20 @@ def test_a_foreign_base_is_one_digest(path: Path) -> None:
         assert image in ("scratch", "${BASE}") or re.fullmatch(r"\S+:\S+@\$\{[A-Z]+_DIGEST\}", image), image
 
 
-@pytest.mark.parametrize("image", sorted(POD_IMAGES | {"base"}))
+@pytest.mark.parametrize("image", BUILT)
 def test_an_image_ends_as_the_user_that_the_manifests_name(image: str) -> None:
     assert instructions(dockerfile(image), "USER")[-1] == f"{UID}:{UID}"
 
 
-@pytest.mark.parametrize("image", sorted(POD_IMAGES))
-def test_an_image_says_what_it_is(image: str) -> None:
+@pytest.mark.parametrize("image", ["ingress", "model"])
+def test_an_image_is_labelled(image: str) -> None:
     (labels,) = instructions(dockerfile(image), "LABEL")
     for label in ("title", "description", "licenses", "version", "revision"):
         assert f"org.opencontainers.image.{label}=" in labels
 
 
 @pytest.mark.parametrize("image", ["base", "ingress"])
-def test_an_image_has_what_kuberay_calls_in_it(image: str) -> None:
+def test_an_image_has_the_programs_that_kuberay_calls(image: str) -> None:
     installed = " ".join(instructions(dockerfile(image), "RUN"))
     assert {"bash", "wget"} <= set(installed.split())
     assert "/opt/sonograph/bin/ray /opt/sonograph/bin/serve /opt/sonograph/bin/sonograph /usr/local/bin/" in installed
@@ -118,45 +129,62 @@ def test_versions_are_those_of_the_locks() -> None:
 
 
 def test_the_bake_file_builds_every_image_with_zstd_layers() -> None:
-    assert 'variable "TAG" { default = "' + TAG + '" }' in BAKE
+    assert 'variable "TAG" { default = "' + TAG + '" }' in BAKE  # `sonograph render` writes it
     assert "compression=zstd,force-compression=true,oci-mediatypes=true" in BAKE
-    assert set(TARGETS) == {path.stem for path in DOCKERFILES} | {"common"}
-    for image in POD_IMAGES:
+    pod_images = set(images()) - {"base"}
+    assert set(TARGETS) == pod_images | {"base", "wheel", "common"}
+    for image in pod_images:
         assert 'inherits   = ["common"]' in TARGETS[image]
-        assert f'dockerfile = "images/{image}.Dockerfile"' in TARGETS[image]
+        assert f'dockerfile = "images/{"ingress" if image == "ingress" else "model"}.Dockerfile"' in TARGETS[image]
         assert f'"${{REGISTRY}}/{image}:${{TAG}}"' in TARGETS[image]
+        if image != "ingress":
+            (named,) = re.findall(r'MODELS = "([^"]*)"', TARGETS[image])
+            assert set(named.split()) == set(images()[image])
     (default,) = re.findall(r'group "default" \{ targets = \[(.*)\] \}', BAKE)
-    assert set(re.findall(r"\w+", default)) == POD_IMAGES
+    assert set(re.findall(r"\w+", default)) == pod_images
     arguments = {argument for path in DOCKERFILES for argument in instructions(path, "ARG")}
-    given = {argument.split("=")[0] for argument in arguments if "=" not in argument or "_DIGEST=" in argument}
-    assert given <= set(re.findall(r"\b([A-Z_]+) += [A-Z_]+", BAKE)), "the bake file has to give a value that no default can be"
+    needed = {argument.split("=")[0] for argument in arguments if "=" not in argument or "_DIGEST=" in argument}
+    assert needed <= set(re.findall(r"\b([A-Z_]+) += [\"A-Z_]+", BAKE)), (
+        "the bake file has to set an argument without a usable default"
+    )
 
 
-@pytest.mark.parametrize("image", EXTRAS)
+@pytest.mark.parametrize("image", BUILT)
 def test_an_image_installs_its_own_packages_by_the_lock(image: str) -> None:
-    install = packages_run(image)
-    assert f"requirements.py {image} " in install
-    assert "--constraints /source/requirements.lock" in install
-    copied = instructions(dockerfile(image), "COPY")
-    for extra in EXTRAS[image]:
-        folder = "graphs" if extra == "ingress" else f"deployments/{extra}"
-        assert f"{folder}/requirements.txt /{folder}/" in copied
+    assert "--constraints /source/requirements.lock" in packages_run(image)
+    if image == "model":
+        assert any(
+            "requirements.py ${MODELS} > /requirements/requirements.txt" in run for run in instructions(dockerfile(image), "RUN")
+        )
+    else:
+        assert "requirements.py | uv pip" in re.sub(" +", " ", packages_run(image))
+        assert "graphs/requirements.txt /graphs/" in instructions(dockerfile(image), "COPY")
 
 
 def packages_run(image: str) -> str:
-    (install,) = (run for run in instructions(dockerfile(image), "RUN") if "-r /dev/stdin" in run)
+    (install,) = (
+        run for run in instructions(dockerfile(image), "RUN") if " -r /dev/stdin " in run or "requirements.txt --con" in run
+    )
     return install
+
+
+def test_the_packages_of_a_model_are_installed_from_a_stage_that_a_change_of_the_code_leaves_unchanged() -> None:
+    """A RUN that bound deployments/ itself would install gigabytes again after each change of the code."""
+    bound = [run for word, run in shipped("model") if word == "RUN" and "--mount=type=bind" in run]
+    assert bound
+    for run in bound:
+        assert re.search(r"--mount=type=bind,from=(requirements|wheel),", run), run
 
 
 @pytest.mark.parametrize("image", ["base", "ingress"])
 def test_no_folder_outside_the_environment_gives_python_packages(image: str) -> None:
     variables = dict(word.split("=", 1) for words in instructions(dockerfile(image), "ENV") for word in words.split())
-    remedy = f'{image}.Dockerfile has to say ENV PYTHONPATH="" PYTHONNOUSERSITE=1: NVIDIA\'s PYTHONPATH leads to another numpy'
+    remedy = f'{image}.Dockerfile has to set ENV PYTHONPATH="" PYTHONNOUSERSITE=1: NVIDIA\'s PYTHONPATH leads to another numpy'
     assert (variables.get("PYTHONPATH"), variables.get("PYTHONNOUSERSITE")) == ('""', "1"), remedy
 
 
-@pytest.mark.parametrize("image", EXTRAS)
-def test_a_build_ends_where_python_would_load_other_versions_than_the_locked(image: str) -> None:
+@pytest.mark.parametrize("image", BUILT)
+def test_a_build_fails_where_python_would_load_other_versions_than_the_locked(image: str) -> None:
     remedy = f"the RUN of {image}.Dockerfile that installs packages has to end with check_versions.py"
     assert packages_run(image).endswith("&& python /source/images/check_versions.py"), remedy
 
@@ -179,15 +207,15 @@ def test_another_version_earlier_on_pythons_path_is_found(metadata: bool, tmp_pa
     assert f"{name} is 0.1 in {tmp_path}" in found.stderr
 
 
-@pytest.mark.parametrize("image", sorted(POD_IMAGES | {"base"}))
-def test_what_changes_with_every_build_stands_below_all_that_is_run(image: str) -> None:
+@pytest.mark.parametrize("image", BUILT)
+def test_arguments_of_every_build_stand_below_every_run(image: str) -> None:
     words = [word for word, _ in shipped(image)]
     last_run = max(at for at, word in enumerate(words) if word in ("RUN", "COPY"))
     above = [f"{word} {rest}" for word, rest in shipped(image)[:last_run] if word == "LABEL" or rest in ("VERSION", "REVISION")]
-    assert above == [], f"move it to the end of {image}.Dockerfile: another value makes every layer below it anew"
+    assert above == [], f"move it to the end of {image}.Dockerfile: another value rebuilds every layer below it"
 
 
-@pytest.mark.parametrize("image", sorted(POD_IMAGES | {"base"}))
+@pytest.mark.parametrize("image", BUILT)
 def test_an_image_ships_no_file_that_only_its_build_needs(image: str) -> None:
     copied = [rest for word, rest in shipped(image) if word in ("COPY", "ADD")]
     assert copied == [], (
@@ -195,21 +223,21 @@ def test_an_image_ships_no_file_that_only_its_build_needs(image: str) -> None:
     )
 
 
-@pytest.mark.parametrize("image", sorted(POD_IMAGES | {"base"}))
+@pytest.mark.parametrize("image", BUILT)
 def test_no_cache_of_an_installer_ships(image: str) -> None:
     for run in instructions(dockerfile(image), "RUN"):
         if "uv pip" in run:
             kept = "type=cache,target=/var/cache/uv " in run or all("--no-cache " in one for one in run.split("uv pip")[1:])
-            assert kept, f"uv's cache would ship, with a second copy of what this installs; say --no-cache: {run}"
+            assert kept, f"uv's cache would ship, with a second copy of these packages; use --no-cache: {run}"
         elif "pip install" in run:
-            assert "--no-cache-dir" in run, f"pip's cache would ship; say --no-cache-dir: {run}"
+            assert "--no-cache-dir" in run, f"pip's cache would ship; use --no-cache-dir: {run}"
 
 
-@pytest.mark.parametrize("image", sorted(POD_IMAGES))
+@pytest.mark.parametrize("image", ["ingress", "model"])
 def test_the_product_is_installed_without_a_cache_that_could_hold_an_older_one(image: str) -> None:
     last = instructions(dockerfile(image), "RUN")[-1]
     assert "/wheel/*.whl" in last, "the product is the last layer: a change of the code moves it alone"
-    assert "--no-cache " in last, "say --no-cache"
+    assert "--no-cache " in last, "use --no-cache"
     assert "type=cache" not in last, "a cache can serve an older wheel of the same version"
 
 
@@ -222,13 +250,13 @@ def test_a_dockerfile_names_valid_images_even_without_arguments(path: Path) -> N
 
 
 def test_the_bake_file_builds_for_the_platform_of_tritons_package() -> None:
-    for image in {path.stem for path in DOCKERFILES} - POD_IMAGES | {"common"}:
+    for image in ("base", "wheel", "common"):
         assert 'platforms  = ["linux/amd64"]' in re.sub(" +=", "  =", TARGETS[image]), (
             f"target {image} builds for the machine it runs on"
         )
 
 
-def test_the_readme_gives_the_bake_file_what_it_has_no_default_for() -> None:
+def test_the_readme_sets_the_variables_of_the_bake_file_without_a_usable_default() -> None:
     readme = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
     (commands,) = (block for block in re.findall(r"```console\n(.*?)```", readme, re.DOTALL) if "docker buildx bake" in block)
     for variable in ("REGISTRY", "TRITON_DIGEST", "UBUNTU_DIGEST", "REVISION"):

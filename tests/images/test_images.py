@@ -1,4 +1,4 @@
-"""The images without a Docker engine: each one's packages serve as they should, and a layer in zstd says so."""
+"""The images without a Docker engine: the packages of each serve its models, and a layer in zstd has its media type."""
 
 import gzip
 import hashlib
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from images.requirements import EXTRAS, requirements
+from images.requirements import images, requirements
 from testing import environments
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_only_an_image_with_a_room_has_torch_and_no_other_rooms_packages() -> None:
-    names = {image: {re.split(r"[^\w-]", line)[0] for line in requirements(image)} for image in EXTRAS}
+def test_only_an_image_with_a_model_has_torch_and_no_other_models_packages() -> None:
+    names = {image: {re.split(r"[^\w-]", line)[0] for line in requirements(*models)} for image, models in images().items()}
     assert "torch" not in names["ingress"] | names["base"]
     assert "openai-whisper" in names["whisper"] & names["all"]
     assert "diffusers" in names["diffusion"] & names["all"]
@@ -30,12 +30,13 @@ def test_only_an_image_with_a_room_has_torch_and_no_other_rooms_packages() -> No
 
 LOADS = """
 import asyncio
-from deployments.{room} import {cls}, {cls}Settings
+from deployments.model_spec import specs
 
 async def main():
-    room = {cls}({cls}Settings())
-    await room.check_health()
-    await room.close()
+    spec = specs()["{model}"]
+    deployment = spec.load()(spec.settings())
+    await deployment.check_health()
+    await deployment.close()
     print("serves")
 
 asyncio.run(main())
@@ -50,23 +51,23 @@ MISSING = {
 
 
 def run(image: str, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """In the image's environment, and in a folder where the repository is not."""
+    """Runs the program in the image's environment, outside the repository."""
     return subprocess.run([environments.python(image), "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.slow
 @pytest.mark.triton
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("room", ["whisper", "diffusion"])
+@pytest.mark.parametrize("model", ["whisper", "diffusion"])
 @pytest.mark.parametrize("image", ["ingress", "whisper", "diffusion", "all"])
-def test_an_image_serves_its_own_rooms_model_and_no_other(image: str, room: str, tmp_path: Path) -> None:
-    result = run(image, LOADS.format(room=room, cls=room.title()), tmp_path)
-    missing = MISSING.get((image, room))
+def test_an_image_serves_its_own_model_and_no_other(image: str, model: str, tmp_path: Path) -> None:
+    result = run(image, LOADS.format(model=model), tmp_path)
+    missing = MISSING.get((image, model))
     if missing is None:
         assert "serves" in result.stdout, result.stderr
     else:
         assert result.returncode == 1
-        assert f"{room} did not start: " in result.stderr
+        assert f"{model} did not start: " in result.stderr
         assert f"No module named '{missing}'" in result.stderr
 
 
@@ -112,8 +113,8 @@ def small_image(folder: Path) -> None:
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
 
-def test_a_layer_in_zstd_says_so_by_its_media_type(tmp_path: Path) -> None:
-    """What the bake file asks of the builder, asked of skopeo: the same libraries' other door."""
+def test_a_layer_in_zstd_has_the_media_type_of_zstd(tmp_path: Path) -> None:
+    """The compression that the bake file requests of the builder, requested of skopeo, which has the same libraries."""
     skopeo = shutil.which("skopeo")
     if skopeo is None:
         pytest.skip("skopeo (Debian's package) is not on this machine")

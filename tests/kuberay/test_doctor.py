@@ -1,4 +1,4 @@
-"""The doctor: healthy manifests pass, and each rule finds the one thing that it is for, and nothing else does."""
+"""The doctor: healthy manifests pass, and each fault is found by its own rule and by no other."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from kuberay.doctor import FIRST, RULES
-from kuberay.profiles import CPU, MIG, ONE_GPU, PROFILES, RELEASE, SMALL_GPUS, Profile
+from kuberay.doctor.examine import FIRST, RULES
+from kuberay.profiles import CPU, MIG, ONE_GPU, PROFILES, SMALL_GPUS, Profile
+from kuberay.versions import RELEASE
 from sonograph.cli import cli
 from testing.manifests import Break, Manifests
 
@@ -19,7 +20,7 @@ def older(image: str, part: str, version: str) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    what: str
+    name: str
     rule: str
     broken: Break
     profile: Profile = CPU
@@ -70,13 +71,16 @@ BROKEN = [
         profile=ONE_GPU,
     ),
     Case(
-        "a_gpu_that_nobody_asks_for",
-        "a_pods_gpu_is_asked_for",
+        "a_gpu_that_no_deployment_requests",
+        "a_pods_gpu_is_requested",
         lambda m: m.options("whisper").pop("num_gpus"),
         profile=SMALL_GPUS,
     ),
     Case(
-        "cpus_that_nobody_asks_for", "a_pods_cpus_are_asked_for", lambda m: m.options("diffusion").pop("num_cpus"), warning=True
+        "cpus_that_no_deployment_requests",
+        "a_pods_cpus_are_requested",
+        lambda m: m.options("diffusion").pop("num_cpus"),
+        warning=True,
     ),
     Case(
         "gpus_that_are_not_there",
@@ -84,11 +88,11 @@ BROKEN = [
         lambda m: m.group("all")["resources"].update(GPU="2"),
         ONE_GPU,
     ),
-    Case("a_head_that_asks_for_no_cpu", "a_pod_asks_for_the_cpus_it_uses", lambda m: m.requests("head").pop("cpu")),
+    Case("a_head_that_requests_no_cpu", "a_pod_requests_the_cpus_it_uses", lambda m: m.requests("head").pop("cpu")),
     Case(
         "a_group_that_selectors_miss",
         "a_selector_names_a_group_that_there_is",
-        lambda m: m.group("whisper").update(groupName="hearing"),
+        lambda m: m.group("whisper").update(groupName="speech"),
     ),
     Case(
         "another_release",
@@ -97,7 +101,7 @@ BROKEN = [
     ),
     Case("a_group_without_end", "replicas_are_in_order", lambda m: m.group("whisper").pop("maxReplicas")),
     Case(
-        "weights_that_nobody_takes",
+        "weights_that_no_model_uses",
         "the_job_fetches_the_models",
         lambda m: m.application["args"]["diffusion"].pop("model"),
         SMALL_GPUS,
@@ -105,11 +109,11 @@ BROKEN = [
     Case("a_gpu_unstated", "a_gpu_that_is_shared_is_stated", lambda m: m.group("whisper")["resources"].pop("GPU"), profile=MIG),
     Case("a_name_in_gpu", "a_custom_name_does_not_end_in_gpu", lambda m: m.group("whisper")["resources"].update(fast_GPU="1")),
     Case("a_head_that_works", "the_head_takes_no_work", lambda m: m.head.update(resources={"CPU": "2"})),
-    Case("a_head_that_does_not_say", "the_head_takes_no_work", lambda m: m.head.pop("resources")),
+    Case("a_head_without_resources", "the_head_takes_no_work", lambda m: m.head.pop("resources")),
     Case("requests_to_the_head", "the_head_takes_no_work", lambda m: m.service["spec"].pop("excludeHeadPodFromServeSvc")),
     Case(
-        "one_asked_and_thirteen_used",
-        "a_pod_asks_for_the_cpus_it_uses",
+        "one_cpu_requested_and_thirteen_used",
+        "a_pod_requests_the_cpus_it_uses",
         lambda m: (m.options("whisper").update(num_cpus=13), m.group("whisper")["resources"].update(CPU="13")),
     ),
     Case(
@@ -129,7 +133,7 @@ BROKEN = [
         profile=ONE_GPU,
     ),
     Case(
-        "no_room_for_a_second_cluster",
+        "no_nodes_for_a_second_cluster",
         "the_pods_that_start_fit_the_nodes",
         lambda m: m.service["spec"].update(upgradeStrategy={"type": "NewCluster"}),
         ONE_GPU,
@@ -153,7 +157,7 @@ BROKEN = [
         lambda m: m.container("head").update(image=older(m.container("head")["image"], "py", "3.12.1")),
     ),
     Case(
-        "a_tag_that_says_nothing",
+        "a_tag_without_versions",
         "python_is_one_version",
         lambda m: m.container("head").update(image=f"sonograph:latest@sha256:{'0' * 64}"),
     ),
@@ -173,7 +177,7 @@ BROKEN = [
     Case("a_pin_of_nothing", "a_deployment_is_pinned_twice", lambda m: m.options("whisper").update(resources={"whisper": 0})),
     Case("scaling_that_serve_refuses", "serve_accepts_the_config", lambda m: m.scaling("whisper").update(max_replicas="many")),
     Case(
-        "as_many_replicas_as_serve_likes",
+        "automatic_replicas",
         "replicas_fit_max_replicas",
         lambda m: (m.deployment("whisper").pop("autoscaling_config"), m.deployment("whisper").update(num_replicas="auto")),
     ),
@@ -209,7 +213,7 @@ BROKEN = [
         lambda m: m.application.update(runtime_env={"env_vars": {"HF_TOKEN": "hf_1"}}),
     ),
     Case(
-        "weights_that_nobody_fetches",
+        "weights_that_no_job_fetches",
         "the_job_fetches_the_models",
         lambda m: m.application["args"].update(whisper={"model": "base"}),
     ),
@@ -284,8 +288,8 @@ BROKEN = [
     ),
     Case("rocksdb", "redis_is_named_once", lambda m: m.cluster.update(gcsFaultToleranceOptions={"backend": "rocksdb"})),
     Case("no_fault_tolerance", "redis_is_named_once", lambda m: m.cluster.pop("gcsFaultToleranceOptions"), warning=True),
-    Case("kubernetes_tokens", "tokens_are_asked_for", lambda m: m.cluster["authOptions"].update(enableK8sTokenAuth=True)),
-    Case("no_tokens", "tokens_are_asked_for", lambda m: m.cluster.pop("authOptions"), warning=True),
+    Case("kubernetes_tokens", "tokens_are_required", lambda m: m.cluster["authOptions"].update(enableK8sTokenAuth=True)),
+    Case("no_tokens", "tokens_are_required", lambda m: m.cluster.pop("authOptions"), warning=True),
     Case(
         "an_unknown_upgrade",
         "an_upgrade_is_one_that_kuberay_knows",
@@ -313,11 +317,11 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
-def test_what_is_rendered_is_healthy(profile: Profile) -> None:
+def test_rendered_manifests_are_healthy(profile: Profile) -> None:
     assert [str(finding) for finding in Manifests(profile).findings()] == []
 
 
-@pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.what)
+@pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.name)
 def test_a_broken_manifest_triggers_its_rule_and_no_other(case: Case) -> None:
     manifests = Manifests(case.profile)
     case.broken(manifests)
@@ -341,7 +345,7 @@ def test_a_manifest_of_another_shape_is_found_with_its_field() -> None:
     assert finding.field == "spec.rayClusterConfig.workerGroupSpecs.1.minReplicas"
 
 
-def test_a_healthy_folder_ends_well_and_says_so(tmp_path: Path) -> None:
+def test_a_healthy_folder_exits_with_status_0(tmp_path: Path) -> None:
     result = run(Manifests().write(tmp_path / "cpu"))
     assert (result.exit_code, result.stdout) == (0, "No errors, 0 warnings.\n")
 

@@ -1,6 +1,6 @@
 """Each pin, resource, version, time and arg of every rendered manifest is removed, then altered: the doctor has to object.
 
-What survives is listed, with the reason why nothing can be said against it.
+Survivors are listed, each with the reason why it is no fault.
 """
 
 import copy
@@ -34,20 +34,20 @@ WATCHED = re.compile(
 )
 SURVIVORS = {
     r"removed config/applications/0/args/http/deadline_s": "its default is the same",
-    r"altered config/applications/0/args/http/deadline_s to 12$": "whatever waits then outlasts it by more",
+    r"altered config/applications/0/args/http/deadline_s to 12$": "every wait then outlasts it by more",
     r"removed config/applications/0/args/whisper/model": "its default is what the Job fetches",
     r"removed config/applications/0/args/(whisper|diffusion)/device": "`auto` takes the GPU too",
-    r"(removed|altered) config/applications/0/args/diffusion/(steps|guidance_scale|max_side_px)": "any value in its range is a wish",
-    r"removed config/applications/0/deployments/\d/max_surge_percent": "Serve's default, 0, asks for fewer pods",
-    r"altered config/applications/0/deployments/\d/max_surge_percent to 5$": "it asks for no more pods",
-    r"altered config/applications/0/deployments/\d/ray_actor_options/num_gpus to 0": "how rooms share a GPU is a wish",
+    r"(removed|altered) config/applications/0/args/diffusion/(steps|guidance_scale|max_side_px)": "any value in its range is a choice",
+    r"removed config/applications/0/deployments/\d/max_surge_percent": "Serve's default, 0, needs fewer pods",
+    r"altered config/applications/0/deployments/\d/max_surge_percent to 5$": "it needs no further pods",
+    r"altered config/applications/0/deployments/\d/ray_actor_options/num_gpus to 0": "the shares of a GPU are a choice",
     r"removed config/applications/0/deployments/\d/ray_actor_options/num_cpus": "the code's default is the same",
-    r"removed config/http_options/request_timeout_s": "Serve then waits for ever, longer than any deadline",
+    r"removed config/http_options/request_timeout_s": "Serve then waits forever, longer than any deadline",
     r"altered config/http_options/request_timeout_s": "longer than the deadline by more",
     r"altered service/spec/rayClusterDeletionDelaySeconds": "longer by more",
-    r"altered .*/headGroupSpec/.*/requests/cpu to 100m": "nobody says what a head needs: its pod has no replica to count",
+    r"altered .*/headGroupSpec/.*/requests/cpu to 100m": "a head has no replica whose CPUs the doctor could count",
     r"altered .*/terminationGracePeriodSeconds": "longer by more",
-    r"altered .*/workerGroupSpecs/\d/maxReplicas": "room for more",
+    r"altered .*/workerGroupSpecs/\d/maxReplicas": "space for more pods",
     r"removed .*/workerGroupSpecs/\d/resources/GPU": "Ray knows nvidia.com/gpu by its name; parts of a GPU are found",
     r"altered .*/workerGroupSpecs/\d/resources/(ingress|whisper|diffusion)": "its CPUs hold a second replica back",
 }
@@ -86,7 +86,7 @@ def changed(whole: Manifests, path: Path, value: Any) -> Manifests:
 
 
 def altered(value: Any) -> Iterator[Any]:
-    """Other values of the same kind: ten times as much and a tenth, another version, another word. None for what holds others."""
+    """Other values of the same kind: ten times as much and a tenth, another version, another word. None for a list or mapping."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):

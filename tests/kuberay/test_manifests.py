@@ -1,4 +1,4 @@
-"""The manifests: rendered from one description, current, of the shapes that Kubernetes and KubeRay expect, and read by Ray as meant."""
+"""The manifests: rendered from the profiles, current, valid for Kubernetes and KubeRay, and read by Ray as intended."""
 
 import copy
 import functools
@@ -16,14 +16,16 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from deployments.concurrency import requests_per_replica
-from graphs.core.metrics import FIGURES
+from graphs.core import metrics
 from graphs.http.schemas.openapi import ERRORS
-from graphs.settings import VoiceToImageSettings
+from graphs.settings import Settings
 from kuberay import ray_autoscaler, render
 from kuberay.images import Images, Versions, digests, versions
-from kuberay.manifest import around
+from kuberay.manifest.monitoring import alerts
+from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_env, ray_service
-from kuberay.profiles import CPU, MIG, PROFILES, PYTHON, RAY, RELEASE, TAG, Profile
+from kuberay.profiles import CPU, MIG, PROFILES, Profile
+from kuberay.versions import PYTHON, RAY, RELEASE, TAG
 from sonograph.cli import cli
 
 ROOT = Path(__file__).parents[2]
@@ -54,12 +56,12 @@ def test_the_manifests_that_are_checked_in_are_current(profile: Profile) -> None
     assert there == render.manifests(profile, Images()), f"run `sonograph render {profile.name}`"
 
 
-def test_no_manifest_is_left_of_a_profile_that_has_gone() -> None:
+def test_every_folder_of_manifests_is_a_profile() -> None:
     assert {path.name for path in (ROOT / "kuberay" / "manifests").iterdir()} == set(PROFILES)
 
 
 @pytest.mark.parametrize("path", render.shared(), ids=lambda path: path.name)
-def test_the_local_config_and_the_picture_are_current(path: Path) -> None:
+def test_the_local_config_the_diagram_and_the_bake_file_are_current(path: Path) -> None:
     assert path.read_text() == render.shared()[path], "run `sonograph render`"
 
 
@@ -102,13 +104,13 @@ def schema(name: str, version: str) -> Draft202012Validator:
 
 
 def closed(schema: Any) -> Any:
-    """The schema, refusing what it does not name, as `kubectl apply` does; Kubernetes' own extensions said in JSON Schema."""
+    """The schema, which refuses unknown fields as `kubectl apply` does; Kubernetes' own extensions in JSON Schema."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     made = {key: closed(value) for key, value in schema.items() if key != "required"}
-    if "required" in schema:  # what has a default is filled in before
+    if "required" in schema:  # defaults are filled in before
         properties = schema.get("properties", {})
         made["required"] = [name for name in schema["required"] if "default" not in properties.get(name, {})]
     if schema.get("x-kubernetes-int-or-string"):
@@ -123,7 +125,7 @@ def closed(schema: Any) -> Any:
 
 
 @EACH
-def test_ray_reads_a_group_as_the_description_means_it(profile: Profile) -> None:
+def test_ray_reads_a_group_as_the_profile_describes_it(profile: Profile) -> None:
     types = ray_autoscaler.node_types(ray_service(profile, Images()))
     assert list(types) == [ray_autoscaler.HEAD, *(group.name for group in profile.groups)]
     assert types[ray_autoscaler.HEAD].resources["CPU"] == 0
@@ -138,8 +140,8 @@ def test_ray_reads_a_group_as_the_description_means_it(profile: Profile) -> None
 
 
 @pytest.mark.parametrize("name", ["nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
-def test_ray_counts_the_part_of_a_gpu_only_since_it_is_stated(name: str) -> None:
-    profile = replace(MIG, groups=tuple(replace(group, gpu=name) if group.gpu else group for group in MIG.groups))
+def test_ray_counts_the_part_of_a_gpu_only_where_it_is_stated(name: str) -> None:
+    profile = replace(MIG, sizes={model: replace(size, gpu=name) for model, size in MIG.sizes.items()})
     service = ray_service(profile, Images())
     assert ray_autoscaler.node_types(service)["whisper"].resources["GPU"] == 1
     for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
@@ -148,7 +150,7 @@ def test_ray_counts_the_part_of_a_gpu_only_since_it_is_stated(name: str) -> None
 
 
 @EACH
-def test_a_pod_runs_as_nobody_in_particular_and_keeps_no_more_rights_than_it_needs(profile: Profile) -> None:
+def test_a_pod_runs_without_root_and_without_capabilities(profile: Profile) -> None:
     for pod in pod_specs(profile):
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -158,14 +160,14 @@ def test_a_pod_runs_as_nobody_in_particular_and_keeps_no_more_rights_than_it_nee
 
 
 @EACH
-def test_only_the_job_writes_the_weights_and_every_room_with_some_reads_them(profile: Profile) -> None:
+def test_only_the_job_writes_the_weights_and_every_model_that_has_some_reads_them(profile: Profile) -> None:
     reading = set()
     for group in cluster(profile)["workerGroupSpecs"]:
         (container,) = group["template"]["spec"]["containers"]
         mounts = container.get("volumeMounts", [])
         assert all(mount["readOnly"] for mount in mounts)
         reading |= set(group["resources"]) if "weights" in {mount["name"] for mount in mounts} else set()
-    assert {weights.room for weights in profile.weights} <= reading
+    assert {weights.model for weights in profile.weights} <= reading
 
 
 @EACH
@@ -199,32 +201,33 @@ def test_a_container_has_rays_variables_as_make_serve_sets_them(profile: Profile
 
 
 @EACH
-def test_autoscaling_aims_above_a_batch_and_below_what_a_replica_is_given(profile: Profile) -> None:
+def test_autoscaling_aims_above_a_batch_and_below_the_requests_that_a_replica_takes(profile: Profile) -> None:
     for group in profile.groups:
         for deployment in group.deployments:
-            given = (
-                32 if deployment.name == "ingress" else requests_per_replica(deployment.batch)
-            )  # http.max_requests, and what an ingress gives a room
-            assert deployment.batch < deployment.target_ongoing_requests < given
+            # http.max_concurrent_requests, and the requests that an ingress sends to one replica.
+            most = 32 if deployment.name == "ingress" else requests_per_replica(deployment.batch)
+            assert deployment.batch < deployment.target_ongoing_requests < most
 
 
 @EACH
-@pytest.mark.parametrize("room", ["whisper", "diffusion"])
-def test_autoscaling_knows_how_many_requests_share_a_pass(profile: Profile, room: str) -> None:
-    (batch,) = {one.batch for group in profile.groups for one in group.deployments if one.name == room}
-    assert batch == getattr(VoiceToImageSettings.model_validate(profile.args), room).max_batch
+def test_autoscaling_knows_how_many_requests_share_a_batch(profile: Profile) -> None:
+    settings = Settings.model_validate(profile.args)
+    for group in profile.groups:
+        for deployment in group.deployments:
+            if deployment.name != "ingress":
+                assert deployment.batch == getattr(settings, deployment.name).max_batch
 
 
 @EACH
-def test_each_alert_is_promql_about_figures_that_there_are(profile: Profile) -> None:
-    exported = {name for figure in FIGURES for name in (figure.exported, f"{figure.exported}_bucket")}
-    found = around.alerts(profile)
+def test_each_alert_is_promql_about_metrics_that_exist(profile: Profile) -> None:
+    names = {metric.exported for metric in vars(metrics).values() if isinstance(getattr(metric, "exported", None), str)}
+    found = alerts(profile)
     assert len(found) == 3
     for alert in found:
-        metrics = selectors(promql_parser.parse(alert["expr"]))
-        assert metrics
-        assert {metric.name for metric in metrics} <= exported
-        for code in [matcher for metric in metrics for matcher in metric.matchers.matchers if matcher.name == "code"]:
+        selected = selectors(promql_parser.parse(alert["expr"]))
+        assert selected
+        assert {selector.name.removesuffix("_bucket") for selector in selected} <= names
+        for code in [matcher for selector in selected for matcher in selector.matchers.matchers if matcher.name == "code"]:
             assert set(code.value.split("|")) <= {error.code for error in ERRORS}
 
 
@@ -247,8 +250,8 @@ def test_promtool_accepts_the_alerts(profile: Profile, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_network_lets_through_what_ray_probes_metrics_and_clients_need() -> None:
-    policies = {one["metadata"]["name"]: one["spec"] for one in around.network()}
+def test_the_network_lets_through_the_traffic_of_ray_probes_metrics_and_clients() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in network()}
     assert policies["deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert {port["port"] for port in policies["head"]["ingress"][0]["ports"]} == {8265, 8000}
     outside = [rule for rule in policies["ray"]["ingress"] if "ports" in rule]
@@ -262,15 +265,15 @@ def test_the_network_lets_through_what_ray_probes_metrics_and_clients_need() -> 
 
 
 @EACH
-def test_figures_that_nobody_measured_are_marked(profile: Profile) -> None:
+def test_estimates_are_marked(profile: Profile) -> None:
     service = ray_service(profile, Images())
     uses_a_gpu = any(group.gpu for group in profile.groups)
-    assert service["metadata"]["annotations"]["sonograph/figures"] == ("estimate" if uses_a_gpu else "measured")
+    assert service["metadata"]["annotations"]["sonograph/sizes"] == ("estimate" if uses_a_gpu else "measured")
     for text in render.manifests(profile, Images()).values():
         assert ("ESTIMATES" in text.split("apiVersion")[0]) == uses_a_gpu
 
 
-def test_digests_come_from_what_the_build_wrote(tmp_path: Path) -> None:
+def test_digests_come_from_the_builds_metadata(tmp_path: Path) -> None:
     metadata = tmp_path / "images.json"
     digest = f"sha256:{'a' * 64}"
     metadata.write_text(f'{{"buildx.build.warnings": {{}}, "whisper": {{"containerimage.digest": "{digest}"}}}}')
@@ -281,7 +284,7 @@ def test_digests_come_from_what_the_build_wrote(tmp_path: Path) -> None:
     assert versions(images["whisper"]) == versions(images["diffusion"]) == Versions(RELEASE, RAY, PYTHON)
 
 
-def test_the_command_renders_for_a_registry_of_ones_own_and_touches_nothing_else(tmp_path: Path) -> None:
+def test_the_command_renders_for_another_registry_and_touches_nothing_else(tmp_path: Path) -> None:
     metadata, out = tmp_path / "images.json", tmp_path / "cluster"
     metadata.write_text(f'{{"whisper": {{"containerimage.digest": "sha256:{"b" * 64}"}}}}')
     (out / "cpu").mkdir(parents=True)
@@ -298,13 +301,13 @@ def test_the_command_renders_for_a_registry_of_ones_own_and_touches_nothing_else
     assert local.stat().st_mtime_ns == before
 
 
-def test_an_unknown_profile_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["render", "huge", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "small-gpus" in result.output
 
 
-def test_rendering_leaves_the_description_as_it_was() -> None:
+def test_rendering_leaves_the_profiles_unchanged() -> None:
     before = copy.deepcopy(PROFILES)
     for profile in PROFILES.values():
         render.manifests(profile, Images())

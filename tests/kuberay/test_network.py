@@ -1,4 +1,4 @@
-"""DNS in the network policies: it passes to every resolver that is known or named, and nothing else does on that way."""
+"""DNS in the network policies: it passes to every resolver that is known or named, and nothing else passes there."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from kuberay.manifest import around
+from kuberay.manifest.network import network
 from sonograph.cli import cli
 
 RESOLVERS = {
@@ -25,7 +25,7 @@ def egress(documents: list[dict[str, Any]], pods: str) -> list[dict[str, Any]]:
 
 
 def ports_to(rules: list[dict[str, Any]], peer: dict[str, Any]) -> list[tuple[str, int]]:
-    """What is open to this peer, by protocol and port."""
+    """Protocols and ports that are open to this peer."""
     return [(port["protocol"], port["port"]) for rule in rules if peer in rule.get("to", []) for port in rule["ports"]]
 
 
@@ -40,26 +40,26 @@ def block(cidr: str) -> dict[str, Any]:
 @BOTH
 @pytest.mark.parametrize("cidr", RESOLVERS, ids=RESOLVERS.get)
 def test_dns_and_nothing_else_passes_to_a_resolver_on_the_node(pods: str, cidr: str) -> None:
-    assert ports_to(egress(around.network(), pods), block(cidr)) == [("UDP", 53), ("TCP", 53)]
+    assert ports_to(egress(network(), pods), block(cidr)) == [("UDP", 53), ("TCP", 53)]
 
 
 @BOTH
 def test_dns_passes_to_the_pods_that_serve_it_on_the_port_that_they_listen_on(pods: str) -> None:
-    rules = egress(around.network(), pods)
+    rules = egress(network(), pods)
     assert ports_to(rules, namespace("kube-system")) == [("UDP", 53), ("TCP", 53)]
     assert ports_to(rules, namespace("openshift-dns")) == [("UDP", 5353), ("TCP", 5353)]
 
 
 def test_no_policy_opens_a_block_of_addresses_but_for_dns() -> None:
-    """169.254.169.254 is the cloud's metadata server too, which hands out credentials."""
-    for policy in around.network():
+    """169.254.169.254 is the cloud's metadata server too, which serves credentials."""
+    for policy in network():
         for rule in policy["spec"].get("egress", []):
             if any("ipBlock" in peer for peer in rule.get("to", [])):
                 assert {port["port"] for port in rule["ports"]} == {53}
 
 
 @BOTH
-def test_a_resolver_that_is_named_is_let_through_and_the_files_say_how(pods: str, tmp_path: Path) -> None:
+def test_a_named_resolver_is_let_through_and_the_files_name_the_option(pods: str, tmp_path: Path) -> None:
     result = render(tmp_path, "--dns-cidr", "10.96.0.10", "--dns-cidr", "fd00:10::/64")
     assert result.exit_code == 0, result.output
     text = (tmp_path / "cpu" / "network.yaml").read_text()
@@ -70,7 +70,7 @@ def test_a_resolver_that_is_named_is_let_through_and_the_files_say_how(pods: str
 
 
 def test_a_resolver_that_is_known_is_named_once() -> None:
-    assert around.network(["169.254.20.10/32"]) == around.network()
+    assert network(["169.254.20.10/32"]) == network()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_resolver_that_is_known_is_named_once() -> None:
         ("fd00::a/64", "fd00::a/64 has host bits set: give fd00::/64 for the range, or fd00::a for this address alone"),
     ],
 )
-def test_what_is_no_network_is_refused_with_what_would_be_accepted(cidr: str, sentence: str, tmp_path: Path) -> None:
+def test_an_invalid_network_is_refused_with_the_accepted_forms(cidr: str, sentence: str, tmp_path: Path) -> None:
     result = render(tmp_path, "--dns-cidr", "10.96.0.10", "--dns-cidr", cidr)
     assert result.exit_code == 2
     assert "--dns-cidr" in result.output

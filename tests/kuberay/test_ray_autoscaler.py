@@ -1,4 +1,4 @@
-"""What Ray's autoscaler decides from the manifests, asked without a process: a replica that waits gets a pod of its own group."""
+"""Decisions of Ray's autoscaler from the manifests, without a process: a replica that waits gets a pod of its own group."""
 
 from typing import Any
 
@@ -14,12 +14,13 @@ from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
 from kuberay import ray_autoscaler, serve_config
 from kuberay.images import Images
 from kuberay.manifest.rayservice import ray_service
-from kuberay.profiles import CPU, PROFILES, Deployment, Profile
+from kuberay.profiles import CPU, PROFILES, Profile
+from kuberay.worker_groups import Deployment
 
 PAIRS = [(profile, deployment) for profile in PROFILES.values() for group in profile.groups for deployment in group.deployments]
 
 
-def asked(profile: Profile, name: str) -> dict[str, Any]:
+def requested(profile: Profile, name: str) -> dict[str, Any]:
     """ray_actor_options, as they stand in serveConfigV2."""
     (application,) = serve_config.cluster(profile)["applications"]
     (options,) = (one["ray_actor_options"] for one in application["deployments"] if one["name"] == name)
@@ -27,7 +28,7 @@ def asked(profile: Profile, name: str) -> dict[str, Any]:
 
 
 def pods(profile: Profile, **groups: int) -> list[AutoscalerInstance]:
-    """The head, and so many pods of each group, with every slot taken."""
+    """The head, and this many pods of each group, with every slot taken."""
     types = ray_autoscaler.node_types(ray_service(profile, Images()))
     running = [ray_autoscaler.HEAD, *(name for name, count in groups.items() for _ in range(count))]
     found = []
@@ -43,7 +44,7 @@ def pods(profile: Profile, **groups: int) -> list[AutoscalerInstance]:
 
 
 def decide(profile: Profile, running: list[AutoscalerInstance], waiting: int, options: dict[str, Any]) -> SchedulingReply:
-    """For so many replicas with these options, as Ray passes them on: resources and labels both."""
+    """The decision for `waiting` replicas with these options, as Ray passes them on: resources and labels both."""
     resources = {"CPU": options["num_cpus"], "GPU": options.get("num_gpus", 0), **options.get("resources", {})}
     equal = LabelSelectorOperator.LABEL_OPERATOR_IN
     labels = [(key, equal, [value]) for key, value in options.get("label_selector", {}).items()]
@@ -65,7 +66,7 @@ def launched(reply: SchedulingReply) -> dict[str, int]:
 
 
 def test_three_diffusion_replicas_that_wait_start_three_diffusion_pods_and_nothing_else() -> None:
-    reply = decide(CPU, pods(CPU, ingress=2, whisper=1), 3, asked(CPU, "diffusion"))
+    reply = decide(CPU, pods(CPU, ingress=2, whisper=1), 3, requested(CPU, "diffusion"))
     assert launched(reply) == {"diffusion": 3}
     assert not reply.infeasible_resource_requests
     assert not reply.to_terminate
@@ -74,30 +75,30 @@ def test_three_diffusion_replicas_that_wait_start_three_diffusion_pods_and_nothi
 @pytest.mark.parametrize(("profile", "deployment"), PAIRS, ids=[f"{one.name}-{other.name}" for one, other in PAIRS])
 def test_a_replica_that_waits_starts_a_pod_of_its_own_group_in_every_profile(profile: Profile, deployment: Deployment) -> None:
     home = profile.group_of(deployment.name)
-    others = {group.name: group.min_pods for group in profile.groups if group is not home}
+    others = {group.name: group.min_pods for group in profile.groups if group.name != home.name}
     least = home.max_pods - 1
-    reply = decide(profile, pods(profile, **others, **{home.name: least}), 1, asked(profile, deployment.name))
+    reply = decide(profile, pods(profile, **others, **{home.name: least}), 1, requested(profile, deployment.name))
     assert launched(reply) == {home.name: 1}
     assert not reply.infeasible_resource_requests
 
 
-def test_no_pod_beyond_a_groups_most_is_started() -> None:
+def test_no_pod_beyond_a_groups_maximum_is_started() -> None:
     group = CPU.group_of("diffusion")
     running = pods(CPU, ingress=2, whisper=1, diffusion=group.max_pods)
-    reply = decide(CPU, running, 1, asked(CPU, "diffusion"))
+    reply = decide(CPU, running, 1, requested(CPU, "diffusion"))
     assert launched(reply) == {}
 
 
 @pytest.mark.parametrize("wrong", [{"resources": {"difusion": 1}}, {"label_selector": {"image": "difusion"}}])
-def test_what_no_group_offers_starts_nothing(wrong: dict[str, Any]) -> None:
+def test_a_request_that_no_group_offers_starts_nothing(wrong: dict[str, Any]) -> None:
     running = pods(CPU, ingress=2, whisper=1, diffusion=1)
-    reply = decide(CPU, running, 1, {**asked(CPU, "diffusion"), **wrong})
+    reply = decide(CPU, running, 1, {**requested(CPU, "diffusion"), **wrong})
     assert launched(reply) == {}
     assert len(reply.infeasible_resource_requests) == 1
 
 
-def test_without_its_pins_a_replica_gets_a_pod_of_whatever_group_has_the_cpus() -> None:
-    unpinned = {"num_cpus": asked(CPU, "whisper")["num_cpus"]}
+def test_without_its_pins_a_replica_gets_a_pod_of_any_group_with_enough_cpus() -> None:
+    unpinned = {"num_cpus": requested(CPU, "whisper")["num_cpus"]}
     reply = decide(CPU, pods(CPU, ingress=2, whisper=1, diffusion=1), 3, unpinned)
     assert launched(reply)
     assert "whisper" not in launched(reply)

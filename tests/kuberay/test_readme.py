@@ -1,4 +1,4 @@
-"""kuberay/README.md says what a person needs to deploy, and what it says is so."""
+"""kuberay/README.md: complete for a deployment, and true."""
 
 import copy
 import json
@@ -13,9 +13,12 @@ import yaml
 
 from kuberay import render
 from kuberay.images import Images
-from kuberay.manifest import around
+from kuberay.manifest.monitoring import alerts
+from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
-from kuberay.profiles import CPU, PROFILES, REDIS_SECRET, TRITON, Profile
+from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB, REDIS_MEMORY_MIB
+from kuberay.profiles import CPU, PROFILES, REDIS_SECRET, Profile
+from kuberay.versions import TRITON
 from sonograph.cli import cli
 
 ROOT = Path(__file__).parents[2]
@@ -32,15 +35,15 @@ def row(first: str) -> list[str]:
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_each_profile_is_documented_with_its_groups(profile: Profile) -> None:
-    _, _, groups, figures = row(profile.name)
+    _, _, groups, sizes = row(profile.name)
     assert groups == ", ".join(group.name for group in profile.groups)
-    assert (figures == "estimates") == (not profile.measured)
+    assert (sizes == "estimates") == (not profile.measured)
 
 
 def test_each_file_and_alert_is_documented() -> None:
     for file in render.manifests(CPU, Images()):
         assert row(file)
-    for alert in around.alerts(CPU):
+    for alert in alerts(CPU):
         assert f"`{alert['alert']}`" in README
 
 
@@ -60,7 +63,7 @@ def test_the_limit_of_the_first_start_is_that_of_the_manifests() -> None:
 
 
 def test_redis_memory_is_that_of_the_manifests() -> None:
-    assert f"fills {around.REDIS_MAXMEMORY_MIB} MiB at most, of its container's {around.REDIS_MEMORY_MIB}:" in README
+    assert f"fills {REDIS_MAXMEMORY_MIB} MiB at most, of its container's {REDIS_MEMORY_MIB}:" in README
 
 
 def test_the_option_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
@@ -70,13 +73,13 @@ def test_the_option_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
     assert "--dns-cidr" in {option for parameter in group.commands["render"].params for option in parameter.opts}
 
 
-def test_the_patch_of_the_cluster_that_runs_raises_what_it_names_and_nothing_else() -> None:
+def test_the_patch_of_a_running_cluster_raises_its_field_and_nothing_else() -> None:
     before = ray_service(CPU, Images())["spec"]["rayClusterConfig"]
     after = patched(before, PATCH)
     (number,) = (index for index, group in enumerate(CPU.groups) if group.name == "whisper")
     # As for 4 replicas, which the text has.
-    (deployment,) = CPU.groups[number].deployments
-    wanted = replace(CPU.groups[number], deployments=(replace(deployment, max_replicas=4),)).max_pods
+    larger = replace(CPU, sizes={**CPU.sizes, "whisper": replace(CPU.sizes["whisper"], max_replicas=4)})
+    wanted = larger.groups[number].max_pods
     assert wanted > before["workerGroupSpecs"][number]["maxReplicas"]
     before["workerGroupSpecs"][number]["maxReplicas"] = wanted
     assert after == before
@@ -90,7 +93,7 @@ def test_the_patch_is_refused_where_its_number_is_another_groups() -> None:
 
 
 @pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
-def test_the_clusters_name_stands_where_the_command_looks_for_it() -> None:
+def test_the_command_finds_the_clusters_name() -> None:
     (path,) = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", README)
     definition = yaml.safe_load((SCHEMAS / "ray.io_rayservices.yaml").read_text())
     (schema,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == "v1")
@@ -116,7 +119,7 @@ def patched(spec: dict[str, Any], patch: list[dict[str, Any]]) -> dict[str, Any]
     return made["spec"]
 
 
-def test_every_command_of_ours_is_one_that_there_is() -> None:
+def test_every_command_of_sonograph_exists() -> None:
     group: Any = typer.main.get_command(cli)
     ours = [command.split()[1:] for command in COMMANDS if command.startswith(".venv/bin/sonograph")]
     assert len(ours) >= 4
@@ -125,14 +128,14 @@ def test_every_command_of_ours_is_one_that_there_is() -> None:
         assert {word for word in words if word.startswith("--")} <= options
 
 
-def test_every_namespace_label_that_the_policies_ask_for_is_set() -> None:
-    asked = set(re.findall(r"sonograph/\w+", str(around.network())))
-    assert asked == {"sonograph/operator", "sonograph/monitoring", "sonograph/clients"}
-    for label in asked:
+def test_every_namespace_label_in_the_policies_is_set() -> None:
+    labels = set(re.findall(r"sonograph/\w+", str(network())))
+    assert labels == {"sonograph/operator", "sonograph/monitoring", "sonograph/clients"}
+    for label in labels:
         assert any(command.startswith("kubectl label namespace") and f"{label}=" in command for command in COMMANDS)
 
 
-def test_what_is_made_by_hand_has_the_names_that_the_manifests_use() -> None:
+def test_objects_made_by_hand_have_the_names_in_the_manifests() -> None:
     assert any(f"create secret generic {REDIS_SECRET} --from-literal=password=" in command for command in COMMANDS)
     assert "create namespace sonograph" in README
     assert f"tritonserver:{TRITON}-py3" in README

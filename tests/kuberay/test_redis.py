@@ -15,7 +15,7 @@ import pytest
 from packaging.version import Version
 
 from kuberay.images import Images
-from kuberay.manifest import around
+from kuberay.manifest.redis import redis
 from testing.service import free_port
 
 FIXED = Version("7.4.9")
@@ -29,7 +29,7 @@ needs_redis = pytest.mark.skipif(
 
 
 def container() -> dict[str, Any]:
-    _, stateful = around.redis(Images())
+    _, stateful = redis(Images())
     (found,) = stateful["spec"]["template"]["spec"]["containers"]
     return dict(found)
 
@@ -131,7 +131,7 @@ def test_a_real_redis_takes_the_rendered_options_and_answers_the_rendered_probes
 
 
 @needs_redis
-def test_a_full_redis_refuses_a_write_and_keeps_what_it_has(pod: Pod) -> None:
+def test_a_full_redis_refuses_a_write_and_keeps_its_data(pod: Pod) -> None:
     with pod.running():
         wait_until(lambda: pod.probe("readinessProbe"), "Redis is ready")
         pod.ask("set", "kept", "1")

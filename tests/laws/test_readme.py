@@ -1,4 +1,4 @@
-"""The README documents every parameter, error, setting and route there is, and none that has gone."""
+"""The documents name every parameter, error, setting, route, metric and event there is, and none that has gone."""
 
 import re
 from pathlib import Path
@@ -7,32 +7,38 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from graphs.core.metrics import FIGURES, Figure
-from graphs.core.readiness import Rooms
-from graphs.http.app import create_app
-from graphs.http.events import TYPES
-from graphs.http.parameters import DrawParameters
+from deployments.model_spec import specs
+from graphs.core.metrics import METRICS, Metric
+from graphs.http.events import event_types
 from graphs.http.routes.openai.audio import TranscriptionParameters, TranslationParameters
 from graphs.http.routes.openai.images import ImageParameters
 from graphs.http.schemas.openapi import ERRORS
-from graphs.http.settings import HttpSettings
-from graphs.settings import VoiceToImageSettings
-from testing.fakes import SERVED, FakeGraph, serve_status
+from graphs.ingress import load
+from graphs.settings import GRAPHS, Settings
+from testing.fakes import FakeService
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-OPENAI = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
-MODEL = ROOT / "deployments" / "diffusion" / "repository" / "diffusion" / "1" / "model.py"
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+del DOCS["moves.md"]  # names what has gone
+README = "\n".join(DOCS.values())
+OPENAI = DOCS["openai.md"]
+STUBS = [path.read_text() for path in (ROOT / "deployments").glob("*/repository/*/1/model.py")]
 ROWS = [line for line in README.splitlines() if line.startswith("|")]
-SETTINGS = [f"{section}.{name}" for section, settings in VoiceToImageSettings() for name in type(settings).model_fields]
+PARAMETERS = sorted({name for graph in GRAPHS for name in load(graph).parameters.model_fields})
+SETTINGS = ["graphs", "models"] + [
+    f"{section}.{name}"
+    for section, settings in Settings()
+    if isinstance(settings, BaseModel)
+    for name in type(settings).model_fields
+]
 
 
 def rows(name: str) -> list[str]:
-    """The rows of the README's tables that say something of `name`."""
+    """The tables' rows that have `name`."""
     return [row for row in ROWS if f"`{name}`" in row]
 
 
-@pytest.mark.parametrize("name", DrawParameters.model_fields)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_each_parameter_is_documented(name: str) -> None:
     assert rows(name)
 
@@ -44,40 +50,49 @@ def test_each_error_is_documented_with_its_status(error: Any) -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_each_setting_is_documented(name: str) -> None:
-    assert rows(name)
+    assert any(row.startswith(f"| `{name}` |") for row in rows(name)), f"docs/settings.md has no row for {name}"
 
 
 def test_no_setting_is_documented_that_has_gone() -> None:
-    assert set(re.findall(r"^\| `((?:http|whisper|diffusion)\.\w+)`", README, re.MULTILINE)) == set(SETTINGS)
+    sections = "|".join(("http", *specs()))
+    assert set(re.findall(rf"^\| `((?:{sections})\.\w+)`", DOCS["settings.md"], re.MULTILINE)) == set(SETTINGS) - {
+        "graphs",
+        "models",
+    }
 
 
 def test_each_route_is_documented() -> None:
-    document = create_app(FakeGraph(), Rooms("sonograph", (), serve_status), HttpSettings(), SERVED).openapi()
+    document = FakeService().app().openapi()
     routes = [(method.upper(), path) for path, methods in document["paths"].items() for method in methods]
-    assert len(routes) >= 8
+    assert len(routes) >= 9
     for method, path in routes:
-        assert f"`{method} {path}`" in README
-    assert "`GET /`" in README  # the page, which is no part of the OpenAPI document
+        assert f"`{method} {path}`" in DOCS["api.md"]
+    assert "`GET /`" in DOCS["api.md"]  # the page, which is no part of the OpenAPI document
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
-def test_each_figure_is_documented_as_it_is_exported(figure: Figure) -> None:
-    (row,) = (row for row in rows(figure.exported) if row.startswith(f"| `{figure.exported}`"))
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_each_metric_is_documented_as_it_is_exported(metric: Metric) -> None:
+    (row,) = (row for row in rows(metric.exported) if row.startswith(f"| `{metric.exported}`"))
     _, _, labels, meaning, _ = row.split("|")
-    assert labels.strip() == ", ".join(f"`{label}`" for label in figure.labels)
-    assert meaning.strip() == figure.meaning + (" (histogram)" if figure.bounds else "")
+    assert labels.strip() == ", ".join(f"`{label}`" for label in metric.labels)
+    assert meaning.strip() == metric.meaning + (" (histogram)" if metric.bounds else "")
 
 
-def test_no_figure_is_documented_that_has_gone() -> None:
-    # The diffusion room's model counts its steps among Triton's metrics.
-    of_the_model = {f"ray_{name}" for name in re.findall(r'Counter\("(\w+)"', MODEL.read_text())}
-    assert len(of_the_model) == 2
-    assert set(re.findall(r"`(ray_sonograph_\w+)`", README)) == {figure.exported for figure in FIGURES} | of_the_model
+def test_no_metric_is_documented_that_has_gone() -> None:
+    # A model counts in its stub, among Triton's metrics.
+    of_models = {f"ray_{name}_total" for stub in STUBS for name in re.findall(r'Counter\("(\w+)"', stub)}
+    assert len(of_models) == 2
+    assert set(re.findall(r"`(ray_sonograph_\w+)`", README)) == {metric.exported for metric in METRICS} | of_models
 
 
 def test_every_event_is_documented_and_none_that_has_gone() -> None:
-    table = README.split("| event | data | when |")[1].split("\n\n")[0]
-    assert tuple(re.findall(r"^\| `([a-z.]+)` \|", table, re.MULTILINE)) == TYPES
+    table = DOCS["api.md"].split("| event | data | when |")[1].split("\n\n")[0]
+    sent = {type for service in (FakeService(),) for graph in service.graphs() for type in event_types(graph, _progress(graph))}
+    assert set(re.findall(r"^\| `([a-z.]+)` \|", table, re.MULTILINE)) == sent
+
+
+def _progress(graph: Any) -> tuple[str, ...]:
+    return tuple(event for attribute in graph.stages for event in getattr(graph, attribute).spec.events)
 
 
 @pytest.mark.parametrize(

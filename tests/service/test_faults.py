@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from graphs.core.metrics import RETRIED
+from graphs.core.metrics import RETRIES
 from testing import media, speech
 from testing.client import Call
 from testing.service import Service, config, environment, sonograph
@@ -22,13 +22,13 @@ CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
 MINUTE = media.minute()
 MEDIUM = {"steps": "16", "width": "256", "height": "256"}
 """Some seconds of denoising."""
-SETTINGS = {"http": {"max_requests": 8, "deadline_s": 120}}
+SETTINGS = {"http": {"max_concurrent_requests": 8, "deadline_s": 120}}
 OPTIONS = {
     "ingress": {"max_surge_percent": 100},
     "whisper": {"max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
     "diffusion": {"max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
 }
-"""Half a CPU each, so that an update's second replicas find room on two."""
+"""Half a CPU each, so that an update's second replicas fit on two."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ async def replaced(service: Service, deployment: str, old: psutil.Process) -> No
 )
 async def test_a_request_outlives_the_death_of_its_model(service: Service, deployment: str, victim: str) -> None:
     replica, stub = service.replica(deployment), service.stub(deployment)
-    retried = service.figure(RETRIED.exported, stage=deployment)
+    retried = service.metric(RETRIES.exported, stage=deployment)
     if deployment == "diffusion":
         calls = await in_flight(service, CAT, "image.step")
     else:
@@ -80,7 +80,7 @@ async def test_a_request_outlives_the_death_of_its_model(service: Service, deplo
     assert calls[0].kinds.count("retry") == 1
     (retry,) = (event for event in calls[0].told if event["type"] == "retry")
     assert retry["stage"] == deployment
-    assert service.figure(RETRIED.exported, stage=deployment) > retried
+    assert service.metric(RETRIES.exported, stage=deployment) > retried
     await replaced(service, deployment, replica)
     psutil.wait_procs([replica, stub], timeout=30)  # a replica whose stub is gone ends itself, and the other way round
     assert not replica.is_running()
@@ -194,7 +194,7 @@ async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(ser
 
     def idle() -> bool:
         names = "ray_serve_replica_processing_queries", "ray_serve_num_ongoing_requests_at_replicas"
-        return all(service.figure(name) == 0 for name in names)
+        return all(service.metric(name) == 0 for name in names)
 
     await asyncio.to_thread(service.wait_until, idle, "no request is left anywhere")
 

@@ -12,7 +12,9 @@ from PIL import Image
 from testing import speech
 from testing.service import ROOT, Service
 from training.small_stable_diffusion.concepts import load_concepts
-from training.small_stable_diffusion.meaning import Fingerprints
+from training.small_stable_diffusion.similarity import Fingerprints
+
+pytestmark = pytest.mark.torch
 
 NAMES = [concept.name for concept in load_concepts()]
 

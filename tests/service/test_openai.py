@@ -172,12 +172,12 @@ def test_a_client_that_leaves_a_transcript_frees_the_model(service: Service, cli
     service.wait_until(lambda: bool(line()), "the request's line")
     assert (line()["status"], line()["cancelled"], line()["route"]) == (499, True, "/v1/audio/transcriptions")
     service.wait_until(
-        lambda: service.figure("ray_serve_replica_processing_queries", deployment="whisper") == 0, "a free whisper"
+        lambda: service.metric("ray_serve_replica_processing_queries", deployment="whisper") == 0, "a free whisper"
     )
 
 
 def test_the_readmes_commands_and_its_program_work_as_printed(service: Service) -> None:
-    section = (ROOT / "README.md").read_text().split("## From what is there already")[1].split("\n## ")[0]
+    section = (ROOT / "README.md").read_text().split("## From a program")[1].split("\n## ")[0]
     curls = [line.removeprefix("$ ") for line in section.splitlines() if line.startswith("$ curl")]
     assert len(curls) == 2
     for line in curls:

@@ -1,4 +1,4 @@
-"""A request's whole life on a real service: it shows itself, stops when nobody wants it, keeps to its time, and leaves figures."""
+"""A request's whole life on a real service: it shows itself, stops when nobody wants it, keeps to its time, and leaves metrics."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from graphs.audio.decode import decode
-from graphs.core.metrics import RETRIED
+from graphs.core.metrics import RETRIES
 from testing import media, speech
 from testing.client import EVENTS, Call
 from testing.service import ROOT, Service
@@ -37,9 +37,9 @@ def step_of(event: dict[str, Any]) -> int:
     return int(event["step"]) if event["type"] == "image.step" else 0
 
 
-def busy(service: Service, room: str) -> float:
-    """Requests that the room's replicas have."""
-    return service.figure("ray_serve_replica_processing_queries", deployment=room)
+def busy(service: Service, deployment: str) -> float:
+    """Requests that in the deployment's replicas."""
+    return service.metric("ray_serve_replica_processing_queries", deployment=deployment)
 
 
 class Steps:
@@ -49,14 +49,14 @@ class Steps:
         self._service = service
         self._before = 0.0, 0.0
         checked = self._checks()
-        # The room's figures are taken at its health checks; one may be on its way here, so the third is surely a new one.
+        # The model's metrics are taken at its health checks; one may be on its way here, so the third is surely a new one.
         service.wait_until(lambda: self._checks() >= checked + 3, "health checks")
         self._before = self.now()
 
     def now(self) -> tuple[float, float]:
         """Ran and saved since this object was made."""
-        names = "ray_sonograph_denoising_steps", "ray_sonograph_denoising_steps_saved"
-        ran, saved = (self._service.figure(name) - before for name, before in zip(names, self._before, strict=True))
+        names = "ray_sonograph_denoising_steps_total", "ray_sonograph_denoising_steps_saved_total"
+        ran, saved = (self._service.metric(name) - before for name, before in zip(names, self._before, strict=True))
         return ran, saved
 
     def begun(self) -> None:
@@ -69,7 +69,7 @@ class Steps:
         return self.now()
 
     def _checks(self) -> float:
-        return self._service.figure("ray_serve_health_check_latency_ms_count", deployment="diffusion")
+        return self._service.metric("ray_serve_health_check_latency_ms_count", deployment="diffusion")
 
 
 def times_ms(service: Service, **size: str) -> tuple[float, float]:
@@ -283,8 +283,8 @@ def test_what_cannot_be_in_time_is_refused_before_the_model_begins(service: Serv
 # Figures
 
 
-def test_every_figure_of_the_readme_is_on_rays_metrics_port(service: Service) -> None:
-    readme = (ROOT / "README.md").read_text().split("## Figures")[1].split("\n## ")[0]
+def test_every_metric_of_the_documents_is_on_rays_metrics_port(service: Service) -> None:
+    readme = (ROOT / "docs" / "metrics.md").read_text()
     named = re.findall(r"^\| `(ray_sonograph_\w+)` \| (.*?) \|", readme, re.MULTILINE)
     assert len(named) >= 10
     service.draw(CAT)
@@ -302,15 +302,15 @@ def test_every_figure_of_the_readme_is_on_rays_metrics_port(service: Service) ->
             or not {"deployment", "replica", "application", *re.findall(r"`(\w+)`", labels)}
             <= families.get(name, families.get(f"{name}_count", {})).keys()
         }
-        return lacking - {RETRIED.exported}  # in the tests of death
+        return lacking - {RETRIES.exported}  # in the tests of death
 
-    service.wait_until(lambda: not missing(), "every figure")
+    service.wait_until(lambda: not missing(), "every metric")
     for stage in ("decode", "whisper", "diffusion"):
-        assert service.figure("ray_sonograph_requests_total", stage=stage, deployment="ingress") >= 1
-        assert service.figure("ray_sonograph_compute_seconds_count", stage=stage) >= 1
-    assert service.figure("ray_sonograph_errors_total", stage="whisper", code="invalid_parameter") >= 1
-    for room in ("whisper", "diffusion"):
-        assert service.figure("ray_nv_inference_count", deployment=room, model=room) >= 1
+        assert service.metric("ray_sonograph_requests_total", stage=stage, deployment="ingress") >= 1
+        assert service.metric("ray_sonograph_compute_duration_seconds_count", stage=stage) >= 1
+    assert service.metric("ray_sonograph_errors_total", stage="whisper", code="invalid_parameter") >= 1
+    for deployment in ("whisper", "diffusion"):
+        assert service.metric("ray_nv_inference_count_total", deployment=deployment, model=deployment) >= 1
 
 
 def test_each_request_is_one_json_line_in_the_ingress_log_without_its_words(service: Service) -> None:

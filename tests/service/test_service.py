@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -47,11 +48,13 @@ def serves_as_before(service: Service) -> None:
     assert "cat" in service.draw(CAT, seed="1")["transcript"].lower()
 
 
-def test_the_printed_curl_works_as_printed(service: Service, tmp_path: Path) -> None:
-    (line,) = re.findall(r"^ *(curl .*)$", service.printed("curl"), re.MULTILINE)
-    command = shlex.split(line.replace("picture.png", str(tmp_path / "picture.png")))
-    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+def test_the_printed_curls_work_as_printed(service: Service, tmp_path: Path) -> None:
+    lines = re.findall(r"^ *(curl .*)$", service.printed("curl"), re.MULTILINE)
+    draw, listen = (shlex.split(line.replace("picture.png", str(tmp_path / "picture.png"))) for line in lines)
+    subprocess.run(draw, cwd=ROOT, check=True, timeout=120)
     assert Image.open(tmp_path / "picture.png").size == (64, 64)
+    answer = subprocess.run(listen, cwd=ROOT, check=True, timeout=120, capture_output=True)
+    assert "apple" in json.loads(answer.stdout)["transcript"]
 
 
 def test_every_sentence_of_two_voices_is_understood(service: Service) -> None:

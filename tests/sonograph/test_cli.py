@@ -1,4 +1,4 @@
-"""`sonograph serve` and `serve run`, as a newcomer meets them: started, started twice, ended in the middle."""
+"""`sonograph serve` and `serve run`: started, started twice, ended during the start."""
 
 import signal
 import subprocess
@@ -23,27 +23,26 @@ def sonograph_serve(port: int, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_the_first_word_is_what_is_served_and_where(service: Service) -> None:
-    said = service.printed("curl")
-    assert service.url in said
-    assert "A small Stable Diffusion of 518 things" in said
+def test_it_prints_the_models_and_a_command_for_the_graph(service: Service) -> None:
+    printed = service.printed("curl")
+    assert f"curl -F file=@graphs/samples/red-apple.wav {service.url}/graph -o picture.png" in printed
+    assert "tiny.en" in printed
+    assert "small-stable-diffusion" in printed
 
 
-def test_a_second_one_on_the_same_port_says_so_and_ends(service: Service) -> None:
+def test_a_second_service_on_the_same_port_is_refused(service: Service) -> None:
     port = int(service.url.rsplit(":", 1)[1])
     second = sonograph_serve(port)
-    said, _ = second.communicate(timeout=60)
+    printed, _ = second.communicate(timeout=60)
     assert second.returncode == 1
-    assert said.count("\n") == 1
-    assert f"port {port} is in use" in said
+    assert printed.count("\n") == 1
+    assert f"port {port} is in use" in printed
     assert "cat" in service.draw(CAT)["transcript"].lower()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_end_in_the_middle_of_the_start_leaves_no_process_and_only_private_files(
-    ending: signal.Signals, tmp_path: Path
-) -> None:
-    """In a home of its own, where Ray has no token yet."""
+def test_a_signal_during_the_start_leaves_no_process_and_only_private_files(ending: signal.Signals, tmp_path: Path) -> None:
+    """The service has a home of its own, without a token of Ray's."""
     port = free_port()
     process = sonograph_serve(port, HOME=str(tmp_path), XDG_STATE_HOME=str(tmp_path / "state"))
     family: set[psutil.Process] = set()
@@ -53,14 +52,14 @@ def test_an_end_in_the_middle_of_the_start_leaves_no_process_and_only_private_fi
         time.sleep(0.2)
     family |= set(psutil.Process(process.pid).children(recursive=True))
     process.send_signal(ending)
-    said, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=120)
     _, left = psutil.wait_procs(list(family), timeout=30)
     assert left == []
-    assert "Stopped." in said
-    assert "Traceback" not in said
+    assert "Stopped." in printed
+    assert "Traceback" not in printed
     assert process.returncode == 0
     log, token = tmp_path / "state" / "sonograph" / f"serve-{port}.log", tmp_path / ".ray" / "auth_token"
-    assert str(log) in said
+    assert str(log) in printed
     assert [path.stat().st_mode & 0o777 for path in (log.parent, log, token)] == [0o700, 0o600, 0o600]
 
 

@@ -1,4 +1,4 @@
-"""What waits before a server or a pod goes."""
+"""`sonograph drain`: the wait before a server or a pod ends."""
 
 import http.server
 import json
@@ -11,12 +11,12 @@ from testing.service import free_port
 
 
 @contextmanager
-def health(answers: list[bytes], asked: Callable[[], None]) -> Iterator[int]:
-    """A port on which /healthz gives these answers in turn, and the last one from then on."""
+def health(answers: list[bytes], calls: Callable[[], None]) -> Iterator[int]:
+    """A port on which /healthz returns these answers in turn, and then the last one again."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked()
+            calls()
             body = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(200)
             self.end_headers()
@@ -41,25 +41,25 @@ def requests(count: int) -> bytes:
 
 
 def test_it_waits_until_no_request_is_left() -> None:
-    asked: list[None] = []
-    with health([requests(2), requests(1), requests(0)], lambda: asked.append(None)) as port:
+    calls: list[None] = []
+    with health([requests(2), requests(1), requests(0)], lambda: calls.append(None)) as port:
         wait_until_idle(port, 60)
-    assert len(asked) == 3
+    assert len(calls) == 3
 
 
-def test_it_waits_no_longer_than_it_is_told() -> None:
-    asked: list[None] = []
-    with health([requests(1)], lambda: asked.append(None)) as port:
+def test_it_waits_no_longer_than_its_limit() -> None:
+    calls: list[None] = []
+    with health([requests(1)], lambda: calls.append(None)) as port:
         wait_until_idle(port, 0.5)
-    assert asked
+    assert calls
 
 
-def test_where_nothing_answers_nothing_is_waited_for() -> None:
+def test_without_a_server_it_does_not_wait() -> None:
     wait_until_idle(free_port(), 60)
 
 
-def test_who_says_nothing_of_requests_is_not_waited_for() -> None:
-    asked: list[None] = []
-    with health([b"[]"], lambda: asked.append(None)) as port:
+def test_a_server_without_a_request_count_is_not_waited_for() -> None:
+    calls: list[None] = []
+    with health([b"[]"], lambda: calls.append(None)) as port:
         wait_until_idle(port, 60)
-    assert len(asked) == 1
+    assert len(calls) == 1

@@ -1,4 +1,4 @@
-"""`sonograph draw` against a server that speaks the contract of `POST /graph` and its events, and against none."""
+"""`sonograph draw` against a server with the contract of `POST /graph` and its events, and without a server."""
 
 import asyncio
 import base64
@@ -27,15 +27,16 @@ from starlette.routing import Route
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from graphs.http.parameters import DrawParameters, parse
+from graphs.http.parameters import validate
+from graphs.voice_to_image import DrawParameters
 from sonograph.cli import cli
 from testing.fakes import PNG
 from testing.service import ROOT, free_port
 
 RECORDING = b"RIFF, not really"
 WORDS = "Ein grüner Apfel, 語\u2028と🦊"
-PIECE_BYTES = 7
-"""So small that pieces end within events, lines and characters."""
+CHUNK_BYTES = 7
+"""So small that chunks end within events, lines and characters."""
 OPTIONS = {
     "language": "de",
     "task": "translate",
@@ -51,7 +52,7 @@ OPTIONS = {
 }
 
 
-def heard(text: str = WORDS) -> list[dict[str, Any]]:
+def transcript_events(text: str = WORDS) -> list[dict[str, Any]]:
     segments = [{"start": 0.0, "end": 1.5, "text": text}]
     return [
         {"type": "accepted", "deadline_ms": 120000},
@@ -61,7 +62,7 @@ def heard(text: str = WORDS) -> list[dict[str, Any]]:
     ]
 
 
-def drawn(encoded: bytes = PNG) -> list[dict[str, Any]]:
+def image_events(encoded: bytes = PNG) -> list[dict[str, Any]]:
     image = {"media_type": "image/png", "base64": base64.b64encode(encoded).decode(), "width": 64, "height": 32}
     return [
         *({"type": "image.step", "step": step, "steps": 4, "eta_ms": 1000.0 * (4 - step)} for step in (1, 2, 3, 4)),
@@ -70,28 +71,28 @@ def drawn(encoded: bytes = PNG) -> list[dict[str, Any]]:
 
 
 DONE = {"type": "done", "timings_ms": {"whisper": 20.0}}
-PROBLEM = {"title": "Stopped", "status": 503, "detail": "the room whisper is full", "code": "overloaded", "stage": "whisper"}
+PROBLEM = {"title": "Stopped", "status": 503, "detail": "the queue of whisper is full", "code": "overloaded", "stage": "whisper"}
 
 
 class FakeService:
-    """Answers with the events that a test sets, and keeps what it was asked."""
+    """Answers with the events that a test sets, and keeps the requests."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.events: list[dict[str, Any]] = [*heard(), *drawn(), DONE]
+        self.events: list[dict[str, Any]] = [*transcript_events(), *image_events(), DONE]
         self.end = ""
-        """What comes after the events: nothing, "hang" until the client leaves, or "break" the connection."""
+        """The end of the stream: empty, "hang" until the client disconnects, or "break" the connection."""
         self.answer: Response | None = None
-        self.asked: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.left = threading.Event()
-        """Set once an answer is over: one that hangs, by its client alone, wherever in the stream that was."""
+        """Set once an answer has ended; only its client ends one that hangs."""
 
     async def graph(self, request: Request) -> Response:
         async with request.form() as form:
             fields = dict(form)
             assert request.headers["Accept"] == "text/event-stream"
             assert isinstance(form["file"], UploadFile)
-            self.asked.append({**fields, "file": await form["file"].read()})
+            self.received.append({**fields, "file": await form["file"].read()})
         over = BackgroundTask(self.left.set)
         return self.answer or StreamingResponse(self.stream(request), media_type="text/event-stream", background=over)
 
@@ -100,8 +101,8 @@ class FakeService:
         for number, event in enumerate(self.events):
             data = json.dumps({**event, "request_id": "r-1", "sequence": number}, ensure_ascii=False)
             content += f"event: {event['type']}\nid: {number}\ndata: {data}\n\n: keep-alive\n\n".encode(errors="surrogatepass")
-        for start in range(0, len(content), PIECE_BYTES):
-            yield content[start : start + PIECE_BYTES]
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield content[start : start + CHUNK_BYTES]
             await asyncio.sleep(0)
         if self.end == "hang":
             assert (await request.receive())["type"] == "http.disconnect"
@@ -148,14 +149,14 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_was_heard_is_shown_and_the_picture_kept(service: FakeService, draw: Callable[..., Result], picture: Path) -> None:
+def test_the_transcript_is_shown_and_the_image_saved(service: FakeService, draw: Callable[..., Result], picture: Path) -> None:
     result = draw()
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines()[0] == "  1:03  Ein grüner Apfel, 語\\u2028と🦊"
     assert re.fullmatch(rf"{picture}: 64x32, seed 7, \d+\.\d s", result.stdout.splitlines()[-1])
     assert picture.read_bytes() == PNG
     assert files(picture.parent) == ["picture.png"]
-    assert service.asked == [{"file": RECORDING, "output_format": "png"}]
+    assert service.received == [{"file": RECORDING, "output_format": "png"}]
 
 
 def test_a_transcript_that_comes_whole_is_shown_once(service: FakeService, draw: Callable[..., Result]) -> None:
@@ -173,10 +174,10 @@ def test_every_parameter_of_a_request_but_previews_is_an_option() -> None:
 def test_every_option_reaches_the_service(service: FakeService, draw: Callable[..., Result]) -> None:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
     assert draw(*options).exit_code == 0
-    (asked,) = service.asked
-    asked.pop("file")
-    assert asked.keys() == OPTIONS.keys()
-    assert parse((), asked.items(), 256).model_dump(include=set(OPTIONS)) == OPTIONS
+    (fields,) = service.received
+    fields.pop("file")
+    assert fields.keys() == OPTIONS.keys()
+    assert validate(fields.items(), DrawParameters).model_dump(include=set(OPTIONS)) == OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_the_suffix_decides_the_format_unless_an_option_does(
     service: FakeService, draw: Callable[..., Result], tmp_path: Path, name: str, options: list[str], format: str
 ) -> None:
     assert draw("-o", str(tmp_path / name), *options).exit_code == 0
-    assert service.asked[0]["output_format"] == format
+    assert service.received[0]["output_format"] == format
     assert (tmp_path / name).read_bytes() == PNG
 
 
@@ -203,7 +204,7 @@ def test_a_link_keeps_its_name_and_its_target_gets_the_picture(
 ) -> None:
     (tmp_path / "link.webp").symlink_to(picture)
     assert draw("-o", str(tmp_path / "link.webp")).exit_code == 0
-    assert service.asked[0]["output_format"] == "webp"
+    assert service.received[0]["output_format"] == "webp"
     assert (tmp_path / "link.webp").is_symlink()
     assert picture.read_bytes() == PNG
 
@@ -211,7 +212,7 @@ def test_a_link_keeps_its_name_and_its_target_gets_the_picture(
 @pytest.mark.parametrize("recording", [(), ("-",)])
 def test_a_recording_can_be_piped_in(service: FakeService, draw: Callable[..., Result], recording: tuple[str, ...]) -> None:
     assert draw(recording=recording, input=b"\xff\x00 sound").exit_code == 0
-    assert service.asked[0]["file"] == b"\xff\x00 sound"
+    assert service.received[0]["file"] == b"\xff\x00 sound"
 
 
 def test_json_is_one_document_with_the_path_for_the_bytes(draw: Callable[..., Result], picture: Path) -> None:
@@ -236,64 +237,72 @@ def test_a_dash_writes_the_picture_alone_to_standard_output(service: FakeService
     result = draw("-o", "-")
     assert result.stdout_bytes == PNG
     assert "grüner" in result.stderr
-    assert "output_format" not in service.asked[0]
+    assert "output_format" not in service.received[0]
 
 
 def test_json_and_picture_do_not_share_standard_output(service: FakeService, draw: Callable[..., Result]) -> None:
     result = draw("--json", "-o", "-")
-    assert (result.exit_code, result.stdout, service.asked) == (1, "", [])
+    assert (result.exit_code, result.stdout, service.received) == (1, "", [])
 
 
-def test_a_retry_voids_what_was_heard(service: FakeService, draw: Callable[..., Result], picture: Path) -> None:
+def test_a_retry_voids_the_transcript_so_far(service: FakeService, draw: Callable[..., Result], picture: Path) -> None:
     retry = {"type": "retry", "stage": "whisper"}
-    again = [event for event in heard("zwei") if event["type"] != "transcript.delta"]
-    service.events = [*heard("eins")[:3], retry, *again, *drawn(b"old"), {**retry, "stage": "diffusion"}, *drawn(b"new"), DONE]
+    again = [event for event in transcript_events("zwei") if event["type"] != "transcript.delta"]
+    service.events = [
+        *transcript_events("eins")[:3],
+        retry,
+        *again,
+        *image_events(b"old"),
+        {**retry, "stage": "diffusion"},
+        *image_events(b"new"),
+        DONE,
+    ]
     lines = draw().stdout.splitlines()
     assert [line.split()[-1] for line in lines[:3]] == ["eins", "again.", "zwei"]
     assert "diffusion begins again" in lines[3]
     assert picture.read_bytes() == b"new"
 
 
-def test_words_that_were_cut_are_said_to_be(service: FakeService, draw: Callable[..., Result]) -> None:
+def test_a_truncated_prompt_is_reported(service: FakeService, draw: Callable[..., Result]) -> None:
     for event in service.events:
         event.update({"prompt_truncated": True} if event["type"] == "image" else {})
-    assert "only the first of them" in draw().stdout
+    assert "only its first words" in draw().stdout
 
 
 def an_error(service: FakeService) -> str:
-    service.events = [*heard(), *drawn(), {"type": "error", "problem": PROBLEM}]
-    return "the room whisper is full (overloaded)"
+    service.events = [*transcript_events(), *image_events(), {"type": "error", "problem": PROBLEM}]
+    return "the queue of whisper is full (overloaded)"
 
 
 def a_problem(service: FakeService) -> str:
     service.answer = JSONResponse(PROBLEM, 503, media_type="application/problem+json")
-    return "the room whisper is full (overloaded)"
+    return "the queue of whisper is full (overloaded)"
 
 
 def a_cut(service: FakeService) -> str:
-    service.events = [*heard(), *drawn()]
+    service.events = [*transcript_events(), *image_events()]
     return "ended its events in the middle, so its ingress died"
 
 
 def a_break(service: FakeService) -> str:
-    service.events, service.end = [*heard(), *drawn()], "break"
+    service.events, service.end = [*transcript_events(), *image_events()], "break"
     return "ended the connection in the middle, so its ingress died"
 
 
 def no_picture(service: FakeService) -> str:
-    service.events = [*heard(), DONE]
-    return "sent no picture"
+    service.events = [*transcript_events(), DONE]
+    return "sent no image"
 
 
 def an_unreadable_event(service: FakeService) -> str:
     service.events = [{"type": "error", "problem": None}]
-    return "sent what cannot be read"
+    return "sent an event that cannot be read"
 
 
 def an_unreadable_picture(service: FakeService) -> str:
     for event in service.events:
         event.update({"image": {"base64": "é"}} if event["type"] == "image" else {})
-    return "a picture that cannot be read"
+    return "an image that cannot be read"
 
 
 def another_server(service: FakeService) -> str:
@@ -318,7 +327,9 @@ def test_trouble_is_one_sentence_and_leaves_the_old_picture(
     assert picture.read_bytes() == b"old"
 
 
-def test_where_nothing_listens_the_sentence_names_the_address_and_what_starts_a_service(draw: Callable[..., Result]) -> None:
+def test_where_nothing_listens_the_sentence_names_the_address_and_the_command_that_starts_a_service(
+    draw: Callable[..., Result],
+) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     result = draw("--url", url)
     assert result.exit_code == 1
@@ -326,14 +337,14 @@ def test_where_nothing_listens_the_sentence_names_the_address_and_what_starts_a_
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "nonsense", "ftp://127.0.0.1", "http://127.0.0.1:port", ""])
-def test_what_is_no_address_is_said_to_be_none(draw: Callable[..., Result], url: str) -> None:
+def test_an_invalid_address_is_refused(draw: Callable[..., Result], url: str) -> None:
     result = draw("--url", url)
     assert result.exit_code == 1
     assert "is not the address of a service" in result.stderr
 
 
 @pytest.mark.parametrize("output", ["missing/a.png", "recording.wav/a.png", "folder.png", "picture", "picture.gif"])
-def test_what_cannot_be_written_is_said_before_anything_is_sent(
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
     service: FakeService, draw: Callable[..., Result], tmp_path: Path, output: str
 ) -> None:
     (tmp_path / "folder.png").mkdir()
@@ -342,7 +353,7 @@ def test_what_cannot_be_written_is_said_before_anything_is_sent(
     assert result.exit_code == 1
     assert result.stderr.startswith("sonograph: ")
     assert output in result.stderr
-    assert service.asked == []
+    assert service.received == []
     assert files(tmp_path) == before
 
 
@@ -353,11 +364,11 @@ def test_a_recording_that_cannot_be_read_is_named(draw: Callable[..., Result], t
     assert re.fullmatch(rf"sonograph: cannot read \S+/{recording}: .+\n", result.stderr)
 
 
-def test_nothing_that_steers_a_terminal_is_printed(service: FakeService, draw: Callable[..., Result]) -> None:
+def test_characters_that_steer_a_terminal_are_escaped(service: FakeService, draw: Callable[..., Result]) -> None:
     evil = "a\x1b]0;title\x07\x9b2J\r\x08\x7f\u202e\u200b[red]b[/red] :apple: \u200d"
     shown = r"a\x1b]0;title\x07\x9b2J\r\x08\x7f\u202e\u200b[red]b[/red] :apple: " + "\u200d"
     service.events = [
-        *heard(evil),
+        *transcript_events(evil),
         {"type": "retry", "stage": evil},
         {"type": "error", "problem": {"detail": evil, "code": evil}},
     ]
@@ -379,7 +390,7 @@ def started(folder: Path, *arguments: str, **options: Any) -> Iterator[subproces
 
 
 def test_ctrl_c_closes_the_connection_and_leaves_no_file(service: FakeService, tmp_path: Path) -> None:
-    service.events, service.end = [*heard(), *drawn()], "hang"
+    service.events, service.end = [*transcript_events(), *image_events()], "hang"
     with started(tmp_path, "--url", service.url, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
@@ -395,21 +406,21 @@ def test_ctrl_c_closes_the_connection_and_leaves_no_file(service: FakeService, t
 
 
 def test_a_terminal_shows_each_step_and_a_picture_by_the_default_name(service: FakeService, tmp_path: Path) -> None:
-    service.events = [*heard(), *drawn()[:3]]
+    service.events = [*transcript_events(), *image_events()[:3]]
     service.end = "hang"
     (tmp_path / "recording.wav").write_bytes(RECORDING)
     with on_a_terminal(tmp_path, "recording.wav", "--url", service.url) as (process, terminal):
         assert "Apfel" in read_until(terminal, "Drawing, step 3 of 4, 1 s left")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-    service.events, service.end = [*heard(), *drawn(), DONE], ""
+    service.events, service.end = [*transcript_events(), *image_events(), DONE], ""
     with on_a_terminal(tmp_path, "recording.wav", "--url", service.url) as (process, terminal):
         assert "Apfel" in read_until(terminal, "picture.png")
         assert process.wait(30) == 0
     assert files(tmp_path) == ["picture.png", "recording.wav"]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [([], "no recording"), (["-", "-o", "-"], "a terminal shows no picture")])
+@pytest.mark.parametrize(("arguments", "sentence"), [([], "no recording"), (["-", "-o", "-"], "a terminal shows no image")])
 def test_bytes_neither_come_from_a_terminal_nor_go_to_one(
     service: FakeService, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
@@ -417,7 +428,7 @@ def test_bytes_neither_come_from_a_terminal_nor_go_to_one(
         assert process.stderr
         assert process.stderr.read().decode().startswith(f"sonograph: {sentence}: name a file")
         assert process.wait(30) == 1
-    assert service.asked == []
+    assert service.received == []
 
 
 @pytest.mark.parametrize("option", ["--output", "--url", "--json"])

@@ -49,7 +49,7 @@ def test_a_folder_that_another_user_has_or_can_change_is_refused(kind: str, tmp_
         state.folder(tmp_path, ANOTHER_USER if kind == "another user's" else None)
 
 
-def test_a_link_that_its_user_made_to_a_folder_of_his_own_is_followed(tmp_path: Path) -> None:
+def test_a_users_link_to_a_folder_of_the_same_user_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir(mode=0o700)
     (tmp_path / "sonograph").symlink_to(tmp_path / "disk")
     write(state.folder(tmp_path) / "log", "a line")
@@ -79,7 +79,7 @@ def made(kind: str, path: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["symbolic link", "link to nothing", "hard link", "pipe"])
 @pytest.mark.parametrize("use", [state.create, state.make_private])
-def test_nothing_is_written_through_a_link_or_into_what_is_no_file(kind: str, use, tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link_or_into_anything_but_a_file(kind: str, use, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("precious")
     target.chmod(0o644)
@@ -100,7 +100,7 @@ def test_another_users_file_is_left_as_it_is(use, tmp_path: Path) -> None:
     assert path.read_text() == "theirs"
 
 
-def test_a_file_that_is_there_is_made_private_and_one_that_is_not_is_not_made(tmp_path: Path) -> None:
+def test_an_existing_file_is_made_private_and_a_missing_one_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "auth_token"
     state.make_private(path)
     assert not path.exists()
@@ -111,7 +111,7 @@ def test_a_file_that_is_there_is_made_private_and_one_that_is_not_is_not_made(tm
     assert path.read_text() == "a token"
 
 
-def test_a_log_that_grows_is_kept_once_and_what_appends_to_it_goes_on(tmp_path: Path) -> None:
+def test_a_large_log_is_copied_once_and_its_writer_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with os.fdopen(state.create(path), "ab", buffering=0) as log:
         for number in range(5):

@@ -1,4 +1,4 @@
-"""What people may say for a picture: captions as a transcript would have them, sampled from templates; runs in training only."""
+"""Captions of a picture as a transcript may have them, sampled from templates."""
 
 import random
 import re
@@ -20,25 +20,25 @@ from training.small_stable_diffusion.templates import (
 
 
 def sample(rng: random.Random, concept: Concept, others: list[Concept], colour: str = "") -> str:
-    """One caption. `colour` is what the picture's hue was turned to; a plain one may be called by its own colour or by none."""
-    return _written(rng, _asked(rng, _thing(rng, concept, colour), others))
+    """Sample one caption. `colour` is that of a turned hue; a plain picture's caption has its own colour or none."""
+    return _punctuated(rng, _request(rng, _thing(rng, concept, colour), others))
 
 
 def sentence(rng: random.Random, concept: Concept, others: list[Concept], colour: str, words: list[str]) -> tuple[str, int]:
-    """A caption, or a sentence that no template has, and the character at which its thing has been named.
+    """Sample a caption, or a sentence without a template, and the index of the character after its thing.
 
-    Such a sentence has up to eight words before its thing and up to seven behind, half of them small ones and half of `words`, which mean
-    nothing here; behind it another thing may stand in some relation to it.
+    Such a sentence has up to eight words before its thing and up to seven after it: half are small words, and half are of `words`,
+    which name no thing. Another thing may follow in some relation to it.
     """
     thing = _thing(rng, concept, colour)
     if rng.random() < 0.3:
-        text = _asked(rng, thing, others)
-        return _written(rng, text), text.index(thing) + len(thing)
-    behind = _scene(rng, thing, others) if rng.random() < 0.3 else thing
+        text = _request(rng, thing, others)
+        return _punctuated(rng, text), text.index(thing) + len(thing)
+    middle = _scene(rng, thing, others) if rng.random() < 0.3 else thing
     before, after = (" ".join(_any_word(rng, words) for _ in range(rng.randrange(most))) for most in (9, 8))
     joint = rng.choice((" ", " ", " ", ", ", ". ")) if before else ""
-    text = f"{before}{joint}{behind} {after}".strip()
-    return _written(rng, text), len(before + joint + thing)
+    text = f"{before}{joint}{middle} {after}".strip()
+    return _punctuated(rng, text), len(before + joint + thing)
 
 
 def _any_word(rng: random.Random, words: list[str]) -> str:
@@ -47,12 +47,12 @@ def _any_word(rng: random.Random, words: list[str]) -> str:
 
 def _thing(rng: random.Random, concept: Concept, colour: str) -> str:
     noun = rng.choice([concept.name] * 3 + list(concept.names))
-    if concept.heard and rng.random() < 0.06:
-        noun = rng.choice(concept.heard)
+    if concept.misheard and rng.random() < 0.06:
+        noun = rng.choice(concept.misheard)
     return _noun_phrase(rng, noun, _adjectives(rng, concept, colour))
 
 
-def _asked(rng: random.Random, thing: str, others: list[Concept]) -> str:
+def _request(rng: random.Random, thing: str, others: list[Concept]) -> str:
     kind = rng.random()
     if kind < 0.35:
         text = rng.choice(SHORT).format(x=thing)
@@ -78,9 +78,9 @@ def _scene(rng: random.Random, thing: str, others: list[Concept]) -> str:
     )
 
 
-def strangers(words: list[str], concepts: list[Concept]) -> list[str]:
-    """The words that name none of the concepts: a fifth of them are parts of names, as "world" is without "map"."""
-    names = [name.lower() for concept in concepts for name in (*concept.names, *concept.heard)]
+def unrelated_words(words: list[str], concepts: list[Concept]) -> list[str]:
+    """The words that name no concept; a fifth of them are parts of names, such as "world" without "map"."""
+    names = [name.lower() for concept in concepts for name in (*concept.names, *concept.misheard)]
     parts = {word for name in names for word in name.split()}
     others = [word for word in words if word not in parts and word.removesuffix("s") not in parts]
     alone = sorted(word for word in parts if word not in names and word.removesuffix("s") not in names)
@@ -114,7 +114,7 @@ def _noun_phrase(rng: random.Random, noun: str, adjectives: list[str]) -> str:
 
 
 def plural(noun: str) -> str:
-    """Of the head: bowls of rice, foxes, strawberries, ..."""
+    """The plural of the head noun: bowls of rice, foxes, strawberries, ..."""
     head, of, rest = noun.partition(" of ")
     if re.search(r"(s|x|z|ch|sh)$", head):
         head += "es"
@@ -125,7 +125,7 @@ def plural(noun: str) -> str:
     return head + of + rest
 
 
-def _written(rng: random.Random, text: str) -> str:
-    """Punctuation as transcripts have it; case needs none, the tokenizer lowers it."""
+def _punctuated(rng: random.Random, text: str) -> str:
+    """The text with a transcript's punctuation. The tokenizer lowers its case."""
     text = re.sub(" please$", rng.choice((" please", ", please")), text)
     return text + rng.choice((".", ".", ".", "", "", "!", "?", "..."))

@@ -1,4 +1,4 @@
-"""What both training runs share: worker processes, checkpoints that survive a kill, sheets, the learning rate; runs in training only."""
+"""Helpers of every training: worker processes, checkpoints that survive a kill, contact sheets, the learning rate."""
 
 import math
 import tempfile
@@ -14,23 +14,23 @@ from torch.multiprocessing.spawn import spawn
 
 
 def in_parallel(work: Callable[..., None], processes: int, *args: object) -> None:
-    """Runs `work(rank, *args)` in so many processes of one thread each.
+    """Run `work(rank, *args)` in so many processes of one thread each.
 
-    They wait for each other once a step; the threads of one process would at every operation, and crawl beside other work.
+    Processes wait for each other once a step; the threads of one process would wait at every operation, which is slow on a busy machine.
     """
-    with tempfile.TemporaryDirectory() as meeting:
-        spawn(_start, (work, processes, f"file://{meeting}/meeting", args), nprocs=processes)  # type: ignore[no-untyped-call]
+    with tempfile.TemporaryDirectory() as rendezvous:
+        spawn(_start, (work, processes, f"file://{rendezvous}/rendezvous", args), nprocs=processes)  # type: ignore[no-untyped-call]
 
 
-def _start(rank: int, work: Callable[..., None], processes: int, meeting: str, args: tuple[object, ...]) -> None:
+def _start(rank: int, work: Callable[..., None], processes: int, rendezvous: str, args: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes, timeout=timedelta(days=1))
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=processes, timeout=timedelta(days=1))
     work(rank, *args)
     dist.destroy_process_group()
 
 
 def average_gradients(parameters: Iterable[torch.Tensor]) -> None:
-    """Over the processes."""
+    """Replace each gradient by its average over the processes."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
@@ -40,7 +40,7 @@ def average_gradients(parameters: Iterable[torch.Tensor]) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Whole or not at all: a kill while writing leaves the one before."""
+    """Write the checkpoint atomically: a kill meanwhile keeps the previous one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)
@@ -52,14 +52,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def cosine(step: int, steps: int, warm_up: int) -> float:
-    """Factor of the learning rate: linear up over `warm_up` steps, then half a cosine down to 1%."""
+    """The factor of the learning rate: linear up over `warm_up` steps, then half a cosine down to 1%."""
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
 def sheet(rgb: torch.Tensor, columns: int, labels: Sequence[str] = (), scale: float = 1, font_px: int = 12) -> Image.Image:
-    """`rgb`: [n, 3, h, w] in [-1, 1]. Each picture is enlarged by `scale` and has its label under it, in as many lines as it takes."""
+    """A contact sheet of `rgb`: [n, 3, h, w] in [-1, 1], each image enlarged by `scale`, with its label below it."""
     width, height = round(rgb.shape[3] * scale), round(rgb.shape[2] * scale)
     font = ImageFont.load_default(font_px)
     texts = [_wrapped(label, width - 4, font) for label in labels]
@@ -76,7 +76,7 @@ def sheet(rgb: torch.Tensor, columns: int, labels: Sequence[str] = (), scale: fl
 
 
 def _wrapped(text: str, width_px: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Broken between words, so that no line is wider unless a word alone is."""
+    """The text with line breaks between words; a line is wider than `width_px` only where one word is."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

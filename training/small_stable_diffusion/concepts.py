@@ -1,4 +1,4 @@
-"""The things that the small model can draw, as committed in concepts.json: what the trainer, the evaluation and the tests all read."""
+"""The things that the small model can draw, from concepts.json, for the training, the evaluation and the tests."""
 
 import json
 from dataclasses import dataclass
@@ -6,26 +6,29 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PIPELINE = HERE.parents[1] / "deployments" / "diffusion" / "small-stable-diffusion"
-"""What ships; its name is the model's name in answers."""
+"""The pipeline that ships; its folder's name is the model's name in answers."""
 FINGERPRINTS = HERE / "fingerprints.safetensors"
-"""Of the training pictures, for the tests alone."""
+"""Fingerprints of the training pictures, for the tests alone."""
 CACHE = Path.home() / ".cache" / "sonograph-training"
-"""Pictures and checkpoints; the commands take another place as `--cache`."""
+"""Pictures and checkpoints; `--cache` names another folder."""
 
 HUES_DEGREES = {"red": 0, "orange": 28, "yellow": 48, "green": 120, "blue": 212, "purple": 275, "pink": 328}
-"""Colours that a picture can be turned to by its hue alone."""
+"""Colours that a picture can get by a turn of its hue alone."""
 
 
 @dataclass(frozen=True)
 class Concept:
-    """`code` names the picture (its emoji's code points); `heard` is what a transcript may say instead; `colour` is its own,
-    given where its hue may be turned."""
+    """A thing, its names and its picture.
+
+    `code` names the picture (its emoji's code points); `misheard` are words that a transcript may have instead; `colour` is the
+    picture's own, where its hue may be turned.
+    """
 
     name: str
     also: tuple[str, ...]
     category: str
     code: str
-    heard: tuple[str, ...] = ()
+    misheard: tuple[str, ...] = ()
     colour: str = ""
 
     @property
@@ -35,4 +38,4 @@ class Concept:
 
 def load_concepts(path: Path = HERE / "concepts.json") -> list[Concept]:
     rows = json.loads(path.read_text())
-    return [Concept(**row | {"also": tuple(row["also"]), "heard": tuple(row.get("heard", ()))}) for row in rows]
+    return [Concept(**row | {"also": tuple(row["also"]), "misheard": tuple(row.get("misheard", ()))}) for row in rows]

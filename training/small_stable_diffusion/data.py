@@ -1,4 +1,4 @@
-"""Training pictures: Fluent emoji from their npm package on white, and the same with turned hues; runs in training only."""
+"""Training pictures: Fluent emoji from their npm package on white, and the same with turned hues."""
 
 import subprocess
 import tarfile
@@ -17,17 +17,18 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Pictures:
-    """`rgb`: float32 [n, 3, 64, 64] in [-1, 1], the plain picture of each concept first, in the list's order. No mirror images."""
+    """Training pictures, the plain one of each concept first, in the list's order, without mirror images."""
 
     rgb: torch.Tensor
+    """float32 [n, 3, 64, 64] in [-1, 1]."""
     concept: torch.Tensor
     """int64 [n]: the concept's place in the list."""
     colour: list[str]
-    """What the hue was turned to; empty for the plain picture."""
+    """The colour of a turned hue; empty for the plain picture."""
 
 
 def fetch(cache: Path) -> Path:
-    """The folder of the package's pictures; downloads it with npm the first time."""
+    """The folder of the package's pictures; npm downloads it the first time."""
     folder = cache / "package" / "assets"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def _on_white(path: Path) -> Image.Image:
 
 
 def _turn_hue(picture: Image.Image, source: str, target: str) -> Image.Image:
-    """Turns the hues within 60 degrees of the source's; the rest (a wheel, a stalk, a window) keeps its own."""
+    """Turn the hues within 60 degrees of the source's; the rest of the picture (a wheel, a stalk, a window) keeps its own."""
     pixels = np.asarray(picture.convert("HSV")).copy()
     hue_degrees = pixels[..., 0] * np.float32(360 / 255)
     near = np.abs((hue_degrees - HUES_DEGREES[source] + 180) % 360 - 180) < 60

@@ -1,4 +1,4 @@
-"""`python -m training.small_stable_diffusion.evaluate`: does the pipeline draw what was said? Needs the training pictures."""
+"""`python -m training.small_stable_diffusion.evaluate`: measure whether images show the prompt's thing. Needs the training pictures."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from training.small_stable_diffusion.common import sheet
 from training.small_stable_diffusion.concepts import CACHE, PIPELINE, Concept, load_concepts
 from training.small_stable_diffusion.data import load_pictures
-from training.small_stable_diffusion.meaning import distances, looks, rank
+from training.small_stable_diffusion.similarity import distances, rank, visual_features
 from training.small_stable_diffusion.vae import encode
 
 PHRASES = (
@@ -46,19 +46,19 @@ SAMPLES = {
     "A robot.": "robot",
     "A snowman.": "snowman",
 }
-"""What is said for the sheet of twenty, and the thing that each names; chosen before any of them was drawn."""
+"""The prompts of the sheet of twenty, and the thing that each names; chosen before any image was generated."""
 STEPS, GUIDANCE, SEED = 12, 3.0, 1
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Every training picture, mirror images and turned hues too, as the two distances see it."""
+    """The features of every training picture, with mirror images and turned hues, for both distances."""
 
     vae: AutoencoderKL
     latents: torch.Tensor
     """float32 [n, 512]."""
-    looks: torch.Tensor
+    visual: torch.Tensor
     """float32 [n, features]."""
     concept: torch.Tensor
     """int64 [n]."""
@@ -66,20 +66,20 @@ class Gallery:
 
 def new_gallery(vae: AutoencoderKL, rgb: torch.Tensor, concept: torch.Tensor) -> Gallery:
     both = torch.cat([rgb, rgb.flip(-1)])
-    return Gallery(vae, encode(vae, both).flatten(1), looks(both), concept.repeat(2))
+    return Gallery(vae, encode(vae, both).flatten(1), visual_features(both), concept.repeat(2))
 
 
 def ranks(gallery: Gallery, rgb: torch.Tensor, wanted: torch.Tensor) -> dict[str, torch.Tensor]:
-    """For each picture [n, 3, 64, 64], the place (0 is nearest) of the wanted concept: by each distance, and by the worse."""
-    place = {
+    """The rank (0 is nearest) of each image's wanted concept: by each distance, and by the worse. `rgb`: [n, 3, 64, 64]."""
+    by_distance = {
         "latent": rank(distances(encode(gallery.vae, rgb).flatten(1), gallery.latents, gallery.concept), wanted),
-        "looks": rank(distances(looks(rgb), gallery.looks, gallery.concept), wanted),
+        "looks": rank(distances(visual_features(rgb), gallery.visual, gallery.concept), wanted),
     }
-    return place | {"both": torch.maximum(place["latent"], place["looks"])}
+    return by_distance | {"both": torch.maximum(by_distance["latent"], by_distance["looks"])}
 
 
 def generate(pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], progress: str = "") -> torch.Tensor:
-    """float32 [n, 3, 64, 64] in [-1, 1], as the stock pipeline draws them at the defaults."""
+    """The stock pipeline's images at the default options: float32 [n, 3, 64, 64] in [-1, 1]."""
     pipeline.set_progress_bar_config(disable=True)
     parts = []
     for first in tqdm(range(0, len(prompts), BATCH), desc=progress, disable=not progress, mininterval=5):
@@ -95,61 +95,62 @@ def generate(pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: S
     return torch.cat(parts)
 
 
-def shares(place: torch.Tensor) -> dict[str, float]:
-    return {f"top{k}": round((place < k).float().mean().item(), 4) for k in (1, 5)}
+def shares(rank: torch.Tensor) -> dict[str, float]:
+    """The shares of ranks below 1 and below 5."""
+    return {f"top{k}": round((rank < k).float().mean().item(), 4) for k in (1, 5)}
 
 
 def evaluate(
     pipeline: StableDiffusionPipeline, concepts: list[Concept], gallery: Gallery, seeds: int
 ) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
-    """The figures, the pictures [seeds * concepts, 3, 64, 64] (seed by seed), and each one's rank by the worse distance."""
+    """The results, the images [seeds * concepts, 3, 64, 64] (seed by seed), and each one's rank by the worse distance."""
     count = len(concepts)
     own = torch.arange(count)
     prompts = [phrase.format(concept.name) for phrase in PHRASES[:seeds] for concept in concepts]
-    pictures = generate(pipeline, prompts, [seed for seed in range(seeds) for _ in concepts], "said")
+    images = generate(pipeline, prompts, [seed for seed in range(seeds) for _ in concepts], "named")
     empty = ranks(gallery, generate(pipeline, [""] * count, range(count), "empty"), own)["both"]
-    place = ranks(gallery, pictures, own.repeat(seeds))
-    shuffled = ranks(gallery, pictures, own.roll(count // 2).repeat(seeds))["both"]
+    by_distance = ranks(gallery, images, own.repeat(seeds))
+    shuffled = ranks(gallery, images, own.roll(count // 2).repeat(seeds))["both"]
 
     def row(members: torch.Tensor) -> dict[str, Any]:
-        """`members`: bool [concepts]."""
-        drawn = members.repeat(seeds)
-        said = {"concepts": int(members.sum()), **shares(place["both"][drawn])}
-        return said | {"shuffled": shares(shuffled[drawn]), "empty": shares(empty[members])}
+        """The results of some concepts. `members`: bool [concepts]."""
+        chosen = members.repeat(seeds)
+        named = {"concepts": int(members.sum()), **shares(by_distance["both"][chosen])}
+        return named | {"shuffled": shares(shuffled[chosen]), "empty": shares(empty[members])}
 
     categories = [concept.category for concept in concepts]
-    figures = row(own >= 0) | {
+    results = row(own >= 0) | {
         "seeds": seeds,
-        "latent": shares(place["latent"]),
-        "looks": shares(place["looks"]),
+        "latent": shares(by_distance["latent"]),
+        "looks": shares(by_distance["looks"]),
         "categories": {name: row(torch.tensor([name == other for other in categories])) for name in dict.fromkeys(categories)},
-        "wrong": {concepts[i].name: n for i in range(count) if (n := int((place["both"][i::count] > 0).sum()))},
+        "wrong": {concepts[i].name: n for i in range(count) if (n := int((by_distance["both"][i::count] > 0).sum()))},
     }
-    return figures, pictures, place["both"]
+    return results, images, by_distance["both"]
 
 
 def main(pipeline: Path = PIPELINE, cache: Path = CACHE, out: Path = CACHE / "evaluation", seeds: int = len(PHRASES)) -> None:
-    """Prints the figures; writes them, and sheets: twenty samples, every fifth thing, and the twenty worst, labelled with what was said."""
+    """Print and write the results; write labelled sheets: twenty samples, every fifth thing, and the twenty worst."""
     concepts = load_concepts()
     loaded = StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float32, local_files_only=True)
     pictures = load_pictures(cache / "data", concepts)
     gallery = new_gallery(loaded.vae, pictures.rgb, pictures.concept)
-    figures, drawn, place = evaluate(loaded, concepts, gallery, seeds)
+    results, images, rank = evaluate(loaded, concepts, gallery, seeds)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (out / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n")
     names = [concept.name for concept in concepts]
-    worst = place.argsort(descending=True)[:20].tolist()
-    sheet(drawn[worst], 5, [names[i % len(names)] for i in worst], scale=2).save(out / "worst.png", optimize=True)
-    sheet(drawn[: len(names) : 5], 13, names[::5], font_px=9).save(out / "every-fifth.png", optimize=True)
+    worst = rank.argsort(descending=True)[:20].tolist()
+    sheet(images[worst], 5, [names[i % len(names)] for i in worst], scale=2).save(out / "worst.png", optimize=True)
+    sheet(images[: len(names) : 5], 13, names[::5], font_px=9).save(out / "every-fifth.png", optimize=True)
     samples = generate(loaded, list(SAMPLES), [SEED] * len(SAMPLES))
     sheet(samples, 5, list(SAMPLES), scale=2).save(out / "samples.png", optimize=True)
-    print(table(figures))
+    print(table(results))
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Markdown: a row for each category and one for all."""
+def table(results: dict[str, Any]) -> str:
+    """A Markdown table with a row for each category and one for all."""
     rows = ["| category | concepts | top-1 | top-5 | top-1, shuffled | top-1, empty |", "|---|---|---|---|---|---|"]
-    for name, row in [*figures["categories"].items(), ("**all**", figures)]:
+    for name, row in [*results["categories"].items(), ("**all**", results)]:
         rates = [row["top1"], row["top5"], row["shuffled"]["top1"], row["empty"]["top1"]]
         rows.append(f"| {name} | {row['concepts']} | " + " | ".join(f"{100 * rate:.1f}%" for rate in rates) + " |")
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""Writes the trained pipeline as fp16 files under the plain names, measures it, and writes its model card; runs in training only."""
+"""Write the trained pipeline as fp16 files under the plain names, evaluate it, and write its model card."""
 
 import json
 import shutil
@@ -10,20 +10,20 @@ from transformers import CLIPTokenizer
 
 from training.small_stable_diffusion import evaluate
 from training.small_stable_diffusion.common import load_checkpoint
-from training.small_stable_diffusion.concepts import FINGERPRINTS, Concept, load_concepts
+from training.small_stable_diffusion.concepts import FINGERPRINTS, PIPELINE, Concept, load_concepts
 from training.small_stable_diffusion.data import PACKAGE, load_pictures
-from training.small_stable_diffusion.meaning import save_fingerprints
+from training.small_stable_diffusion.similarity import save_fingerprints
 from training.small_stable_diffusion.unet import Training, new_pipeline
 
-TRACES = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
+LOCAL_KEYS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 CARD = """# A small Stable Diffusion of {concepts} things, at 64x64
 
-It ships with Sonograph, so that it draws without a download, a GPU or the internet. **It is a small model**: it knows the {concepts} things
-listed below, at 64x64 pixels, in the style of one set of emoji; of anything else it draws some picture or other. Of two things in one
-sentence it draws the first or a mixture. The files are a Stable Diffusion pipeline of diffusers' own classes, weights in fp16:
+It ships with Sonograph, so that the service runs without a download, a GPU or the internet. **It is a small model**: it knows the
+{concepts} things listed below, at 64x64 pixels, in the style of one set of emoji. Other prompts give arbitrary images, and two things in
+one sentence give the first or a mixture. The files are a Stable Diffusion pipeline of diffusers' own classes, with weights in fp16:
 `StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)`. It is meant for 12 steps at guidance 3, and reads {tokens} tokens.
 
-![twenty pictures, each with what was said](samples.png)
+![twenty images, each with its prompt](samples.png)
 
 ## Data, licence and attribution
 
@@ -50,72 +50,73 @@ The names and captions are Sonograph's own. The tokenizer's vocabulary comes fro
 
 ## Training
 
-By `python -m training.small_stable_diffusion.train`, from Sonograph's repository; a CPU suffices. Its README.md has the commands.
+The trainer is `python -m training.small_stable_diffusion.train`, in Sonograph's repository; a CPU suffices. Its README.md has the commands.
 
 - Autoencoder ({vae_parameters:.1f} M parameters), 64x64x3 to 8x8x8: {vae_steps} steps of 32 pictures, {vae_hours:.2f} CPU core hours.
 - UNet ({unet_parameters:.1f} M) and text encoder ({text_parameters:.1f} M): {unet_steps} steps of 64, {unet_hours:.2f} CPU core hours;
   v-prediction, zero terminal SNR, 10% empty prompts, truncated SNR weights, moving average of the weights. Six of ten timesteps are
-  drawn from the noisier 45%, where the words decide what it becomes, and one of eight is pure noise.
-- Then the text encoder alone, {text_steps} steps of 256 sentences: from a thing's last word on its states shall be those of the bare
-  caption ("blue car"), whatever stands around. Before, it knew the sentences that it was taught, and no other.
+  sampled from the noisier 45%, where the prompt decides the image, and one of eight is pure noise.
+- Then the text encoder alone, {text_steps} steps of 256 sentences: from a thing's last word on, its states are trained to equal those of
+  the bare caption ("blue car"), whatever the rest of the sentence. Before, it understood the sentences of its training and no others.
 
-Seeds are fixed, but a retraining gives another file of the same kind, not this one: settings were changed while the runs were under way
+Seeds are fixed, but a retraining gives another file of the same kind, not this one: settings were changed during the runs
 (the autoencoder's threads, noise on its latents and groups of its norms; the UNet's timesteps and planned number of steps; the words
-that sentences are made of), and they went on from their checkpoints.
+that sentences are made of), and the runs continued from their checkpoints.
 
-## Does it draw what was said?
+## Evaluation
 
-`python -m training.small_stable_diffusion.evaluate`: each thing with {seeds} seeds, in as many sentences that training never used. A
-picture counts when the nearest training picture is the thing asked for, in the autoencoder's latents **and** in a distance of colours and
-edges at four scales; top-5: among the five nearest things, in both. "Shuffled" scores the same pictures against another thing's name,
-"empty" pictures without a prompt. By latents alone {latent_top1:.1%}, by looks alone {looks_top1:.1%} are nearest.
+`python -m training.small_stable_diffusion.evaluate`: each thing with {seeds} seeds, in as many sentences that training never used. An
+image counts when the nearest training picture shows the prompt's thing, in the autoencoder's latents **and** in a distance of colours and
+edges at four scales; top-5: among the five nearest things, in both. "Shuffled" scores the same images against another thing's name,
+"empty" images without a prompt. By latents alone, {latent_top1:.1%}, and by colours and edges alone, {looks_top1:.1%} are nearest.
 
-Training never used these sentences, but it was not blind to them either: what they got wrong decided which words the lessons were given
-("world", as of "world map"), and which checkpoint was kept. The repository's tests ask in others, which had no part in it.
+Training never used these sentences, yet they influenced it: their errors decided which words the text encoder's training got ("world", as
+in "world map"), and which checkpoint was kept. The repository's tests use other sentences, which had no influence.
 
 {table}
 
-The twenty worst, labelled with what was asked for:
+The twenty worst, labelled with their things:
 
-![the twenty worst pictures](worst.png)
+![the twenty worst images](worst.png)
 
 Every fifth thing, with the first seed:
 
 ![every fifth thing](every-fifth.png)
 
-## What it knows
+## Things
 
 {things}
 """
 
 
 def export(cache: Path, out: Path, seeds: int) -> None:
-    """`out` is made anew: pipeline, evaluation.json, sheets, README.md. The tests' fingerprints are written beside it."""
+    """Replace the folder `out`: pipeline, evaluation.json, sheets, README.md; with the folder that ships, also the tests' fingerprints."""
     concepts = load_concepts()
     tokenizer = CLIPTokenizer.from_pretrained(cache / "unet" / "tokenizer")
     vae = AutoencoderKL.from_pretrained(cache / "vae" / "model")
     training, vae_state = Training(tokenizer, cache / "unet"), load_checkpoint(cache / "vae" / "vae.pt")
     text_state = load_checkpoint(cache / "unet" / "text.pt")
-    assert vae_state, "train it first"
-    assert text_state, "teach it sentences first"
+    assert vae_state, "run the command vae first"
+    assert text_state, "run the command text first"
     training.swap_in_ema()
     pipeline = new_pipeline(vae, tokenizer, training.text_encoder.eval(), training.unet.eval()).to(torch.float16)
     shutil.rmtree(out, ignore_errors=True)
     pipeline.save_pretrained(out, safe_serialization=True)
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(cache / "unet" / "tokenizer" / name, out / "tokenizer" / name)
-    for config in out.glob("*/*config.json"):  # no trace of where it was made
-        kept = {key: value for key, value in json.loads(config.read_text()).items() if key not in TRACES}
+    for config in out.glob("*/*config.json"):  # without the paths of this machine
+        kept = {key: value for key, value in json.loads(config.read_text()).items() if key not in LOCAL_KEYS}
         config.write_text(json.dumps(kept, indent=2) + "\n")
     pictures = load_pictures(cache / "data", concepts)
-    save_fingerprints(out.with_name(FINGERPRINTS.name), pictures.rgb, pictures.concept)
-    for weights in (*out.rglob("*.safetensors"), out.with_name(FINGERPRINTS.name)):
-        weights.chmod(0o644)  # they are written for their owner alone
+    fingerprints = FINGERPRINTS if out.resolve() == PIPELINE.resolve() else out.with_name(FINGERPRINTS.name)
+    save_fingerprints(fingerprints, pictures.rgb, pictures.concept)
+    for weights in (*out.rglob("*.safetensors"), fingerprints):
+        weights.chmod(0o644)  # safetensors writes them for their owner alone
     evaluate.main(out, cache, out, seeds)
-    figures = json.loads((out / "evaluation.json").read_text())
+    results = json.loads((out / "evaluation.json").read_text())
     card = CARD.format(
-        concepts=figures["concepts"],
-        seeds=figures["seeds"],
+        concepts=results["concepts"],
+        seeds=results["seeds"],
         tokens=tokenizer.model_max_length,
         coloured=sum(bool(concept.colour) for concept in concepts),
         package=PACKAGE,
@@ -127,16 +128,16 @@ def export(cache: Path, out: Path, seeds: int) -> None:
         vae_parameters=_millions(vae),
         unet_parameters=_millions(training.unet),
         text_parameters=_millions(training.text_encoder),
-        latent_top1=figures["latent"]["top1"],
-        looks_top1=figures["looks"]["top1"],
-        table=evaluate.table(figures),
+        latent_top1=results["latent"]["top1"],
+        looks_top1=results["looks"]["top1"],
+        table=evaluate.table(results),
         things=_things(concepts),
     )
     (out / "README.md").write_text(card)
 
 
 def _things(concepts: list[Concept]) -> str:
-    """A paragraph for each category."""
+    """The names of all things, a paragraph for each category."""
     names: dict[str, list[str]] = {}
     for concept in concepts:
         names.setdefault(concept.category, []).append(concept.name)

@@ -1,7 +1,7 @@
-"""Teaches the text encoder to find the thing in any sentence, without the UNet; runs in training only.
+"""Train the text encoder to find the thing in any sentence, without the UNet, by self-distillation.
 
-The UNet learns its things from few sentences, and the encoder with it learns those sentences. Here it is its own teacher: whatever stands
-around a thing, from its last token on the states shall be those of the bare caption, which the UNet draws.
+The UNet learns its things from few sentences, and the encoder with it learns only those. Here the trained encoder is the teacher: from a
+thing's last token on, the student's states for a whole sentence are trained to equal the teacher's for the bare caption.
 """
 
 import json
@@ -24,28 +24,28 @@ from training.small_stable_diffusion.unet import EMPTY, WIDTH, Training
 
 BATCH = 256
 LEARNING_RATE = 2e-3
-UNNAMED = 1.0
+UNNAMED_WEIGHT = 1.0
 """Weight of the states before the thing is named."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the pupil reads and what its states shall be."""
+class DistillationBatch:
+    """Sentences as token ids, and the target states."""
 
     ids: torch.Tensor
     """int64 [n, LONGEST]."""
-    states: torch.Tensor
+    targets: torch.Tensor
     """float32 [n, LONGEST, WIDTH]."""
     weight: torch.Tensor
     """float32 [n, LONGEST]."""
 
 
 class Teacher:
-    """The states of every bare caption, and of words that name nothing yet."""
+    """The target states: of every bare caption, and of words before a thing is named."""
 
     def __init__(self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, concepts: list[Concept], words: list[str]) -> None:
         self.tokenizer, self.concepts = tokenizer, concepts
-        self.words = captions.strangers(words, concepts)
+        self.words = captions.unrelated_words(words, concepts)
         self.things = [(i, "") for i in range(len(concepts))]
         self.things += [
             (i, hue) for i, thing in enumerate(concepts) if thing.colour for hue in HUES_DEGREES if hue != thing.colour
@@ -56,8 +56,8 @@ class Teacher:
         openings = encode(encoder, tokenizer, [start for start in starts if start.count(" ") > 1])
         self.unnamed = openings[:, 1:3].mean(dim=(0, 1))
 
-    def lesson(self, rng: random.Random, count: int) -> Lesson:
-        """Every thing is as likely, in whatever colour; some captions are empty."""
+    def sample(self, rng: random.Random, count: int) -> DistillationBatch:
+        """Sample a batch. Every thing is equally likely, in any colour; some captions are empty."""
         texts, ends, rows = [], [], []
         for _ in range(count):
             row = rng.randrange(len(self.concepts)) if rng.random() < 0.6 else rng.randrange(len(self.things))
@@ -71,47 +71,47 @@ class Teacher:
         read = self.tokenizer(
             texts, padding="max_length", max_length=LONGEST, truncation=True, return_tensors="pt", return_offsets_mapping=True
         )
-        # a token that ends before the thing does names nothing yet; the one at the very start has no characters, nor has padding
+        # a token that ends before its thing does names nothing yet; the start token and padding have no characters
         offsets = read.offset_mapping
         named = (offsets[..., 1] >= torch.tensor(ends)[:, None]).cummax(dim=1).values
         named[:, 0] = False
         start = torch.arange(LONGEST) == 0
         states = torch.where(named[..., None], self.named[rows], self.unnamed)
         states = torch.where(start[:, None], self.named[-1], states)
-        return Lesson(read.input_ids, states, torch.where(named, 1.0, UNNAMED))
+        return DistillationBatch(read.input_ids, states, torch.where(named, 1.0, UNNAMED_WEIGHT))
 
 
 @torch.no_grad()
 def encode(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """float32 [n, LONGEST, WIDTH]."""
+    """The encoder's last states: float32 [n, LONGEST, WIDTH]."""
     ids = tokenizer(texts, padding="max_length", max_length=LONGEST, truncation=True, return_tensors="pt").input_ids
     states: torch.Tensor = encoder(ids).last_hidden_state
     return states
 
 
-def teach(rank: int, folder: Path, concepts: list[Concept], words: list[str], steps: int) -> None:
-    """Goes on from `folder`/text.pt; at the end `folder`/unet.pt has the pupil, and its averaged weights as its own."""
+def train(rank: int, folder: Path, concepts: list[Concept], words: list[str], steps: int) -> None:
+    """Train, from `folder`/text.pt on; at the end `folder`/unet.pt has the student, also as the averaged weights."""
     tokenizer, workers = CLIPTokenizer.from_pretrained(folder / "tokenizer"), dist.get_world_size()
     training = Training(tokenizer, folder)
     training.swap_in_ema()
     teacher = Teacher(training.text_encoder.eval(), tokenizer, concepts, words)
-    pupil = new_text_encoder(tokenizer, WIDTH)
-    pupil.load_state_dict(training.text_encoder.state_dict())
-    parameters = list(pupil.parameters())
+    student = new_text_encoder(tokenizer, WIDTH)
+    student.load_state_dict(training.text_encoder.state_dict())
+    parameters = list(student.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     done = 0
     if state := load_checkpoint(folder / "text.pt"):
-        pupil.load_state_dict(state["model"])
+        student.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         teacher.named, teacher.unnamed, done = state["named"], state["unnamed"], state["step"]
     bar = tqdm(range(done, steps), initial=done, total=steps, desc="text", mininterval=15, disable=rank > 0)
     mean_loss = 0.0
     for step in bar:
-        lesson = teacher.lesson(random.Random(step * workers + rank), BATCH // workers)
+        batch = teacher.sample(random.Random(step * workers + rank), BATCH // workers)
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * cosine(step, steps, warm_up=200)
-        error = (pupil(lesson.ids).last_hidden_state - lesson.states).square().mean(dim=2)
-        loss = (error * lesson.weight).mean()
+        error = (student(batch.ids).last_hidden_state - batch.targets).square().mean(dim=2)
+        loss = (error * batch.weight).mean()
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         average_gradients(parameters)
@@ -122,20 +122,20 @@ def teach(rank: int, folder: Path, concepts: list[Concept], words: list[str], st
             continue
         bar.set_postfix(loss=f"{mean_loss:.4f}", refresh=False)
         if (step + 1) % 500 == 0 or step + 1 == steps:
-            state = {"model": pupil.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {"model": student.state_dict(), "optimizer": optimizer.state_dict()}
             save_checkpoint(folder / "text.pt", state | {"named": teacher.named, "unnamed": teacher.unnamed, "step": step + 1})
-            found = {phrase: round(heard(pupil, teacher, phrase), 3) for phrase in PHRASES}
+            shares = {phrase: round(recognised(student, teacher, phrase), 3) for phrase in PHRASES}
             with (folder / "text.jsonl").open("a") as progress:
-                progress.write(json.dumps({"step": step + 1, "loss": round(mean_loss, 4)} | found) + "\n")
+                progress.write(json.dumps({"step": step + 1, "loss": round(mean_loss, 4)} | shares) + "\n")
     if rank == 0 and done < steps:
-        training.text_encoder.load_state_dict(pupil.state_dict())
+        training.text_encoder.load_state_dict(student.state_dict())
         training.ema = [parameter.detach().clone() for parameter in training.parameters]
         training.save()
 
 
-def heard(pupil: CLIPTextModel, teacher: Teacher, phrase: str) -> float:
-    """The share of things whose states behind the phrase's end are nearest to their own bare caption's."""
+def recognised(student: CLIPTextModel, teacher: Teacher, phrase: str) -> float:
+    """The share of things whose states after the phrase's end are nearest to those of their own bare caption."""
     count = len(teacher.concepts)
-    states = encode(pupil, teacher.tokenizer, [phrase.format(concept.name) for concept in teacher.concepts])
+    states = encode(student, teacher.tokenizer, [phrase.format(concept.name) for concept in teacher.concepts])
     distance = torch.cdist(states[:, -4:].flatten(1), teacher.named[:count, -4:].flatten(1))
     return (distance.argmin(dim=1) == torch.arange(count)).float().mean().item()

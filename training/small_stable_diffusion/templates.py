@@ -1,4 +1,4 @@
-"""What captions and sentences are made of; runs in training only."""
+"""Templates and words of captions and sentences."""
 
 import re
 
@@ -126,7 +126,7 @@ SMALL_WORDS = (
     "nice", "lovely", "favourite", "favorite", "big", "small", "little", "old", "new",
 )
 # fmt: on
-"""Those that sentences are full of; none alone names a thing."""
+"""Frequent words; none alone names a thing."""
 PLACES = (
     "street",
     "beach",

@@ -1,4 +1,4 @@
-"""The text side: a CLIP tokenizer with a small vocabulary, and an untrained CLIP text encoder that fits it; runs in training only."""
+"""A CLIP tokenizer with a small vocabulary, and an untrained CLIP text encoder that fits it."""
 
 import json
 import subprocess
@@ -10,12 +10,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 VOCABULARY = 4096
 LONGEST = 32
-"""Tokens of a prompt, with the two at its ends; what is longer is cut."""
+"""Tokens of a prompt, with the two at its ends; a longer prompt is truncated."""
 WORDS_PACKAGE = "wamerican-small"
 
 
 def english_words(cache: Path) -> list[str]:
-    """Debian's small list of American English words, so that unknown words fall into common pieces."""
+    """Debian's small list of American English words, by which the tokenizer splits unknown words into common parts."""
     words = cache / "usr" / "share" / "dict" / "american-english-small"
     if not words.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def english_words(cache: Path) -> list[str]:
 
 
 def new_tokenizer(captions: Iterable[str], words: list[str], folder: Path) -> CLIPTokenizer:
-    """Learns the merges as CLIP splits text, writes `folder`, and reads it back as any pipeline would."""
+    """Learn the merges on text split as by CLIP, write `folder`, and load it as a pipeline does."""
     blank = CLIPTokenizer()
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = blank.backend_tokenizer.normalizer
@@ -38,10 +38,10 @@ def new_tokenizer(captions: Iterable[str], words: list[str], folder: Path) -> CL
     )
     learner.train_from_iterator([*captions, *words * 4], trainer)
     model = json.loads(learner.to_str())["model"]
-    pieces = sorted(model["vocab"], key=model["vocab"].get)
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
     missing = [letter + "</w>" for letter in sorted(pre_tokenizers.ByteLevel.alphabet()) if letter + "</w>" not in model["vocab"]]
-    pieces = pieces[: VOCABULARY - 2 - len(missing)] + missing
-    vocabulary = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    tokens = tokens[: VOCABULARY - 2 - len(missing)] + missing
+    vocabulary = {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
     merges = [(left, right) for left, right in model["merges"] if left + right in vocabulary]
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LONGEST)
     tokenizer.save_pretrained(folder)

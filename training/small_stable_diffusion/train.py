@@ -1,4 +1,4 @@
-"""`python -m training.small_stable_diffusion.train data|vae|unet|export`: makes the small pipeline; each goes on from its checkpoint."""
+"""`python -m training.small_stable_diffusion.train data|vae|unet|text|export`: train the small pipeline, from its checkpoints on."""
 
 import random
 from pathlib import Path
@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @app.command()
 def data(cache: Path = CACHE) -> None:
-    """Download the pictures; write a sheet of all that training sees."""
+    """Download the pictures; write a sheet of all training pictures."""
     pictures = load_pictures(cache / "data", load_concepts())
     sheet(pictures.rgb, columns=32).save(cache / "data" / "pictures.png")
     print(f"{len(load_concepts())} concepts, {len(pictures.rgb)} pictures with turned hues, twice that with mirror images")
@@ -30,10 +30,10 @@ def data(cache: Path = CACHE) -> None:
 
 @app.command()
 def vae(cache: Path = CACHE, steps: int = 1700, processes: int = 2) -> None:
-    """Train the autoencoder; write it, its latents with mean 0 and deviation 1."""
+    """Train the autoencoder; write it, with latents of mean 0 and deviation 1."""
     pictures = load_pictures(cache / "data", load_concepts())
     in_parallel(autoencoder.train, processes, pictures.rgb, cache / "vae", steps)
-    model = autoencoder.finished(pictures.rgb, cache / "vae")
+    model = autoencoder.load_standardised(pictures.rgb, cache / "vae")
     model.save_pretrained(cache / "vae" / "model")
 
 
@@ -54,25 +54,25 @@ def unet(cache: Path = CACHE, steps: int = 3600, processes: int = 2) -> None:
 
 @app.command()
 def text(cache: Path = CACHE, steps: int = 3000, processes: int = 2) -> None:
-    """Teach the text encoder to find the thing in any sentence; a line every 500 steps."""
+    """Train the text encoder to find the thing in any sentence; a progress line every 500 steps."""
     words = english_words(cache / "data" / "words")
-    in_parallel(sentences.teach, processes, cache / "unet", load_concepts(), words, steps)
+    in_parallel(sentences.train, processes, cache / "unet", load_concepts(), words, steps)
 
 
 @app.command()
 def export(cache: Path = CACHE, out: Path = CACHE / "pipeline", seeds: int = 4) -> None:
-    """Write the pipeline, its evaluation and its model card; `--out` is this package's small-stable-diffusion once the figures are good."""
+    """Write the pipeline, its evaluation and its model card; `--out deployments/diffusion/small-stable-diffusion` replaces what ships."""
     write(cache, out, seeds)
 
 
 def _tokenizer(concepts: list[Concept], cache: Path) -> CLIPTokenizer:
-    """Made once: the checkpoints' embeddings belong to its vocabulary, whatever becomes of the captions."""
+    """The tokenizer, learnt once: the checkpoints' embeddings belong to its vocabulary, even if the captions change."""
     folder = cache / "unet" / "tokenizer"
     if folder.is_dir():
         return CLIPTokenizer.from_pretrained(folder)
     rng = random.Random(0)
-    said = [captions.sample(rng, concept, concepts) for concept in concepts for _ in range(40)]
-    return new_tokenizer(said, english_words(cache / "data" / "words"), folder)
+    texts = [captions.sample(rng, concept, concepts) for concept in concepts for _ in range(40)]
+    return new_tokenizer(texts, english_words(cache / "data" / "words"), folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains the UNet and the text encoder together on the autoencoder's latents; runs in training only."""
+"""Train the UNet and the text encoder together on the autoencoder's latents."""
 
 import json
 import random
@@ -24,7 +24,7 @@ WIDTH = 128
 EMA_DECAY = 0.997
 EMPTY = 0.1
 TURNED = 0.35
-"""Share of a colourable concept's turns that show a turned hue."""
+"""Share of a colourable concept's samples with a turned hue."""
 HIGHEST_SNR = 5.0
 
 
@@ -81,10 +81,10 @@ def new_pipeline(
 def new_pool(
     concepts: list[Concept], owners: list[int], colours: list[str], tokenizer: CLIPTokenizer, words: list[str], each: int
 ) -> Pool:
-    """`each`: captions per picture; `words`: English ones, for sentences."""
+    """Sample `each` captions of each picture. `words`: English words, for sentences."""
     rng = random.Random(0)
     pictures = zip(owners, colours, strict=True)
-    others = captions.strangers(words, concepts)
+    others = captions.unrelated_words(words, concepts)
     texts = [captions.sentence(rng, concepts[i], concepts, colour, others)[0] for i, colour in pictures for _ in range(each)]
     ids = tokenizer(texts, padding="max_length", max_length=LONGEST, truncation=True, return_tensors="pt").input_ids
     empty = tokenizer("", padding="max_length", max_length=LONGEST, return_tensors="pt").input_ids[0]
@@ -92,15 +92,15 @@ def new_pool(
 
 
 def _timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """More of the noisy ones, where the words decide what it becomes; an eighth starts where sampling does, in pure noise."""
+    """Sample timesteps: more noisy ones, where the prompt decides the image; an eighth are pure noise, where inference starts."""
     t = torch.randint(1000, (count,), generator=generator)
-    lot = torch.rand(count, generator=generator)
-    t = torch.where(lot < 0.6, 550 + t * 450 // 1000, t)
-    return torch.where(lot < 0.125, 999, t)
+    draw = torch.rand(count, generator=generator)
+    t = torch.where(draw < 0.6, 550 + t * 450 // 1000, t)
+    return torch.where(draw < 0.125, 999, t)
 
 
 class Training:
-    """State of one run; `folder`/unet.pt is all that a later session needs to go on."""
+    """The state of a run. A later run continues from `folder`/unet.pt alone."""
 
     def __init__(self, tokenizer: CLIPTokenizer, folder: Path) -> None:
         torch.manual_seed(0)
@@ -124,7 +124,7 @@ class Training:
         save_checkpoint(self.folder / "unet.pt", state | {"ema": self.ema, "step": self.step, "cpu_s": self.cpu_s})
 
     def swap_in_ema(self) -> None:
-        """Exchanges the weights with their moving average; a second call undoes it."""
+        """Exchange the weights and their moving average; a second call undoes it."""
         for i, parameter in enumerate(self.parameters):
             parameter.data, self.ema[i] = self.ema[i], parameter.data
 
@@ -136,7 +136,7 @@ class Training:
         rate: float,
         generator: torch.Generator,
     ) -> float:
-        """One step on clean `latents` [n, 8, 8, 8] and token `ids` [n, LONGEST], this process's part of the batch; returns the loss."""
+        """Train one step, and return the loss. `latents` [n, 8, 8, 8] and `ids` [n, LONGEST]: this process's part of the batch."""
         self.model.train()
         t = _timesteps(len(latents), generator)
         noise = torch.randn(latents.shape, generator=generator)
@@ -145,11 +145,11 @@ class Training:
         target = signal.sqrt() * noise - (1 - signal).sqrt() * latents
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        guess = self.unet(noisy, t, self.text_encoder(ids).last_hidden_state).sample
+        predicted = self.unet(noisy, t, self.text_encoder(ids).last_hidden_state).sample
         snr_plus_one = 1 / (1 - signal.flatten())
         # min-SNR (Hang et al. 2023), on SNR + 1: with zero terminal SNR the original would give the first sampling step no weight
         weight = snr_plus_one.clamp(max=HIGHEST_SNR) / snr_plus_one
-        loss = (weight * (guess - target).square().mean(dim=(1, 2, 3))).mean()
+        loss = (weight * (predicted - target).square().mean(dim=(1, 2, 3))).mean()
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         average_gradients(self.parameters)
@@ -171,7 +171,7 @@ def train(
     pool: Pool,
     steps: int,
 ) -> None:
-    """`latents`: [pictures, 8, 8, 8], the concepts' plain pictures first. Goes on from `folder`/unet.pt."""
+    """Train, from `folder`/unet.pt on. `latents`: [pictures, 8, 8, 8], the concepts' plain pictures first."""
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     training, scheduler, workers = Training(tokenizer, folder), new_scheduler(), dist.get_world_size()
     count, owners = len(concepts), gallery.concept[: len(latents)].tolist()
@@ -185,10 +185,10 @@ def train(
         rng.seed(step * workers + rank)
         chosen = [rng.choice(turned[i]) if turned[i] and rng.random() < TURNED else i for i in chosen]
         batch = latents[chosen]
-        said = [pool.empty if rng.random() < EMPTY else pool.ids[i, rng.randrange(pool.ids.shape[1])].long() for i in chosen]
+        ids = [pool.empty if rng.random() < EMPTY else pool.ids[i, rng.randrange(pool.ids.shape[1])].long() for i in chosen]
         generator = torch.Generator().manual_seed(step * workers + rank)
         rate = LEARNING_RATE * cosine(step, steps, warm_up=300)
-        loss = training.update(batch, torch.stack(said), scheduler, rate, generator)
+        loss = training.update(batch, torch.stack(ids), scheduler, rate, generator)
         training.cpu_s += (time.process_time() - started) * workers
         mean_loss = 0.98 * mean_loss + 0.02 * loss if mean_loss else loss
         if rank > 0:
@@ -203,7 +203,7 @@ def train(
 
 
 def report(training: Training, pipeline: StableDiffusionPipeline, concepts: list[Concept], gallery: Gallery, loss: float) -> None:
-    """A sheet, and top-1 and top-5 over every fifth concept, phrases and seeds in turn, added to `folder`/progress.jsonl."""
+    """Write a sheet, and append to `folder`/progress.jsonl: top-1 and top-5 of every fifth concept, by phrases and seeds in turn."""
     wanted = list(range(0, len(concepts), 5))
     turns = [turn % len(PHRASES) for turn in range(len(wanted))]
     prompts = [PHRASES[turn].format(concepts[i].name) for turn, i in zip(turns, wanted, strict=True)]

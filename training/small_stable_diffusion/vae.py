@@ -1,4 +1,4 @@
-"""Trains the autoencoder, 64x64x3 <-> 8x8x8, and bakes latents of mean 0 and deviation 1 into it; runs in training only."""
+"""Train the autoencoder, 64x64x3 <-> 8x8x8, and scale its latents to mean 0 and deviation 1."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ BATCH = 32
 LEARNING_RATE = 2e-3
 KL_WEIGHT = 1e-6
 LATENT_NOISE = 0.03
-"""Noise on the latents in training, in units of their deviation: the decoder then forgives what the UNet gets slightly wrong."""
+"""Noise on the latents in training, in units of their deviation, so that the decoder tolerates the UNet's small errors."""
 
 
 def new_vae() -> AutoencoderKL:
@@ -34,7 +34,7 @@ def new_vae() -> AutoencoderKL:
 
 
 def train(rank: int, pictures: torch.Tensor, folder: Path, steps: int) -> None:
-    """`pictures`: float32 [n, 3, 64, 64] in [-1, 1]. Goes on from `folder`/vae.pt."""
+    """Train, from `folder`/vae.pt on. `pictures`: float32 [n, 3, 64, 64] in [-1, 1]."""
     torch.manual_seed(0)
     vae = new_vae()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
@@ -67,11 +67,11 @@ def train(rank: int, pictures: torch.Tensor, folder: Path, steps: int) -> None:
             sheet(torch.cat([samples, decode(vae, encode(vae, samples))]), columns=16).save(folder / "vae.png")
 
 
-def finished(pictures: torch.Tensor, folder: Path) -> AutoencoderKL:
-    """The trained model, its latents standardised."""
+def load_standardised(pictures: torch.Tensor, folder: Path) -> AutoencoderKL:
+    """The trained model, with standardised latents."""
     vae = new_vae()
     state = load_checkpoint(folder / "vae.pt")
-    assert state, "train it first"
+    assert state, "run the command vae first"
     vae.load_state_dict(state["model"])
     vae.eval().requires_grad_(False)
     _standardise(vae, pictures)
@@ -96,15 +96,15 @@ def _loss(vae: AutoencoderKL, batch: torch.Tensor, generator: torch.Generator) -
     spread = posterior.mean.detach().std(dim=(0, 2, 3), keepdim=True)
     noise = torch.randn(posterior.mean.shape, generator=generator)
     with torch.autocast("cpu", torch.bfloat16):
-        seen = vae.decode(posterior.mean + (posterior.std + LATENT_NOISE * spread) * noise).sample.float()
-    pixel = F.l1_loss(seen, batch)
-    edges = F.l1_loss(seen.diff(dim=-1), batch.diff(dim=-1)) + F.l1_loss(seen.diff(dim=-2), batch.diff(dim=-2))
+        decoded = vae.decode(posterior.mean + (posterior.std + LATENT_NOISE * spread) * noise).sample.float()
+    pixel = F.l1_loss(decoded, batch)
+    edges = F.l1_loss(decoded.diff(dim=-1), batch.diff(dim=-1)) + F.l1_loss(decoded.diff(dim=-2), batch.diff(dim=-2))
     return pixel + edges + KL_WEIGHT * posterior.kl().mean(), pixel.item()
 
 
 @torch.no_grad()
 def _standardise(vae: AutoencoderKL, pictures: torch.Tensor) -> None:
-    """Folds each latent channel's mean and deviation into the 1x1 convolutions beside the latents; the pipeline then scales nothing."""
+    """Fold each latent channel's mean and deviation into the adjacent 1x1 convolutions, so that the pipeline scales nothing."""
     latents = encode(vae, torch.cat([pictures, pictures.flip(-1)]))
     mean, deviation = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     channels = len(mean)

@@ -1,4 +1,4 @@
-"""The blog article's shape of the graph, on this project's engines; README.md tells what is its own. Runs under Ray Serve."""
+"""The blog article's architecture of the graph, on this project's engines, under Ray Serve; README.md lists its properties."""
 
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,20 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from deployments.triton.server import home
+from deployments.triton.server import triton_home
 from graphs.audio.decode import decode
 
 http = FastAPI()
 
 
 def start_triton() -> Any:
-    """A server beside the caller that has loaded no model yet."""
+    """Start a Triton server in the caller's process, without a model."""
     import tritonserver
 
     server = tritonserver.Server(
         model_repository=str(Path(__file__).with_name("repository")),
         model_control_mode=tritonserver.ModelControlMode.EXPLICIT,
-        backend_directory=str(home() / "backends"),
+        backend_directory=str(triton_home() / "backends"),
     )
     return server.start(wait_until_ready=True)
 
@@ -51,7 +51,7 @@ class Diffusion:
         self._model: Any = None
 
     def generate(self, prompt: str) -> NDArray[np.uint8] | None:
-        """[height, width, 3], RGB."""
+        """Return pixels [height, width, 3], RGB."""
         if self._model is None:
             self._model = self._triton.load("diffusion")
         text = np.array([prompt.encode()], dtype=np.object_)
@@ -77,6 +77,6 @@ class Ingress:
 
 
 def app(args: dict[str, str]) -> Application:
-    """`args`: `folder`, where the one picture's file is."""
+    """Bind the application; `args["folder"]` is the folder of its one image file."""
     whisper, diffusion = serve.deployment()(Whisper).bind(), serve.deployment()(Diffusion).bind()
     return serve.deployment()(Ingress).bind(whisper, diffusion, args["folder"])

@@ -90,7 +90,7 @@ def dimensions(state: State, heads: dict[str, int], layers: dict[str, int]) -> d
 
 
 def read(data: bytes) -> Arrays:
-    """The variables of a CTranslate2 model, format version 6; aliases are left out. Little-endian:
+    """The variables of a CTranslate2 model, format version 6; without aliases. Little-endian:
 
     u32 version, string spec, u32 revision, u32 count, then for each variable: string name, u8 rank, u32 dims, u8 dtype,
     u32 bytes, data; then u32 alias count and pairs of strings. A string is u16 length and bytes, the last a NUL.
@@ -123,7 +123,7 @@ def read(data: bytes) -> Arrays:
             shape = [number("I") for _ in range(number("B"))]
             dtype, length = number("B"), number("I")
             if dtype >= len(DTYPES) or length != math.prod(shape) * DTYPES[dtype].itemsize:
-                raise ValueError(f"{name} says {length} bytes for shape {shape} of dtype {dtype}.")
+                raise ValueError(f"{name} has {length} bytes for shape {shape} of dtype {dtype}.")
             arrays[name] = np.frombuffer(block(length), DTYPES[dtype]).reshape(shape)
         for _ in range(number("I")):
             string(), string()

@@ -1,7 +1,7 @@
 """openai-whisper's network for rows of different lengths: the encoder for any number of frames, the decoder for many rows at once.
 
 A step of the decoder reads all of its weights, whether for one row or for ten: a batch reads them once. Attention alone is each
-row's own, so no row is padded to another's length, and one that leaves costs nothing more.
+row's own, so no row is padded to another's length, and a finished one costs nothing more.
 """
 
 from collections.abc import Callable, Sequence

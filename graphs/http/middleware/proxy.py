@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
 from graphs.http.middleware import upgrade
-from graphs.http.problems import REQUEST_ID, problem
+from graphs.http.problems import problem
+from graphs.http.request_id import FORMAT
 from graphs.serve.status import PROXY_CALLBACK
 
 log = logging.getLogger("ray.serve")
@@ -30,7 +31,7 @@ class Headers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             ids = [value for name, value in scope["headers"] if name == ID]
-            well_formed = len(ids) == 1 and REQUEST_ID.fullmatch(ids[0].decode("latin-1"))
+            well_formed = len(ids) == 1 and FORMAT.fullmatch(ids[0].decode("latin-1"))
             dropped = FOR_SERVE if well_formed else (*FOR_SERVE, ID)
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].replace(b"_", b"-") not in dropped]}
         await self._app(scope, receive, send)

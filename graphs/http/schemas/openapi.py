@@ -16,7 +16,7 @@ from graphs.http import errors as http
 from graphs.http.dependencies import DECODE
 from graphs.http.events import event_types
 from graphs.http.problems import MEDIA_TYPE
-from graphs.http.problems import REQUEST_ID as REQUEST_ID_PATTERN
+from graphs.http.request_id import FORMAT
 from graphs.http.responses import EVENTS, JSON
 from graphs.http.schemas.errors import OpenAIErrorAnswer, Problem
 from graphs.http.schemas.examples import ANSWERS, MARK, shown
@@ -71,7 +71,7 @@ REQUEST_ID = {
     "in": "header",
     "required": False,
     "description": "The name of this request in the answer, its problem and the log; a malformed one is replaced.",
-    "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN.pattern}$"},
+    "schema": {"type": "string", "pattern": f"^{FORMAT.pattern}$"},
 }
 KEY = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, where the service has any (http.api_keys_file).")
 """Is in the document only: `Access` reads the header itself."""

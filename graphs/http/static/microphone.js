@@ -1,14 +1,14 @@
-// One recording from the microphone, and how loud it is.
+// A recording from the microphone, and its level.
 
-import { Failed } from "./service.js";
+import { UserFacingError } from "./errors.js";
 
 const TYPES = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
-const TAIL_MS = 200; // the end of the last word comes after the finger has gone
+const TAIL_MS = 200; // the last word ends after the button is released
 
-/** Opens the microphone and records at once. Throws Failed where the browser gives none. */
-export async function record() {
+/** Opens the microphone and starts to record. Throws UserFacingError where the browser allows none. */
+export async function openMicrophone() {
   if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) {
-    throw new Failed(
+    throw new UserFacingError(
       "No microphone here",
       window.isSecureContext
         ? "This browser cannot record. Choose a file instead."
@@ -19,24 +19,24 @@ export async function record() {
   try {
     stream = await navigator.mediaDevices.getUserMedia({ audio: true });
   } catch (error) {
-    throw refused(error);
+    throw microphoneError(error);
   }
   return new Recording(stream);
 }
 
-function refused(error) {
+function microphoneError(error) {
   switch (error.name) {
     case "NotAllowedError":
     case "SecurityError":
-      return new Failed(
+      return new UserFacingError(
         "The microphone was refused",
         "Allow it in the browser’s settings for this page, beside the address, and press the button again; or choose a file.",
       );
     case "NotFoundError":
     case "OverconstrainedError":
-      return new Failed("There is no microphone", "Connect one and press the button again, or choose a file.");
+      return new UserFacingError("There is no microphone", "Connect one and press the button again, or choose a file.");
     default:
-      return new Failed(
+      return new UserFacingError(
         "The microphone does not answer",
         "Another program may have it: close that and press the button again, or choose a file.",
       );
@@ -46,7 +46,7 @@ function refused(error) {
 class Recording {
   #stream;
   #recorder;
-  #parts = [];
+  #chunks = [];
   #context = new AudioContext();
   #analyser = this.#context.createAnalyser();
   #samples = new Float32Array(2048);
@@ -58,22 +58,22 @@ class Recording {
     this.#context.createMediaStreamSource(stream).connect(this.#analyser);
     const mimeType = TYPES.find((type) => MediaRecorder.isTypeSupported(type));
     this.#recorder = new MediaRecorder(stream, mimeType ? { mimeType } : {});
-    this.#recorder.addEventListener("dataavailable", (event) => this.#parts.push(event.data));
+    this.#recorder.addEventListener("dataavailable", (event) => this.#chunks.push(event.data));
     this.#recorder.start();
   }
 
-  get seconds() {
+  get durationS() {
     return (performance.now() - this.#startedMs) / 1000;
   }
 
-  /** From 0, silence, to 1. Ears hear in decibels: those from -60 to -10 are spread evenly. */
+  /** The present level, from 0 (-60 dB) to 1 (-10 dB), linear in decibels as loudness is. */
   level() {
     this.#analyser.getFloatTimeDomainData(this.#samples);
     const power = this.#samples.reduce((sum, sample) => sum + sample * sample, 0) / this.#samples.length;
     return Math.min(1, Math.max(0, (10 * Math.log10(power + 1e-10) + 60) / 50));
   }
 
-  /** The recording as a file, once the microphone is closed. */
+  /** Closes the microphone and resolves to the recording as a file. */
   async finish() {
     await new Promise((resolve) => setTimeout(resolve, TAIL_MS));
     const stopped = new Promise((resolve) => this.#recorder.addEventListener("stop", resolve, { once: true }));
@@ -81,13 +81,13 @@ class Recording {
       this.#recorder.stop();
       await stopped;
     }
-    this.discard();
+    this.close();
     const type = (this.#recorder.mimeType || "audio/webm").split(";")[0];
-    return new File(this.#parts, `recording.${type.split("/")[1]}`, { type });
+    return new File(this.#chunks, `recording.${type.split("/")[1]}`, { type });
   }
 
   /** Closes the microphone. */
-  discard() {
+  close() {
     for (const track of this.#stream.getTracks()) track.stop();
     if (this.#context.state !== "closed") this.#context.close();
   }

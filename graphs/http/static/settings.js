@@ -1,45 +1,41 @@
-// What a person chose in the drawer: kept by this tab until it closes, and nowhere else.
+// The settings dialog's values, kept in this tab until it closes and nowhere else.
 
-const KEPT = "settings";
+const STORAGE_KEY = "settings";
 
-/** `form`: fields named as parameters of POST /graph, and `key`. */
+/** Reads a form with fields named as parameters of POST /graph, and the field `key`. */
 export class Settings {
   #form;
 
   constructor(form) {
     this.#form = form;
-    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "{}");
-    for (const [name, value] of Object.entries(kept)) {
+    const stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "{}");
+    for (const [name, value] of Object.entries(stored)) {
       if (form.elements.namedItem(name)) form.elements.namedItem(name).value = value;
     }
-    form.addEventListener("input", () => this.#keep());
-    form.addEventListener("reset", () => setTimeout(() => this.#keep()));
-  }
-
-  get valid() {
-    return this.#form.checkValidity();
+    form.addEventListener("input", () => this.#store());
+    form.addEventListener("reset", () => setTimeout(() => this.#store()));
   }
 
   get key() {
-    return this.#all().key ?? "";
+    return this.#values().key ?? "";
   }
 
-  /** Those that were chosen, by name; not the key. */
+  /** The chosen parameters by name, without the key. */
   get parameters() {
-    const { key, ...parameters } = this.#all();
+    const { key, ...parameters } = this.#values();
     return parameters;
   }
 
-  /** How many differ from what the service would choose. */
+  /** The number of fields that a person has filled in. */
   get count() {
-    return Object.keys(this.#all()).length;
+    return Object.keys(this.#values()).length;
   }
 
-  #all() {
+  #values() {
     return Object.fromEntries([...new FormData(this.#form)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value));
   }
 
-  #keep() {
-    sessionStorage.setItem(KEPT, JSON.stringify(this.#all()));
+  #store() {
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(this.#values()));
   }
 }

@@ -1,8 +1,8 @@
-// What is seen and heard of the page's state, which is one word on <body>: the stylesheet does the rest.
+// The page's state on the screen and for a screen reader: two attributes of <body>, which the stylesheet reads, and its texts.
 
-import { REST, show } from "./waveform.js";
+import { IDLE_BARS, renderBars } from "./waveform.js";
 
-const BUTTON = {
+const RECORD_BUTTON = {
   idle: ["Record", "i-microphone", "Hold to speak, or tap to start and tap to end"],
   opening: ["Record", "i-microphone", "The browser may ask for the microphone"],
   recording: ["Finish recording", "i-finish", "Release or tap to draw, Escape to discard"],
@@ -11,83 +11,91 @@ const BUTTON = {
 
 export const $ = (id) => document.getElementById(id);
 
-let changedMs = 0;
-
-export const state = () => document.body.dataset.state;
-export const inStateMs = () => performance.now() - changedMs;
-
-export function become(next) {
-  changedMs = performance.now();
-  document.body.dataset.state = next;
-  const [name, icon, how] = BUTTON[next];
-  $("record-name").textContent = name;
-  use($("record"), icon);
-  $("how").textContent = how;
-  const discards = next === "recording";
-  use($("side"), discards ? "i-cancel" : "i-file");
-  $("side").lastElementChild.textContent = discards ? "Discard" : "File";
-  $("side").disabled = next === "working" || next === "opening";
-  for (const one of document.querySelectorAll("#type, .page button")) one.disabled = next !== "idle";
+export function element(name, text, attributes = {}) {
+  const created = Object.assign(document.createElement(name), attributes);
+  if (text !== undefined) created.textContent = text;
+  return created;
 }
 
-const use = (button, icon) => button.querySelector("use").setAttribute("href", `#${icon}`);
+let stateSinceMs = 0;
 
-/** Seen at once; read out by a screen reader only where it is a turn of events. */
-export function say(text, aloud = true) {
+export const state = () => document.body.dataset.state;
+export const millisecondsInState = () => performance.now() - stateSinceMs;
+
+/** `next`: idle, opening, recording or working. */
+export function setState(next) {
+  stateSinceMs = performance.now();
+  document.body.dataset.state = next;
+  const [name, icon, hint] = RECORD_BUTTON[next];
+  $("record-name").textContent = name;
+  setIcon($("record"), icon);
+  $("hint").textContent = hint;
+  const recording = next === "recording";
+  setIcon($("side"), recording ? "i-cancel" : "i-file");
+  $("side").lastElementChild.textContent = recording ? "Discard" : "File";
+  $("side").disabled = next === "working" || next === "opening";
+  for (const button of document.querySelectorAll("#type, .page button")) button.disabled = next !== "idle";
+}
+
+const setIcon = (button, icon) => button.querySelector("use").setAttribute("href", `#${icon}`);
+
+/** Shows the status; a screen reader reads it out unless `aloud` is false. */
+export function setStatus(text, aloud = true) {
   $("status").textContent = text;
   if (aloud) announce(text);
 }
 
+/** Text for screen readers only. */
 export function announce(text) {
   $("announcer").textContent = text;
 }
 
-/** From 0 to 1; null where nobody knows. */
-export function progress(value) {
+/** From 0 to 1; null where it is unknown. */
+export function setProgress(value) {
   if (value === null) $("progress").removeAttribute("value");
   else $("progress").value = value;
 }
 
-/** An empty print. */
-export function blank() {
+export function clearCanvas() {
   $("result").hidden = true;
-  $("words").textContent = "";
+  $("transcript").textContent = "";
   $("picture").hidden = true;
-  shows("nothing");
+  setCanvas("empty");
 }
 
-export function shows(what) {
-  document.body.dataset.shows = what;
-  $("failure").hidden = what !== "failure";
+/** The transcript fills the canvas until there is an image. */
+export function showTranscript(text) {
+  $("transcript").textContent = text;
+  setCanvas("transcript");
 }
 
-/** Words take the print until there is a picture. */
-export function hear(words) {
-  $("words").textContent = words;
-  shows("words");
-}
-
-/** The picture, as far as it is: from 0, unknown, to 1, done. */
-export function appear(url, part, words = "") {
+/** Shows an image, the more clearly the further its `progress` from 0 to 1. */
+export function showImage(url, progress, description = "") {
   $("picture").src = url;
-  $("picture").alt = words;
+  $("picture").alt = description;
   $("picture").hidden = false;
-  $("picture").style.setProperty("--blur", `${10 * (1 - part)}px`);
-  $("picture").style.setProperty("--opacity", Math.min(1, 0.3 + part));
-  shows("picture");
+  $("picture").style.setProperty("--blur", `${10 * (1 - progress)}px`);
+  $("picture").style.setProperty("--opacity", Math.min(1, 0.3 + progress));
+  setCanvas("picture");
 }
 
-export function wave(bars) {
-  show($("wave"), bars.length ? bars : REST);
+export function showFailure({ title, detail, canRetry, fixedBySettings }) {
+  clearCanvas();
+  $("failure-title").textContent = title;
+  $("failure-detail").textContent = detail;
+  $("try-again").hidden = !canRetry;
+  $("failure-settings").hidden = !fixedBySettings;
+  setCanvas("failure");
+  setStatus("No picture", false);
 }
 
-/** `failed`: a Failed. */
-export function fail(failed) {
-  blank();
-  $("failure-title").textContent = failed.title;
-  $("failure-detail").textContent = failed.detail;
-  $("try-again").hidden = !failed.repeats;
-  $("failure-settings").hidden = !failed.settings;
-  shows("failure");
-  say("No picture", false);
+/** Without bars the waveform is that of an idle page. */
+export function showWaveform(bars) {
+  renderBars($("wave"), bars.length ? bars : IDLE_BARS);
+}
+
+/** `content`: empty, transcript, picture or failure. */
+function setCanvas(content) {
+  document.body.dataset.canvas = content;
+  $("failure").hidden = content !== "failure";
 }

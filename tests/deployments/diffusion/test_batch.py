@@ -16,8 +16,10 @@ from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Decoded, Denoising, Generated
 from deployments.diffusion.job import Cancelled, has_preview
 from deployments.diffusion.memory import MemoryBudget
-from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 from deployments.errors import InvalidInput, ModelUnavailable
+from deployments.roles.text_to_image import GenerateRequest, Preview, Step
+
+pytestmark = pytest.mark.torch
 
 
 class ScriptedEngine:
@@ -125,7 +127,7 @@ class Bench:
         return asyncio.create_task(self.batch.generate(request, {}, is_cancelled, None if silent else progress.append))
 
     async def run_calls(self, calls: int) -> None:
-        """Allows calls until there have been so many, and the next one has started."""
+        """Allow calls until there have been so many, and the next one has started."""
         while len(self.engine.calls) < calls:
             self.engine.allow_call()
             assert await asyncio.to_thread(self.engine.finished.acquire, timeout=10)

@@ -12,10 +12,12 @@ from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Generated
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.roles.text_to_image import GenerateRequest, Image
 from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest, Image
 from testing.pipelines import pixels, request
 from testing.random_pipelines import set_scheduler, write
+
+pytestmark = pytest.mark.torch
 
 TOLERANCE = 2
 """Of 255, in every channel."""

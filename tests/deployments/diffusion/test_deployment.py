@@ -6,8 +6,8 @@ import pytest
 from deployments.compute_time import ComputeTime
 from deployments.diffusion.deployment import Diffusion
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Step
 from deployments.errors import ContentRefused, InvalidInput
+from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Step
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
 from testing.fakes import FakeTriton

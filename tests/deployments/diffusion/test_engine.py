@@ -15,11 +15,13 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from safetensors.torch import load_file
 
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.roles.text_to_image import IMAGE_FORMATS, GenerateRequest, ImageFormat
 from deployments.diffusion.types import EngineConfig
 from deployments.errors import InvalidInput
+from deployments.roles.text_to_image import IMAGE_FORMATS, GenerateRequest, ImageFormat
 from testing.pipelines import StockPipeline, pixels, request
 from testing.random_pipelines import KINDS, set_scheduler, write
+
+pytestmark = pytest.mark.torch
 
 DEFAULT = "DPMSolverMultistepScheduler"
 

@@ -11,6 +11,8 @@ from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.types import EngineConfig
 from testing.random_pipelines import write
 
+pytestmark = pytest.mark.torch
+
 
 def test_the_peak_counts_the_tensors_that_exist_at_once() -> None:
     kib = 256  # floats

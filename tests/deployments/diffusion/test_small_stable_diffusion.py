@@ -1,4 +1,4 @@
-"""The small pipeline that ships with the product: it loads like any other, and draws what was said."""
+"""The small pipeline that ships with the product: it loads like any other, and its images show the prompt's thing."""
 
 import json
 import os
@@ -20,8 +20,10 @@ from testing import speech
 from testing.pipelines import StockPipeline, pixels, request
 from training.small_stable_diffusion.concepts import FINGERPRINTS, PIPELINE, load_concepts
 from training.small_stable_diffusion.evaluate import PHRASES, SAMPLES, generate, table
-from training.small_stable_diffusion.meaning import Fingerprints, rank
+from training.small_stable_diffusion.similarity import Fingerprints, rank
 from training.small_stable_diffusion.templates import REQUESTS, SCENES, SHORT
+
+pytestmark = pytest.mark.torch
 
 CONCEPTS = load_concepts()
 NAMES = [concept.name for concept in CONCEPTS]
@@ -37,9 +39,9 @@ SENTENCES = {
     "His favourite breakfast has always been an apple.": "apple",
     "Slowly the butterfly opened its wings.": "butterfly",
 }
-"""What nobody was taught to say, and the thing that each names."""
+"""Sentences that training did not use, and the thing that each names."""
 ISSUE = {"A small orange cat sitting on a sofa.": "cat", "Please draw a rocket flying to the moon.": "rocket"}
-"""A second thing beside the main one."""
+"""Sentences with a second thing beside the main one."""
 OFFLINE = """
 import sys
 
@@ -60,14 +62,14 @@ def pipeline() -> StableDiffusionPipeline:
 
 
 def share_shown(pipeline: StableDiffusionPipeline, wanted: list[str], prompts: list[str], seeds: list[int]) -> float:
-    """Of the prompts, how many picture the wanted thing."""
+    """The share of prompts whose image shows the wanted thing."""
     place = rank(
         Fingerprints().distances(generate(pipeline, prompts, seeds)), torch.tensor([NAMES.index(name) for name in wanted])
     )
     return float((place == 0).float().mean())
 
 
-def by_lot(count: int) -> list[str]:
+def sample_names(count: int) -> list[str]:
     return random.Random(0).sample(NAMES, count)
 
 
@@ -79,17 +81,17 @@ def test_the_list_is_long_and_names_each_thing_once() -> None:
 def test_the_sheet_of_twenty_shows_things_of_the_list() -> None:
     assert len(SAMPLES) == 20
     assert set(SAMPLES.values()) <= set(NAMES)
-    for said, name in SAMPLES.items():
-        assert name in said.lower()
+    for prompt, name in SAMPLES.items():
+        assert name in prompt.lower()
 
 
-def test_it_is_what_serves_where_no_other_model_is_set() -> None:
+def test_it_is_the_default_model() -> None:
     assert Path(DiffusionSettings().model) == PIPELINE
 
 
-def test_the_log_says_that_it_is_a_small_model_of_some_hundred_things() -> None:
-    said = f"small-stable-diffusion (A small Stable Diffusion of {len(CONCEPTS)} things, at 64x64)"
-    assert DiffusionSettings().card() == said
+def test_its_card_names_it_as_a_small_model_of_some_hundred_things() -> None:
+    card = f"small-stable-diffusion (A small Stable Diffusion of {len(CONCEPTS)} things, at 64x64)"
+    assert DiffusionSettings().card() == card
 
 
 def test_the_folder_is_a_plain_pipeline_of_at_most_30_mb_without_training_data() -> None:
@@ -101,20 +103,20 @@ def test_the_folder_is_a_plain_pipeline_of_at_most_30_mb_without_training_data()
     assert list(FINGERPRINTS.parent.rglob("*.safetensors")) == [FINGERPRINTS]
 
 
-def test_no_file_tells_where_it_was_made() -> None:
+def test_no_file_contains_the_path_where_it_was_made() -> None:
     for path in PIPELINE.rglob("*.json"):
         text = path.read_text()
         assert "name_or_path" not in text, path
         assert str(Path.home()) not in text, path
 
 
-def test_the_card_says_what_the_evaluation_measured() -> None:
-    figures = json.loads((PIPELINE / "evaluation.json").read_text())
-    assert figures["concepts"] == len(CONCEPTS)
-    assert figures["seeds"] == 4
-    assert figures["top1"] >= 0.9
-    assert figures["top5"] >= 0.97
-    assert table(figures) in (PIPELINE / "README.md").read_text()
+def test_the_card_has_the_results_of_the_evaluation() -> None:
+    evaluation = json.loads((PIPELINE / "evaluation.json").read_text())
+    assert evaluation["concepts"] == len(CONCEPTS)
+    assert evaluation["seeds"] == 4
+    assert evaluation["top1"] >= 0.9
+    assert evaluation["top5"] >= 0.97
+    assert table(evaluation) in (PIPELINE / "README.md").read_text()
 
 
 def test_it_loads_with_stock_diffusers_and_without_a_network(tmp_path: Path) -> None:
@@ -131,41 +133,41 @@ def test_the_default_image_equals_the_stock_pipelines() -> None:
     assert np.array_equal(image, StockPipeline(PIPELINE).generate(asked))
 
 
-@pytest.mark.parametrize("said", [*PHRASES, *speech.PHRASES, *SENTENCES])
-def test_no_phrase_that_judges_the_model_was_taught(said: str) -> None:
+@pytest.mark.parametrize("phrase", [*PHRASES, *speech.PHRASES, *SENTENCES])
+def test_no_phrase_of_the_evaluation_is_in_the_training(phrase: str) -> None:
     starts = {template.partition("{x}")[0].strip() for template in SHORT + REQUESTS + SCENES} - {""}
     inside = {part.strip() for template in SCENES for part in re.split(r"\{\w+\}", template)}
-    assert not any(said.lower().startswith(f"{start} ") for start in starts)
-    assert not any(f" {part} " in said.lower() for part in inside if part.count(" ") > 1)
+    assert not any(phrase.lower().startswith(f"{start} ") for start in starts)
+    assert not any(f" {part} " in phrase.lower() for part in inside if part.count(" ") > 1)
 
 
 @pytest.mark.slow
-def test_forty_things_drawn_by_seeded_lot_show_what_was_said(pipeline: StableDiffusionPipeline) -> None:
-    wanted = by_lot(40)
+def test_images_of_forty_sampled_things_show_them(pipeline: StableDiffusionPipeline) -> None:
+    wanted = sample_names(40)
     prompts = [PHRASES[turn % len(PHRASES)].format(name) for turn, name in enumerate(wanted)]
     assert share_shown(pipeline, wanted, prompts, [0] * 40) >= 0.85
 
 
 @pytest.mark.slow
-def test_the_words_decide_not_the_noise(pipeline: StableDiffusionPipeline) -> None:
-    assert share_shown(pipeline, by_lot(40), [""] * 40, [0] * 40) <= 0.1
+def test_images_of_empty_prompts_do_not_show_them(pipeline: StableDiffusionPipeline) -> None:
+    assert share_shown(pipeline, sample_names(40), [""] * 40, [0] * 40) <= 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said", [SENTENCES, ISSUE], ids=["other phrasing", "a second thing"])
-def test_a_sentence_around_the_noun_gives_the_noun(pipeline: StableDiffusionPipeline, said: dict[str, str]) -> None:
-    seeds = [seed for seed in range(4) for _ in said]
-    assert share_shown(pipeline, list(said.values()) * 4, list(said) * 4, seeds) >= 0.8
+@pytest.mark.parametrize("sentences", [SENTENCES, ISSUE], ids=["other phrasing", "a second thing"])
+def test_a_sentence_around_the_noun_gives_the_noun(pipeline: StableDiffusionPipeline, sentences: dict[str, str]) -> None:
+    seeds = [seed for seed in range(4) for _ in sentences]
+    assert share_shown(pipeline, list(sentences.values()) * 4, list(sentences) * 4, seeds) >= 0.8
 
 
 @pytest.mark.parametrize("prompt", ["quixotic zymurgy", "日本", "", "word " * 200])
-def test_unknown_words_give_some_picture(pipeline: StableDiffusionPipeline, prompt: str) -> None:
-    picture = generate(pipeline, [prompt], [0])
-    assert picture.shape == (1, 3, 64, 64)
-    assert bool(picture.isfinite().all())
+def test_unknown_words_give_some_image(pipeline: StableDiffusionPipeline, prompt: str) -> None:
+    image = generate(pipeline, [prompt], [0])
+    assert image.shape == (1, 3, 64, 64)
+    assert bool(image.isfinite().all())
 
 
-def test_an_unknown_word_becomes_known_pieces(pipeline: StableDiffusionPipeline) -> None:
+def test_an_unknown_word_is_split_into_known_tokens(pipeline: StableDiffusionPipeline) -> None:
     tokenizer = pipeline.tokenizer
     assert tokenizer.tokenize("Apple") == ["apple</w>"]
     assert tokenizer.unk_token_id not in tokenizer("quixotic zymurgy 日本").input_ids[1:-1]

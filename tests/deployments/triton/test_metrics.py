@@ -1,15 +1,16 @@
-"""Triton's own metrics become gauges with the same names, labels and values."""
+"""Triton's gauges become gauges and its totals counters, with the same names and labels."""
 
 import asyncio
 import logging
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from deployments.time_left import TimeLeft
 from deployments.triton.metrics import TritonMetrics
-from tests.deployments.triton.test_server import parrot, say
+from tests.deployments.triton.test_server import command, start_parrot
 
 TEXT = """\
 # HELP nv_inference_request_failure Number of failed inference requests, all batch sizes
@@ -33,111 +34,160 @@ nv_inference_first_response_histogram_ms_count{model="parrot",version="1"} 1
 nv_inference_first_response_histogram_ms_sum{model="parrot",version="1"} 20
 nv_inference_first_response_histogram_ms_bucket{model="parrot",version="1",le="100"} 1
 nv_inference_first_response_histogram_ms_bucket{model="parrot",version="1",le="+Inf"} 1
+# HELP sonograph_denoising_steps Denoising steps that ran
+# TYPE sonograph_denoising_steps counter
+sonograph_denoising_steps 24
 """
-"""What tritonserver 2.71 writes for a model; the histogram is one that has to be switched on."""
+"""The output of tritonserver 2.71 for a model; the histogram is one that has to be switched on."""
+COUNT = ("nv_inference_count", "model=parrot", "version=1")
 
 
-class Gauges:
-    """Stands where Ray's Gauge would be: the last value under name and labels. Refuses what Ray refuses."""
+@dataclass
+class Recorder:
+    """Records gauges and counters in place of Ray's, by name and labels. Refuses the same as Ray's."""
 
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, ...], float] = {}
-        self.made: list[str] = []
+    gauges: dict[tuple[str, ...], float] = field(default_factory=dict)
+    counters: dict[tuple[str, ...], float] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
 
-    def __call__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:
+    def metrics(self) -> TritonMetrics:
+        return TritonMetrics(self.gauge, self.counter)
+
+    def gauge(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:
         assert description
-        self.made.append(name)
-        return _Gauge(self, name, tag_keys)
+        self.names.append(name)
+        return RecordedGauge(name, tag_keys, self.gauges)
+
+    def counter(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:
+        assert description
+        self.names.append(name)
+        return RecordedCounter(name, tag_keys, self.counters)
 
 
-class _Gauge:
-    def __init__(self, gauges: Gauges, name: str, labels: tuple[str, ...]) -> None:
-        self._gauges = gauges
-        self._name = name
-        self._labels = labels
+@dataclass
+class Recorded:
+    name: str
+    tag_keys: tuple[str, ...]
+    values: dict[tuple[str, ...], float]
 
+    def key(self, tags: dict[str, str]) -> tuple[str, ...]:
+        assert set(tags) == set(self.tag_keys)
+        return (self.name, *(f"{label}={tags[label]}" for label in self.tag_keys if tags[label]))
+
+
+class RecordedGauge(Recorded):
     def set(self, value: float, tags: dict[str, str]) -> None:
-        assert set(tags) == set(self._labels)
-        self._gauges.values[(self._name, *(f"{label}={tags[label]}" for label in self._labels if tags[label]))] = value
+        self.values[self.key(tags)] = value
+
+
+class RecordedCounter(Recorded):
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        if value <= 0:
+            raise ValueError(f"value must be >0, got {value}")
+        self.values[self.key(tags)] = self.values.get(self.key(tags), 0) + value
+
+
+def count(total: float) -> str:
+    return TEXT.replace(
+        'nv_inference_count{model="parrot",version="1"} 7', f'nv_inference_count{{model="parrot",version="1"}} {total}'
+    )
 
 
 def test_counters_and_gauges_keep_their_names_labels_and_values() -> None:
-    gauges = Gauges()
-    TritonMetrics(gauges).mirror(TEXT)
-    assert {key: value for key, value in gauges.values.items() if "histogram" not in key[0]} == {
+    recorder = Recorder()
+    recorder.metrics().publish(TEXT)
+    assert recorder.counters == {
         ("nv_inference_request_failure", "model=parrot", "reason=BACKEND", "version=1"): 3,
-        ("nv_inference_request_failure", "model=parrot", "reason=CANCELED", "version=1"): 0,
-        ("nv_inference_count", "model=parrot", "version=1"): 7,
+        COUNT: 7,
+        ("sonograph_denoising_steps",): 24,
+    }
+    assert {key: value for key, value in recorder.gauges.items() if "histogram" not in key[0]} == {
         ("nv_inference_pending_request_count", "model=parrot", "version=1"): 2,
         ("nv_pinned_memory_pool_used_bytes",): 4096,
     }
 
 
+def test_a_counter_increases_by_the_difference_since_the_last_publication() -> None:
+    recorder = Recorder()
+    metrics = recorder.metrics()
+    for total in (7, 7, 8, 20):
+        metrics.publish(count(total))
+        assert recorder.counters[COUNT] == total
+    assert recorder.counters[("sonograph_denoising_steps",)] == 24
+    assert len(recorder.names) == len(set(recorder.names)), "no metric is created twice"
+
+
+def test_a_total_that_falls_counts_from_zero() -> None:
+    recorder = Recorder()
+    metrics = recorder.metrics()
+    for total, expected in ((7, 7), (2, 9), (2, 9), (3, 10), (0, 10), (1, 11)):
+        metrics.publish(count(total))
+        assert recorder.counters[COUNT] == expected
+
+
+def test_a_gauge_follows_its_value_down() -> None:
+    recorder = Recorder()
+    metrics = recorder.metrics()
+    metrics.publish(TEXT)
+    metrics.publish(TEXT.replace("nv_pinned_memory_pool_used_bytes 4096", "nv_pinned_memory_pool_used_bytes 0"))
+    assert recorder.gauges[("nv_pinned_memory_pool_used_bytes",)] == 0
+
+
 def test_a_histogram_keeps_its_parts() -> None:
-    gauges = Gauges()
-    TritonMetrics(gauges).mirror(TEXT)
+    recorder = Recorder()
+    recorder.metrics().publish(TEXT)
     name = "nv_inference_first_response_histogram_ms"
-    assert gauges.values[f"{name}_bucket", "le=+Inf", "model=parrot", "version=1"] == 1
-    assert gauges.values[f"{name}_sum", "model=parrot", "version=1"] == 20
+    assert recorder.gauges[f"{name}_bucket", "le=+Inf", "model=parrot", "version=1"] == 1
+    assert recorder.gauges[f"{name}_sum", "model=parrot", "version=1"] == 20
 
 
-def test_what_has_no_value_is_not_mirrored() -> None:
-    gauges = Gauges()
-    TritonMetrics(gauges).mirror(TEXT)
-    assert not [name for name in gauges.made if "gpu" in name]
-
-
-def test_a_later_text_replaces_the_values_and_makes_no_gauge_twice() -> None:
-    gauges = Gauges()
-    metrics = TritonMetrics(gauges)
-    metrics.mirror(TEXT)
-    metrics.mirror(TEXT.replace('count{model="parrot",version="1"} 7', 'count{model="parrot",version="1"} 8'))
-    assert gauges.values["nv_inference_count", "model=parrot", "version=1"] == 8
-    assert len(gauges.made) == len(set(gauges.made))
+def test_a_metric_without_a_value_is_not_published() -> None:
+    recorder = Recorder()
+    recorder.metrics().publish(TEXT)
+    assert not [name for name in recorder.names if "gpu" in name]
 
 
 def test_a_label_that_comes_later_or_goes_does_not_break_the_others() -> None:
-    gauges = Gauges()
-    metrics = TritonMetrics(gauges)
-    metrics.mirror(TEXT)
-    metrics.mirror('# TYPE nv_inference_count counter\nnv_inference_count{gpu_uuid="GPU-1",model="parrot"} 9\n')
-    assert gauges.values["nv_inference_count", "model=parrot"] == 9
+    recorder = Recorder()
+    metrics = recorder.metrics()
+    metrics.publish(TEXT)
+    metrics.publish('# TYPE nv_inference_count counter\nnv_inference_count{gpu_uuid="GPU-1",model="parrot"} 9\n')
+    assert recorder.counters["nv_inference_count", "model=parrot"] == 9
+    assert recorder.counters[COUNT] == 7
 
 
 def test_a_text_that_cannot_be_read_is_logged_once_and_never_raises(caplog: pytest.LogCaptureFixture) -> None:
-    metrics = TritonMetrics(Gauges())
+    metrics = Recorder().metrics()
     with caplog.at_level(logging.WARNING, "ray.serve"):
-        metrics.mirror("nv_inference_count{model= 7")
-        metrics.mirror("nv_inference_count{model= 7")
-    assert [record.getMessage() for record in caplog.records] == ["Triton's metrics cannot be mirrored"]
+        metrics.publish("nv_inference_count{model= 7")
+        metrics.publish("nv_inference_count{model= 7")
+    assert [record.getMessage() for record in caplog.records] == ["Triton's metrics cannot be published"]
 
 
-def test_an_empty_text_is_nothing() -> None:
-    gauges = Gauges()
-    TritonMetrics(gauges).mirror("")
-    assert gauges.values == {}
+def test_an_empty_text_publishes_nothing() -> None:
+    recorder = Recorder()
+    recorder.metrics().publish("")
+    assert recorder.names == []
 
 
-def test_without_ray_it_goes_into_the_void(caplog: pytest.LogCaptureFixture) -> None:
-    TritonMetrics().mirror(TEXT)
+def test_outside_of_ray_publishing_has_no_effect(caplog: pytest.LogCaptureFixture) -> None:
+    TritonMetrics().publish(TEXT)
     assert caplog.records == []
 
 
 @pytest.mark.triton
 async def test_a_real_servers_inferences_are_counted() -> None:
-
-    server = parrot()
-    gauges = Gauges()
-    metrics = TritonMetrics(gauges)
-    count = ("nv_inference_count", "model=parrot", "version=1")
+    server = start_parrot()
+    recorder = Recorder()
+    metrics = recorder.metrics()
     try:
         for _ in range(5):
-            await server.infer(say("echo"), TimeLeft(10))
+            await server.infer(command("echo"), TimeLeft(10))
         deadline_s = time.monotonic() + 10
-        while gauges.values.get(count, 0) < 6 and time.monotonic() < deadline_s:  # Triton counts after it has answered
-            metrics.mirror(server.metrics())
+        while recorder.counters.get(COUNT, 0) < 6 and time.monotonic() < deadline_s:  # Triton counts after its response
+            metrics.publish(server.metrics())
             await asyncio.sleep(0.05)
-        assert gauges.values[count] == 5 + 1, "five, and the one that warms up"
-        assert {name for name in gauges.made if not name.startswith("nv_") or "gpu" in name or "cpu" in name} == set()
+        assert recorder.counters[COUNT] == 5 + 1, "five, and the warm-up"
+        assert {name for name in recorder.names if not name.startswith("nv_") or "gpu" in name or "cpu" in name} == set()
     finally:
         await server.close()

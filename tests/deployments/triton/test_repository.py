@@ -1,4 +1,4 @@
-"""A model's folder as Triton loads it, and a request's tensors as Triton takes them."""
+"""A model's folder as Triton loads it, and a request's tensors as Triton reads them."""
 
 from pathlib import Path
 
@@ -7,20 +7,20 @@ import pytest
 
 from deployments.errors import DeploymentError
 from deployments.triton.contract import Contract
-from deployments.triton.repository import stage
+from deployments.triton.repository import copy_with_parameters
 
 WHISPER = Path(__file__).parents[3] / "deployments" / "whisper" / "repository" / "whisper"
 
 
-def test_the_largest_batch_is_the_settings_and_the_contract_stays(tmp_path: Path) -> None:
-    stage(WHISPER, tmp_path / "whisper", {"model": 'a "name"'}, max_batch=5)
-    ours, staged = ((folder / "config.pbtxt").read_text().splitlines() for folder in (WHISPER, tmp_path / "whisper"))
-    differing = [(a, b) for a, b in zip(ours, staged, strict=False) if a != b]
+def test_a_copy_has_the_settings_batch_and_parameters_and_the_sources_contract(tmp_path: Path) -> None:
+    copy_with_parameters(WHISPER, tmp_path / "whisper", {"model": 'a "name"'}, max_batch=5)
+    source, copy = ((folder / "config.pbtxt").read_text().splitlines() for folder in (WHISPER, tmp_path / "whisper"))
+    differing = [(a, b) for a, b in zip(source, copy, strict=False) if a != b]
     assert differing == [("max_batch_size: 8", "max_batch_size: 5")]
-    assert staged[-1:] == [r'parameters { key: "model" value { string_value: "a \"name\"" } }']
+    assert copy[-1:] == [r'parameters { key: "model" value { string_value: "a \"name\"" } }']
 
 
-def test_a_request_is_one_row_of_a_model_that_takes_batches() -> None:
+def test_a_request_to_a_model_that_batches_is_a_batch_of_one() -> None:
     metadata = [
         {"name": "AUDIO", "datatype": "INT16", "shape": [-1, -1]},
         {"name": "TASK", "datatype": "BYTES", "shape": [-1, 1]},

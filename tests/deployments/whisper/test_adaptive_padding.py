@@ -9,17 +9,18 @@ import torch
 from numpy.typing import NDArray
 from whisper.audio import N_FRAMES
 
-from deployments.paths import weights_dir
+from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.whisper import adaptive_padding
-from deployments.whisper.adaptive_padding import LEAST_FRAMES, MARGIN_FRAMES, frames, repeats
+from deployments.whisper.adaptive_padding import MARGIN_FRAMES, MIN_FRAMES, is_repeating, padded_frames
 from deployments.whisper.backends.torch_model import encode
-from deployments.whisper.engine import WhisperEngine
 from graphs.audio.decode import SAMPLE_RATE_HZ, decode
-from testing import media, speech
+from testing import media, speech, tiny_whisper
+
+pytestmark = pytest.mark.torch
 
 
 @pytest.mark.parametrize(
-    ("tokens", "found"),
+    ("tokens", "repeating"),
     [
         ([], False),
         ([1, 2, 3], False),
@@ -32,34 +33,34 @@ from testing import media, speech
         (list(range(13)) * 3, False),
     ],
 )
-def test_the_same_tokens_three_times_in_a_row_are_a_repeat(tokens: list[int], found: bool) -> None:
-    assert repeats(tokens) is found
+def test_the_same_tokens_three_times_in_a_row_are_a_repetition(tokens: list[int], repeating: bool) -> None:
+    assert is_repeating(tokens) is repeating
 
 
-def test_the_encoder_is_given_what_is_spoken_and_a_margin() -> None:
-    assert frames(1) == frames(LEAST_FRAMES - MARGIN_FRAMES) == LEAST_FRAMES
-    assert frames(2000) == 2000 + MARGIN_FRAMES
-    assert frames(N_FRAMES - MARGIN_FRAMES) == frames(N_FRAMES) == N_FRAMES
+def test_the_encoder_reads_the_window_and_a_margin() -> None:
+    assert padded_frames(1) == padded_frames(MIN_FRAMES - MARGIN_FRAMES) == MIN_FRAMES
+    assert padded_frames(2000) == 2000 + MARGIN_FRAMES
+    assert padded_frames(N_FRAMES - MARGIN_FRAMES) == padded_frames(N_FRAMES) == N_FRAMES
 
 
 class Tiny:
-    """tiny.en, and how many positions its encoder is given each time."""
+    """tiny.en, and the positions of each call of its encoder."""
 
     def __init__(self, padding: str) -> None:
-        self.engine = WhisperEngine("tiny.en", weights_dir("whisper"), padding=padding)
+        self.engine = tiny_whisper.load(padding=padding)
         self.positions: list[int] = []
         self.engine._model.encoder.ln_post.register_forward_hook(
             lambda module, inputs, output: self.positions.append(output.shape[1])
         )
 
-    def hear(self, audio: NDArray[np.int16], **options: Any) -> str:
+    def text(self, audio: NDArray[np.int16], **options: Any) -> str:
         self.positions.clear()
-        return self.engine.transcribe(audio, **options).text
+        return self.engine.transcribe(TranscribeRequest(audio, **options)).text
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Tiny:
-    return Tiny("in doubt")
+    return Tiny("adaptive")
 
 
 @pytest.fixture(scope="module")
@@ -70,61 +71,63 @@ def padded() -> Tiny:
 CAT = decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60)
 
 
-def test_a_short_recording_costs_the_encoder_as_much_as_it_is_long(tiny: Tiny, padded: Tiny) -> None:
-    assert tiny.hear(CAT) == padded.hear(CAT) == "A black cat sleeping on a blue sofa."
-    assert (tiny.positions, padded.positions) == ([LEAST_FRAMES // 2], [1500])
+def test_a_short_recording_is_encoded_at_its_own_length(tiny: Tiny, padded: Tiny) -> None:
+    assert tiny.text(CAT) == padded.text(CAT) == "A black cat sleeping on a blue sofa."
+    assert (tiny.positions, padded.positions) == ([MIN_FRAMES // 2], [1500])
 
 
 @pytest.mark.slow
-def test_the_last_window_of_a_long_one_is_short_too(tiny: Tiny, padded: Tiny) -> None:
+def test_the_last_window_of_a_long_recording_is_short_too(tiny: Tiny, padded: Tiny) -> None:
     audio = decode(media.minute(), 60)[: 34 * SAMPLE_RATE_HZ]
-    assert tiny.hear(audio).split()[:20] == padded.hear(audio).split()[:20]
+    assert tiny.text(audio).split()[:20] == padded.text(audio).split()[:20]
     assert tiny.positions[0] == padded.positions[0] == 1500
-    assert tiny.positions[-1] == LEAST_FRAMES // 2
+    assert tiny.positions[-1] == MIN_FRAMES // 2
 
 
-def test_in_doubt_it_hears_the_padded_window_as_openai_whisper_does(
+def test_a_doubtful_text_is_decoded_again_from_the_padded_window(
     tiny: Tiny, padded: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adaptive_padding, "TOKENS", 0)
-    monkeypatch.setattr(adaptive_padding, "TOKENS_A_SECOND", 0)
-    assert tiny.hear(CAT) == padded.hear(CAT)
-    assert tiny.positions == [LEAST_FRAMES // 2, 1500]
+    monkeypatch.setattr(adaptive_padding, "BASE_TOKENS", 0)
+    monkeypatch.setattr(adaptive_padding, "TOKENS_PER_SECOND", 0)
+    assert tiny.text(CAT) == padded.text(CAT)
+    assert tiny.positions == [MIN_FRAMES // 2, 1500]
 
 
 @pytest.mark.slow
-def test_a_model_that_repeats_itself_is_stopped(tiny: Tiny, padded: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second encoded as such makes it say the same without end."""
-    monkeypatch.setattr(adaptive_padding, "LEAST_FRAMES", 60)
+def test_a_repeating_text_is_decoded_again_from_the_padded_window(
+    tiny: Tiny, padded: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second encoded as such makes it repeat itself without end."""
+    monkeypatch.setattr(adaptive_padding, "MIN_FRAMES", 60)
     monkeypatch.setattr(adaptive_padding, "MARGIN_FRAMES", 0)
     audio = CAT[: CAT.size // 3]
-    assert tiny.hear(audio) == padded.hear(audio)
+    assert tiny.text(audio) == padded.text(audio)
     assert tiny.positions[-1] == 1500
 
 
 @pytest.mark.slow
-def test_what_is_left_after_the_last_timestamp_is_heard_only_if_it_can_be_a_word(
+def test_a_remainder_after_the_last_timestamp_is_decoded_only_if_it_can_be_a_word(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of these three sentences 0.08 s are left, in which the model would hear "He might even have a", and padded loop to its last token."""
+    """Of these three sentences 0.08 s remain: the model would make "He might even have a" of them, and padded loop to its last token."""
     parts = [
         decode(next(speech.HERE.rglob(f"{name}.ogg")).read_bytes(), 60) for name in ("austen-0930", "green-tea-rms", "cards-003")
     ]
-    tiny.hear(np.concatenate(parts), language="en")
-    assert tiny.positions == [LEAST_FRAMES // 2]
-    monkeypatch.setattr(adaptive_padding, "LEFT_FRAMES", 1)
-    tiny.hear(np.concatenate(parts), language="en")
+    tiny.text(np.concatenate(parts), language="en")
+    assert tiny.positions == [MIN_FRAMES // 2]
+    monkeypatch.setattr(adaptive_padding, "MIN_REMAINDER_FRAMES", 1)
+    tiny.text(np.concatenate(parts), language="en")
     assert len(tiny.positions) > 1
 
 
 @pytest.mark.slow
-def test_a_temperature_of_the_callers_own_is_for_the_padded_window(tiny: Tiny) -> None:
-    tiny.hear(CAT, temperature=0.5)
+def test_a_temperature_of_the_caller_is_for_the_padded_window(tiny: Tiny) -> None:
+    tiny.text(CAT, temperature=0.5)
     assert tiny.positions == [1500]
 
 
 @pytest.mark.slow
-def test_thirty_seconds_are_encoded_as_openai_whisper_encodes_them(tiny: Tiny) -> None:
+def test_thirty_seconds_are_encoded_as_in_openai_whisper(tiny: Tiny) -> None:
     encoder = tiny.engine._model.encoder
     mel = torch.randn(80, N_FRAMES, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -132,14 +135,14 @@ def test_thirty_seconds_are_encoded_as_openai_whisper_encodes_them(tiny: Tiny) -
 
 
 @pytest.mark.slow
-def test_real_voices_are_understood_as_well(tiny: Tiny, padded: Tiny) -> None:
-    from benchmarks.hearing import errors, normal
+def test_real_speech_is_recognized_as_well_as_with_padding(tiny: Tiny, padded: Tiny) -> None:
+    from benchmarks.padding import normal, word_errors
 
     folder = speech.HERE / "real"
     worse = []
     for name, text in json.loads((folder / "said.json").read_text()).items():
-        audio, said = decode((folder / name).read_bytes(), 60), normal(text)
-        heard, stock = (normal(engine.hear(audio, language="en")) for engine in (tiny, padded))
-        if errors(said, heard) > errors(said, stock):
+        audio, words = decode((folder / name).read_bytes(), 60), normal(text)
+        ours, stock = (normal(engine.text(audio, language="en")) for engine in (tiny, padded))
+        if word_errors(words, ours) > word_errors(words, stock):
             worse.append(name)
     assert len(worse) <= 1, worse

@@ -1,40 +1,45 @@
-"""The Whisper room over a scripted Triton: tensors in, a typed transcript out, and what counts as no speech."""
+"""Whisper's deployment over a scripted Triton: tensors in, a typed transcript out, and the refusal of recordings without speech."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 from deployments.compute_time import ComputeTime
 from deployments.errors import InvalidInput, ModelUnavailable, NoSpeech
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
-from deployments.whisper import Segment, TranscribeOptions, Whisper, WhisperSettings
+from deployments.whisper.deployment import Whisper
+from deployments.whisper.settings import WhisperSettings
 from testing.fakes import FakeTriton, texts
 
 AUDIO = np.arange(16_000, dtype=np.int16)
+REQUEST = TranscribeRequest(AUDIO)
 CLEAR = (-0.25, 0.125)
-"""avg_logprob and no_speech_prob of a segment that was surely spoken."""
+"""avg_logprob and no_speech_prob of a segment that is surely speech."""
 SILENT = (-1.5, 0.75)
 
 
 def outputs(*segments: tuple[str, tuple[float, float]], text: str | None = None, language: str = "en") -> Tensors:
-    said = " ".join(words for words, _ in segments) if text is None else text
-    figures = [(number, number + 0.5, *figure) for number, (_, figure) in enumerate(segments)]
+    whole = " ".join(words for words, _ in segments) if text is None else text
+    stats = [(number, number + 0.5, *probabilities) for number, (_, probabilities) in enumerate(segments)]
     return {
-        "TEXT": texts(said),
+        "TEXT": texts(whole),
         "LANGUAGE": texts(language),
         "SEGMENT_TEXT": texts(*(words for words, _ in segments)),
-        "SEGMENT_FIGURES": np.array(figures, dtype=np.float32).reshape(-1, 4),
+        "SEGMENT_STATS": np.array(stats, dtype=np.float32).reshape(-1, 4),
         "COMPUTE_S": np.array([1.5], dtype=np.float32),
         "BATCH_SIZE": np.array([3], dtype=np.int32),
     }
 
 
-def room(triton: FakeTriton, **settings: float) -> Whisper:
+def deployment(triton: FakeTriton, **settings: float) -> Whisper:
     return Whisper(WhisperSettings.model_validate(settings), triton)
 
 
-async def transcribe(triton: FakeTriton, **settings: float):
-    return await room(triton, **settings).transcribe(AUDIO, TranscribeOptions(), TimeLeft(10))
+async def transcribe(triton: FakeTriton, **settings: float) -> Transcript:
+    return await deployment(triton, **settings).run(REQUEST, TimeLeft(10))
 
 
 async def test_outputs_become_a_transcript() -> None:
@@ -45,40 +50,40 @@ async def test_outputs_become_a_transcript() -> None:
     assert transcript.model == "tiny.en"
 
 
-async def test_a_stream_tells_each_segment_and_then_the_transcript() -> None:
+async def test_a_stream_is_each_segment_and_then_the_transcript() -> None:
     whole = outputs(("one", CLEAR), ("two", CLEAR))
     alone = [
-        {"SEGMENT_TEXT": whole["SEGMENT_TEXT"][i : i + 1], "SEGMENT_FIGURES": whole["SEGMENT_FIGURES"][i : i + 1]} for i in (0, 1)
+        {"SEGMENT_TEXT": whole["SEGMENT_TEXT"][i : i + 1], "SEGMENT_STATS": whole["SEGMENT_STATS"][i : i + 1]} for i in (0, 1)
     ]
     triton = FakeTriton(*alone, whole)
-    said = [item async for item in room(triton).transcribe_stream(AUDIO, TranscribeOptions(), TimeLeft(10))]
-    assert said == [*said[-1].segments, await transcribe(FakeTriton(whole))]
-    assert [one.text for one in said] == ["one", "two", "one two"]
+    items: list[Any] = [item async for item in deployment(triton).stream(REQUEST, TimeLeft(10))]
+    assert items == [*items[-1].segments, await transcribe(FakeTriton(whole))]
+    assert [one.text for one in items] == ["one", "two", "one two"]
     assert triton.inputs[0]["PROGRESS"].tolist() == [1]
 
 
-async def test_a_stream_that_heard_no_words_ends_so() -> None:
+async def test_a_stream_without_words_ends_with_no_speech() -> None:
     with pytest.raises(NoSpeech):
-        [item async for item in room(FakeTriton(outputs())).transcribe_stream(AUDIO, TranscribeOptions(), TimeLeft(10))]
+        [item async for item in deployment(FakeTriton(outputs())).stream(REQUEST, TimeLeft(10))]
 
 
 @pytest.mark.parametrize(("seconds", "units"), [(0.5, 1), (30, 1), (30.1, 2), (60, 2), (61, 3)])
-async def test_the_cost_is_told_for_each_window_of_thirty_seconds(seconds: float, units: int) -> None:
-    audio = np.zeros(int(seconds * 16_000), np.int16)
-    answer = await room(FakeTriton(outputs(("a cat", CLEAR)))).transcribe(audio, TranscribeOptions(), TimeLeft(10))
-    assert answer.cost == ComputeTime(0.0, 1.5 / units, units, batch_size=3)
+async def test_the_compute_time_is_for_each_window_of_thirty_seconds(seconds: float, units: int) -> None:
+    request = TranscribeRequest(np.zeros(int(seconds * 16_000), np.int16))
+    transcript = await deployment(FakeTriton(outputs(("a cat", CLEAR)))).run(request, TimeLeft(10))
+    assert transcript.compute_time == ComputeTime(0.0, 1.5 / units, units, batch_size=3)
 
 
-async def test_times_are_rounded_to_milliseconds_as_whisper_means_them() -> None:
+async def test_times_are_rounded_to_milliseconds() -> None:
     answer = outputs(("one", CLEAR))
-    answer["SEGMENT_FIGURES"][0, :2] = (0.1, 2.3)
+    answer["SEGMENT_STATS"][0, :2] = (0.1, 2.3)
     (segment,) = (await transcribe(FakeTriton(answer))).segments
     assert (segment.start, segment.end) == (0.1, 2.3)
 
 
-async def test_the_recording_its_options_and_its_id_reach_the_model() -> None:
+async def test_the_request_and_its_id_reach_the_model() -> None:
     triton, time_left = FakeTriton(outputs(("ein Apfel", CLEAR))), TimeLeft(10)
-    await room(triton).transcribe(AUDIO, TranscribeOptions("de", "translate", "Äpfel", 0.5), time_left, "id-1")
+    await deployment(triton).run(TranscribeRequest(AUDIO, "de", "translate", "Äpfel", 0.5), time_left, "id-1")
     (inputs,) = triton.inputs
     assert set(inputs) == {"AUDIO", "LANGUAGE", "TASK", "PROMPT", "TEMPERATURE", "PROGRESS"}
     assert (inputs["PROMPT"].tolist(), inputs["TEMPERATURE"].tolist()) == (["Äpfel".encode()], [0.5])
@@ -96,12 +101,12 @@ async def test_the_recording_its_options_and_its_id_reach_the_model() -> None:
         pytest.param(outputs(), id="nothing"),
         pytest.param(outputs(("", CLEAR)), id="an empty segment"),
         pytest.param(outputs((" ... ♪ !", CLEAR)), id="no letter and no digit"),
-        pytest.param(outputs(("you", SILENT)), id="what Whisper hears in silence"),
+        pytest.param(outputs(("you", SILENT)), id="Whisper's usual text for silence"),
         pytest.param(outputs(("you", SILENT), ("Thank you.", SILENT)), id="twice"),
     ],
 )
-async def test_no_words_and_words_that_whisper_doubts_are_no_speech(answer: Tensors) -> None:
-    with pytest.raises(NoSpeech, match="Whisper heard no words"):
+async def test_no_words_and_doubtful_words_are_no_speech(answer: Tensors) -> None:
+    with pytest.raises(NoSpeech, match="Whisper found no words"):
         await transcribe(FakeTriton(answer))
 
 
@@ -117,7 +122,7 @@ async def test_no_words_and_words_that_whisper_doubts_are_no_speech(answer: Tens
         pytest.param(outputs(("a cat", (-1.0, 0.6))), id="at both thresholds"),
     ],
 )
-async def test_words_of_which_one_segment_is_sure_are_speech(answer: Tensors) -> None:
+async def test_words_with_one_sure_segment_are_speech(answer: Tensors) -> None:
     assert (await transcribe(FakeTriton(answer))).text
 
 
@@ -129,19 +134,19 @@ async def test_the_thresholds_are_the_settings() -> None:
 
 
 @pytest.mark.parametrize("error", [InvalidInput("no such language"), ModelUnavailable("starting")])
-async def test_what_triton_raises_comes_through_and_the_next_request_is_served(error: Exception) -> None:
-    served = room(FakeTriton(error, outputs(("a cat", CLEAR))))
+async def test_an_error_of_triton_reaches_the_caller_and_the_next_request_is_served(error: Exception) -> None:
+    whisper = deployment(FakeTriton(error, outputs(("a cat", CLEAR))))
     with pytest.raises(type(error)) as raised:
-        await served.transcribe(AUDIO, TranscribeOptions(), TimeLeft(10))
+        await whisper.run(REQUEST, TimeLeft(10))
     assert raised.value is error
-    assert (await served.transcribe(AUDIO, TranscribeOptions(), TimeLeft(10))).text == "a cat"
+    assert (await whisper.run(REQUEST, TimeLeft(10))).text == "a cat"
 
 
-async def test_health_is_the_servers_and_stopping_stops_it() -> None:
+async def test_health_is_tritons_and_closing_closes_it() -> None:
     triton = FakeTriton(outputs(("a cat", CLEAR)))
-    await room(triton).check_health()
+    await deployment(triton).check_health()
     with pytest.raises(ModelUnavailable):
-        await room(FakeTriton(ModelUnavailable("stalled"))).check_health()
-    served = room(triton)
-    await served.__del__()
+        await deployment(FakeTriton(ModelUnavailable("stalled"))).check_health()
+    whisper = deployment(triton)
+    await whisper.__del__()
     assert triton.closed == 1

@@ -1,4 +1,4 @@
-"""Many recordings in one pass of Whisper: each is heard as if it were alone, and what becomes of one is its own."""
+"""Many recordings in one batch of Whisper: each has the transcript that it has alone, and an error ends its own recording."""
 
 import gc
 import weakref
@@ -12,21 +12,25 @@ import whisper
 from numpy.typing import NDArray
 from whisper.decoding import DecodingOptions, DecodingTask
 
-from deployments.whisper.backends.torch_model import Row, Sound
+from deployments.roles.speech_to_text import Segment, TranscribeRequest
+from deployments.whisper.backends.torch import ENCODER_BATCH
+from deployments.whisper.backends.torch_model import EncodedAudio, KVCache
 from deployments.whisper.engine import WhisperEngine
-from deployments.whisper.logit_filters import Rules
-from deployments.whisper.sequence import ENCODED_TOGETHER, Recording
-from deployments.whisper.transcription import Segment, Window
+from deployments.whisper.logit_filters import LogitFilters
+from deployments.whisper.sequence import SequenceGroup, unfinished
+from deployments.whisper.transcription import Window
 from testing import random_whisper
 
+pytestmark = pytest.mark.torch
 
-@pytest.fixture(scope="module", params=[1, ENCODED_TOGETHER])
+
+@pytest.fixture(scope="module", params=[1, ENCODER_BATCH])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
-    """Windows one by one in the encoder, as in fp32 on a CPU, and some together."""
+    """Windows one by one in the encoder, as in fp32 on a CPU, and several in a batch."""
     folder = tmp_path_factory.mktemp("checkpoints")
     random_whisper.write(folder)
-    engine = WhisperEngine(random_whisper.NAME, folder)
-    engine._listener._encoded_together = request.param
+    engine = random_whisper.load(folder)
+    engine._backend._encoder_batch = request.param
     return engine
 
 
@@ -34,109 +38,117 @@ def noise(number: int, seconds: float = 1.0) -> NDArray[np.int16]:
     return np.random.default_rng(number).integers(-9000, 9000, int(seconds * 16_000)).astype(np.int16)
 
 
-REQUESTS: list[tuple[NDArray[np.int16], dict[str, Any]]] = [
-    (noise(1), {"language": "en", "temperature": 0.6}),
-    (noise(2, 2.5), {"language": "de", "task": "translate", "temperature": 0.4}),
-    (noise(3, 5), {"temperature": 0.2}),
-    (noise(4), {"language": "ja", "prompt": "colour, sofa " * 9, "temperature": 0.6}),
-    (noise(1), {"language": "en", "temperature": 0.6}),
+REQUESTS = [
+    TranscribeRequest(noise(1), "en", temperature=0.6),
+    TranscribeRequest(noise(2, 2.5), "de", "translate", temperature=0.4),
+    TranscribeRequest(noise(3, 5), temperature=0.2),
+    TranscribeRequest(noise(4), "ja", prompt="colour, sofa " * 9, temperature=0.6),
+    TranscribeRequest(noise(1), "en", temperature=0.6),
 ]
 
 
-def listen(engine: WhisperEngine, *voices: Recording) -> None:
-    while still := [voice for voice in voices if not voice.done]:
-        engine.listen(still)
+def english(number: int, seconds: float = 1.0) -> TranscribeRequest:
+    return TranscribeRequest(noise(number, seconds), "en")
 
 
-def test_each_is_heard_as_if_it_were_alone(engine: WhisperEngine) -> None:
+def step(engine: WhisperEngine, *groups: SequenceGroup) -> None:
+    engine.run_step([sequence for group in unfinished(groups) for sequence in group.sequences])
+
+
+def finish(engine: WhisperEngine, *groups: SequenceGroup) -> None:
+    while unfinished(groups):
+        step(engine, *groups)
+
+
+def test_each_recording_of_a_batch_has_the_transcript_that_it_has_alone(engine: WhisperEngine) -> None:
     """They differ in length, language, task, prompt and temperature."""
-    alone = [engine.transcribe(audio, **options) for audio, options in REQUESTS]
-    voices = [engine.voice(audio, **options) for audio, options in REQUESTS]
-    listen(engine, *voices)
-    for voice, one in zip(voices, alone, strict=True):
-        assert voice.answer is not None
-        assert (voice.answer.text, voice.answer.language) == (one.text, one.language)
-        assert [segment.text for segment in voice.answer.segments] == [segment.text for segment in one.segments]
-        assert [s.avg_logprob for s in voice.answer.segments] == pytest.approx([s.avg_logprob for s in one.segments], abs=1e-3)
+    alone = [engine.transcribe(request) for request in REQUESTS]
+    groups = [engine.prepare(request) for request in REQUESTS]
+    finish(engine, *groups)
+    for group, one in zip(groups, alone, strict=True):
+        ours = group.transcript
+        assert ours is not None
+        assert (ours.text, ours.language) == (one.text, one.language)
+        assert [segment.text for segment in ours.segments] == [segment.text for segment in one.segments]
+        assert [s.avg_logprob for s in ours.segments] == pytest.approx([s.avg_logprob for s in one.segments], abs=1e-3)
     assert len({one.text for one in alone}) == len(REQUESTS) - 1, "the equal ones alone are equal"
     assert all(one.text for one in alone)
 
 
-def test_alone_it_is_heard_as_openai_whisper_hears_it(engine: WhisperEngine) -> None:
-    for audio, options in REQUESTS:
+def test_a_recording_alone_has_the_transcript_of_openai_whisper(engine: WhisperEngine) -> None:
+    for request in REQUESTS:
         torch.manual_seed(0)
-        asked = {"initial_prompt" if name == "prompt" else name: value for name, value in options.items()}
-        stock = whisper.transcribe(engine._model, audio.astype(np.float32) / 32768, fp16=False, **asked)
-        heard = engine.transcribe(audio, **options)
-        assert (heard.text, heard.language) == (stock["text"].strip(), stock["language"])
+        options = {"language": request.language or None, "task": request.task, "initial_prompt": request.prompt or None}
+        stock = whisper.transcribe(
+            engine._model, request.audio.astype(np.float32) / 32768, fp16=False, temperature=request.temperature, **options
+        )
+        ours = engine.transcribe(request)
+        assert (ours.text, ours.language) == (stock["text"].strip(), stock["language"])
 
 
-def test_one_that_leaves_goes_at_its_next_step_and_the_others_go_on(engine: WhisperEngine) -> None:
-    polls = 0
+class Cancelled:
+    """A client that disconnects before check number `at`."""
 
-    def leave() -> None:
-        nonlocal polls
-        polls += 1
-        if polls == 9:
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.checks = 0
+
+    def __call__(self) -> None:
+        self.checks += 1
+        if self.checks >= self.at:
             raise InterruptedError
 
-    alone = engine.transcribe(*REQUESTS[0][:1], **REQUESTS[0][1])
-    leaving = engine.voice(REQUESTS[1][0], **REQUESTS[1][1], poll=leave)
-    staying = engine.voice(REQUESTS[0][0], **REQUESTS[0][1])
-    listen(engine, leaving, staying)
-    assert isinstance(leaving.error, InterruptedError)
-    assert polls == 9, "it is asked no more"
-    assert staying.answer is not None
-    assert staying.answer.text == alone.text
+
+def test_a_cancelled_recording_ends_at_its_next_token_and_the_others_go_on(engine: WhisperEngine) -> None:
+    alone, client = engine.transcribe(REQUESTS[0]), Cancelled(at=9)
+    cancelled, other = engine.prepare(REQUESTS[1], check_cancelled=client), engine.prepare(REQUESTS[0])
+    finish(engine, cancelled, other)
+    assert isinstance(cancelled.error, InterruptedError)
+    assert client.checks == 9, "nothing ran for it afterwards"
+    assert other.transcript is not None
+    assert other.transcript.text == alone.text
 
 
 @pytest.mark.parametrize("seconds", [1, 70])
-@pytest.mark.parametrize("polls", [1, 9, 10**9])
-def test_what_it_was_heard_with_is_let_go_with_it(seconds: int, polls: int, tmp_path: Path) -> None:
-    """An error's traceback holds the whole pass: a client that leaves would cost 18 MB of tiny.en until Python's collector comes by."""
+@pytest.mark.parametrize("at", [2, 10, 10**9])
+def test_the_memory_of_a_recording_is_freed_at_its_end(seconds: int, at: int, tmp_path: Path) -> None:
+    """An error's traceback refers to the whole batch: a cancelled request would hold 18 MB of tiny.en until Python's collector runs."""
     random_whisper.write(tmp_path)
-    engine = WhisperEngine(random_whisper.NAME, tmp_path, long_recordings="cut at silence")
-    left = iter(range(polls))
-
-    def leave() -> None:
-        if next(left, None) is None:
-            raise InterruptedError
-
+    engine = random_whisper.load(tmp_path, long_recordings="chunked")
     gc.collect()
     gc.disable()
     try:
-        leaving = engine.voice(noise(1, seconds), "en", poll=leave)
-        listen(engine, leaving, engine.voice(noise(2), "en"))
-        assert isinstance(leaving.error, InterruptedError) == (polls < 10**9)
-        gone = weakref.ref(leaving)
-        del leaving
-        assert gone() is None
-        assert [held for held in gc.get_objects() if type(held) in (Row, Sound, Window)] == []
+        cancelled = engine.prepare(english(1, seconds), check_cancelled=Cancelled(at))
+        finish(engine, cancelled, engine.prepare(english(2)))
+        assert isinstance(cancelled.error, InterruptedError) == (at < 10**9)
+        freed = weakref.ref(cancelled)
+        del cancelled
+        assert freed() is None
+        assert [kept for kept in gc.get_objects() if type(kept) in (KVCache, EncodedAudio, Window)] == []
     finally:
         gc.enable()
 
 
-def test_one_that_fails_fails_alone(engine: WhisperEngine) -> None:
-    def cannot_be_told(segment: Segment) -> None:
+def test_an_error_ends_its_own_recording_alone(engine: WhisperEngine) -> None:
+    def fail(segment: Segment) -> None:
         raise BrokenPipeError
 
-    failing = engine.voice(REQUESTS[1][0], **REQUESTS[1][1], tell=cannot_be_told)
-    staying = engine.voice(REQUESTS[0][0], **REQUESTS[0][1])
-    listen(engine, failing, staying)
+    failing, other = engine.prepare(REQUESTS[1], on_segment=fail), engine.prepare(REQUESTS[0])
+    finish(engine, failing, other)
     assert isinstance(failing.error, BrokenPipeError)
-    assert staying.answer is not None
+    assert other.transcript is not None
 
 
 class Encoder:
-    """How many windows, and of how many frames, each call of the encoder is given at its beginning, and still has at its end."""
+    """Counts the windows of each call of the encoder, at its beginning with their frames, and at its end."""
 
     def __init__(self, engine: WhisperEngine) -> None:
         self.begins: list[tuple[int, int]] = []
         self.ends: list[int] = []
         encoder = engine._model.encoder
         self._hooks = [
-            encoder.conv1.register_forward_pre_hook(lambda _, given: self.begins.append((len(given[0]), given[0].shape[-1]))),
-            encoder.ln_post.register_forward_pre_hook(lambda _, given: self.ends.append(len(given[0]))),
+            encoder.conv1.register_forward_pre_hook(lambda _, inputs: self.begins.append((len(inputs[0]), inputs[0].shape[-1]))),
+            encoder.ln_post.register_forward_pre_hook(lambda _, inputs: self.ends.append(len(inputs[0]))),
         ]
 
     def __enter__(self) -> "Encoder":
@@ -148,66 +160,59 @@ class Encoder:
 
 
 @pytest.mark.parametrize(("precision", "calls"), [("fp32", [1] * 6), ("bf16", [4, 1, 1])])
-def test_windows_of_one_length_are_encoded_together(precision: str, calls: list[int], tmp_path: Path) -> None:
+def test_windows_of_one_length_share_a_call_of_the_encoder(precision: str, calls: list[int], tmp_path: Path) -> None:
     random_whisper.write(tmp_path)
-    engine = WhisperEngine(random_whisper.NAME, tmp_path, precision=precision, padding="in doubt")
-    voices = [engine.voice(noise(number), "en") for number in range(5)] + [engine.voice(noise(5, 20), "en")]
+    engine = random_whisper.load(tmp_path, precision=precision, padding="adaptive")
+    groups = [engine.prepare(english(number)) for number in range(5)] + [engine.prepare(english(5, 20))]
     with Encoder(engine) as encoder:
-        engine.listen(voices)
+        step(engine, *groups)
     assert encoder.begins[: len(calls)] == [(rows, 1500) for rows in calls[:-1]] + [(1, 2100)]
 
 
-def test_who_leaves_in_the_encoder_costs_its_next_block_nothing(engine: WhisperEngine) -> None:
-    polls = iter(range(1))
-
-    def leave() -> None:
-        if next(polls, None) is None:
-            raise InterruptedError
-
-    leaving = engine.voice(noise(8), "en", poll=leave)
-    staying = [engine.voice(noise(number), "en") for number in range(3)]
+def test_a_recording_cancelled_in_the_encoder_costs_its_next_block_nothing(engine: WhisperEngine) -> None:
+    cancelled = engine.prepare(english(8), check_cancelled=Cancelled(at=2))
+    others = [engine.prepare(english(number)) for number in range(3)]
     with Encoder(engine) as encoder:
-        engine.listen([staying[0], leaving, *staying[1:]])
-    assert isinstance(leaving.error, InterruptedError)
+        step(engine, others[0], cancelled, *others[1:])
+    assert isinstance(cancelled.error, InterruptedError)
     assert sum(rows for rows, _ in encoder.begins) == 4
     assert sum(encoder.ends) == 3
-    listen(engine, *staying)
-    assert [voice.answer.text for voice in staying if voice.answer] == [
-        engine.transcribe(noise(number), "en").text for number in range(3)
-    ]
+    finish(engine, *others)
+    texts = [group.transcript.text for group in others if group.transcript]
+    assert texts == [engine.transcribe(english(number)).text for number in range(3)]
 
 
-def test_what_fails_in_the_encoder_fails_alone(engine: WhisperEngine) -> None:
-    voices = [engine.voice(noise(number), "en") for number in range(4)]
+def test_an_error_in_the_encoder_ends_its_own_recording_alone(engine: WhisperEngine) -> None:
+    groups = [engine.prepare(english(number)) for number in range(4)]
 
-    def fail(_: Any, given: tuple[torch.Tensor]) -> None:
-        if any(torch.equal(one, bad.asks.window.mel) for bad in [voices[2]] if bad.asks for one in given[0]):
+    def fail(_: Any, inputs: tuple[torch.Tensor]) -> None:
+        (bad,) = groups[2].sequences or [None]
+        if bad is not None and bad.request and any(torch.equal(one, bad.request.window.mel) for one in inputs[0]):
             raise ArithmeticError
 
     hook = engine._model.encoder.conv1.register_forward_pre_hook(fail)
     try:
-        engine.listen(voices)
+        step(engine, *groups)
     finally:
         hook.remove()
-    assert isinstance(voices[2].error, ArithmeticError)
-    listen(engine, *voices)
-    assert [voice.answer is not None for voice in voices] == [True, True, False, True]
+    assert isinstance(groups[2].error, ArithmeticError)
+    finish(engine, *groups)
+    assert [group.transcript is not None for group in groups] == [True, True, False, True]
 
 
-def test_each_says_how_many_it_was_heard_with(engine: WhisperEngine) -> None:
-    ended: list[Recording] = []
-    voices = [engine.voice(audio, **options, ended=ended.append) for audio, options in REQUESTS[:3]]
-    engine.listen(voices)
-    listen(engine, *voices)
-    alone = engine.voice(REQUESTS[0][0], **REQUESTS[0][1])
-    listen(engine, alone)
-    assert sorted(map(id, ended)) == sorted(map(id, voices)), "each ended once"
-    assert (alone.batch_size, max(voice.batch_size for voice in voices)) == (1, 3)
-    assert all(voice.shared_s < voice.computed_s for voice in voices)
+def test_each_recording_reports_the_size_of_its_batches(engine: WhisperEngine) -> None:
+    done: list[SequenceGroup] = []
+    groups = [engine.prepare(request, on_done=done.append) for request in REQUESTS[:3]]
+    finish(engine, *groups)
+    alone = engine.prepare(REQUESTS[0])
+    finish(engine, alone)
+    assert sorted(map(id, done)) == sorted(map(id, groups)), "each ended once"
+    assert (alone.batch_size, max(group.batch_size for group in groups)) == (1, 3)
+    assert all(group.shared_s < group.computed_s for group in groups)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "before",
     [
         [],
         [(0.0,)],
@@ -218,18 +223,18 @@ def test_each_says_how_many_it_was_heard_with(engine: WhisperEngine) -> None:
         [(29.0,), "a", "cat", (30.0,)],
     ],
 )
-def test_what_may_follow_is_what_openai_whisper_lets_follow(said: list[Any], engine: WhisperEngine) -> None:
+def test_the_filters_are_those_of_openai_whisper(before: list[Any], engine: WhisperEngine) -> None:
     task = DecodingTask(engine._model, DecodingOptions(language="en", fp16=False))
     tokenizer = task.tokenizer
     tokens = [
         tokenizer.timestamp_begin + round(one[0] / 0.02) if isinstance(one, tuple) else tokenizer.encode(f" {one}")[0]
-        for one in said
+        for one in before
     ]
-    for seed, more in ((0, 0.0), (1, 0.0), (2, 6.0)):  # once with time that is likely to pass
+    for seed, more in ((0, 0.0), (1, 0.0), (2, 6.0)):  # once with timestamps likelier than words
         theirs = torch.randn(1, tokenizer.timestamp_begin + 1501, generator=torch.Generator().manual_seed(seed))
         theirs[:, tokenizer.timestamp_begin :] += more
         ours = theirs.clone()
-        for rule in task.logit_filters:
-            rule.apply(theirs, torch.tensor([[*task.initial_tokens, *tokens]]))
-        Rules(engine._model).apply(ours, [tokens])
+        for logit_filter in task.logit_filters:
+            logit_filter.apply(theirs, torch.tensor([[*task.initial_tokens, *tokens]]))
+        LogitFilters(engine._model).apply(ours, [tokens])
         assert torch.equal(ours, theirs)

@@ -111,14 +111,14 @@ def test_every_decoder_of_the_table_is_one_that_ffmpeg_has() -> None:
     assert missing == set(), "PyAV's FFmpeg has no such decoders: mend graphs/audio/decode.py's CODECS"
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/openai.md"])
+@pytest.mark.parametrize("path", ["docs/api.md", "docs/openai.md"])
 def test_a_document_lists_the_formats_of_the_table(path: str) -> None:
     text = (ROOT / path).read_text(encoding="utf-8")
     assert f"{decode.listed(decode.FORMATS, 'or')}; the content decides" in text, f"{path} lists other formats than audio.FORMATS"
 
 
 def test_the_readme_names_the_codecs_and_the_most_tracks() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     assert f"of another codec than {decode.listed(decode.CODECS, 'and')}, of more than {decode.MOST_TRACKS} tracks" in text
 
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from graphs.core.latency import Pace, retry_after_s
+from graphs.core.latency import LatencyEstimator, retry_after_s
 
 
 class Clock:
@@ -15,99 +15,99 @@ class Clock:
         return self.now_s
 
 
-def measured(count: int, fixed_s: float = 0.5, unit_s: float = 0.1, units: int = 10, key: object = "64x64") -> Pace:
-    pace = Pace()
+def measured(count: int, fixed_s: float = 0.5, unit_s: float = 0.1, units: int = 10, key: object = "64x64") -> LatencyEstimator:
+    latency = LatencyEstimator()
     for _ in range(count):
-        pace.add(key, fixed_s, unit_s, units)
-    return pace
+        latency.record(key, fixed_s, unit_s, units)
+    return latency
 
 
 def test_nothing_is_said_of_fewer_than_twenty_requests() -> None:
-    assert Pace().at_least_s("64x64", 1) is None
+    assert LatencyEstimator().at_least_s("64x64", 1) is None
     assert measured(19).at_least_s("64x64", 10) is None
     assert measured(20).at_least_s("64x64", 10) == pytest.approx(1.5)
 
 
 def test_the_units_scale_and_the_rest_does_not() -> None:
-    pace = measured(20)
-    assert pace.at_least_s("64x64", 0) == pytest.approx(0.5)
-    assert pace.at_least_s("64x64", 100) == pytest.approx(10.5)
+    latency = measured(20)
+    assert latency.at_least_s("64x64", 0) == pytest.approx(0.5)
+    assert latency.at_least_s("64x64", 100) == pytest.approx(10.5)
 
 
 def test_it_is_the_tenth_percentile_of_each_part() -> None:
     shuffled = random.Random(4)
     fixed_s, unit_s = shuffled.sample(range(1000), 50), shuffled.sample(range(1000), 50)
-    pace = Pace()
+    latency = LatencyEstimator()
     for fixed, unit in zip(fixed_s, unit_s, strict=True):
-        pace.add("64x64", fixed, unit, 1)
-    assert pace.at_least_s("64x64", 7) == pytest.approx(np.percentile(fixed_s, 10) + 7 * np.percentile(unit_s, 10))
+        latency.record("64x64", fixed, unit, 1)
+    assert latency.at_least_s("64x64", 7) == pytest.approx(np.percentile(fixed_s, 10) + 7 * np.percentile(unit_s, 10))
 
 
 def test_one_key_says_nothing_of_another() -> None:
-    pace = measured(20, key=(64, 64, True))
+    latency = measured(20, key=(64, 64, True))
     for _ in range(20):
-        pace.add((512, 512, True), 5.0, 1.0, 10)
-    assert pace.at_least_s((64, 64, False), 10) is None
-    assert pace.at_least_s((64, 64, True), 10) == pytest.approx(1.5)
-    assert pace.at_least_s((512, 512, True), 10) == pytest.approx(15)
+        latency.record((512, 512, True), 5.0, 1.0, 10)
+    assert latency.at_least_s((64, 64, False), 10) is None
+    assert latency.at_least_s((64, 64, True), 10) == pytest.approx(1.5)
+    assert latency.at_least_s((512, 512, True), 10) == pytest.approx(15)
 
 
 def test_only_the_last_hundred_requests_count() -> None:
-    pace = measured(11, fixed_s=0.5, unit_s=0)
+    latency = measured(11, fixed_s=0.5, unit_s=0)
     for _ in range(89):
-        pace.add("64x64", 60, 0, 0)
-    assert pace.at_least_s("64x64", 10) == pytest.approx(0.5)
-    pace.add("64x64", 60, 0, 0)
-    assert pace.at_least_s("64x64", 10) == pytest.approx(0.1 * 0.5 + 0.9 * 60), "the first of the quick ones is forgotten"
+        latency.record("64x64", 60, 0, 0)
+    assert latency.at_least_s("64x64", 10) == pytest.approx(0.5)
+    latency.record("64x64", 60, 0, 0)
+    assert latency.at_least_s("64x64", 10) == pytest.approx(0.1 * 0.5 + 0.9 * 60), "the first of the quick ones is forgotten"
     for _ in range(100):
-        pace.add("64x64", 0.25, 0, 0)
-    assert pace.typical_s() == 0.25, "what came before is forgotten"
+        latency.record("64x64", 0.25, 0, 0)
+    assert latency.typical_s() == 0.25, "what came before is forgotten"
 
 
 def test_of_many_keys_the_least_recently_used_is_dropped() -> None:
-    pace = measured(20, key=0)
+    latency = measured(20, key=0)
     for key in range(1, 32):
         for _ in range(20):
-            pace.add(key, 0.5, 0.1, 10)
-    assert pace.at_least_s(0, 10) is not None, "32 are kept, and this asks for the oldest, so it is now the youngest"
-    pace.add("another", 0.5, 0.1, 10)
-    assert pace.at_least_s(1, 10) is None
-    assert pace.at_least_s(0, 10) is not None
-    pace.add(2, 0.5, 0.1, 10)
-    pace.add("yet another", 0.5, 0.1, 10)
-    assert pace.at_least_s(3, 10) is None
-    assert pace.at_least_s(2, 10) is not None
+            latency.record(key, 0.5, 0.1, 10)
+    assert latency.at_least_s(0, 10) is not None, "32 are kept, and this asks for the oldest, so it is now the youngest"
+    latency.record("another", 0.5, 0.1, 10)
+    assert latency.at_least_s(1, 10) is None
+    assert latency.at_least_s(0, 10) is not None
+    latency.record(2, 0.5, 0.1, 10)
+    latency.record("yet another", 0.5, 0.1, 10)
+    assert latency.at_least_s(3, 10) is None
+    assert latency.at_least_s(2, 10) is not None
 
 
 def test_asking_for_keys_that_were_never_measured_drops_none() -> None:
-    pace = measured(20)
+    latency = measured(20)
     for key in range(1000):
-        assert pace.at_least_s(key, 10) is None
-    assert pace.at_least_s("64x64", 10) is not None
+        assert latency.at_least_s(key, 10) is None
+    assert latency.at_least_s("64x64", 10) is not None
 
 
 def test_a_slow_spell_that_had_all_refused_is_forgotten_after_five_minutes() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    latency = LatencyEstimator(clock)
     for _ in range(20):
-        pace.add("64x64", 60, 60, 10)
+        latency.record("64x64", 60, 60, 10)
     clock.now_s += 300
-    assert pace.at_least_s("64x64", 10) == pytest.approx(660)
+    assert latency.at_least_s("64x64", 10) == pytest.approx(660)
     clock.now_s += 0.1
-    assert pace.at_least_s("64x64", 10) is None
+    assert latency.at_least_s("64x64", 10) is None
     for _ in range(20):
-        pace.add("64x64", 0.5, 0.1, 10)
-    assert pace.at_least_s("64x64", 10) == pytest.approx(1.5)
+        latency.record("64x64", 0.5, 0.1, 10)
+    assert latency.at_least_s("64x64", 10) == pytest.approx(1.5)
 
 
 def test_what_is_typical_is_the_median_of_whole_requests_of_all_keys() -> None:
-    pace = Pace()
-    assert pace.typical_s() is None
-    pace.add("64x64", 1, 1, 1)
-    assert pace.typical_s() == 2
-    pace.add("512x512", 10, 2, 5)
-    pace.add("64x64", 0, 1, 3)
-    assert pace.typical_s() == 3
+    latency = LatencyEstimator()
+    assert latency.typical_s() is None
+    latency.record("64x64", 1, 1, 1)
+    assert latency.typical_s() == 2
+    latency.record("512x512", 10, 2, 5)
+    latency.record("64x64", 0, 1, 3)
+    assert latency.typical_s() == 3
 
 
 def test_retry_after_is_what_the_slowest_stage_takes_for_all_that_are_in_the_ingress() -> None:
@@ -120,5 +120,5 @@ def test_retry_after_is_what_the_slowest_stage_takes_for_all_that_are_in_the_ing
 
 def test_retry_after_of_what_is_not_measured_or_has_no_replica_now() -> None:
     assert retry_after_s(10, []) == 1
-    assert retry_after_s(10, [(Pace(), 1)]) == 1
-    assert retry_after_s(10, [(Pace(), 0), (measured(1, 4.0, 0.0), 0)]) == pytest.approx(41)
+    assert retry_after_s(10, [(LatencyEstimator(), 1)]) == 1
+    assert retry_after_s(10, [(LatencyEstimator(), 0), (measured(1, 4.0, 0.0), 0)]) == pytest.approx(41)

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.serve.metrics import Counter, Histogram
 
-from graphs.core.metrics import FIGURES, Figure, Figures
+from graphs.core.metrics import METRICS, Metric, Metrics
 
 SERVE = {"deployment", "replica", "application", "route"}
 
@@ -18,18 +19,18 @@ class Recorder:
         self.seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
 
     def counter(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:
-        return _Metric(self, name, tag_keys)
+        return _Recorded(self, name, tag_keys)
 
     def histogram(self, name: str, description: str, boundaries: list[float], tag_keys: tuple[str, ...]) -> Any:
         assert boundaries == sorted(boundaries)
         assert boundaries[0] > 0
-        return _Metric(self, name, tag_keys)
+        return _Recorded(self, name, tag_keys)
 
-    def figures(self) -> Figures:
-        return Figures(self.counter, self.histogram)
+    def metrics(self) -> Metrics:
+        return Metrics(self.counter, self.histogram)
 
 
-class _Metric:
+class _Recorded:
     def __init__(self, recorder: Recorder, name: str, labels: tuple[str, ...]) -> None:
         self._recorder = recorder
         self._name = name
@@ -51,31 +52,34 @@ def recorder() -> Recorder:
 
 
 def test_a_finished_stage_counts_what_it_took_and_did(recorder: Recorder) -> None:
-    figures = recorder.figures()
-    figures.started("diffusion")
-    figures.finished("diffusion", compute_s=1.5, queue_s=0.25, batch_size=2)
+    metrics = recorder.metrics()
+    metrics.started("diffusion")
+    metrics.finished("diffusion", compute_s=1.5, queue_s=0.25, batch_size=2)
     assert recorder.seen == {
         ("sonograph_requests", "diffusion"): [1],
-        ("sonograph_compute_seconds", "diffusion"): [1.5],
-        ("sonograph_queue_seconds", "diffusion"): [0.25],
+        ("sonograph_compute_duration_seconds", "diffusion"): [1.5],
+        ("sonograph_queue_duration_seconds", "diffusion"): [0.25],
         ("sonograph_batch_size", "diffusion"): [2],
     }
 
 
 def test_a_stage_without_a_queue_or_batches_has_no_figures_of_them(recorder: Recorder) -> None:
-    recorder.figures().finished("decode", compute_s=0.02, audio_s=3.5)
-    assert recorder.seen == {("sonograph_compute_seconds", "decode"): [0.02], ("sonograph_audio_seconds", "decode"): [3.5]}
+    recorder.metrics().finished("decode", compute_s=0.02, audio_s=3.5)
+    assert recorder.seen == {
+        ("sonograph_compute_duration_seconds", "decode"): [0.02],
+        ("sonograph_audio_seconds", "decode"): [3.5],
+    }
 
 
 def test_no_wait_in_a_queue_is_a_wait_of_zero(recorder: Recorder) -> None:
-    recorder.figures().finished("whisper", compute_s=1, queue_s=0.0)
-    assert recorder.seen["sonograph_queue_seconds", "whisper"] == [0.0]
+    recorder.metrics().finished("whisper", compute_s=1, queue_s=0.0)
+    assert recorder.seen["sonograph_queue_duration_seconds", "whisper"] == [0.0]
 
 
 def test_a_failure_counts_under_its_stage_and_code(recorder: Recorder) -> None:
-    figures = recorder.figures()
-    figures.failed("whisper", "no_speech")
-    figures.failed("ingress", "audio_too_large")
+    metrics = recorder.metrics()
+    metrics.failed("whisper", "no_speech")
+    metrics.failed("ingress", "audio_too_large")
     assert recorder.seen == {
         ("sonograph_errors", "whisper", "no_speech"): [1],
         ("sonograph_errors", "ingress", "audio_too_large"): [1],
@@ -83,37 +87,40 @@ def test_a_failure_counts_under_its_stage_and_code(recorder: Recorder) -> None:
 
 
 def test_a_cancelled_stage_is_counted(recorder: Recorder) -> None:
-    recorder.figures().cancelled("diffusion")
-    assert recorder.seen == {("sonograph_cancelled", "diffusion"): [1]}
+    recorder.metrics().cancelled("diffusion")
+    assert recorder.seen == {("sonograph_cancellations", "diffusion"): [1]}
 
 
 def test_numbers_of_numpy_count(recorder: Recorder) -> None:
-    recorder.figures().finished("diffusion", compute_s=np.float32(0.5), batch_size=np.int64(2))
-    assert recorder.seen == {("sonograph_compute_seconds", "diffusion"): [0.5], ("sonograph_batch_size", "diffusion"): [2]}
+    recorder.metrics().finished("diffusion", compute_s=np.float32(0.5), batch_size=np.int64(2))
+    assert recorder.seen == {
+        ("sonograph_compute_duration_seconds", "diffusion"): [0.5],
+        ("sonograph_batch_size", "diffusion"): [2],
+    }
 
 
 def test_a_second_try_is_counted(recorder: Recorder) -> None:
-    recorder.figures().retried("whisper")
-    assert recorder.seen == {("sonograph_retried", "whisper"): [1]}
+    recorder.metrics().retried("whisper")
+    assert recorder.seen == {("sonograph_retries", "whisper"): [1]}
 
 
-def test_without_ray_everything_is_counted_into_the_void() -> None:
-    figures = Figures()
-    figures.started("whisper")
-    figures.finished("whisper", compute_s=1, queue_s=0.1, batch_size=1, audio_s=2)
-    figures.failed("whisper", "no_speech")
-    figures.cancelled("whisper")
-    figures.retried("whisper")
+def test_outside_of_ray_serves_metrics_count_nothing_and_fail_nothing() -> None:
+    metrics = Metrics(Counter, Histogram)
+    metrics.started("whisper")
+    metrics.finished("whisper", compute_s=1, queue_s=0.1, batch_size=1, audio_s=2)
+    metrics.failed("whisper", "no_speech")
+    metrics.cancelled("whisper")
+    metrics.retried("whisper")
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
-def test_no_figure_has_a_label_that_serve_reserves(figure: Figure) -> None:
-    assert "stage" in figure.labels
-    assert not SERVE & set(figure.labels)
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_no_figure_has_a_label_that_serve_reserves(metric: Metric) -> None:
+    assert "stage" in metric.labels
+    assert not SERVE & set(metric.labels)
 
 
 def test_a_histograms_sum_is_exact_for_whole_batches() -> None:
     """Ray adds up the middles of the buckets."""
-    (batches,) = (figure for figure in FIGURES if figure.name == "sonograph_batch_size")
+    (batches,) = (metric for metric in METRICS if metric.name == "sonograph_batch_size")
     middles = [(low + high) / 2 for low, high in zip(batches.bounds, batches.bounds[1:], strict=False)]
     assert middles == list(range(1, 17))

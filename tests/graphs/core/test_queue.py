@@ -7,29 +7,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphs.core.queue import Gate
+from graphs.core.policies.queue import FifoLimiter
 
 
 class Line:
-    """A gate, and the callers before and inside it, by number."""
+    """A limiter, and the callers before and inside it, by number."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self.gate = Gate(lambda: self.slots)
+        self.limiter = FifoLimiter(lambda: self.slots)
         self.tasks: list[asyncio.Task[None]] = []
-        self.places: list[list[int]] = []
+        self.positions: list[list[int]] = []
         self.entered: list[int] = []
         self._leave: list[asyncio.Event] = []
 
     def come(self) -> int:
         number = len(self.tasks)
-        self.places.append([])
+        self.positions.append([])
         self._leave.append(asyncio.Event())
-        self.tasks.append(asyncio.create_task(self._caller(number, self.places[number].append)))
+        self.tasks.append(asyncio.create_task(self._caller(number, self.positions[number].append)))
         return number
 
-    async def _caller(self, number: int, moved: Callable[[int], None]) -> None:
-        async with self.gate.slot(moved):
+    async def _caller(self, number: int, on_position: Callable[[int], None]) -> None:
+        async with self.limiter.slot(on_position):
             self.entered.append(number)
             await self._leave[number].wait()
 
@@ -56,7 +56,7 @@ class Line:
         for _ in self.tasks:  # each that leaves lets in another one
             await self.settle()
         assert all(task.done() for task in self.tasks), "someone waits for a slot that nobody holds"
-        assert (self.gate.running, self.gate.waiting) == (0, 0)
+        assert (self.limiter.running, self.limiter.waiting) == (0, 0)
 
 
 async def line(slots: int, callers: int) -> Line:
@@ -69,18 +69,18 @@ async def line(slots: int, callers: int) -> Line:
 
 async def test_as_many_as_there_are_slots_get_in_at_once_and_hear_nothing() -> None:
     waiting = await line(slots=2, callers=2)
-    assert (waiting.gate.running, waiting.gate.waiting) == (2, 0)
-    assert waiting.places == [[], []]
+    assert (waiting.limiter.running, waiting.limiter.waiting) == (2, 0)
+    assert waiting.positions == [[], []]
     await waiting.end()
 
 
 async def test_the_others_hear_their_place_and_each_move_until_they_are_in() -> None:
     waiting = await line(slots=1, callers=4)
-    assert waiting.places == [[], [1], [2], [3]]
+    assert waiting.positions == [[], [1], [2], [3]]
     waiting.leave(0)
     await waiting.settle()
-    assert waiting.places == [[], [1], [2, 1], [3, 2]]
-    assert (waiting.gate.running, waiting.gate.waiting) == (1, 2)
+    assert waiting.positions == [[], [1], [2, 1], [3, 2]]
+    assert (waiting.limiter.running, waiting.limiter.waiting) == (1, 2)
     await waiting.end()
     assert waiting.entered == [0, 1, 2, 3]
 
@@ -92,7 +92,7 @@ async def test_who_comes_while_a_slot_is_being_handed_on_waits_behind_the_others
     waiting.come()
     await waiting.settle()
     assert waiting.inside == [1]
-    assert waiting.places[2] == [1]
+    assert waiting.positions[2] == [1]
     await waiting.end()
 
 
@@ -101,8 +101,8 @@ async def test_who_leaves_the_queue_leaves_no_trace_and_the_others_move_up() -> 
     waiting.tasks[1].cancel()
     await waiting.settle()
     assert waiting.tasks[1].cancelled()
-    assert waiting.gate.waiting == 2
-    assert waiting.places[2:] == [[2, 1], [3, 2]]
+    assert waiting.limiter.waiting == 2
+    assert waiting.positions[2:] == [[2, 1], [3, 2]]
     await waiting.end()
     assert waiting.entered == [0, 2, 3]
 
@@ -110,12 +110,12 @@ async def test_who_leaves_the_queue_leaves_no_trace_and_the_others_move_up() -> 
 async def test_a_slot_that_is_granted_at_the_moment_of_leaving_goes_to_the_next() -> None:
     waiting = await line(slots=1, callers=3)
     waiting.slots = 2
-    waiting.gate.recheck()
+    waiting.limiter.recheck()
     waiting.tasks[1].cancel()  # granted, and has not run since
     waiting.slots = 1
     await waiting.settle()
     assert waiting.tasks[1].cancelled()
-    assert (waiting.gate.running, waiting.gate.waiting) == (1, 1)
+    assert (waiting.limiter.running, waiting.limiter.waiting) == (1, 1)
     waiting.leave(0)
     await waiting.settle()
     assert waiting.inside == [2]
@@ -126,8 +126,8 @@ async def test_a_slot_is_not_granted_to_one_that_has_just_been_cancelled() -> No
     waiting = await line(slots=1, callers=3)
     waiting.tasks[1].cancel()
     waiting.slots = 2
-    waiting.gate.recheck()
-    assert (waiting.gate.running, waiting.gate.waiting) == (2, 0)
+    waiting.limiter.recheck()
+    assert (waiting.limiter.running, waiting.limiter.waiting) == (2, 0)
     await waiting.settle()
     assert waiting.inside == [0, 2]
     await waiting.end()
@@ -140,15 +140,15 @@ async def test_a_caller_that_fails_or_is_cancelled_inside_frees_its_slot() -> No
     assert waiting.inside == [1]
     await waiting.end()
     with pytest.raises(ValueError, match="x"):
-        async with waiting.gate.slot():
+        async with waiting.limiter.slot():
             raise ValueError("x")
-    assert waiting.gate.running == 0
+    assert waiting.limiter.running == 0
 
 
 async def test_more_replicas_let_more_in_and_fewer_send_nobody_away() -> None:
     waiting = await line(slots=1, callers=6)
     waiting.slots = 3
-    waiting.gate.recheck()
+    waiting.limiter.recheck()
     await waiting.settle()
     assert waiting.inside == [0, 1, 2]
     waiting.slots = 1
@@ -187,23 +187,25 @@ async def follow(callers: int, actions: list[tuple[str, int]]) -> None:
             await line.settle()
         elif action == "resize":
             line.slots = number
-            line.gate.recheck()
+            line.limiter.recheck()
         elif action == "leave" and line.inside:
             line.leave(line.inside[number % len(line.inside)])
         elif action == "cancel" and line.here:
             line.tasks[line.here[number % len(line.here)]].cancel()
         most = max(most, line.slots)
-        assert line.gate.running <= most
+        assert line.limiter.running <= most
         assert line.entered == sorted(line.entered), "first come, first served"
         if action == "settle":
             waiting = [number for number in line.here if number not in line.entered]
-            assert (line.gate.running, line.gate.waiting) == (len(line.inside), len(waiting))
-            assert not waiting or line.gate.running >= max(1, line.slots), "a slot is free, and someone waits"
-            assert [line.places[number][-1] for number in waiting] == list(range(1, len(waiting) + 1))
+            assert (line.limiter.running, line.limiter.waiting) == (len(line.inside), len(waiting))
+            assert not waiting or line.limiter.running >= max(1, line.slots), "a slot is free, and someone waits"
+            assert [line.positions[number][-1] for number in waiting] == list(range(1, len(waiting) + 1))
     await line.end()
     for number, task in enumerate(line.tasks):
         assert task.cancelled() or number in line.entered
-        assert line.places[number] == sorted(set(line.places[number]), reverse=True), "each place is told once, and they fall"
+        assert line.positions[number] == sorted(set(line.positions[number]), reverse=True), (
+            "each place is told once, and they fall"
+        )
 
 
 @settings(max_examples=400, deadline=None)

@@ -14,9 +14,9 @@ from ray.serve.schema import (
 )
 
 from deployments.errors import ModelUnavailable
-from graphs.core.readiness import FRESH_S, Rooms, RoomState
+from graphs.core.readiness import FRESH_S, ModelState, Readiness
 from graphs.serve.status import from_details
-from testing.fakes import room_status, serve_status
+from testing.fakes import deployment_status, serve_status
 
 TRACEBACK = """The deployment failed to start 3 times in a row: Traceback (most recent call last):
   File "deployment.py", line 50, in __init__
@@ -41,61 +41,61 @@ class Controller:
         return self.status
 
 
-def rooms(controller: Controller) -> Rooms:
-    return Rooms("sonograph", ("whisper",), controller)
+def readiness(controller: Controller) -> Readiness:
+    return Readiness("sonograph", ("whisper",), controller)
 
 
 @pytest.mark.parametrize(
     ("known", "state"),
     [
-        (room_status(), RoomState("ready", replicas=1)),
-        (room_status("UPDATING", RUNNING=1, STARTING=1), RoomState("ready", replicas=1)),
-        (room_status("UNHEALTHY", "a replica died", RUNNING=3), RoomState("ready", replicas=3)),
-        (room_status("UPDATING", RECOVERING=2, STARTING=1), RoomState("ready", replicas=2)),
-        (room_status("UPDATING", UPDATING=1, PENDING_MIGRATION=1), RoomState("ready", replicas=2)),
-        (room_status("UPDATING", STARTING=1), RoomState("starting")),
-        (room_status("HEALTHY", RUNNING=0, STOPPING=1), RoomState("starting")),
-        (room_status("UPDATING", "waits for a CPU\n", STARTING=1), RoomState("starting", "waits for a CPU")),
-        (room_status("UNHEALTHY", STARTING=1), RoomState("failing")),
+        (deployment_status(), ModelState("ready", replicas=1)),
+        (deployment_status("UPDATING", RUNNING=1, STARTING=1), ModelState("ready", replicas=1)),
+        (deployment_status("UNHEALTHY", "a replica died", RUNNING=3), ModelState("ready", replicas=3)),
+        (deployment_status("UPDATING", RECOVERING=2, STARTING=1), ModelState("ready", replicas=2)),
+        (deployment_status("UPDATING", UPDATING=1, PENDING_MIGRATION=1), ModelState("ready", replicas=2)),
+        (deployment_status("UPDATING", STARTING=1), ModelState("starting")),
+        (deployment_status("HEALTHY", RUNNING=0, STOPPING=1), ModelState("starting")),
+        (deployment_status("UPDATING", "waits for a CPU\n", STARTING=1), ModelState("starting", "waits for a CPU")),
+        (deployment_status("UNHEALTHY", STARTING=1), ModelState("failing")),
         (
-            room_status("DEPLOY_FAILED", TRACEBACK, STOPPED=1),
-            RoomState("failing", "deployments.errors.ModelUnavailable: whisper did not start: no such checkpoint"),
+            deployment_status("DEPLOY_FAILED", TRACEBACK, STOPPED=1),
+            ModelState("failing", "deployments.errors.ModelUnavailable: whisper did not start: no such checkpoint"),
         ),
     ],
 )
-async def test_a_room_is_ready_while_one_replica_runs(known: DeploymentStatusOverview, state: RoomState) -> None:
-    assert await rooms(Controller(serve_status(whisper=known))).states() == {"whisper": state}
+async def test_a_model_is_ready_while_one_replica_runs(known: DeploymentStatusOverview, state: ModelState) -> None:
+    assert await readiness(Controller(serve_status(whisper=known))).states() == {"whisper": state}
 
 
-@pytest.mark.parametrize("status", [ServeStatus(), serve_status(diffusion=room_status())])
-async def test_a_room_that_serve_does_not_know_is_absent(status: ServeStatus) -> None:
-    states = await rooms(Controller(status)).states()
-    assert states == {"whisper": RoomState("absent", "Serve has no deployment of this name")}
+@pytest.mark.parametrize("status", [ServeStatus(), serve_status(diffusion=deployment_status())])
+async def test_a_model_that_serve_does_not_know_is_absent(status: ServeStatus) -> None:
+    states = await readiness(Controller(status)).states()
+    assert states == {"whisper": ModelState("absent", "Serve has no deployment of this name")}
 
 
 async def test_a_controller_that_does_not_answer_is_a_reason() -> None:
-    states = await rooms(Controller(ConnectionError("no route"))).states()
+    states = await readiness(Controller(ConnectionError("no route"))).states()
     assert states["whisper"].phase == "absent"
     assert "no route" in states["whisper"].reason
 
 
-async def test_rooms_serve_on_while_the_controller_does_not_answer() -> None:
-    controller = Controller(serve_status(whisper=room_status(RUNNING=2)))
-    asked = rooms(controller)
+async def test_models_serve_on_while_the_controller_does_not_answer() -> None:
+    controller = Controller(serve_status(whisper=deployment_status(RUNNING=2)))
+    asked = readiness(controller)
     await asked.states()
     controller.status = ConnectionError("no route")
     await asyncio.sleep(FRESH_S)
     assert (await asked.states())["whisper"].phase == "absent"
     asked.require("whisper")
     assert asked.replicas("whisper") == 2
-    controller.status = serve_status(whisper=room_status())
+    controller.status = serve_status(whisper=deployment_status())
     await asyncio.sleep(FRESH_S)
     assert (await asked.states())["whisper"].ready
 
 
 async def test_many_questions_at_once_are_one_to_the_controller() -> None:
-    controller = Controller(serve_status(whisper=room_status()))
-    asked = rooms(controller)
+    controller = Controller(serve_status(whisper=deployment_status()))
+    asked = readiness(controller)
     await asyncio.gather(*(asked.states() for _ in range(50)))
     for _ in range(50):
         asked.require("whisper")
@@ -103,8 +103,8 @@ async def test_many_questions_at_once_are_one_to_the_controller() -> None:
 
 
 async def test_a_call_asks_anew_when_what_is_known_is_a_second_old() -> None:
-    controller = Controller(serve_status(whisper=room_status()))
-    asked = rooms(controller)
+    controller = Controller(serve_status(whisper=deployment_status()))
+    asked = readiness(controller)
     await asked.states()
     await asyncio.sleep(FRESH_S)
     asked.require("whisper")
@@ -115,8 +115,8 @@ async def test_a_call_asks_anew_when_what_is_known_is_a_second_old() -> None:
     assert controller.asked == 2
 
 
-async def test_a_call_is_refused_at_once_where_the_room_was_seen_without_a_replica() -> None:
-    asked = rooms(Controller(serve_status(whisper=room_status("UPDATING", "fetching weights", STARTING=1))))
+async def test_a_call_is_refused_at_once_where_the_model_was_seen_without_a_replica() -> None:
+    asked = readiness(Controller(serve_status(whisper=deployment_status("UPDATING", "fetching weights", STARTING=1))))
     await asked.states()
     with pytest.raises(ModelUnavailable, match="whisper is starting: fetching weights; try again shortly"):
         asked.require("whisper")
@@ -125,7 +125,7 @@ async def test_a_call_is_refused_at_once_where_the_room_was_seen_without_a_repli
 async def test_a_call_does_not_wait_for_the_controller() -> None:
     controller = Controller(serve_status())
     controller.may_answer.clear()
-    asked = rooms(controller)
+    asked = readiness(controller)
     asked.require("whisper")
     await asyncio.sleep(0)
     asked.require("whisper")
@@ -136,9 +136,9 @@ async def test_a_call_does_not_wait_for_the_controller() -> None:
 
 
 async def test_a_caller_that_leaves_does_not_take_the_answer_from_the_others() -> None:
-    controller = Controller(serve_status(whisper=room_status()))
+    controller = Controller(serve_status(whisper=deployment_status()))
     controller.may_answer.clear()
-    asked = rooms(controller)
+    asked = readiness(controller)
     leaving, staying = asyncio.create_task(asked.states()), asyncio.create_task(asked.states())
     await asyncio.sleep(0)
     leaving.cancel()
@@ -151,8 +151,8 @@ async def test_a_caller_that_leaves_does_not_take_the_answer_from_the_others() -
 @pytest.mark.parametrize(("meanwhile", "phase"), [(ApplicationStatus.DEPLOYING, "ready"), (ApplicationStatus.RUNNING, "absent")])
 async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: ApplicationStatus, phase: str) -> None:
     """Serve names no deployments of the application then, while the old replicas serve."""
-    controller = Controller(serve_status(whisper=room_status()))
-    asked = rooms(controller)
+    controller = Controller(serve_status(whisper=deployment_status()))
+    asked = readiness(controller)
     await asked.states()
     controller.status = ServeStatus(applications={"sonograph": ApplicationStatusOverview(meanwhile, "", 0.0, {})})
     await asyncio.sleep(FRESH_S)
@@ -168,10 +168,10 @@ async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: Ap
     ],
     ids=["gone", "being deleted"],
 )
-async def test_what_is_in_flight_when_serve_is_shut_down_still_has_its_rooms(end: ServeStatus) -> None:
+async def test_what_is_in_flight_when_serve_is_shut_down_still_has_its_models(end: ServeStatus) -> None:
     """They end when the ingress has."""
-    controller = Controller(serve_status(whisper=room_status()))
-    asked = rooms(controller)
+    controller = Controller(serve_status(whisper=deployment_status()))
+    asked = readiness(controller)
     await asked.states()
     controller.status = end
     await asyncio.sleep(FRESH_S)

@@ -159,7 +159,11 @@ async def test_another_request_id_is_replaced(service: Edge, id: str) -> None:
 
 REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"files": {"other": RECORDING}}, 400, "malformed_request"),
-    ({"files": None, "content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "malformed_request"),
+    (
+        {"files": None, "content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+        400,
+        "malformed_request",
+    ),
     ({"headers": {"accept": "text/html"}}, 406, "not_acceptable"),
     ({"files": {"file": bytes(1001)}}, 413, "audio_too_large"),
     ({"files": None, "content": bytes(1001), "headers": {"content-type": "audio/wav"}}, 413, "audio_too_large"),

@@ -1,4 +1,4 @@
-"""The page's files as they are served: whole, by a strict policy, and asking nothing of anyone else."""
+"""The page's files as served: complete, under a strict content security policy, without a request to another host."""
 
 import re
 from collections.abc import AsyncIterator
@@ -25,14 +25,16 @@ TYPES = {
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with FakeService(HttpSettings(max_audio_s=45, max_upload_bytes=1000)).client() as client:
+    settings = HttpSettings(max_audio_s=45, max_upload_bytes=1000)
+    app = FakeService(settings).app()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         yield client
 
 
-async def test_every_file_that_the_page_names_is_served_as_what_it_is(client: httpx.AsyncClient) -> None:
+async def test_every_file_named_by_the_page_is_served_with_its_media_type(client: httpx.AsyncClient) -> None:
     named = set(re.findall(r'"((?:page|samples)/[^"]+)"', INDEX))
     named |= {f"page/{name}" for module in MODULES.values() for name in re.findall(r'from "\./([^"]+)"', module)}
-    assert {f"page/{name}" for name in MODULES} <= named, "a module that nobody imports"
+    assert {f"page/{name}" for name in MODULES} <= named, "a module that no other module imports: remove it"
     assert named >= {"page/app.js", "page/style.css", "page/icon.svg"}
     for path in {"", *named}:
         answer = await client.get(f"/{path}")
@@ -51,7 +53,7 @@ def test_every_sample_is_on_the_page() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"])
-async def test_no_file_may_bring_in_or_be_taken_for_something_else(client: httpx.AsyncClient, path: str) -> None:
+async def test_every_file_has_a_strict_policy_and_a_fixed_media_type(client: httpx.AsyncClient, path: str) -> None:
     headers = (await client.get(path)).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
@@ -62,41 +64,42 @@ async def test_no_file_may_bring_in_or_be_taken_for_something_else(client: httpx
 
 
 @pytest.mark.parametrize("path", ["/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"])
-async def test_a_file_that_a_browser_has_is_not_sent_again(client: httpx.AsyncClient, path: str) -> None:
+async def test_a_cached_file_is_not_sent_again(client: httpx.AsyncClient, path: str) -> None:
     first = await client.get(path)
     etag = first.headers["etag"]
     assert first.headers["cache-control"] == "no-cache"
-    for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
-        again = await client.get(path, headers={"If-None-Match": known})
+    for cached in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = await client.get(path, headers={"If-None-Match": cached})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
         assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
     assert (await client.get(path, headers={"If-None-Match": '"other"'})).content == first.content
-    asked = await client.head(path)
-    assert (asked.status_code, asked.content, asked.headers["content-length"]) == (200, b"", str(len(first.content)))
+    head = await client.head(path)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(first.content)))
 
 
-async def test_the_page_is_open_where_the_service_asks_for_keys(tmp_path: Path) -> None:
+async def test_the_page_needs_no_key_where_the_service_requires_one(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("anna 0123456789abcdef\n")
-    async with FakeService(HttpSettings(api_keys_file=tmp_path / "keys")).client() as client:
+    app = FakeService(HttpSettings(api_keys_file=tmp_path / "keys")).app()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         for path in ("/", "/page/app.js", "/page/limits.json", "/samples/red-apple.wav"):
             assert (await client.get(path)).status_code == 200
         assert (await client.post("/graph")).status_code == 401
 
 
-async def test_the_page_is_told_the_services_own_bounds(client: httpx.AsyncClient) -> None:
-    told = (await client.get("/page/limits.json")).json()
-    assert told == {"max_audio_s": 45, "max_upload_bytes": 1000, "max_side_px": 256}
+async def test_the_page_gets_the_services_own_bounds(client: httpx.AsyncClient) -> None:
+    limits = (await client.get("/page/limits.json")).json()
+    assert limits == {"max_audio_s": 45, "max_upload_bytes": 1000, "max_side_px": 256}
 
 
 @pytest.mark.parametrize(
     "path", ["/page/../page.py", "/page/%2e%2e/page.py", "/page/", "/page/other.js", "/samples/../local.yaml", "/page/index.html"]
 )
-async def test_nothing_else_is_to_be_had(client: httpx.AsyncClient, path: str) -> None:
+async def test_no_other_file_is_served(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(httpx.URL("http://service").copy_with(raw_path=path.encode()))
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_the_pages_files_take_no_other_method(client: httpx.AsyncClient) -> None:
+async def test_the_pages_files_refuse_other_methods(client: httpx.AsyncClient) -> None:
     answer = await client.post("/page/app.js")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
 
@@ -105,11 +108,11 @@ async def test_the_pages_files_take_no_other_method(client: httpx.AsyncClient) -
 def test_a_file_names_no_other_host_and_is_not_long(name: str) -> None:
     text = (FILES / name).read_text(encoding="utf-8")
     hosts = set(re.findall(r"(?:https?:)?//([\w.-]+\.\w+)", text))
-    assert hosts <= {"www.w3.org", "html.spec.whatwg.org"}, "SVG's name, and where a format is described"
+    assert hosts <= {"www.w3.org", "html.spec.whatwg.org"}, "only SVG's namespace and a format's specification may be named"
     assert text.count("\n") <= 300
 
 
-def test_nothing_of_the_page_is_inline_but_its_icons() -> None:
+def test_the_page_has_no_inline_style_or_script() -> None:
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", INDEX)
     assert re.findall(r"<script[^>]*>(.*?)</script>", INDEX, re.DOTALL) == [""]
     assert not [

@@ -132,7 +132,9 @@ def test_a_parameter_that_comes_twice_is_refused(second: str) -> None:
 
 @pytest.mark.parametrize("name", ["stesp", "Seed", "file2", "\x00\x1b[31m", "x" * 500])
 def test_an_unknown_parameter_is_refused_by_a_sentence_with_the_others(name: str) -> None:
-    with pytest.raises(InvalidInput, match=r"is no parameter; there are timeout_ms, language, task, .*output_format, previews$") as refusal:
+    with pytest.raises(
+        InvalidInput, match=r"is no parameter; there are timeout_ms, language, task, .*output_format, previews$"
+    ) as refusal:
         of(**{name: "1"})
     assert str(refusal.value).isprintable()
     assert len(str(refusal.value)) < 300

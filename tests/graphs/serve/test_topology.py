@@ -1,19 +1,29 @@
-"""`GET /graph`: what is told of each stage, from what Serve's controller and Ray know. On a real cluster: test_placement.py."""
+"""`GET /graph`: each stage with its replicas and nodes, from Serve's controller and Ray. On a real cluster: test_placement.py."""
 
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from deployments.paths import model_version
-from graphs.http import problems
-from graphs.http.auth import Access
+from deployments.whisper.spec import SPEC as WHISPER
+from graphs.http.settings import HttpSettings
 from graphs.serve import topology
-from graphs.serve.topology import Known, StageNow, nobody_offers
+from graphs.serve.topology import ClusterState, Topology, unsatisfiable
+from testing.fakes import FakeService, FakeStage, transcript
 
-STAGES = [StageNow("whisper", "tiny.en", "1", waiting=2, running=8)]
+
+class BusyLimiter:
+    waiting, running = 2, 8
+
+
+def stage() -> Any:
+    found: Any = FakeStage(WHISPER, transcript())
+    found.limiter = BusyLimiter()
+    return found
+
+
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py"\nModelUnavailable: no such checkpoint\n'
 
 
@@ -28,12 +38,12 @@ NODES = [
 ]
 
 
-def deployment(asks: dict[str, float], labels: dict[str, str], *nodes: str | None, message: str = "") -> dict[str, Any]:
+def deployment(requested: dict[str, float], labels: dict[str, str], *nodes: str | None, message: str = "") -> dict[str, Any]:
     return {
         "status": "HEALTHY",
         "message": message,
         "deployment_config": {"ray_actor_options": {"label_selector": labels}},
-        "required_resources": asks,
+        "required_resources": requested,
         "target_num_replicas": len(nodes),
         "replicas": [
             {"replica_id": f"r{number}", "state": "RUNNING" if name else "STARTING", **({"node_id": name} if name else {})}
@@ -42,16 +52,16 @@ def deployment(asks: dict[str, float], labels: dict[str, str], *nodes: str | Non
     }
 
 
-def known(**deployments: dict[str, Any]) -> Known:
-    return Known({"applications": {"sonograph": {"status": "RUNNING", "deployments": deployments}}}, NODES)
+def known(**deployments: dict[str, Any]) -> ClusterState:
+    return ClusterState({"applications": {"sonograph": {"status": "RUNNING", "deployments": deployments}}}, NODES)
 
 
-def described(found: Known) -> dict[str, Any]:
-    answer = topology.describe("sonograph", STAGES, found)
+def described(found: ClusterState) -> dict[str, Any]:
+    answer = topology.describe("sonograph", [stage()], found)
     return {stage["stage"]: stage for stage in answer["stages"]}
 
 
-def test_a_stage_is_told_with_its_model_its_replicas_and_its_queue() -> None:
+def test_a_stage_has_its_model_its_replicas_and_its_queue() -> None:
     whisper = deployment({"CPU": 1, "whisper": 1, "GPU": 0}, {"image": "whisper"}, "n2", None, message=TRACEBACK)
     stages = described(known(whisper=whisper, ingress=deployment({"CPU": 1}, {}, "n1")))
     assert list(stages) == ["ingress", "whisper"]
@@ -62,13 +72,13 @@ def test_a_stage_is_told_with_its_model_its_replicas_and_its_queue() -> None:
         "version": "1",
         "status": "HEALTHY",
         "message": "ModelUnavailable: no such checkpoint",
-        "asks": {"resources": {"CPU": 1, "whisper": 1}, "labels": {"image": "whisper"}},
-        "nobody_offers": [],
+        "requested": {"resources": {"CPU": 1, "whisper": 1}, "labels": {"image": "whisper"}},
+        "unsatisfiable": [],
         "replicas": [
             {"id": "r0", "state": "RUNNING", "node": "n2", "labels": {"image": "whisper"}},
             {"id": "r1", "state": "STARTING", "node": None, "labels": {}},
         ],
-        "wanted_replicas": 2,
+        "target_replicas": 2,
         "queue": {"waiting": 2, "running": 8},
     }
     assert (stages["ingress"]["model"], stages["ingress"]["queue"]) == (None, None)
@@ -87,31 +97,31 @@ def test_a_stage_is_told_with_its_model_its_replicas_and_its_queue() -> None:
         ({"whisper": 1}, {"image": "ingress"}, ["whisper: 1, image: ingress on one node"]),
     ],
 )
-def test_what_no_node_offers_is_named(resources: dict[str, float], labels: dict[str, str], lacking: list[str]) -> None:
-    assert nobody_offers(resources, labels, [one for one in NODES if one["Alive"]]) == lacking
+def test_a_request_that_no_node_satisfies_is_named(
+    resources: dict[str, float], labels: dict[str, str], lacking: list[str]
+) -> None:
+    assert unsatisfiable(resources, labels, [one for one in NODES if one["Alive"]]) == lacking
 
 
 def test_a_node_that_is_gone_offers_nothing() -> None:
     stages = described(known(whisper=deployment({"huge": 1}, {}, None)))
-    assert stages["whisper"]["nobody_offers"] == ["the resource huge: 1"]
+    assert stages["whisper"]["unsatisfiable"] == ["the resource huge: 1"]
 
 
 @pytest.mark.parametrize("serve", [{"applications": {}}, {"applications": {"sonograph": {"status": "DEPLOYING"}}}])
 def test_a_stage_that_serve_does_not_know_is_absent(serve: dict[str, Any]) -> None:
-    whisper = described(Known(serve, NODES))["whisper"]
-    assert (whisper["status"], whisper["replicas"], whisper["wanted_replicas"]) == ("ABSENT", [], 0)
+    whisper = described(ClusterState(serve, NODES))["whisper"]
+    assert (whisper["status"], whisper["replicas"], whisper["target_replicas"]) == ("ABSENT", [], 0)
 
 
-async def get(answer: Known | Exception, keys: Path | None = None) -> httpx.Response:
-    def ask() -> Known:
+async def get(answer: ClusterState | Exception, keys: Path | None = None) -> httpx.Response:
+    def state() -> ClusterState:
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    app = FastAPI()
-    problems.install(app)
-    topology.show(app, "sonograph", lambda: STAGES, Access(keys, None), ask)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+    service = FakeService(HttpSettings(api_keys_file=keys), topology=Topology("sonograph", [stage()], state))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
         return await client.get("/graph")
 
 
@@ -132,10 +142,10 @@ async def test_where_there_are_keys_it_needs_one(tmp_path: Path) -> None:
 async def test_a_cluster_that_does_not_answer_is_a_problem_with_retry_after() -> None:
     answer = await get(ConnectionError("no route"))
     assert answer.status_code == 503
-    assert answer.json()["detail"] == "Ray does not say what runs where: ConnectionError no route"
+    assert answer.json()["detail"] == "Ray does not answer: ConnectionError no route"
     assert int(answer.headers["retry-after"]) >= 1
 
 
-@pytest.mark.parametrize("room", ["whisper", "diffusion"])
-def test_a_models_version_is_the_folder_that_triton_loads(room: str) -> None:
-    assert model_version(room) == "1"
+@pytest.mark.parametrize("model", ["whisper", "diffusion"])
+def test_a_models_version_is_the_folder_that_triton_loads(model: str) -> None:
+    assert model_version(model) == "1"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.errors import DeploymentError, InvalidInput
-from deployments.roles.text_to_image import GenerateRequest, Image, Step
+from deployments.roles.text_to_image import FormatName, GenerateRequest, Image, Step
 from graphs.core.parameters import TimeoutMs
 from graphs.core.progress import Emit, Progress, Queued
 from graphs.http import problems
@@ -50,7 +50,7 @@ class ImageParameters(BaseModel):
     """`auto`, the model's own size, or `WIDTHxHEIGHT`, both multiples of 8 up to the service's setting."""
     response_format: Literal["b64_json"] | None = None
     """Only `b64_json`: the service keeps no picture, so there is no URL."""
-    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_format: FormatName | None = None
     """The picture's format, `png` without it."""
     background: Literal["auto", "opaque"] | None = None
     """Every picture is opaque."""

@@ -1,7 +1,7 @@
-"""COMMAND, DATA BYTES [1]; NUMBERS INT16 [n, m]  ->  DATA, NUMBERS as they came; STEPS INT32 [1]: steps of the last `work`.
+"""COMMAND, DATA BYTES [1]; NUMBERS INT16 [n, m]  ->  DATA, NUMBERS as in the request; STEPS INT32 [1]: steps of the last `work`.
 
-COMMAND: `echo`; `work <steps>` (10 ms each, ends when cancelled); `count <steps>`: the same, telling STEPS after each;
-`refuse`, `unavailable`, `fail`: with DATA as the message.
+COMMAND: `echo`; `work <steps>` (10 ms each, ends when cancelled); `count <steps>`: the same, with a response of STEPS after each;
+`refuse`, `unavailable`, `fail`: an error with DATA as its message.
 """
 
 import time
@@ -21,20 +21,20 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
-            reply = stub.Reply(request)
+            responder = stub.Responder(request)
             try:
-                reply.end(self._obey(request, reply.tell))
+                responder.finish(self._run(request, responder.send))
             except Exception as error:
-                reply.end(error)
+                responder.finish(error)
 
-    def _obey(self, request: Any, tell: stub.Tell) -> dict[str, Any]:
-        stub.leave_if_cancelled(request)
+    def _run(self, request: Any, send: stub.Send) -> stub.Outputs:
+        stub.check_cancelled(request)
         command, *arguments = stub.text(request, "COMMAND").split()
         match command:
             case "work":
                 self._work(request, int(arguments[0]), lambda outputs: None)
             case "count":
-                self._work(request, int(arguments[0]), tell)
+                self._work(request, int(arguments[0]), send)
             case "refuse":
                 raise InvalidInput(stub.text(request, "DATA"))
             case "unavailable":
@@ -48,10 +48,10 @@ class TritonPythonModel:
             "STEPS": np.array([self._steps], dtype=np.int32),
         }
 
-    def _work(self, request: Any, steps: int, tell: stub.Tell) -> None:
+    def _work(self, request: Any, steps: int, send: stub.Send) -> None:
         self._steps = 0
         for _ in range(steps):
-            stub.leave_if_cancelled(request)
+            stub.check_cancelled(request)
             self._steps += 1
             time.sleep(0.01)
-            tell({"STEPS": np.array([self._steps], dtype=np.int32)})
+            send({"STEPS": np.array([self._steps], dtype=np.int32)})

@@ -5,7 +5,7 @@ PROGRESS UINT8 [1]: 1 for a response after each step; PREVIEWS INT32 [1]: most o
 ENCODE_MS FP32 [1]; STEPS_TAKEN INT32 [1]; COMPUTE_S FP32 [2]: outside of the denoising, and of each step, without waiting;
 BATCH_SIZE FP32 [1]: images in its calls of the UNet, on average. Before that, a response after a step:
 STEP INT32 [2]: steps done, and in all; ETA_MS FP32 [1]: expected time of the remaining steps;
-PREVIEW UINT8 [bytes], a JPEG; PREVIEW_SIZE INT32 [2].
+PREVIEW UINT8 [bytes]: the encoded preview; PREVIEW_SIZE INT32 [2].
 
 Requests share the UNet's calls: each joins at the next denoising step, in one asyncio loop.
 A request of no steps is answered at once with an empty image: the health probe. Triton runs the instance as a process on the CPU;

@@ -1,29 +1,29 @@
 """PROMPT BYTES [1], UTF-8  ->  IMAGE UINT8 [height, width, 3], RGB."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils  # provided by the stub itself
 from PIL import Image
 
-from deployments import diffusion
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.types import Prompt
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        # What the service's settings say by default, as `Prompt` does; to read them here would load Ray.
-        self._engine = DiffusionEngine(str(Path(diffusion.__file__).parent / "small-stable-diffusion"))
+        self._settings = DiffusionSettings()
+        self._engine = DiffusionEngine(EngineConfig(self._settings.model))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         responses = []
         for request in requests:
             text = pb_utils.get_input_tensor_by_name(request, "PROMPT").as_numpy()[0].decode()
-            # The engine answers with a file, the article's model with pixels.
-            picture = Image.open(io.BytesIO(self._engine.generate(Prompt(text), {}).encoded))
-            tensor = pb_utils.Tensor("IMAGE", np.asarray(picture))
+            # The engine returns a file; the article's model returns pixels.
+            image, _ = self._engine.generate(self._settings.with_defaults(GenerateRequest(text)), {})
+            tensor = pb_utils.Tensor("IMAGE", np.asarray(Image.open(io.BytesIO(image.encoded))))
             responses.append(pb_utils.InferenceResponse(output_tensors=[tensor]))
         return responses

@@ -1,0 +1,188 @@
+"""Rules: serveConfigV2 holds only fields and values that Serve and the app understand.
+
+KubeRay does not read it, and Serve drops unknown fields.
+"""
+
+import json
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from kuberay import app
+from kuberay.doctor.manifest import Finding, Rule, Service
+from kuberay.doctor.resource_requests import deployments
+
+FIELD = "spec.serveConfigV2"
+_AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])
+SHIPPED = Path(__file__).parents[2] / "deployments"
+SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNORECASE)
+
+
+def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
+    from ray.serve.config import AutoscalingConfig
+    from ray.serve.schema import ServeDeploySchema
+
+    rule = serve_accepts_the_config
+    try:
+        content = service.config
+        if not isinstance(content, dict):
+            yield service.finding(rule, FIELD, "is not a mapping")
+            return
+        ServeDeploySchema.model_validate(content)
+        # The schema takes any mapping in these two fields, and Serve reads them later.
+        for application in content["applications"]:
+            for deployment in application.get("deployments") or []:
+                AutoscalingConfig.model_validate(deployment.get("autoscaling_config") or {})
+                _AMOUNTS.validate_python((deployment.get("ray_actor_options") or {}).get("resources") or {})
+    except yaml.YAMLError as error:
+        yield service.finding(rule, FIELD, f"is not YAML: {' '.join(str(error).split())}")
+    except ValidationError as error:
+        for wrong in error.errors():
+            yield service.finding(rule, f"{FIELD}: {_path(wrong['loc'])}", f"Serve refuses it: {wrong['msg']}")
+
+
+def no_key_is_unknown(service: Service) -> Iterator[Finding]:
+    from ray.serve.schema import ServeDeploySchema
+
+    for path in _unknown(service.config, ServeDeploySchema, ()):
+        sentence = f"Serve knows no {path[-1]} there, and would drop it silently"
+        yield service.finding(no_key_is_unknown, f"{FIELD}: {_path(path)}", sentence)
+
+
+def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Paths of the keys that no model has. Only models are searched: args, for example, may hold anything."""
+    model = next((one for one in _flat(annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown(item, annotation, (*path, index))
+    elif isinstance(value, dict) and model is not None:
+        for key, item in value.items():
+            if key in model.model_fields:
+                yield from _unknown(item, model.model_fields[key].annotation, (*path, key))
+            else:
+                yield (*path, key)
+
+
+def _flat(annotation: Any) -> Iterator[Any]:
+    """The annotation and its parts, at any depth."""
+    yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _flat(argument)
+
+
+def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
+    for number, application in enumerate(service.config["applications"]):
+        names = deployments(application)
+        for index, deployment in enumerate(application.get("deployments") or []):
+            name = deployment["name"]
+            if names and name not in names:
+                field = f"{FIELD}: applications[{number}].deployments[{index}].name"
+                sentence = f"{application['import_path']} has no {name}, only {', '.join(names)}: Serve would refuse it all"
+                yield service.finding(the_app_has_these_deployments, field, sentence)
+
+
+def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
+    for number, application in enumerate(service.config["applications"]):
+        try:
+            app.load(application["import_path"])
+        except Exception as error:  # of any kind, from the module
+            sentence = f"{application['import_path']} cannot be imported: {error}"
+            yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence)
+
+
+def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
+    for number, application in enumerate(service.config["applications"]):
+        loaded = app.model_libraries(application["import_path"])
+        if loaded:
+            sentence = (
+                f"importing {application['import_path']} loads {', '.join(loaded)}, which the head's image lacks, and Serve "
+                "imports the app there: import it inside the replica"
+            )
+            field = f"{FIELD}: applications[{number}].import_path"
+            yield service.finding(the_app_loads_no_model_library, field, sentence)
+
+
+def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
+    for number, application in enumerate(service.config["applications"]):
+        try:
+            app.build(application)
+        except ValidationError as error:
+            for wrong in error.errors():
+                field = f"{FIELD}: applications[{number}].args.{_path(wrong['loc'])}"
+                yield service.finding(the_settings_accept_the_args, field, f"the app refuses it: {wrong['msg']}")
+        except Exception:  # of the import: a rule of its own reports it
+            continue
+
+
+def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
+    for path, value in _leaves(service.config, ()):
+        if "runtime_env" in path[:-1] and SECRET.search(str(path[-1])) and value:
+            sentence = (
+                "Ray shows a runtime_env to every reader of the application's state: take it from a Secret in the pod's env"
+            )
+            yield service.finding(no_secret_is_in_a_runtime_env, f"{FIELD}: {_path(path)}", sentence)
+
+
+def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
+    """Applies where there is a Job: images may carry the weights instead. Its containers have the models' names.
+
+    A model without a `fetch_weights.sh` in its folder has none to fetch, and a checkpoint below `deployments/` ships with the image.
+    """
+    jobs = [document.content for document in service.beside if document.content.get("kind") == "Job"]
+    containers = [container for job in jobs for container in job["spec"]["template"]["spec"]["containers"]]
+    fetched = {container["name"]: [*container.get("command", []), *container.get("args", [])] for container in containers}
+    for number, application in enumerate(service.config["applications"]):
+        for name, checkpoint in _checkpoints(application):
+            if not jobs or (name not in fetched and Path(checkpoint).is_relative_to(SHIPPED)):
+                continue
+            if checkpoint not in fetched.get(name, []):
+                field = f"{FIELD}: applications[{number}].args.{name}.model"
+                sentence = (
+                    f"it is {json.dumps(checkpoint)}, and the Job beside it does not fetch that for {name}: "
+                    "the workers cannot either"
+                )
+                yield service.finding(the_job_fetches_the_models, field, sentence)
+
+
+def _checkpoints(application: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each deployed model that has weights to fetch, and the checkpoint that the settings name."""
+    try:
+        sections = dict(app.settings(application))
+    except Exception:  # rules of their own report it
+        return
+    for name, section in sections.items():
+        checkpoint = getattr(section, "model", None)
+        has_weights = (SHIPPED / name / "fetch_weights.sh").is_file()
+        if isinstance(checkpoint, str) and has_weights and getattr(section, "deployed", True):
+            yield name, checkpoint
+
+
+def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    else:
+        yield path, value
+
+
+def _path(parts: tuple[Any, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+
+
+RULES: tuple[Rule, ...] = (
+    no_key_is_unknown,
+    the_app_can_be_imported,
+    the_app_has_these_deployments,
+    the_app_loads_no_model_library,
+    the_settings_accept_the_args,
+    no_secret_is_in_a_runtime_env,
+    the_job_fetches_the_models,
+)

@@ -1,0 +1,28 @@
+"""Parts that several Kubernetes objects share."""
+
+from typing import Any
+
+from kuberay.profiles import NAME, PORT
+
+type Object = dict[str, Any]
+"""A Kubernetes object, or a part of one."""
+
+UID = 10001
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": UID,
+    "runAsGroup": UID,
+    "fsGroup": UID,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+PORTS = {"serve": PORT, "metrics": 8080}
+HEAD_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "as-metrics": 44217, "dash-metrics": 44227}
+
+OF_RAY = {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
+"""Selects the pods of every cluster that KubeRay makes here, during an upgrade both, and its Job that cleans Redis."""
+
+
+def kubernetes_object(version: str, kind: str, name: str, **fields: Object) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAME}, **fields}

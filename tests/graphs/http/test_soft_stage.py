@@ -1,0 +1,104 @@
+"""A graph whose second stage is soft: its failure degrades the answer, which names it, and readiness does not wait for it."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, get_args
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deployments.errors import ModelUnavailable
+from deployments.roles.speech_to_text import TranscribeRequest, Transcript
+from deployments.roles.text_to_image import IMAGE_FORMATS, FormatName, GenerateRequest, Image
+from graphs.core.context import RequestContext, soft
+from graphs.core.graph import Graph
+from graphs.core.parameters import GraphAnswer, GraphParameters, common
+from graphs.core.stage import Stage
+from testing.fakes import FakeService, deployment_status, image, serve_status
+
+
+class IllustratedAnswer(GraphAnswer):
+    transcript: str
+    illustrated: bool
+
+
+class Illustrated(Graph[GraphParameters, tuple[Transcript, Image | None]]):
+    """A transcript, with a picture where there can be one."""
+
+    path = "/illustrate"
+    summary = "Transcribe, and draw where that works"
+    stages = {"transcribe": "speech_to_text", "generate": "text_to_image"}
+    soft = frozenset({"generate"})
+    parameters = GraphParameters
+    answer = IllustratedAnswer
+
+    transcribe: Stage[TranscribeRequest, Transcript]
+    generate: Stage[GenerateRequest, Image]
+
+    async def run(
+        self, audio: NDArray[np.int16], parameters: GraphParameters, context: RequestContext
+    ) -> tuple[Transcript, Image | None]:
+        transcript = await self.transcribe(TranscribeRequest(audio), context)
+        picture = await soft(context, "diffusion", self.generate(GenerateRequest(transcript.text), context), None)
+        return transcript, picture
+
+    def to_answer(self, result: Any, parameters: GraphParameters, context: RequestContext) -> IllustratedAnswer:
+        transcript, picture = result
+        return IllustratedAnswer(**common(context), transcript=transcript.text, illustrated=picture is not None)
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService(mounted=(Illustrated,))
+
+
+@pytest.fixture
+async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(service.app(), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+async def post(client: httpx.AsyncClient, accept: str = "application/json") -> httpx.Response:
+    return await client.post("/illustrate", files={"file": b"sound"}, headers={"accept": accept})
+
+
+async def test_an_answer_with_all_its_stages_is_not_degraded(client: httpx.AsyncClient) -> None:
+    answer = await post(client)
+    assert (answer.json()["illustrated"], answer.json().get("degraded")) == (True, None)
+    assert "x-degraded" not in answer.headers
+
+
+async def test_a_soft_stage_that_fails_is_named_in_the_answer_its_header_and_its_events(
+    client: httpx.AsyncClient, service: FakeService
+) -> None:
+    service.diffusion.result = ModelUnavailable("diffusion is starting")
+    answer = await post(client)
+    assert answer.status_code == 200
+    assert (answer.json()["transcript"], answer.json()["illustrated"]) == ("a red apple", False)
+    assert answer.json()["degraded"] == {"diffusion": "model_unavailable: diffusion is starting"}
+    assert answer.headers["x-degraded"] == "diffusion"
+    stream = await post(client, "text/event-stream")
+    done = json.loads(stream.text.rstrip().rpartition("data: ")[2])
+    assert (done["type"], done["degraded"]) == ("done", {"diffusion": "model_unavailable: diffusion is starting"})
+
+
+async def test_a_request_starts_and_the_service_is_ready_without_a_soft_stage(
+    client: httpx.AsyncClient, service: FakeService
+) -> None:
+    service.diffusion.unready = ModelUnavailable("diffusion is starting")
+    service.status = serve_status(whisper=deployment_status(), diffusion=deployment_status("UPDATING", STARTING=1))
+    assert (await post(client)).status_code == 200
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["models"]) == (200, {"whisper": "ready", "diffusion": "starting"})
+    service.status = serve_status(whisper=deployment_status("UPDATING", STARTING=1), diffusion=deployment_status())
+    service.whisper.unready = ModelUnavailable("whisper is starting")
+    assert (await post(client)).status_code == 503
+    assert service.recordings == [b"sound"], "the second recording was not decoded"
+
+
+def test_the_names_of_the_formats_are_those_of_their_table() -> None:
+    assert list(IMAGE_FORMATS) == list(get_args(FormatName))
+    assert image().encoded
