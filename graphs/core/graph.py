@@ -59,9 +59,9 @@ class Graph[Parameters: GraphParameters, Result](ABC):
         found = [getattr(self, attribute) for attribute in self.stages if attribute not in self.soft]
         return [stage for stage in found if stage is not None]
 
-    def soft_models(self) -> list[str]:
-        """Names of the models that the graph can answer without."""
-        stages = [getattr(self, attribute) for attribute in self.soft]
+    def required_models(self) -> list[str]:
+        """Names of the deployed models that the graph cannot answer without."""
+        stages = [getattr(self, attribute) for attribute in self.stages if attribute not in self.soft]
         return [stage.name for stage in stages if stage is not None]
 
     @abstractmethod

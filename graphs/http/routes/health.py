@@ -38,11 +38,11 @@ def router(services: Services) -> APIRouter:
     )
     async def readyz() -> ReadinessAnswer:
         states = await services.readiness.states()
-        soft = {name for graph in services.graphs for name in graph.soft_models()}
+        required = {name for graph in services.graphs for name in graph.required_models()}
         unready = [
             f"{name} is {state.phase}: {state.reason}".rstrip(": ")
             for name, state in states.items()
-            if not state.ready and name not in soft
+            if not state.ready and name in required
         ]
         if unready:
             raise ModelUnavailable("; ".join(unready))

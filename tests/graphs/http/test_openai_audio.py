@@ -11,6 +11,8 @@ import pytest
 from deployments.errors import ModelUnavailable, NoSpeech
 from deployments.roles.speech_to_text import Segment
 from graphs.audio.errors import AudioUndecodable
+from graphs.core.graph import Graph
+from graphs.core.parameters import GraphAnswer, GraphParameters
 from graphs.core.progress import Queued, Retry
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.settings import HttpSettings
@@ -184,3 +186,51 @@ async def test_a_service_without_a_model_of_the_role_says_so(service: FakeServic
         assert (await ask(client)).status_code == 200
         assert [one["deployment"] for one in (await client.get("/v1/models")).json()["data"]] == ["whisper", "whisper"]
         assert (await client.get("/")).status_code == (await client.post("/graph")).status_code == 404
+
+
+@pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
+async def test_a_model_that_does_not_serve_is_refused_before_decoding(
+    client: httpx.AsyncClient, service: FakeService, path: str
+) -> None:
+    service.whisper.unready = ModelUnavailable("whisper is starting")
+    answer = await ask(client, path)
+    assert is_refused(answer, 503, "model_unavailable") == "whisper is starting"
+    assert answer.headers["retry-after"] == "5"
+    is_refused(await ask(client, path, temperature="2"), 422, "invalid_parameter", "temperature")
+    assert service.whisper.calls == service.recordings == []
+
+
+class Drawing(Graph[Any, Any]):
+    """A graph without speech to text, whose own route no test calls."""
+
+    path = "/draw"
+    summary = "Draw"
+    stages = {"generate": "text_to_image"}
+    parameters = GraphParameters
+    answer = GraphAnswer
+
+    async def run(self, audio: Any, parameters: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    def to_answer(self, result: Any, parameters: Any, context: Any) -> GraphAnswer:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
+async def test_without_a_model_for_speech_the_routes_are_not_found_and_nothing_is_decoded(
+    service: FakeService, path: str
+) -> None:
+    service.mounted = (Drawing,)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
+        message = is_refused(await ask(client, path), 404, "not_found")
+        assert message == "this service runs no model for speech to text: its routes are listed at /docs"
+        assert (await client.post("/v1/images/generations", json={"prompt": "x"})).status_code == 200
+        assert [one["deployment"] for one in (await client.get("/v1/models")).json()["data"]] == ["diffusion"] * 2
+    assert service.recordings == []
+
+
+async def test_an_alias_with_a_slash_names_its_model(service: FakeService) -> None:
+    service.diffusion.settings = type(service.diffusion.settings)(aliases=("org/turbo",))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
+        assert (await client.get("/v1/models/org/turbo")).json()["deployment"] == "diffusion"
+        assert (await client.post("/v1/images/generations", json={"prompt": "x", "model": "org/turbo"})).status_code == 200

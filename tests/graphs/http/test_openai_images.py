@@ -235,3 +235,19 @@ def test_any_json_is_taken_or_refused_with_a_sentence(parameters: dict[str, Any]
     except InvalidInput:
         return
     assert all(one.seed in range(2**32) and (one.width or 8) <= 256 for one in requests)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_does_not_serve_is_refused_before_it_is_called(
+    client: httpx.AsyncClient, service: FakeService, stream: bool
+) -> None:
+    service.diffusion.unready = ModelUnavailable("diffusion is starting")
+    answer = await ask(client, stream=stream)
+    assert is_refused(answer, 503, "model_unavailable") == "diffusion is starting"
+    assert answer.headers["retry-after"] == "5"
+    is_refused(await ask(client, stream=stream, steps=151), 422, "invalid_parameter", "steps")
+    assert service.diffusion.calls == []
+
+
+async def test_several_pictures_take_the_sum_of_their_times(client: httpx.AsyncClient) -> None:
+    assert (await ask(client, n=3)).headers["server-timing"] == "diffusion;dur=90.0, encode;dur=6.0"

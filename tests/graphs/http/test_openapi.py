@@ -1,11 +1,15 @@
 """The OpenAPI document: what it shows is what its own schemas say."""
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import jsonschema
 import pytest
 
+from deployments.model_spec import specs
 from graphs.http.schemas.examples import ANSWERS
 from testing.fakes import FakeService
 
@@ -48,3 +52,51 @@ def test_every_answer_that_was_kept_is_shown() -> None:
     shown = [example for operation in OPERATIONS for *_, example in examples(operation.values[0])]
     hidden = [name for name, answer in ANSWERS.items() if answer not in shown]
     assert hidden == []
+
+
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "/graph", {"files": {"file": b"sound"}, "headers": {"accept": "application/json"}}),
+    ("POST", "/listen", {"files": {"file": b"sound"}}),
+    ("POST", "/v1/audio/transcriptions", {"files": {"file": b"sound"}}),
+    ("POST", "/v1/audio/transcriptions", {"files": {"file": b"sound"}, "data": {"response_format": "verbose_json"}}),
+    ("POST", "/v1/audio/translations", {"files": {"file": b"sound"}}),
+    ("POST", "/v1/images/generations", {"json": {"prompt": "a red apple"}}),
+    ("GET", "/v1/models", {}),
+    ("GET", "/healthz", {}),
+    ("GET", "/readyz", {}),
+    ("POST", "/graph", {"files": {"sound": b"sound"}}),
+    ("POST", "/listen", {"files": {"file": b"sound"}, "data": {"steps": "4"}}),
+    ("POST", "/v1/images/generations", {"json": {}}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
+async def test_an_answer_is_what_its_schema_says_with_no_field_beside_it(method: str, path: str, body: dict[str, Any]) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(FakeService().app()), base_url="http://service") as client:
+        answer = await client.request(method, path, **body)
+    described = DOCUMENT["paths"][path][method.lower()]["responses"][str(answer.status_code)]
+    schema = described["content"][answer.headers["content-type"]]["schema"]
+    closed = strict({**schema, "components": DOCUMENT["components"]})
+    jsonschema.validate(answer.json(), closed)
+
+
+def strict(schema: Any) -> Any:
+    """The schema, with every object closed to fields that it does not name."""
+    if isinstance(schema, list):
+        return [strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: strict(one) for name, one in schema.items()}
+    if schema.get("type") == "object" and "properties" in schema:
+        closed["additionalProperties"] = False
+    return closed
+
+
+def test_the_stages_of_a_problem_are_the_decoder_and_every_model() -> None:
+    problem = DOCUMENT["paths"]["/graph"]["post"]["responses"]["503"]["content"]["application/problem+json"]["schema"]
+    assert problem["properties"]["stage"]["enum"] == ["decode", *specs(), None]
+    assert problem["properties"]["stage"]["type"] == ["string", "null"]
+
+
+def test_the_document_names_no_length_of_one_models_prompt() -> None:
+    assert re.findall(r"\b(?:32|77) tokens|CLIP", json.dumps(DOCUMENT)) == []

@@ -16,6 +16,7 @@ from graphs.core.context import RequestContext, soft
 from graphs.core.graph import Graph
 from graphs.core.parameters import GraphAnswer, GraphParameters, common
 from graphs.core.stage import Stage
+from graphs.voice_to_image import VoiceToImage
 from testing.fakes import FakeService, deployment_status, image, serve_status
 
 
@@ -102,3 +103,19 @@ async def test_a_request_starts_and_the_service_is_ready_without_a_soft_stage(
 def test_the_names_of_the_formats_are_those_of_their_table() -> None:
     assert list(IMAGE_FORMATS) == list(get_args(FormatName))
     assert image().encoded
+
+
+async def test_a_model_that_is_soft_in_one_graph_and_required_by_another_counts_for_readiness(service: FakeService) -> None:
+    service.mounted = (Illustrated, VoiceToImage)
+    service.status = serve_status(whisper=deployment_status(), diffusion=deployment_status("UPDATING", STARTING=1))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
+        ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()["detail"]) == (503, "diffusion is starting")
+
+
+def test_the_document_names_the_header_of_a_degraded_answer_where_a_graph_has_soft_stages(service: FakeService) -> None:
+    service.mounted = (Illustrated, VoiceToImage)
+    paths = service.app().openapi()["paths"]
+    headers = {path: set(paths[path]["post"]["responses"]["200"]["headers"]) for path in ("/illustrate", "/graph")}
+    assert "X-Degraded" in headers["/illustrate"]
+    assert "X-Degraded" not in headers["/graph"]
