@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from deployments.errors import InvalidInput
+from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
 from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
-from deployments.roles.text_to_image import IMAGE_FORMATS, FormatName, GenerateRequest, Image
+from deployments.roles.text_to_image import GenerateRequest, Image
 from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
 from graphs.core.parameters import GraphAnswer, GraphParameters, common

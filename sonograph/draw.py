@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from deployments.roles.text_to_image import IMAGE_FORMATS, FormatName
+from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
 from sonograph.events import Failed, events
 
 FORMATS = {**{f".{name}": name for name in IMAGE_FORMATS}, ".jpg": "jpeg"}

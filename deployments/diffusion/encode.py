@@ -8,7 +8,7 @@ import PIL.Image
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngInfo
 
-from deployments.roles.text_to_image import IMAGE_FORMATS
+from deployments.roles.image_formats import IMAGE_FORMATS
 
 
 def encode(pixels: NDArray[Any], format: str, metadata: Mapping[str, str]) -> bytes:

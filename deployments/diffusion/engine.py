@@ -21,13 +21,12 @@ from deployments.compute_time import ComputeTime
 from deployments.diffusion.denoising import Decoded, Denoising, Generated
 from deployments.diffusion.encode import encode
 from deployments.diffusion.pipeline import load
+from deployments.diffusion.preview import encode_preview
 from deployments.diffusion.types import EngineConfig
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.roles.text_to_image import GenerateRequest, Image, Preview
 from deployments.torch_runtime import dtype, set_threads
 
-PREVIEW_PX = 256
-"""Largest side of a preview."""
 CACHED_PROMPTS = 32
 """Prompts with cached embeddings: half a megabyte each at most."""
 
@@ -165,12 +164,10 @@ class DiffusionEngine:
 
     @torch.inference_mode()
     def preview(self, states: Sequence[Denoising]) -> list[Preview]:
-        """The images as the last step predicts them: JPEGs with no side above PREVIEW_PX."""
+        """The images as the last step predicts them."""
         latents = [state.latents if state.predicted_latents is None else state.predicted_latents for state in states]
         pictures = self._pipeline.image_processor.postprocess(self._decode_latents(latents).float(), output_type="pil")
-        for picture in pictures:
-            picture.thumbnail((PREVIEW_PX, PREVIEW_PX))
-        return [Preview(encode(np.asarray(picture), "jpeg", {}), *picture.size) for picture in pictures]
+        return [encode_preview(picture) for picture in pictures]
 
     def _decode_latents(self, each: list[torch.Tensor]) -> torch.Tensor:
         """[images, 3, height, width], about -1 to 1."""

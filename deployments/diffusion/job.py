@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from deployments.compute_time import ComputeTime
 from deployments.diffusion.denoising import Decoded, Denoising
+from deployments.diffusion.preview import has_preview
 from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 
 
@@ -73,8 +74,3 @@ class Job:
         """The compute time of a finished job whose pixels took `encode_s` to encode."""
         steps = self.state.steps
         return ComputeTime(self.fixed_s + encode_s, self.denoise_s / steps, steps, self.batch_sizes / steps)
-
-
-def has_preview(step: int, steps: int, previews: int) -> bool:
-    """Whether this step, from 0, has one of `previews` spread evenly; the last step has none, since the image follows."""
-    return (step + 1) * (previews + 1) // steps > step * (previews + 1) // steps and step + 1 < steps

@@ -1,17 +1,17 @@
-"""Cover pictures that FFmpeg would read whole into memory, hidden from it in the two formats where it has no option against that."""
+"""Removal of cover pictures, which FFmpeg reads whole into memory, from the two formats for which it has no option against that."""
 
 import re
 
 PICTURE = 6
 """A FLAC's metadata block of a picture (RFC 9639, section 8): last-block flag and type in a byte, then 3 bytes of its length."""
 MOST_BLOCKS = 64
-"""Other blocks that are looked at, each a Python turn and an object; encoders write fewer than ten."""
+"""Most other blocks of a FLAC; each costs an iteration and an object, and encoders write fewer than ten."""
 COVER = re.compile(rb"covr(?=.{4}data)", re.DOTALL)
-"""An mp4's atom of a cover picture, by what it begins with."""
+"""The start of an mp4's atom of a cover picture."""
 
 
 def left_out(recording: bytes) -> bytes:
-    """The recording without its pictures; as it is where it has none, or is neither FLAC nor mp4."""
+    """The recording without its pictures; unchanged where it has none, or is neither FLAC nor mp4."""
     if recording[4:8] == b"ftyp":
         return COVER.sub(b"free", recording)  # an atom that readers skip, of the same length
     return _flac(recording) if recording.startswith(b"fLaC") else recording

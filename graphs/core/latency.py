@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -54,15 +54,6 @@ class LatencyEstimator:
     def typical_s(self) -> float | None:
         """The median of the last 100 whole requests, whatever their keys; None before the first."""
         return median(self._whole_s) if self._whole_s else None
-
-
-def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]) -> float:
-    """Seconds until the `in_flight` requests of the ingress are done: the slowest stage sets the rate. `stages`: with their replicas.
-
-    A stage without a measurement counts as taking no time.
-    """
-    slowest_s = max(((latency.typical_s() or 0.0) / max(1, replicas) for latency, replicas in stages), default=0.0)
-    return in_flight * slowest_s + 1
 
 
 def _percentile_10(values: list[float]) -> float:

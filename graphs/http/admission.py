@@ -1,11 +1,12 @@
 """Admission to the ingress: it bounds the requests and their bytes, so that no queue behind it grows long."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from deployments.errors import Overloaded
+from graphs.core.latency import LatencyEstimator
 
 LONGEST_RETRY_AFTER_S = 60
 """A longer estimate is useless: by then replicas have been added, or clients have given up."""
@@ -65,6 +66,15 @@ def declared_bytes(content_length: str | None, max_upload_bytes: int) -> int:
     declared = content_length or ""
     known = declared.isdecimal() and len(declared) <= 18  # int() refuses thousands of digits
     return min(int(declared), max_upload_bytes) if known else max_upload_bytes
+
+
+def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]) -> float:
+    """Seconds until the `in_flight` requests of the ingress are done: the slowest stage sets the rate. `stages`: with their replicas.
+
+    A stage without a measurement counts as taking no time.
+    """
+    slowest_s = max(((latency.typical_s() or 0.0) / max(1, replicas) for latency, replicas in stages), default=0.0)
+    return in_flight * slowest_s + 1
 
 
 def _overloaded(bound: str, otherwise: str, retry_after_s: float) -> Overloaded:

@@ -16,13 +16,12 @@ from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext
 from graphs.core.errors import translate_error
-from graphs.core.latency import retry_after_s
 from graphs.core.metrics import INGRESS, Metrics
 from graphs.core.policies.deadline import within
 from graphs.core.readiness import Readiness
 from graphs.core.stage import Stage
 from graphs.http.access_log import Entry, logged
-from graphs.http.admission import Admission, Reservation, declared_bytes
+from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
 from graphs.http.auth import Access
 from graphs.http.deadline import deadline_s
 from graphs.http.request_id import request_id

@@ -1,4 +1,4 @@
-"""A recording out of a request's body, in memory, refused the moment it passes the limit."""
+"""Recordings from request bodies, in memory; one beyond the limit is refused at the first byte too many."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from starlette.requests import Request
 from graphs.http.errors import AudioTooLarge, BodyTooLarge, MalformedRequest, UnsupportedMediaType
 
 RAW_TYPES = ("application/octet-stream", "video/webm", "video/mp4")
-"""Besides audio/*; browsers record sound alone as video/webm or video/mp4 too."""
+"""Accepted besides audio/*; browsers label sound alone as video/webm or video/mp4 too."""
 FIELD_BYTES = 8192
 """Longest form field; the longest parameter is 1,000 characters of at most 4 bytes."""
 JSON_BYTES = 64 * 1024
 """Largest JSON body; the longest parameters are 6,000 characters, at most 12 bytes each as JSON escapes them."""
 PARTS = 64
 OVERHEAD_BYTES = 64 * 1024
-"""What a multipart body may hold besides the recording."""
+"""Bytes of a multipart body beside the recording."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Upload:
 
 
 async def receive(request: Request, max_bytes: int) -> Upload:
-    """Raises AudioTooLarge, MalformedRequest, UnsupportedMediaType."""
+    """Reads a form or a raw body. Raises AudioTooLarge, MalformedRequest, UnsupportedMediaType."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise UnsupportedMediaType("the body has a Content-Encoding: send the recording as it is, without one")
@@ -54,7 +54,7 @@ async def receive(request: Request, max_bytes: int) -> Upload:
 
 
 async def receive_form(request: Request, max_bytes: int) -> Upload:
-    """As `receive`, and nothing but a form."""
+    """Reads a form, and refuses a raw body. Raises the same as `receive`."""
     kind, _ = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         raise UnsupportedMediaType("the body has to be multipart/form-data with the recording in its field `file`")
@@ -62,7 +62,7 @@ async def receive_form(request: Request, max_bytes: int) -> Upload:
 
 
 async def receive_json(request: Request) -> bytes:
-    """A JSON body, unread. Raises BodyTooLarge, UnsupportedMediaType."""
+    """Reads a JSON body without parsing it. Raises BodyTooLarge, UnsupportedMediaType."""
     kind, _ = parse_options_header(request.headers.get("content-type", ""))
     if kind.lower() != b"application/json" or request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType(
@@ -77,7 +77,7 @@ async def receive_json(request: Request) -> bytes:
 
 
 def _refuse_declared(request: Request, bound: int, max_bytes: int) -> None:
-    """Before one byte is read, where the client says how many there are."""
+    """Raises AudioTooLarge before the first byte is read, where the client declares too many."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > bound):  # int() refuses thousands of digits
         raise _too_large(max_bytes)
@@ -90,7 +90,7 @@ def _too_large(max_bytes: int) -> AudioTooLarge:
 
 
 class _Form:
-    """python-multipart's callbacks, counting. It keeps the field `file` and text fields; nothing else is kept."""
+    """Counting callbacks of python-multipart. They keep the field `file` and text fields, and nothing else."""
 
     def __init__(self, boundary: bytes, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -113,7 +113,7 @@ class _Form:
         )
 
     async def read(self, chunks: AsyncIterator[bytes]) -> Upload:
-        left = self._max_bytes + OVERHEAD_BYTES  # also of what comes before the first boundary and after the last
+        left = self._max_bytes + OVERHEAD_BYTES  # including bytes before the first boundary and after the last
         try:
             async for chunk in chunks:
                 self._parser.write(chunk)

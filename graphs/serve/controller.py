@@ -1,7 +1,7 @@
 """A callback in Serve's controller, by RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH (graphs/ray.env).
 
-On `serve shutdown` Serve 2.60 ends deployments in order, callers before callees, each when it has finished what is in flight. But before
-that it kills its proxies, and with them every connection; and while a proxy lives, it keeps new requests waiting for a replica.
+On `serve shutdown` Serve 2.60 ends deployments in order, callers before callees, each after its requests in flight. But before that it
+kills its proxies, and with them every connection; and a living proxy keeps new requests waiting for a replica.
 """
 
 from ray.serve._private.deployment_state import DeploymentStateManager
@@ -10,11 +10,11 @@ from ray.serve._private.proxy_state import ProxyStateManager
 
 
 def end_in_order() -> None:
-    """From now on this process's controller, once it is to end, first takes the routes from its proxies, and ends these last."""
+    """Patches the order of Serve's shutdown in this process: remove the routes, end the deployments, end the proxies last."""
     end_deployments, end_routes, end_proxies = DeploymentStateManager.shutdown, EndpointState.shutdown, ProxyStateManager.shutdown
     ending: list[DeploymentStateManager] = []
 
-    # The controller calls all three again and again until all has ended.
+    # The controller calls all three repeatedly until everything has ended.
     def deployments(manager: DeploymentStateManager) -> None:
         ending[:] = [manager]
         end_deployments(manager)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol, reading the body of a request that offers to upgrade: the default client of every JDK sends `Upgrade: h2c`.
+"""uvicorn's HTTP protocol, with the body of a request that offers to upgrade: the default client of every JDK sends `Upgrade: h2c`.
 
-A server may ignore an Upgrade (RFC 9110, section 7.8), and uvicorn means to. But httptools takes what follows the headers for the
-other protocol: uvicorn's application gets no body, and the body is read as the next request.
+A server may ignore an Upgrade (RFC 9110, section 7.8), as uvicorn intends to. But httptools takes the bytes after the headers for the
+other protocol: uvicorn's application gets no body, and the body is parsed as the next request.
 """
 
 import httptools
@@ -10,10 +10,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class IgnoringUpgrades(HttpToolsProtocol):
-    """After headers with an Upgrade that is none to a WebSocket, a new parser reads on, told only how the body is framed."""
+    """Continues with a new parser after an Upgrade to anything but a WebSocket; the new one knows only the framing of the body."""
 
     _again = False
-    """The parser reads headers that were read before."""
+    """Whether the parser repeats headers that were parsed before."""
 
     def data_received(self, data: bytes) -> None:
         while data:
@@ -62,5 +62,5 @@ class IgnoringUpgrades(HttpToolsProtocol):
 
 
 def install() -> None:
-    """Makes it uvicorn's choice in this process. Serve's proxy leaves the choice to uvicorn, and has no option for another."""
+    """Makes this protocol uvicorn's default in this process: Serve's proxy uses the default, and has no option for another."""
     config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{IgnoringUpgrades.__name__}"

@@ -14,8 +14,9 @@ import torch
 
 from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Decoded, Denoising, Generated
-from deployments.diffusion.job import Cancelled, has_preview
+from deployments.diffusion.job import Cancelled
 from deployments.diffusion.memory import MemoryBudget
+from deployments.diffusion.preview import has_preview
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 

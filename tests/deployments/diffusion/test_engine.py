@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.types import EngineConfig
 from deployments.errors import InvalidInput
-from deployments.roles.text_to_image import IMAGE_FORMATS, GenerateRequest, ImageFormat
+from deployments.roles.image_formats import IMAGE_FORMATS, ImageFormat
+from deployments.roles.text_to_image import GenerateRequest
 from testing.pipelines import StockPipeline, pixels, request
 from testing.random_pipelines import KINDS, set_scheduler, write
 

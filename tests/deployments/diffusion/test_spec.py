@@ -14,7 +14,8 @@ from deployments.diffusion.spec import SPEC, workload
 from deployments.diffusion.types import EngineConfig
 from deployments.engine_config import from_parameters, to_parameters
 from deployments.model_spec import specs
-from deployments.roles.text_to_image import IMAGE_FORMATS, GenerateRequest, Preview, Step
+from deployments.roles.image_formats import IMAGE_FORMATS
+from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 
 ROOT = Path(__file__).parents[3]
 HEAVY = ["ray", "torch", "numpy", "PIL", "diffusers", "transformers", "tritonserver"]

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from graphs.core.latency import LatencyEstimator, retry_after_s
+from graphs.core.latency import LatencyEstimator
 
 
 class Clock:
@@ -108,17 +108,3 @@ def test_what_is_typical_is_the_median_of_whole_requests_of_all_keys() -> None:
     latency.record("512x512", 10, 2, 5)
     latency.record("64x64", 0, 1, 3)
     assert latency.typical_s() == 3
-
-
-def test_retry_after_is_what_the_slowest_stage_takes_for_all_that_are_in_the_ingress() -> None:
-    quick, slow = measured(5, 0.5, 0.0), measured(5, 4.0, 0.0)
-    assert retry_after_s(10, [(quick, 1), (slow, 1)]) == pytest.approx(41)
-    assert retry_after_s(10, [(quick, 1), (slow, 4)]) == pytest.approx(11)
-    assert retry_after_s(10, [(quick, 1), (slow, 16)]) == pytest.approx(6), "with so many replicas the other one is the slowest"
-    assert retry_after_s(0, [(quick, 1), (slow, 1)]) == 1
-
-
-def test_retry_after_of_what_is_not_measured_or_has_no_replica_now() -> None:
-    assert retry_after_s(10, []) == 1
-    assert retry_after_s(10, [(LatencyEstimator(), 1)]) == 1
-    assert retry_after_s(10, [(LatencyEstimator(), 0), (measured(1, 4.0, 0.0), 0)]) == pytest.approx(41)

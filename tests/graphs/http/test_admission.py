@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from deployments.errors import Overloaded
-from graphs.http.admission import Admission, Reservation, declared_bytes
+from graphs.core.latency import LatencyEstimator
+from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
 
 MIB = 1024 * 1024
 
@@ -145,3 +146,24 @@ async def test_a_cancelled_request_frees_its_place_too() -> None:
 )
 def test_the_declared_length_is_reserved_and_no_more_than_is_read(content_length: str | None, expected: int) -> None:
     assert declared_bytes(content_length, 1000) == expected
+
+
+def measured(requests: int, fixed_s: float) -> LatencyEstimator:
+    latency = LatencyEstimator()
+    for _ in range(requests):
+        latency.record("64x64", fixed_s, 0.0, 10)
+    return latency
+
+
+def test_retry_after_is_the_slowest_stages_time_for_all_requests_in_the_ingress() -> None:
+    quick, slow = measured(5, 0.5), measured(5, 4.0)
+    assert retry_after_s(10, [(quick, 1), (slow, 1)]) == pytest.approx(41)
+    assert retry_after_s(10, [(quick, 1), (slow, 4)]) == pytest.approx(11)
+    assert retry_after_s(10, [(quick, 1), (slow, 16)]) == pytest.approx(6), "with so many replicas the other one is the slowest"
+    assert retry_after_s(0, [(quick, 1), (slow, 1)]) == 1
+
+
+def test_a_stage_without_a_measurement_takes_no_time_and_one_without_a_replica_counts_as_one() -> None:
+    assert retry_after_s(10, []) == 1
+    assert retry_after_s(10, [(LatencyEstimator(), 1)]) == 1
+    assert retry_after_s(10, [(LatencyEstimator(), 0), (measured(1, 4.0), 0)]) == pytest.approx(41)

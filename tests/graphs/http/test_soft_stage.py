@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from deployments.errors import ModelUnavailable
+from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
 from deployments.roles.speech_to_text import TranscribeRequest, Transcript
-from deployments.roles.text_to_image import IMAGE_FORMATS, FormatName, GenerateRequest, Image
+from deployments.roles.text_to_image import GenerateRequest, Image
 from graphs.core.context import RequestContext, soft
 from graphs.core.graph import Graph
 from graphs.core.parameters import GraphAnswer, GraphParameters, common

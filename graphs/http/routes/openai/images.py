@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.errors import DeploymentError, InvalidInput
-from deployments.roles.text_to_image import FormatName, GenerateRequest, Image, Step
+from deployments.roles.image_formats import FormatName
+from deployments.roles.text_to_image import GenerateRequest, Image, Step
 from graphs.core.parameters import TimeoutMs
 from graphs.core.progress import Emit, Progress, Queued
 from graphs.http import problems
