@@ -11,7 +11,12 @@ from graphs.http.settings import HttpSettings
 
 GRAPHS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*_to_*.py")))
 """The graphs that can be mounted: each is a module of this folder, named INPUT_to_OUTPUT."""
-DEFAULT_MODELS: dict[str, str] = {"speech_to_text": "whisper", "text_to_image": "diffusion"}
+DEFAULT_MODELS: dict[str, str] = {
+    **{spec.role: spec.name for spec in reversed(specs().values())},
+    "speech_to_text": "whisper",
+    "text_to_image": "diffusion",
+}
+"""The model of each role; of a role that is not named here, the first by name."""
 
 
 class BaseSettings(Section):

@@ -78,7 +78,6 @@ class Drawing:
 class VoiceToImage(Graph[DrawParameters, Drawing]):
     path = "/graph"
     summary = "Draw what a recording says"
-    stages = {"transcribe": "speech_to_text", "generate": "text_to_image"}
     parameters = DrawParameters
     answer = DrawAnswer
     formats = {one.media_type: one.name for one in IMAGE_FORMATS.values()}
@@ -88,8 +87,8 @@ class VoiceToImage(Graph[DrawParameters, Drawing]):
     }
     events = ("image",)
 
-    transcribe: Stage[TranscribeRequest, Transcript]
-    generate: Stage[GenerateRequest, Image]
+    transcribe = Stage[TranscribeRequest, Transcript].of("speech_to_text")
+    generate = Stage[GenerateRequest, Image].of("text_to_image")
 
     def check(self, parameters: DrawParameters) -> None:
         check_size(self.generate, width=parameters.width, height=parameters.height)

@@ -30,11 +30,10 @@ class ListenAnswer(GraphAnswer):
 class VoiceToText(Graph[ListenParameters, Transcript]):
     path = "/listen"
     summary = "Transcribe a recording"
-    stages = {"transcribe": "speech_to_text"}
     parameters = ListenParameters
     answer = ListenAnswer
 
-    transcribe: Stage[TranscribeRequest, Transcript]
+    transcribe = Stage[TranscribeRequest, Transcript].of("speech_to_text")
 
     async def run(self, audio: NDArray[np.int16], parameters: ListenParameters, context: RequestContext) -> Transcript:
         transcript = await self.transcribe(TranscribeRequest(audio, parameters.language.strip(), parameters.task), context)

@@ -173,6 +173,8 @@ class FakeService:
     """The graphs. Only their models are deployed."""
     whisper: FakeStage = field(default_factory=lambda: FakeStage(WHISPER, transcript()))
     diffusion: FakeStage = field(default_factory=lambda: FakeStage(DIFFUSION, image(), took_ms=30.0))
+    more: tuple[FakeStage, ...] = ()
+    """Of further models."""
     undecodable: Exception | None = None
     recordings: list[bytes] = field(default_factory=list)
     """Those that were decoded."""
@@ -188,12 +190,13 @@ class FakeService:
     @property
     def stages(self) -> dict[str, Any]:
         """Those of the mounted graphs, by name."""
-        wanted = {role for graph in self.mounted for role in graph.stages.values()}
-        return {stage.name: stage for stage in (self.whisper, self.diffusion) if stage.spec.role in wanted}
+        wanted = [target for graph in self.mounted for target in graph.stages.values()]
+        every = (self.whisper, self.diffusion, *self.more)
+        return {stage.name: stage for stage in every if stage.spec in wanted or stage.spec.role in wanted}
 
     def graphs(self) -> tuple[Graph[Any, Any], ...]:
-        by_role: dict[Any, Any] = {stage.spec.role: stage for stage in self.stages.values()}
-        return tuple(graph(**{attribute: by_role[role] for attribute, role in graph.stages.items()}) for graph in self.mounted)
+        of: dict[Any, Any] = {key: stage for stage in self.stages.values() for key in (stage.spec, stage.spec.role)}
+        return tuple(graph(**{attribute: of.get(target) for attribute, target in graph.stages.items()}) for graph in self.mounted)
 
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)

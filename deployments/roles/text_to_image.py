@@ -64,7 +64,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Image:
-    """An encoded image, and how it was made."""
+    """An encoded image, and how it was made. A model of the role image_to_image takes one and returns one, in the same format."""
 
     encoded: bytes
     width: int

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.errors import DeploymentError
 from deployments.time_left import TimeLeft
 from graphs.core.progress import Emit, OfBranch
 
@@ -63,15 +62,6 @@ async def fan_out[Result](
         stages = {stage for one in contexts.values() for stage in one.timings_ms}
         context.took(**{stage: max(one.timings_ms.get(stage, 0.0) for one in contexts.values()) for stage in stages})
     return {name: task.result() for name, task in tasks.items()}
-
-
-async def soft[Result](context: RequestContext, stage: str, work: Awaitable[Result], otherwise: Result) -> Result:
-    """The result of `work`, or `otherwise` where its stage fails: the answer then says which stage is missing, and why."""
-    try:
-        return await work
-    except DeploymentError as error:
-        context.degraded[stage] = f"{error.code}: {error}"
-        return otherwise
 
 
 async def _awaited[Result](work: Awaitable[Result]) -> Result:

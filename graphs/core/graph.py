@@ -11,23 +11,19 @@ from deployments.model_spec import ModelSpec, Role
 from graphs.core.context import RequestContext
 from graphs.core.parameters import GraphAnswer, GraphParameters
 from graphs.core.policies.policy import Policy
-from graphs.core.stage import Stage
+from graphs.core.stage import Declared, SoftStage, Stage
 
 
 class Graph[Parameters: GraphParameters, Result](ABC):
     """One graph of the service. `run` composes the stages; all else describes its route, which the HTTP edge makes from it.
 
-    Sequence, branch and loop are Python's; a fan-out is `context.fan_out`, a soft stage `context.soft`. An optional model that is not
-    deployed is None in its attribute.
+    A stage is an attribute: `transcribe = Stage[TranscribeRequest, Transcript].of("speech_to_text")`. Sequence, branch and loop are
+    Python's; a fan-out is `context.fan_out`, and a stage that the answer can do without is declared with `Stage[...].soft`.
     """
 
     path: ClassVar[str]
     """Of its route, which takes a recording."""
     summary: ClassVar[str]
-    stages: ClassVar[Mapping[str, Role | ModelSpec]]
-    """The attributes that hold its stages: each a role, which a setting gives to a model, or one certain model."""
-    soft: ClassVar[frozenset[str]] = frozenset()
-    """Those of `stages` whose failure only degrades the answer: a request starts without them."""
     policies: ClassVar[Mapping[str, tuple[Policy, ...]]] = {}
     """Further policies of its stages' calls, by attribute."""
     parameters: ClassVar[type[GraphParameters]]
@@ -39,12 +35,32 @@ class Graph[Parameters: GraphParameters, Result](ABC):
     events: ClassVar[tuple[str, ...]] = ()
     """Types of the server-sent events of `result_events`."""
 
+    stages: ClassVar[Mapping[str, Role | ModelSpec]] = {}
+    """The declared stages: the role or the model of each, by attribute."""
+    soft: ClassVar[frozenset[str]] = frozenset()
+    """Those whose failure only degrades the answer: a request starts without them."""
+
+    def __init_subclass__(cls) -> None:
+        declared = {attribute: value for attribute, value in vars(cls).items() if isinstance(value, Declared)}
+        cls.stages = {**cls.stages, **{attribute: one.target for attribute, one in declared.items()}}
+        cls.soft = (cls.soft - set(declared)) | {attribute for attribute, one in declared.items() if one.soft}
+
     def __init__(self, **stages: Stage[Any, Any] | None) -> None:
-        """`stages`: by attribute."""
+        """`stages`: by attribute; those of models that are not deployed are None or left out."""
+        found = {attribute: stage for attribute in self.stages if (stage := stages.get(attribute)) is not None}
+        self._deployed = {attribute: self._extended(attribute, stage) for attribute, stage in found.items()}
         for attribute in self.stages:
-            stage = stages.get(attribute)
-            further = self.policies.get(attribute, ())
-            setattr(self, attribute, stage.with_policies(*further) if stage and further else stage)
+            stage = self._deployed.get(attribute)
+            setattr(self, attribute, SoftStage(stage) if attribute in self.soft else stage)
+
+    def _extended(self, attribute: str, stage: Stage[Any, Any]) -> Stage[Any, Any]:
+        further = self.policies.get(attribute)
+        return stage.with_policies(*further) if further else stage
+
+    @property
+    def models(self) -> list[ModelSpec]:
+        """The descriptions of its deployed models, in the order of the stages."""
+        return [stage.spec for stage in self._deployed.values()]
 
     def check(self, parameters: Parameters) -> None:
         """Raises InvalidInput for a bound that the settings set, and ModelUnavailable where a stage of this request does not serve.
@@ -56,13 +72,11 @@ class Graph[Parameters: GraphParameters, Result](ABC):
 
     def required(self, parameters: Parameters) -> list[Stage[Any, Any]]:
         """The stages that a request needs: all that are deployed and not soft."""
-        found = [getattr(self, attribute) for attribute in self.stages if attribute not in self.soft]
-        return [stage for stage in found if stage is not None]
+        return [stage for attribute, stage in self._deployed.items() if attribute not in self.soft]
 
     def required_models(self) -> list[str]:
         """Names of the deployed models that the graph cannot answer without."""
-        stages = [getattr(self, attribute) for attribute in self.stages if attribute not in self.soft]
-        return [stage.name for stage in stages if stage is not None]
+        return [stage.name for attribute, stage in self._deployed.items() if attribute not in self.soft]
 
     @abstractmethod
     async def run(self, audio: NDArray[np.int16], parameters: Parameters, context: RequestContext) -> Result:

@@ -3,11 +3,12 @@
 import asyncio
 import copy
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from deployments.concurrency import requests_per_replica
 from deployments.errors import DeploymentError
-from deployments.model_spec import ModelSettings, ModelSpec
+from deployments.model_spec import ModelSettings, ModelSpec, Role
 from graphs.core.context import RequestContext
 from graphs.core.errors import translate_error
 from graphs.core.latency import LatencyEstimator
@@ -21,6 +22,15 @@ from graphs.core.readiness import Readiness
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle  # loads FastAPI
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A stage in the body of a graph's class; each object of the class has the stage itself in this attribute."""
+
+    target: Role | ModelSpec
+    """A role, which a setting gives to a model, or one certain model."""
+    soft: bool = False
 
 
 class Stage[Request, Result]:
@@ -54,6 +64,16 @@ class Stage[Request, Result]:
     def _chain(self, policies: tuple[Policy, ...]) -> Proceed:
         first = (Deadline(), Ready(self._readiness), Queue(self.limiter))
         return chained((*first, *policies, Retry(self._metrics), Reachable(self.latency)), self._send)
+
+    @classmethod
+    def of(cls, target: Role | ModelSpec) -> "Stage[Request, Result]":
+        """Declare a stage of a graph. Where an optional model is not deployed, the attribute is None."""
+        return cast("Stage[Request, Result]", Declared(target))
+
+    @classmethod
+    def soft(cls, target: Role | ModelSpec) -> "SoftStage[Request, Result]":
+        """Declare a stage that a graph can answer without."""
+        return cast("SoftStage[Request, Result]", Declared(target, soft=True))
 
     @property
     def name(self) -> str:
@@ -113,3 +133,21 @@ class Stage[Request, Result]:
         finally:
             responses.cancel()
         raise DeploymentError(f"{self.name} ended its stream without a result")
+
+
+class SoftStage[Request, Result]:
+    """A stage whose failure only degrades the answer; nor need its model be deployed."""
+
+    def __init__(self, stage: Stage[Request, Result] | None) -> None:
+        self.stage = stage
+        """None where the model is not deployed."""
+
+    async def __call__(self, request: Request, context: RequestContext, otherwise: Result) -> Result:
+        """The model's result, or `otherwise`: where the stage failed, the answer names it, and the reason."""
+        if self.stage is None:
+            return otherwise
+        try:
+            return await self.stage(request, context)
+        except DeploymentError as error:
+            context.degraded[self.stage.name] = f"{error.code}: {error}"
+            return otherwise

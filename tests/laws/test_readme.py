@@ -92,7 +92,7 @@ def test_every_event_is_documented_and_none_that_has_gone() -> None:
 
 
 def _progress(graph: Any) -> tuple[str, ...]:
-    return tuple(event for attribute in graph.stages for event in getattr(graph, attribute).spec.events)
+    return tuple(event for spec in graph.models for event in spec.events)
 
 
 @pytest.mark.parametrize(

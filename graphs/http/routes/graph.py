@@ -52,7 +52,7 @@ def _add(routes: APIRouter, graph: Graph[Any, Any], services: Services) -> None:
         summary=graph.summary,
         response_class=Response,
         dependencies=[Depends(openapi.KEY)],
-        **openapi.graph(graph, services),
+        **openapi.graph(graph),
     )
     async def run(recording: Annotated[Recording[GraphParameters], Depends(dependency)]) -> Response:
         admitted, parameters = recording.admitted, recording.parameters

@@ -20,7 +20,6 @@ from graphs.http.request_id import FORMAT
 from graphs.http.responses import EVENTS, JSON
 from graphs.http.schemas.errors import OpenAIErrorAnswer, Problem
 from graphs.http.schemas.examples import ANSWERS, MARK, shown
-from graphs.http.services import Services
 from graphs.http.upload import RAW_TYPES
 
 ERRORS: tuple[type[DeploymentError], ...] = (
@@ -77,13 +76,13 @@ KEY = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, w
 """Is in the document only: `Access` reads the header itself."""
 
 
-def graph(graph: Graph[Any, Any], services: Services) -> dict[str, Any]:
+def graph(graph: Graph[Any, Any]) -> dict[str, Any]:
     """Keyword arguments for the graph's route."""
     properties = graph.parameters.model_json_schema()["properties"]
     form = {"type": "object", "required": ["file"], "properties": {"file": RECORDING, **properties}}
     raw = {"schema": RECORDING}
     return {
-        "responses": {200: _answer(graph, services), **problems(GRAPH)},
+        "responses": {200: _answer(graph), **problems(GRAPH)},
         "openapi_extra": {
             "parameters": [
                 {"name": name, "in": "query", "required": False, "description": schema.get("description", ""), "schema": schema}
@@ -98,10 +97,15 @@ def graph(graph: Graph[Any, Any], services: Services) -> dict[str, Any]:
     }
 
 
-def _answer(graph: Graph[Any, Any], services: Services) -> dict[str, Any]:
-    progress = tuple(event for spec in graph_specs(graph, services) for event in spec.events)
+def _answer(graph: Graph[Any, Any]) -> dict[str, Any]:
+    progress = tuple(event for spec in graph.models for event in spec.events)
     stream = {"description": f"Server-sent events while the request is worked on: {', '.join(event_types(graph, progress))}."}
-    named = ("X-Request-ID", *graph.headers, "Server-Timing", *(["X-Degraded"] if graph.soft else []))
+    named = (
+        "X-Request-ID",
+        *graph.headers,
+        "Server-Timing",
+        *(["X-Degraded"] if len(graph.required_models()) < len(graph.models) else []),
+    )
     return {
         "description": graph.summary,
         "model": graph.answer,
@@ -112,12 +116,6 @@ def _answer(graph: Graph[Any, Any], services: Services) -> dict[str, Any]:
             EVENTS: {"schema": stream, **shown(f"{graph.path} stream")},
         },
     }
-
-
-def graph_specs(graph: Graph[Any, Any], services: Services) -> list[Any]:
-    """The descriptions of the graph's deployed models."""
-    stages = [getattr(graph, attribute) for attribute in graph.stages]
-    return [stage.spec for stage in stages if stage is not None]
 
 
 def health(route: str, summary: str) -> dict[str, Any]:

@@ -1,14 +1,19 @@
 """Fan-out, soft stages and branches: times, progress and errors of work side by side."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from deployments.errors import DeploymentError, InvalidInput, ModelUnavailable
+from deployments.diffusion.spec import SPEC as DIFFUSION
+from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
-from graphs.core.context import RequestContext, fan_out, soft
+from deployments.whisper.spec import SPEC as WHISPER
+from graphs.core.context import RequestContext, fan_out
 from graphs.core.progress import OfBranch, Queued
+from graphs.core.stage import SoftStage, Stage
+from graphs.voice_to_text import ListenParameters, VoiceToText
+from testing.fakes import FakeStage, image
 
 
 def context(emit: Any = None) -> RequestContext:
@@ -78,29 +83,49 @@ async def test_a_cancelled_fan_out_cancels_its_branches_and_stays_cancelled() ->
     assert cancelled.is_set()
 
 
-async def test_a_soft_stage_that_fails_gives_the_other_result_and_the_context_names_it() -> None:
-    async def work() -> str:
-        raise ModelUnavailable("upscale is starting")
+def stage(result: Any) -> Any:
+    return FakeStage(DIFFUSION, result)
 
-    one = context()
-    assert await soft(one, "upscale", work(), "small") == "small"
-    assert one.degraded == {"upscale": "model_unavailable: upscale is starting"}
+
+async def test_a_soft_stage_that_fails_gives_the_other_result_and_the_context_names_it() -> None:
+    soft, one, small = SoftStage(stage(ModelUnavailable("diffusion is starting"))), context(), image()
+    assert await soft(None, one, otherwise=small) is small
+    assert one.degraded == {"diffusion": "model_unavailable: diffusion is starting"}
 
 
 @pytest.mark.parametrize("error", [RuntimeError("defect"), asyncio.CancelledError()])
 async def test_a_soft_stage_hides_neither_a_defect_nor_a_cancellation(error: BaseException) -> None:
-    async def work() -> str:
+    async def fails(request: Any, context: RequestContext) -> Any:
         raise error
 
     with pytest.raises(type(error)):
-        await soft(context(), "upscale", work(), "small")
+        await SoftStage(cast(Any, fails))(None, context(), otherwise=image())
 
 
 async def test_a_soft_stage_that_works_changes_nothing() -> None:
-    async def work() -> str:
-        return "large"
-
-    one = context()
-    assert await soft(one, "upscale", work(), "small") == "large"
+    one, large = context(), image(b"large")
+    assert await SoftStage(stage(large))(None, one, otherwise=image()) is large
     assert one.degraded == {}
-    assert issubclass(ModelUnavailable, DeploymentError)
+
+
+async def test_a_soft_stage_whose_model_is_not_deployed_gives_the_other_result() -> None:
+    one, small = context(), image()
+    assert await SoftStage(None)(None, one, otherwise=small) is small
+    assert one.degraded == {}
+
+
+class Both(VoiceToText):
+    """A graph with a stage that it needs, and a soft one."""
+
+    transcribe = Stage[Any, Any].of(WHISPER)
+    upscale = Stage[Any, Any].soft(DIFFUSION)
+
+
+def test_a_request_needs_the_stages_that_are_not_soft() -> None:
+    hard, soft = stage(None), stage(None)
+    graph = Both(transcribe=hard, upscale=soft)
+    assert Both.stages == {"transcribe": WHISPER, "upscale": DIFFUSION}
+    assert graph.required(ListenParameters()) == [hard]
+    assert [spec.name for spec in graph.models] == ["diffusion", "diffusion"]
+    assert graph.required_models() == ["diffusion"]
+    assert [spec.name for spec in Both(transcribe=hard).models] == ["diffusion"]

@@ -13,7 +13,7 @@ from deployments.errors import ModelUnavailable
 from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
 from deployments.roles.speech_to_text import TranscribeRequest, Transcript
 from deployments.roles.text_to_image import GenerateRequest, Image
-from graphs.core.context import RequestContext, soft
+from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
 from graphs.core.parameters import GraphAnswer, GraphParameters, common
 from graphs.core.stage import Stage
@@ -31,19 +31,17 @@ class Illustrated(Graph[GraphParameters, tuple[Transcript, Image | None]]):
 
     path = "/illustrate"
     summary = "Transcribe, and draw where that works"
-    stages = {"transcribe": "speech_to_text", "generate": "text_to_image"}
-    soft = frozenset({"generate"})
     parameters = GraphParameters
     answer = IllustratedAnswer
 
-    transcribe: Stage[TranscribeRequest, Transcript]
-    generate: Stage[GenerateRequest, Image]
+    transcribe = Stage[TranscribeRequest, Transcript].of("speech_to_text")
+    generate = Stage[GenerateRequest, Image | None].soft("text_to_image")
 
     async def run(
         self, audio: NDArray[np.int16], parameters: GraphParameters, context: RequestContext
     ) -> tuple[Transcript, Image | None]:
         transcript = await self.transcribe(TranscribeRequest(audio), context)
-        picture = await soft(context, "diffusion", self.generate(GenerateRequest(transcript.text), context), None)
+        picture = await self.generate(GenerateRequest(transcript.text), context, otherwise=None)
         return transcript, picture
 
     def to_answer(self, result: Any, parameters: GraphParameters, context: RequestContext) -> IllustratedAnswer:
