@@ -100,7 +100,7 @@ def _sized(model: Model, sizes: Mapping[str, Size], gpu: str) -> _Sized:
     gpus = (hardware.gpus if size.gpus is None else size.gpus) if gpu else 0
     cpus = hardware.cpus if size.cpus is None else size.cpus
     deployment = Deployment(spec.name, cpus, gpus, max_replicas=size.max_replicas, batch=settings.max_batch)
-    return _Sized(deployment, hardware.memory_gib if size.memory_gib is None else size.memory_gib, gpu)
+    return _Sized(deployment, hardware.memory_gib if size.memory_gib is None else size.memory_gib, gpu if gpus else "")
 
 
 def group_for_each(models: Sequence[Model], sizes: Mapping[str, Size], gpu: str) -> tuple[Group, ...]:

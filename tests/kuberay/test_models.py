@@ -76,7 +76,7 @@ def test_without_a_gpu_a_model_requests_none() -> None:
 
 
 def test_a_profile_overrides_the_size_of_a_model() -> None:
-    size = Size(cpus=2, memory_gib=5, gpus=0, gpu="", max_replicas=4)
+    size = Size(cpus=2, memory_gib=5, gpus=0, max_replicas=4)
     group = with_upscale(SMALL_GPUS, sizes={**SMALL_GPUS.sizes, "upscale": size}).groups[-1]
     assert (group.cpus, group.memory_gib, group.gpu, group.max_pods) == (2, 5, "", 6)
     assert "GPU" not in group.resources
