@@ -139,10 +139,8 @@ class VoiceToImage(Graph[DrawParameters, Drawing]):
         return {"X-Transcript": result.transcript.text, "X-Seed": str(result.request.seed)}
 
     def result_events(self, answer: GraphAnswer) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield (
-            "image",
-            answer.model_dump(include={"prompt", "prompt_truncated", "seed", "image", "models", "degraded"}, exclude_none=True),
-        )
+        earlier = {"request_id", "timings_ms", "transcript", "language", "segments"}
+        yield "image", answer.model_dump(exclude=earlier, exclude_none=True)
 
 
 def check_size(stage: Stage[GenerateRequest, Image], **sides_px: int | None) -> None:

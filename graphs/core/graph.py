@@ -95,5 +95,6 @@ class Graph[Parameters: GraphParameters, Result](ABC):
         return {}
 
     def result_events(self, answer: GraphAnswer) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Server-sent events of the result, before `done`."""
-        return iter(())
+        """Server-sent events of the result, before `done`: each of `events`, with the answer's own fields."""
+        own = answer.model_dump(exclude=set(GraphAnswer.model_fields), exclude_none=True)
+        return iter([(type, own) for type in self.events])

@@ -33,6 +33,7 @@ class Illustrated(Graph[GraphParameters, tuple[Transcript, Image | None]]):
     summary = "Transcribe, and draw where that works"
     parameters = GraphParameters
     answer = IllustratedAnswer
+    events = ("illustrated",)
 
     transcribe = Stage[TranscribeRequest, Transcript].of("speech_to_text")
     generate = Stage[GenerateRequest, Image | None].soft("text_to_image")
@@ -83,6 +84,12 @@ async def test_a_soft_stage_that_fails_is_named_in_the_answer_its_header_and_its
     stream = await post(client, "text/event-stream")
     done = json.loads(stream.text.rstrip().rpartition("data: ")[2])
     assert (done["type"], done["degraded"]) == ("done", {"diffusion": "model_unavailable: diffusion is starting"})
+
+
+async def test_a_result_is_an_event_with_the_answers_own_fields(client: httpx.AsyncClient) -> None:
+    stream = await post(client, "text/event-stream")
+    (result,) = (json.loads(line[6:]) for line in stream.text.splitlines() if line.startswith('data: {"type":"illustrated"'))
+    assert {key: result[key] for key in list(result)[3:]} == {"transcript": "a red apple", "illustrated": True}
 
 
 async def test_a_request_starts_and_the_service_is_ready_without_a_soft_stage(
