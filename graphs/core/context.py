@@ -1,7 +1,7 @@
 """What travels with a request through a graph."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +46,11 @@ class RequestContext:
 
 
 async def fan_out[Result](
-    context: RequestContext, branches: dict[str, Callable[[RequestContext], Awaitable[Result]]]
+    context: RequestContext, branches: Mapping[str, Callable[[RequestContext], Awaitable[Result]]]
 ) -> dict[str, Result]:
-    """Runs the branches at once, each with a context of its own. The first that fails cancels the others, and its error is raised.
+    """Runs the branches at once, each with a context of its own: `{"1": partial(self.generate, request), ...}`.
 
+    The first that fails cancels the others, and its error is raised.
     A stage's time is that of the branch in which it took longest.
     """
     contexts = {name: context.branch(name) for name in branches}
@@ -59,7 +60,7 @@ async def fan_out[Result](
     except BaseExceptionGroup as error:
         raise error.exceptions[0] from error
     finally:
-        stages = {stage for one in contexts.values() for stage in one.timings_ms}
+        stages = [stage for one in contexts.values() for stage in one.timings_ms]  # in their order
         context.took(**{stage: max(one.timings_ms.get(stage, 0.0) for one in contexts.values()) for stage in stages})
     return {name: task.result() for name, task in tasks.items()}
 
