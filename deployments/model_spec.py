@@ -86,8 +86,13 @@ class ModelSpec:
 
     @property
     def version(self) -> str:
-        """The version of the model in its Triton repository."""
+        """The version of the model in its Triton repository; empty for a stub."""
         return model_version(self.name)
+
+    @property
+    def in_triton(self) -> bool:
+        """Whether the model runs in Triton, with packages and an image of its own; a stub does not."""
+        return bool(self.version)
 
     def load(self) -> type:
         """Import the Serve class, which loads Ray."""

@@ -15,6 +15,6 @@ def model_name(model: str) -> str:
 
 
 def model_version(model: str) -> str:
-    """The version of the model in its Triton repository; of several, Triton loads the latest."""
+    """The version of the model in its Triton repository; of several, Triton loads the latest. Empty for a stub, which has none."""
     repository = Path(__file__).parent / model / "repository" / model
-    return str(max(int(folder.name) for folder in repository.iterdir() if folder.name.isdecimal()))
+    return str(max((int(folder.name) for folder in repository.glob("*") if folder.name.isdecimal()), default=""))

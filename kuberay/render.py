@@ -51,11 +51,12 @@ def header(profile: Profile, dns_cidrs: Sequence[str] = ()) -> str:
 
 def shared() -> dict[Path, str]:
     """Rendered files that no profile changes."""
+    models = [name for name, spec in specs().items() if spec.in_triton]
     readme, targets = ROOT / "kuberay" / "README.md", ROOT / "images" / "docker-bake.hcl"
     return {
         ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
         readme: _insert(readme, DIAGRAM, diagram.mermaid(SMALL_GPUS)),
-        targets: _insert(targets, TARGETS, bake.targets(list(specs()), ONE_GPU.shared)),
+        targets: _insert(targets, TARGETS, bake.targets(models, ONE_GPU.shared)),
     }
 
 

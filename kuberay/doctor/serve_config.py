@@ -152,13 +152,13 @@ def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
 def _checkpoints(application: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Each deployed model that has weights to fetch, and the checkpoint that the settings name."""
     try:
-        sections = dict(app.settings(application))
+        sections, deployed = dict(app.settings(application)), app.deployments(app.build(application))
     except Exception:  # rules of their own report it
         return
     for name, section in sections.items():
         checkpoint = getattr(section, "model", None)
         has_weights = (SHIPPED / name / "fetch_weights.sh").is_file()
-        if isinstance(checkpoint, str) and has_weights and getattr(section, "deployed", True):
+        if isinstance(checkpoint, str) and has_weights and name in deployed:
             yield name, checkpoint
 
 

@@ -7,7 +7,9 @@ from kuberay.profiles import WEIGHTS, Profile
 
 def weights(profile: Profile, images: Images) -> list[Object]:
     """A volume that workers read, and the Job that fills it once; nothing where the images carry their weights."""
-    if not profile.weights_gib:
+    deployed = {spec.name for spec, _ in profile.models} if profile.weights_gib else set()
+    wanted = [weights for weights in profile.weights if weights.model in deployed]
+    if not wanted:
         return []
     claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": f"{profile.weights_gib}Gi"}}}
     containers = [
@@ -20,7 +22,7 @@ def weights(profile: Profile, images: Images) -> list[Object]:
             "securityContext": CONTAINER_SECURITY,
             "volumeMounts": [{"name": "weights", "mountPath": WEIGHTS}],
         }
-        for weights in profile.weights
+        for weights in wanted
     ]
     pod = {
         "restartPolicy": "OnFailure",

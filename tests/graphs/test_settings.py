@@ -168,7 +168,7 @@ def test_a_graph_alone_deploys_its_own_models() -> None:
     assert list(app(Settings())._bound_deployment.init_kwargs) == ["whisper", "diffusion"]
 
 
-@pytest.mark.parametrize("models", [{"speech_to_text": "diffusion"}, {"speech_to_text": "parrot"}, {"speech": "whisper"}])
+@pytest.mark.parametrize("models", [{"speech_to_text": "diffusion"}, {"speech_to_text": "no_such_model"}, {"speech": "whisper"}])
 def test_a_role_takes_only_a_model_that_has_it(models: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=rf"models\.{next(iter(models))} must be one of"):
         Settings.model_validate({"models": models})

@@ -94,6 +94,7 @@ def test_a_model_that_the_app_does_not_deploy_has_neither_deployment_nor_group(p
     changed = replace(profile, args={**profile.args, "graphs": ["voice_to_text"]})
     assert list(deployments(serve_config.cluster(changed))) == ["ingress", "whisper"]
     assert {name for group in changed.groups for name in group.resources} - {"CPU", "GPU"} == {"ingress", "whisper"}
+    assert [finding for finding in Manifests(changed).findings() if not finding.warning] == []
 
 
 @EACH

@@ -202,7 +202,7 @@ def loaded_by(program: str, names: set[str]) -> list[str]:
         ("import graphs.voice_to_image", HEAVY),
         ("import graphs.core.stage, graphs.core.graph, graphs.core.readiness, graphs.core.metrics", WEB | HEAVY | {"ray.serve"}),
         ("from deployments.model_spec import specs; specs()", WEB | HEAVY | {"ray"}),
-        *((f"import deployments.{model}.settings", {"ray", *HEAVY}) for model in MODELS),
+        *((f"import deployments.{model}.settings", {"ray", *HEAVY}) for model in IN_TRITON),
     ],
 )
 def test_a_module_loads_no_more_than_it_needs(program: str, names: set[str]) -> None:

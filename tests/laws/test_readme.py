@@ -28,7 +28,7 @@ PARAMETERS = sorted({name for graph in GRAPHS for name in load(graph).parameters
 SETTINGS = ["graphs", "models"] + [
     f"{section}.{name}"
     for section, settings in Settings()
-    if isinstance(settings, BaseModel)
+    if isinstance(settings, BaseModel) and (section == "http" or specs()[section].in_triton)
     for name in type(settings).model_fields
 ]
 

@@ -149,3 +149,7 @@ async def test_a_cluster_that_does_not_answer_is_a_problem_with_retry_after() ->
 @pytest.mark.parametrize("model", ["whisper", "diffusion"])
 def test_a_models_version_is_the_folder_that_triton_loads(model: str) -> None:
     assert model_version(model) == "1"
+
+
+def test_a_stub_has_no_version() -> None:
+    assert model_version("no_such_model") == ""
