@@ -1,6 +1,6 @@
-# `make serve`, `make test` and `make check` each work on a fresh checkout: they first set up .venv, in steps that leave a stamp when done.
-# An interrupted set-up continues where it stopped. It needs x86-64 Linux, git, curl and Python 3.12; the Python package index has the
-# rest, and OpenAI's address, where it answers, Whisper's weights.
+# `make serve`, `make test` and `make check` each work on a fresh checkout: they first set up .venv. Each finished step writes a stamp,
+# so an interrupted set-up continues where it stopped. Set-up needs x86-64 Linux, git, curl and Python 3.12. The Python package index
+# provides the rest; Whisper's weights come from OpenAI's address if it answers.
 
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
@@ -29,7 +29,7 @@ lint: setup
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 
-# Types beside the tests: both take half a minute.
+# mypy runs beside the tests: both take half a minute.
 check: setup
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy & types=$$!; $(PYTHON) -m pytest -q --quick -n logical --dist worksteal; tests=$$?; wait $$types && exit $$tests
@@ -44,7 +44,7 @@ clean:
 
 setup: $(DONE)/whisper ;
 
-# Two set-ups at once take turns in the first two steps; each later one has a lock of its own.
+# Two concurrent set-ups take turns in the first two steps; each later step locks for itself.
 $(DONE)/environment: images/uv-requirements.lock
 	$(find-python)
 	@echo "[1/4] Python 3.12 environment in .venv ..."
@@ -53,7 +53,7 @@ $(DONE)/environment: images/uv-requirements.lock
 		$(PYTHON) -m pip install -qq --require-hashes --no-deps --only-binary=:all: -r images/uv-requirements.lock; \
 		mkdir -p $(DONE); echo "$(CURDIR)" >$@'
 
-# Scripts in .venv name its folder, so an environment that was moved or copied, or whose Python is gone, is rebuilt.
+# Scripts in .venv contain its path, so an environment that was moved or copied, or whose Python no longer exists, is rebuilt.
 ifneq ($(wildcard $(DONE)/environment),)
 ifneq ($(file <$(DONE)/environment)$(if $(realpath $(PYTHON)),,gone),$(CURDIR))
 $(DONE)/environment: moved
@@ -61,8 +61,8 @@ endif
 endif
 
 # This project and one package without a wheel are built with the lock's setuptools.
-# uv takes a package that an interruption left half installed for a whole one, so after an interruption all but pip and uv are removed first.
-# At the end one process imports the modules of serving and compiles them: at the first start each process would compile them again.
+# uv treats a package that an interruption left half installed as complete, so after an interruption all packages but pip and uv are removed first.
+# Finally one process imports the modules that serve and so compiles them: otherwise each process of the first start would compile them.
 $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 	@echo "[2/4] Python packages (about 3 GB the first time) ..."
 	@flock Makefile sh -euc '\
@@ -85,7 +85,7 @@ $(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisp
 	@$(PYTHON) -m deployments.whisper.weights tiny.en
 	@touch $@
 
-# Sets PYTHON_3_12, or ends make with one sentence that names the missing part.
+# Set PYTHON_3_12, or stop make with one sentence that names the missing part.
 find-python = $(eval PYTHON_3_12 := $(shell $(FIND_PYTHON)))$(if $(filter !%,$(PYTHON_3_12)),$(error Sonograph needs $(PYTHON_3_12:!%=%)))
 
 define FIND_PYTHON

@@ -1,19 +1,19 @@
-"""Removal of cover pictures, which FFmpeg reads whole into memory, from the two formats for which it has no option against that."""
+"""Removal of cover pictures from FLAC and mp4: FFmpeg reads them whole into memory, and has no option against it for these formats."""
 
 import re
 
 PICTURE = 6
-"""A FLAC's metadata block of a picture (RFC 9639, section 8): last-block flag and type in a byte, then 3 bytes of its length."""
+"""Type of a FLAC's picture block (RFC 9639, section 8). A block starts with a byte of last-block flag and type, then 3 bytes of length."""
 MOST_BLOCKS = 64
-"""Most other blocks of a FLAC; each costs an iteration and an object, and encoders write fewer than ten."""
+"""Most other blocks of a FLAC that are processed; each costs an iteration and an object, and encoders write fewer than ten."""
 COVER = re.compile(rb"covr(?=.{4}data)", re.DOTALL)
 """The start of an mp4's atom of a cover picture."""
 
 
 def left_out(recording: bytes) -> bytes:
-    """The recording without its pictures; unchanged where it has none, or is neither FLAC nor mp4."""
+    """Return the recording without its cover pictures; unchanged if it has none or is neither FLAC nor mp4."""
     if recording[4:8] == b"ftyp":
-        return COVER.sub(b"free", recording)  # an atom that readers skip, of the same length
+        return COVER.sub(b"free", recording)  # an atom of the same length that readers skip
     return _flac(recording) if recording.startswith(b"fLaC") else recording
 
 

@@ -1,4 +1,4 @@
-"""The deadline of a request: the service's setting, lowered by the client's own."""
+"""Deadline of a request: the service's setting, which the client may lower."""
 
 import re
 
@@ -7,16 +7,16 @@ from graphs.core.parameters import LARGEST_TIMEOUT_MS
 
 
 def deadline_s(setting_s: float, timeout_ms: int | None, x_timeout_ms: list[str]) -> float:
-    """Seconds from the request's receipt: the smallest of the three.
+    """Return the deadline in seconds from the request's receipt: the smallest of the three.
 
-    `timeout_ms`: the parameter. `x_timeout_ms`: every header X-Timeout-Ms, as `headers.getlist` gives them. Raises InvalidInput.
+    `timeout_ms`: the parameter. `x_timeout_ms`: every header X-Timeout-Ms, as `headers.getlist` returns them. Raises InvalidInput.
     """
     if len(x_timeout_ms) > 1:
         raise InvalidInput("X-Timeout-Ms is given twice: once is enough")
-    asked_ms = [_milliseconds("X-Timeout-Ms", value) for value in x_timeout_ms]
+    requested_ms = [_milliseconds("X-Timeout-Ms", value) for value in x_timeout_ms]
     if timeout_ms is not None:
-        asked_ms.append(_milliseconds("timeout_ms", str(timeout_ms)))
-    return min([setting_s, *(milliseconds / 1000 for milliseconds in asked_ms)])
+        requested_ms.append(_milliseconds("timeout_ms", str(timeout_ms)))
+    return min([setting_s, *(milliseconds / 1000 for milliseconds in requested_ms)])
 
 
 def _milliseconds(name: str, value: str) -> int:

@@ -1,4 +1,4 @@
-"""Server-sent events of work that goes on. Wire format: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""Server-sent events of work in progress. Wire format: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 import asyncio
 import contextlib
@@ -16,11 +16,11 @@ from graphs.http.access_log import Entry
 from graphs.http.responses import EVENTS
 
 KEEP_ALIVE_S = 15.0
-"""After so long without an event a comment is sent: proxies close silent connections."""
+"""Longest silence of a stream. A comment ends it, since proxies close silent connections."""
 
 
 class Encoder[Result](Protocol):
-    """The events of one kind of stream: each method yields them as they are sent."""
+    """Encoder of the events of one kind of stream: each method yields them in the wire format."""
 
     def started(self) -> Iterable[str]: ...
 
@@ -32,14 +32,14 @@ class Encoder[Result](Protocol):
 
 
 class EventStream[Result](StreamingResponse):
-    """Runs the work while it is sent, and cancels it when the client disconnects."""
+    """Response that runs the work while it sends the events, and cancels the work when the client disconnects."""
 
     media_type = EVENTS
 
     def __init__(
         self, work: Callable[[Emit], Awaitable[Result]], encoder: Encoder[Result], entry: Entry, keep_alive_s: float | None = None
     ) -> None:
-        """`work` receives what takes its progress."""
+        """`work` is called with the function that takes its progress."""
         self._events = _events(work, encoder, entry, keep_alive_s or KEEP_ALIVE_S)
         super().__init__(self._events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"})
 
@@ -52,8 +52,8 @@ async def _events[Result](
     work: Callable[[Emit], Awaitable[Result]], encoder: Encoder[Result], entry: Entry, keep_alive_s: float
 ) -> AsyncGenerator[str]:
     queue = asyncio.Queue[Progress | None]()
-    working = asyncio.ensure_future(work(queue.put_nowait))
-    working.add_done_callback(lambda working: queue.put_nowait(None))
+    task = asyncio.ensure_future(work(queue.put_nowait))
+    task.add_done_callback(lambda task: queue.put_nowait(None))
     complete = False
     try:
         for event in encoder.started():
@@ -70,7 +70,7 @@ async def _events[Result](
             for event in encoder.progress(progress):
                 yield event
         try:
-            result = working.result()
+            result = task.result()
         except Exception as error:
             entry.failed(error)
             last = encoder.failed(problems.translate_error(error, entry.context.id))
@@ -81,7 +81,7 @@ async def _events[Result](
         complete = True
     finally:
         if not complete:
-            entry.disconnected()  # Starlette ends the response without an exception when its client has disconnected
-        working.cancel()
+            entry.disconnected()  # Starlette ends the response of a disconnected client without an exception
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
-            await working
+            await task

@@ -1,4 +1,4 @@
-"""Recordings from request bodies, in memory; one beyond the limit is refused at the first byte too many."""
+"""Recordings from request bodies, read into memory and refused at the first byte beyond the limit."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from starlette.requests import Request
 from graphs.http.errors import AudioTooLarge, BodyTooLarge, MalformedRequest, UnsupportedMediaType
 
 RAW_TYPES = ("application/octet-stream", "video/webm", "video/mp4")
-"""Accepted besides audio/*; browsers label sound alone as video/webm or video/mp4 too."""
+"""Media types accepted besides audio/*; browsers also label recordings of sound alone video/webm or video/mp4."""
 FIELD_BYTES = 8192
 """Longest form field; the longest parameter is 1,000 characters of at most 4 bytes."""
 JSON_BYTES = 64 * 1024
-"""Largest JSON body; the longest parameters are 6,000 characters, at most 12 bytes each as JSON escapes them."""
+"""Largest JSON body; the longest parameters are 6,000 characters, each at most 12 bytes when JSON escapes it."""
 PARTS = 64
 OVERHEAD_BYTES = 64 * 1024
-"""Bytes of a multipart body beside the recording."""
+"""Bytes of a multipart body besides the recording."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Upload:
 
 
 async def receive(request: Request, max_bytes: int) -> Upload:
-    """Reads a form or a raw body. Raises AudioTooLarge, MalformedRequest, UnsupportedMediaType."""
+    """Read a form or a raw body. Raises AudioTooLarge, MalformedRequest, UnsupportedMediaType."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise UnsupportedMediaType("the body has a Content-Encoding: send the recording as it is, without one")
@@ -54,7 +54,7 @@ async def receive(request: Request, max_bytes: int) -> Upload:
 
 
 async def receive_form(request: Request, max_bytes: int) -> Upload:
-    """Reads a form, and refuses a raw body. Raises the same as `receive`."""
+    """Read a form, and refuse a raw body. Raises the same as `receive`."""
     kind, _ = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         raise UnsupportedMediaType("the body has to be multipart/form-data with the recording in its field `file`")
@@ -62,7 +62,7 @@ async def receive_form(request: Request, max_bytes: int) -> Upload:
 
 
 async def receive_json(request: Request) -> bytes:
-    """Reads a JSON body without parsing it. Raises BodyTooLarge, UnsupportedMediaType."""
+    """Read a JSON body without parsing it. Raises BodyTooLarge, UnsupportedMediaType."""
     kind, _ = parse_options_header(request.headers.get("content-type", ""))
     if kind.lower() != b"application/json" or request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType(
@@ -77,7 +77,7 @@ async def receive_json(request: Request) -> bytes:
 
 
 def _refuse_declared(request: Request, bound: int, max_bytes: int) -> None:
-    """Raises AudioTooLarge before the first byte is read, where the client declares too many."""
+    """Raise AudioTooLarge before the first byte is read if the Content-Length exceeds the bound."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > bound):  # int() refuses thousands of digits
         raise _too_large(max_bytes)
@@ -90,7 +90,7 @@ def _too_large(max_bytes: int) -> AudioTooLarge:
 
 
 class _Form:
-    """Counting callbacks of python-multipart. They keep the field `file` and text fields, and nothing else."""
+    """Callbacks of python-multipart that enforce the limits, and keep only the field `file` and text fields."""
 
     def __init__(self, boundary: bytes, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -113,12 +113,12 @@ class _Form:
         )
 
     async def read(self, chunks: AsyncIterator[bytes]) -> Upload:
-        left = self._max_bytes + OVERHEAD_BYTES  # including bytes before the first boundary and after the last
+        bytes_left = self._max_bytes + OVERHEAD_BYTES  # including bytes before the first boundary and after the last
         try:
             async for chunk in chunks:
                 self._parser.write(chunk)
-                left -= len(chunk)
-                if left < 0:
+                bytes_left -= len(chunk)
+                if bytes_left < 0:
                     raise _too_large(self._max_bytes)
         except MultipartParseError as error:
             raise MalformedRequest("the multipart body is malformed: check its boundary, which curl -F sets by itself") from error
@@ -174,8 +174,8 @@ class _Form:
         self._ended = True
 
     @staticmethod
-    def _text(data: bytes | bytearray, what: str) -> str:
+    def _text(data: bytes | bytearray, label: str) -> str:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise MalformedRequest(f"{what} is not UTF-8") from error
+            raise MalformedRequest(f"{label} is not UTF-8") from error

@@ -1,7 +1,7 @@
-"""A callback in Serve's controller, by RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH (graphs/ray.env).
+"""Callback in Serve's controller, set by RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH (graphs/ray.env).
 
-On `serve shutdown` Serve 2.60 ends deployments in order, callers before callees, each after its requests in flight. But before that it
-kills its proxies, and with them every connection; and a living proxy keeps new requests waiting for a replica.
+On `serve shutdown` Serve 2.60 stops deployments in order, callers before callees, each after its requests in flight. Before that,
+however, it kills its proxies and with them every connection; a proxy that still runs keeps new requests waiting for a replica.
 """
 
 from ray.serve._private.deployment_state import DeploymentStateManager
@@ -10,23 +10,27 @@ from ray.serve._private.proxy_state import ProxyStateManager
 
 
 def end_in_order() -> None:
-    """Patches the order of Serve's shutdown in this process: remove the routes, end the deployments, end the proxies last."""
-    end_deployments, end_routes, end_proxies = DeploymentStateManager.shutdown, EndpointState.shutdown, ProxyStateManager.shutdown
-    ending: list[DeploymentStateManager] = []
+    """Patch the order of Serve's shutdown in this process: remove the routes, stop the deployments, stop the proxies last."""
+    stop_deployments, stop_routes, stop_proxies = (
+        DeploymentStateManager.shutdown,
+        EndpointState.shutdown,
+        ProxyStateManager.shutdown,
+    )
+    stopping: list[DeploymentStateManager] = []
 
-    # The controller calls all three repeatedly until everything has ended.
+    # The controller calls all three repeatedly until everything has stopped.
     def deployments(manager: DeploymentStateManager) -> None:
-        ending[:] = [manager]
-        end_deployments(manager)  # type: ignore[no-untyped-call]
+        stopping[:] = [manager]
+        stop_deployments(manager)  # type: ignore[no-untyped-call]
 
     def routes(state: EndpointState) -> None:
         for endpoint in list(state.get_endpoints()):
             state.delete_endpoint(endpoint)
-        end_routes(state)  # type: ignore[no-untyped-call]
+        stop_routes(state)  # type: ignore[no-untyped-call]
 
     def proxies(manager: ProxyStateManager) -> None:
-        if all(deployments.is_ready_for_shutdown() for deployments in ending):
-            end_proxies(manager)
+        if all(deployments.is_ready_for_shutdown() for deployments in stopping):
+            stop_proxies(manager)
 
     DeploymentStateManager.shutdown = deployments  # type: ignore[method-assign]
     EndpointState.shutdown = routes  # type: ignore[method-assign]

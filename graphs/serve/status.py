@@ -1,4 +1,4 @@
-"""Status of the applications, read cheaply from Serve's controller."""
+"""Status of the applications, read from Serve's controller at a low cost."""
 
 from typing import Any, cast
 
@@ -8,13 +8,13 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
 
 PROXY_CALLBACK: str | None = RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
-"""The function that makes the middleware of Serve's proxies, as this process was started with it."""
+"""Import path of the function that makes the middleware of Serve's proxies, from the environment of this process."""
 
 
 def status() -> ServeStatus:
-    """The same as `serve.status()`, for 2 ms of this process instead of 45 to 150. Raises Ray's errors.
+    """Return the same as `serve.status()` for 2 ms of this process's time instead of 45 to 150 ms. Raises Ray's errors.
 
-    Ray 2.60 makes pydantic models of all details there, and each pickles its request router to check it.
+    In Ray 2.60 `serve.status()` makes pydantic models of all details, and each model pickles its request router to validate it.
     """
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:
@@ -24,17 +24,17 @@ def status() -> ServeStatus:
 
 
 def from_details(details: dict[str, Any]) -> ServeStatus:
-    """`details`: as Serve's REST API has them, `GET /api/serve/applications/`."""
-    return ServeStatus(applications={name: _application(known) for name, known in details["applications"].items()})
+    """Convert `details`, which have the shape of Serve's REST API (`GET /api/serve/applications/`)."""
+    return ServeStatus(applications={name: _application(application) for name, application in details["applications"].items()})
 
 
-def _application(known: dict[str, Any]) -> ApplicationStatusOverview:
-    deployments = {name: _deployment(deployment) for name, deployment in known["deployments"].items()}
-    return ApplicationStatusOverview(known["status"], known["message"], known["last_deployed_time_s"], deployments)
+def _application(details: dict[str, Any]) -> ApplicationStatusOverview:
+    deployments = {name: _deployment(deployment) for name, deployment in details["deployments"].items()}
+    return ApplicationStatusOverview(details["status"], details["message"], details["last_deployed_time_s"], deployments)
 
 
-def _deployment(known: dict[str, Any]) -> DeploymentStatusOverview:
+def _deployment(details: dict[str, Any]) -> DeploymentStatusOverview:
     states: dict[Any, int] = {}
-    for replica in known["replicas"]:
+    for replica in details["replicas"]:
         states[replica["state"]] = states.get(replica["state"], 0) + 1
-    return DeploymentStatusOverview(known["status"], known["status_trigger"], states, known["message"])
+    return DeploymentStatusOverview(details["status"], details["status_trigger"], states, details["message"])

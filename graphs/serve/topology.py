@@ -1,4 +1,4 @@
-"""The topology of the application: its deployments, replicas and nodes, from Serve's controller and Ray. For `GET /graph`."""
+"""Topology of the application for `GET /graph`: its deployments, replicas and nodes, from Serve's controller and Ray."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from deployments.errors import ModelUnavailable
 from graphs.core.stage import Stage
 
 ANSWER_S = 10.0
-"""Longest wait for both; while Ray's control store is away, neither answers."""
+"""Longest wait for both; neither answers while Ray's control store is unreachable."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class ClusterState:
 
 
 def cluster_state() -> ClusterState:
-    """Blocks. Serve has no public function that reads it from a replica, as of 2.60."""
+    """Read the state; the call blocks. Serve 2.60 has no public function that reads it from a replica."""
     client = _get_global_client()
-    assert client is not None, "it raises instead"
+    assert client is not None, "_get_global_client raises if there is no client"
     return ClusterState(client.get_serve_details(), ray.nodes())  # type: ignore[no-untyped-call]
 
 
 class Topology:
-    """Answers one request at a time, each with a fresh state."""
+    """Topology of one application, answered to one request at a time from a fresh state."""
 
     def __init__(
         self, application: str, stages: Sequence[Stage[Any, Any]], state: Callable[[], ClusterState] = cluster_state
@@ -43,7 +43,7 @@ class Topology:
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> dict[str, Any]:
-        """Raises ModelUnavailable."""
+        """Return the description as JSON-compatible values. Raises ModelUnavailable."""
         try:
             async with asyncio.timeout(ANSWER_S), self._lock:
                 found = await asyncio.to_thread(self._state)
@@ -53,7 +53,7 @@ class Topology:
 
 
 def describe(application: str, stages: Sequence[Stage[Any, Any]], state: ClusterState) -> dict[str, Any]:
-    """The ingress first, then the stages in their order."""
+    """Describe the ingress first, then the stages in their order."""
     found = state.serve["applications"].get(application, {})
     nodes = {node["NodeID"]: node for node in state.nodes if node["Alive"]}
     by_name = {stage.name: stage for stage in stages}
@@ -69,35 +69,35 @@ def describe(application: str, stages: Sequence[Stage[Any, Any]], state: Cluster
 def _stage(
     name: str, stage: Stage[Any, Any] | None, deployment: dict[str, Any] | None, nodes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    known = deployment or {}
-    options = known.get("deployment_config", {}).get("ray_actor_options") or {}
-    resources = {key: amount for key, amount in known.get("required_resources", {}).items() if amount}
+    details = deployment or {}
+    options = details.get("deployment_config", {}).get("ray_actor_options") or {}
+    resources = {key: amount for key, amount in details.get("required_resources", {}).items() if amount}
     labels = options.get("label_selector") or {}
-    lines = (known.get("message") or "").strip().splitlines()
+    lines = (details.get("message") or "").strip().splitlines()
     return {
         "stage": name,
         "deployment": name,
         "model": stage and stage.settings.model_name,
         "version": stage and stage.spec.version,
-        "status": known.get("status", "ABSENT"),
-        "message": lines[-1].strip() if lines else "",  # of a traceback, the sentence
+        "status": details.get("status", "ABSENT"),
+        "message": lines[-1].strip() if lines else "",  # the error's sentence, if it is a traceback
         "requested": {"resources": resources, "labels": labels},
         "unsatisfiable": unsatisfiable(resources, labels, list(nodes.values())),
-        "replicas": [_replica(replica, nodes) for replica in known.get("replicas", [])],
-        "target_replicas": known.get("target_num_replicas", 0),
+        "replicas": [_replica(replica, nodes) for replica in details.get("replicas", [])],
+        "target_replicas": details.get("target_num_replicas", 0),
         "queue": stage and {"waiting": stage.limiter.waiting, "running": stage.limiter.running},
     }
 
 
 def _replica(replica: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """A replica that waits for a node has none."""
+    """Describe a replica; one that waits for placement has no node."""
     node = nodes.get(replica.get("node_id") or "")
     own = {} if node is None else {key: value for key, value in node["Labels"].items() if not key.startswith("ray.io/")}
     return {"id": replica["replica_id"], "state": replica["state"], "node": replica.get("node_id"), "labels": own}
 
 
 def unsatisfiable(resources: Mapping[str, float], labels: Mapping[str, str], nodes: list[Any]) -> list[str]:
-    """The requests that no node of the cluster can satisfy, in use or not; such a replica waits, and Serve gives no reason."""
+    """List the requests that no node of the cluster can satisfy even when idle: such a replica waits, and Serve gives no reason."""
     lacking = [
         f"the resource {name}: {amount:g}"
         for name, amount in resources.items()
@@ -108,12 +108,14 @@ def unsatisfiable(resources: Mapping[str, float], labels: Mapping[str, str], nod
         for key, value in labels.items()
         if not any(node_labels_match_selector(node["Labels"], {key: value}) for node in nodes)
     ]
-    if lacking or any(_has(node, resources, labels) for node in nodes):
+    if lacking or any(_satisfies(node, resources, labels) for node in nodes):
         return lacking
-    asked = [f"{name}: {amount:g}" for name, amount in resources.items()] + [f"{key}: {value}" for key, value in labels.items()]
-    return [f"{', '.join(asked)} on one node"]
+    requested = [f"{name}: {amount:g}" for name, amount in resources.items()] + [
+        f"{key}: {value}" for key, value in labels.items()
+    ]
+    return [f"{', '.join(requested)} on one node"]
 
 
-def _has(node: Mapping[str, Any], resources: Mapping[str, float], labels: Mapping[str, str]) -> bool:
+def _satisfies(node: Mapping[str, Any], resources: Mapping[str, float], labels: Mapping[str, str]) -> bool:
     enough = all(node["Resources"].get(name, 0) >= amount for name, amount in resources.items())
     return enough and node_labels_match_selector(node["Labels"], dict(labels))

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol, with the body of a request that offers to upgrade: the default client of every JDK sends `Upgrade: h2c`.
+"""uvicorn's HTTP protocol, extended to read the body of a request with an Upgrade header: every JDK's default client sends `h2c`.
 
-A server may ignore an Upgrade (RFC 9110, section 7.8), as uvicorn intends to. But httptools takes the bytes after the headers for the
-other protocol: uvicorn's application gets no body, and the body is parsed as the next request.
+A server may ignore an Upgrade (RFC 9110, section 7.8), as uvicorn intends to. But httptools treats the bytes after the headers as the
+other protocol: the application gets no body, and uvicorn parses the body as the next request.
 """
 
 import httptools
@@ -10,10 +10,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class IgnoringUpgrades(HttpToolsProtocol):
-    """Continues with a new parser after an Upgrade to anything but a WebSocket; the new one knows only the framing of the body."""
+    """Protocol that continues with a new parser after an Upgrade to anything but a WebSocket. The new one gets only the body's framing."""
 
-    _again = False
-    """Whether the parser repeats headers that were parsed before."""
+    _repeating_headers = False
+    """True while the new parser parses headers that the first one has already parsed."""
 
     def data_received(self, data: bytes) -> None:
         while data:
@@ -26,35 +26,35 @@ class IgnoringUpgrades(HttpToolsProtocol):
                     self.handle_websocket_upgrade()
                     return
                 data = data[upgrade.args[0] :]
-                self._read_on()
+                self._restart_parser()
             except httptools.HttpParserError:
                 self.send_400_response("Invalid HTTP request received.")
                 return
 
-    def _read_on(self) -> None:
+    def _restart_parser(self) -> None:
         framing = [pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self._again = True
+        self._repeating_headers = True
         lines = [b"POST / HTTP/1.1", *(name + b": " + value for name, value in framing), b"\r\n"]
         self.parser.feed_data(b"\r\n".join(lines))
 
     def on_message_begin(self) -> None:
-        if not self._again:
+        if not self._repeating_headers:
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        if not self._again:
+        if not self._repeating_headers:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._again:
+        if not self._repeating_headers:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if not self._again:
+        if not self._repeating_headers:
             super().on_headers_complete()
-        self._again = False
+        self._repeating_headers = False
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade() or self._should_upgrade():
@@ -62,5 +62,5 @@ class IgnoringUpgrades(HttpToolsProtocol):
 
 
 def install() -> None:
-    """Makes this protocol uvicorn's default in this process: Serve's proxy uses the default, and has no option for another."""
+    """Make this protocol uvicorn's default in this process: Serve's proxy uses the default and has no option for another."""
     config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{IgnoringUpgrades.__name__}"
