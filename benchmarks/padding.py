@@ -41,7 +41,7 @@ def references() -> dict[Path, str]:
     """Return the words of each recording of the test speech."""
     found = {SPEECH / name: text for name, text in json.loads((SPEECH / "sentences.json").read_text()).items()}
     for folder in ("things", "scots", "real"):
-        texts = json.loads((SPEECH / folder / "said.json").read_text())
+        texts = json.loads((SPEECH / folder / "transcripts.json").read_text())
         found |= {SPEECH / folder / name: text for name, text in texts.items()}
     return found | {path: path.stem.split("-")[0] for path in sorted((SPEECH / "words").glob("*.ogg"))}
 

@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: fakes, media, services, clusters; no part of the wheel."""
+"""Helpers that tests and benchmarks share: fakes, media, services, clusters. The wheel does not contain them."""

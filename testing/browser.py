@@ -1,4 +1,4 @@
-"""A tab of a real Chromium: a person's actions on the page, and a record of every request, console message and policy violation."""
+"""A tab of a real Chromium: a user's actions on the page, and a record of every request, console message and policy violation."""
 
 import contextlib
 import shutil
@@ -13,7 +13,7 @@ from testing.service import ROOT
 
 CHROMIUM = shutil.which("chromium")
 SHOTS = ROOT / "build" / "page"
-"""Screenshots of the tests, for a person to look at."""
+"""Screenshots of the tests, for visual inspection."""
 PHONE, DESK = (360, 640), (1280, 800)
 DRAWN_MS = 60_000.0
 WATCH = """
@@ -36,14 +36,14 @@ def launch(playwright: Playwright, *flags: str) -> Browser:
     return playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
 
 
-def speaking(wav: Path) -> tuple[str, ...]:
-    """Flags for a microphone that plays this file once, with permission granted."""
+def fake_microphone(wav: Path) -> tuple[str, ...]:
+    """Return Chromium's flags for a microphone that plays this file once, with permission granted."""
     file = f"--use-file-for-fake-audio-capture={wav}%noloop"
     return "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", file
 
 
-class Visitor:
-    """Tab at `url`. `expected` holds parts of the console messages that are allowed."""
+class Tab:
+    """A tab at `url`. `expected` holds parts of the console messages that are allowed."""
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.url = url
@@ -62,7 +62,7 @@ class Visitor:
         expect(self.state("idle")).to_be_visible()
 
     def __getattr__(self, name: str) -> Locator:
-        """Return the element with this id: `visitor.open_settings` is `#open-settings`."""
+        """Return the element with this id: `tab.open_settings` is `#open-settings`."""
         return self.page.locator(f"#{name.replace('_', '-')}")
 
     @property
@@ -93,7 +93,7 @@ class Visitor:
 
     def wait_for_images(self, count: int) -> None:
         """Wait until the gallery has `count` images and the newest is shown."""
-        expect(self.failure).to_be_hidden()  # the new drawing removes an earlier failure
+        expect(self.failure).to_be_hidden()  # the new request hides an earlier failure
         expect(self.pictures.or_(self.failure.filter(visible=True))).to_have_count(count, timeout=DRAWN_MS)
         assert not self.failure.is_visible(), self.failure.inner_text()
         expect(self.result).to_be_visible()
@@ -116,11 +116,11 @@ class Visitor:
             self.download.click()
         return download.value.path().read_bytes()
 
-    def shot(self, name: str) -> None:
+    def screenshot(self, name: str) -> None:
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SHOTS / f"{name}.png")
 
-    def sideways_px(self) -> int:
+    def overflow_px(self) -> int:
         """Return how much wider the page is than its window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
@@ -132,10 +132,10 @@ class Visitor:
 
 
 @contextlib.contextmanager
-def visiting(browser: Browser, url: str, size: tuple[int, int] = DESK, **options: Any) -> Iterator[Visitor]:
+def open_tab(browser: Browser, url: str, size: tuple[int, int] = DESK, **options: Any) -> Iterator[Tab]:
     """Open a tab in a fresh browser context and check its isolation at the end."""
     width, height = size
     with browser.new_context(viewport={"width": width, "height": height}, **options) as context:
-        visitor = Visitor(context, url)
-        yield visitor
-        visitor.check_isolation()
+        tab = Tab(context, url)
+        yield tab
+        tab.check_isolation()

@@ -1,4 +1,4 @@
-"""Builds of images/*.Dockerfile by buildah, from stand-ins for the two foreign images instead of a registry."""
+"""Builds of images/*.Dockerfile by buildah, on stand-ins for the two external base images, without a registry."""
 
 import json
 import os
@@ -21,14 +21,14 @@ NEEDED_BYTES = 6 << 30
 
 
 class Buildah:
-    """A storage of images, in a folder of its own."""
+    """Storage of images in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "tmp").mkdir()
 
     def __call__(self, *words: str | Path, timeout_s: float = 60) -> str:
-        """Returns the standard output of `buildah words`. Isolation by chroot needs no container runtime."""
+        """Return the standard output of `buildah words`. Isolation by chroot needs no container runtime."""
         options = ("--storage-driver", "overlay", "--root", self.folder / "storage", "--runroot", self.folder / "run")
         variables = {"TMPDIR": str(self.folder / "tmp"), "BUILDAH_ISOLATION": "chroot"}
         return command("buildah", *options, *words, timeout_s=timeout_s, **variables)
@@ -40,7 +40,7 @@ class Buildah:
         self._commit(container, NVIDIA, stand_ins.make_nvidia(root))
 
     def build(self, image: str, stage: str = "", **build_args: str) -> None:
-        """Builds an image as the bake file does, or a stage of it. Docker's format keeps SHELL, and so pipefail."""
+        """Build an image, or a stage of it, as the bake file does. Docker's format preserves SHELL, and so pipefail."""
         digests = {"UBUNTU_DIGEST": self._digest(UBUNTU), "TRITON_DIGEST": self._digest(NVIDIA)}
         values = {"PYTHON_VERSION": platform.python_version(), **digests, **build_args}
         arguments = [f"--build-arg={name}={value}" for name, value in values.items()]
@@ -53,7 +53,7 @@ class Buildah:
         )
 
     def run(self, image: str, *words: str) -> str:
-        """Returns the command's output in a container of the image, as the image's own user and with its own variables."""
+        """Return the command's output in a container of the image, as the image's own user and with its own variables."""
         container = self("from", "--pull=never", f"localhost/{image}").strip()
         return self("run", container, "--", *words)
 
@@ -62,18 +62,18 @@ class Buildah:
         return labels
 
     def digests(self, image: str) -> list[str]:
-        """One for each layer, the lowest first."""
+        """Return the digest of each layer, the lowest first."""
         digests: list[str] = self._config(image)["rootfs"]["diff_ids"]
         return digests
 
     def layers(self, image: str) -> list[Path]:
-        """The folders with the files of each layer. A layer that a container writes to has no digest."""
+        """Return the folder with the files of each layer. A container's writable layer has no digest."""
         kept = json.loads((self.folder / "storage/overlay-layers/layers.json").read_text())
         folders = {layer.get("diff-digest"): self.folder / "storage/overlay" / layer["id"] / "diff" for layer in kept}
         return [folders[digest] for digest in self.digests(image)]
 
     def remove(self) -> None:
-        """Removes all of it. Buildah leaves its containers' roots mounted, and the folder that these are in."""
+        """Remove the storage. Buildah leaves its containers' roots and their parent folder mounted."""
         points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for point in sorted((point for point in points if Path(point).is_relative_to(self.folder)), reverse=True):
             command("umount", point)
@@ -97,12 +97,12 @@ class Buildah:
 
 @contextmanager
 def buildah(folder: Path) -> Iterator[Buildah]:
-    """Skips the test where the machine lacks something, and leaves no mount and no file behind."""
+    """Provide a storage, or skip the test if the machine lacks a tool; remove all mounts and files at the end."""
     for tool in ("buildah", "debootstrap", "apt-get"):
         if not shutil.which(tool):
             pytest.skip(f"{tool} is not on this machine (.ci/run installs it on Debian)")
     if os.geteuid() != 0:
-        pytest.skip("only root can make the stand-ins for the foreign images")
+        pytest.skip("only root can make the stand-ins for the external base images")
     if shutil.disk_usage(folder).free < NEEDED_BYTES:
         pytest.skip(f"less than {NEEDED_BYTES >> 30} GiB of disk are free")
     storage = Buildah(folder)

@@ -1,4 +1,4 @@
-"""A request in flight: it can be watched, left, and awaited, beside others."""
+"""A request in flight beside others, which a test can watch, disconnect and await."""
 
 import asyncio
 import contextlib
@@ -11,40 +11,40 @@ from testing.service import Service
 
 EVENTS = "text/event-stream"
 LONGEST_S = 200.0
-"""Whatever happens, a request ends before that: a longer one hangs."""
+"""Longest duration of any request; a longer one hangs."""
 
 
 class Call:
-    """Begins at once. `told`: the data of each event so far; of a plain answer, nothing."""
+    """A request that starts at once. `events` holds the data of each event so far; a plain answer has none."""
 
     def __init__(
         self, service: Service, recording: bytes, streaming: bool = True, headers: dict[str, str] | None = None, **fields: str
     ) -> None:
         self.streaming = streaming
-        self.told: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         self.status: int | None = None
-        """HTTP's; None while there is none, or where the connection ended without an answer."""
+        """HTTP status; None before the answer, or if the connection ended without one."""
         self.problem: dict[str, Any] = {}
-        """Of a plain answer, or the event `error`."""
+        """Problem details of a plain answer or of the event `error`."""
         self.headers = httpx.Headers()
         self.type = EVENTS if streaming else "application/json"
         headers = {"Accept": self.type, **(headers or {})}
         self._request: dict[str, Any] = {"files": {"file": recording}, "data": fields, "headers": headers}
         self._url = f"{service.url}/graph"
-        self._told = asyncio.Event()
+        self._event_received = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     @property
     def step(self) -> int:
-        """The last one that was told."""
-        return max((event["step"] for event in self.told if event["type"] == "image.step"), default=0)
+        """Number of the last step reported."""
+        return max((event["step"] for event in self.events if event["type"] == "image.step"), default=0)
 
     @property
     def outcome(self) -> tuple[int, str]:
-        """What came of it in the end, streamed or not: status and code, (200, "") for a picture; (0, "cut") for neither."""
+        """Final status and code, streamed or not: (200, "") for a picture, (0, "cut") for a connection that was cut."""
         if self.problem:
             return self.problem["status"], self.problem["code"]
-        drawn = self.status == 200 and (not self.streaming or self.kinds[-1:] == ["done"])
+        drawn = self.status == 200 and (not self.streaming or self.event_types[-1:] == ["done"])
         return (200, "") if drawn else (0, "cut")
 
     @property
@@ -52,26 +52,26 @@ class Call:
         return self._task.done()
 
     @property
-    def kinds(self) -> list[str]:
-        return [event["type"] for event in self.told]
+    def event_types(self) -> list[str]:
+        return [event["type"] for event in self.events]
 
-    async def until(self, kind: str) -> Self:
-        """Returns when an event of this kind has come; fails if the request ends before."""
+    async def wait_for(self, event_type: str) -> Self:
+        """Wait for an event of this type; fail if the request ends before."""
         async with asyncio.timeout(LONGEST_S):
-            while kind not in self.kinds:
-                assert not self._task.done(), f"ended without {kind}: {self.outcome} {self.told} {self.problem}"
-                self._told.clear()
-                await self._told.wait()
+            while event_type not in self.event_types:
+                assert not self._task.done(), f"ended without {event_type}: {self.outcome} {self.events} {self.problem}"
+                self._event_received.clear()
+                await self._event_received.wait()
         return self
 
-    async def leave(self) -> None:
-        """Closes the connection, wherever the request is."""
+    async def disconnect(self) -> None:
+        """Close the connection at any point of the request."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    async def end(self) -> Self:
-        """Returns when it has ended by itself."""
+    async def finished(self) -> Self:
+        """Wait until the request has ended by itself."""
         async with asyncio.timeout(LONGEST_S):
             await asyncio.shield(self._task)
         return self
@@ -89,10 +89,10 @@ class Call:
                     return
                 async for event in httpx_sse.EventSource(answer).aiter_sse():
                     if event.data:
-                        self.told.append({"event": event.event, "id": event.id, **event.json()})
-                        self.problem = self.told[-1].get("problem", {})
-                        self._told.set()
+                        self.events.append({"event": event.event, "id": event.id, **event.json()})
+                        self.problem = self.events[-1].get("problem", {})
+                        self._event_received.set()
         except httpx.TransportError:
-            pass  # a stream that is cut; what came of it tells `outcome`
+            pass  # the connection was cut, which `outcome` reports
         finally:
-            self._told.set()
+            self._event_received.set()

@@ -1,6 +1,6 @@
-"""A Ray cluster of several nodes on one machine, as KubeRay starts it from a manifest: each node out of its own image's environment.
+"""A Ray cluster of several nodes on one machine, started from a manifest as KubeRay does: each node from its own image's environment.
 
-All of them have this machine's address, so each node's proxy has a port of its own. Additions of KubeRay to a container are made here.
+All nodes share this machine's address, so each node's proxy has its own port. This module adds what KubeRay adds to a container.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from testing.service import free_port
 MANIFEST = ROOT / "kuberay" / "manifests" / "cpu" / "rayservice.yaml"
 START_S = 300
 OBJECT_STORE_BYTES = 80_000_000
-"""Ray's minimum: five nodes share one machine's memory. The objects that pass between them are smaller."""
+"""Ray's minimum, since five nodes share one machine's memory. The objects that they exchange are smaller."""
 
 
 @dataclass
@@ -46,24 +46,26 @@ class Node:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def family(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.process.pid)
             return [process, *process.children(recursive=True)]
         return []
 
     def kill(self) -> None:
-        """Kills all of it at once, as a machine's failure does."""
-        family = self.family()
-        for process in family:
+        """Kill all processes at once, as the failure of a machine does."""
+        processes = self.processes()
+        for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(family, timeout=30)
+        psutil.wait_procs(processes, timeout=30)
 
 
 class Cluster:
+    """The nodes of a manifest's RayCluster, and a client of its dashboard."""
+
     def __init__(self, folder: Path) -> None:
-        """`folder`: of a short path, since Ray puts its sockets below it."""
+        """The path of `folder` must be short, since Ray puts its sockets below it."""
         self.folder = folder
         self.service: dict[str, Any] = yaml.safe_load(MANIFEST.read_text())
         self.types = ray_autoscaler.node_types(self.service)
@@ -73,35 +75,35 @@ class Cluster:
         self._gcs, self._dashboard, self._serve, self._redis = (free_port() for _ in range(4))
         headers = {"Authorization": f"Bearer {self._token}"}
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._dashboard}", headers=headers, timeout=60)
-        # Debian's, in place of the manifests' StatefulSet: it outlives the head.
+        # Debian's Redis replaces the manifests' StatefulSet; it survives the head.
         words = ["redis-server", "--port", str(self._redis), "--bind", "127.0.0.1", "--requirepass", self._password]
         words += ["--save", "", "--appendonly", "no", "--dir", str(folder)]
         self._processes = [subprocess.Popen(words, stdout=subprocess.DEVNULL)]
 
     def config(self, service: dict[str, Any] | None = None) -> dict[str, Any]:
-        """serveConfigV2 of the manifest, or of another, as KubeRay submits it. One machine forces some changes, and
-        `GET /graph` is on.
+        """Return serveConfigV2 of `service`, by default of the manifest, as KubeRay submits it, with the changes that one machine
+        requires and with `GET /graph` enabled.
         """
         config: dict[str, Any] = yaml.safe_load((service or self.service)["spec"]["serveConfigV2"])
         config["http_options"]["port"] = self._serve
         args = config["applications"][0]["args"]
         args["http"]["show_graph"] = True
-        # In the images every environment is /opt/sonograph, and a default that the head filled in is right everywhere.
+        # In the images every environment is /opt/sonograph, so a default path that the head fills in is valid on every node.
         args["whisper"]["weights"] = str(environment("whisper") / weights_dir("whisper").relative_to(sys.prefix))
         return config
 
-    def of(self, group: str) -> list[Node]:
+    def nodes_of(self, group: str) -> list[Node]:
         return [node for node in self.nodes if node.group == group]
 
     def start(self, group: str) -> Node:
-        """A pod of this group, or the head: with its image, its container's variables, its resources and its labels."""
+        """Start a pod of this group, or the head, with its image, its container's variables, its resources and its labels."""
         head, kind = group == ray_autoscaler.HEAD, self.types[group]
         spec = self.service["spec"]["rayClusterConfig"]
         pods = {pod["groupName"]: pod for pod in spec["workerGroupSpecs"]} | {ray_autoscaler.HEAD: spec["headGroupSpec"]}
         (container,) = pods[group]["template"]["spec"]["containers"]
         bin = environment(container["image"].split(":")[0].rsplit("/")[-1]) / "bin"
         folder, port = self.folder / f"{group[:4]}{self._started}", self._serve if head else free_port()
-        folder.mkdir()  # a container's own, so that a restarted one finds it empty
+        folder.mkdir()  # one for each container, so that a restarted container finds it empty
         self._started += 1
         custom = {name: amount for name, amount in kind.resources.items() if name not in ("CPU", "memory")}
         command = [bin / "ray", "start", "--block", "--num-gpus=0", f"--num-cpus={kind.resources['CPU']}"]
@@ -129,13 +131,13 @@ class Cluster:
         self.nodes.remove(node)
 
     def wait_for_nodes(self) -> None:
-        """Until Ray counts exactly those that run here, by label."""
+        """Wait until Ray counts exactly the nodes that run here, by label."""
         wanted = Counter(self.types[node.group].labels.get("image") for node in self.nodes)
         self.wait_until(lambda: Counter(node["labels"].get("image") for node in self.alive_nodes()) == wanted, f"nodes: {wanted}")
 
-    def state(self, what: str) -> list[dict[str, Any]]:
-        """Ray's state API: `nodes` or `actors`, the dead ones too."""
-        answer = self._client.get(f"/api/v0/{what}", params={"detail": "true", "limit": "10000"})
+    def state(self, resource: str) -> list[dict[str, Any]]:
+        """Return `nodes` or `actors` from Ray's state API, including dead ones."""
+        answer = self._client.get(f"/api/v0/{resource}", params={"detail": "true", "limit": "10000"})
         answer.raise_for_status()
         return list(answer.json()["data"]["result"]["result"])
 
@@ -143,43 +145,43 @@ class Cluster:
         return [node for node in self.state("nodes") if node["state"] == "ALIVE"]
 
     def replicas(self, deployment: str) -> list[dict[str, Any]]:
-        """The actors of a deployment's replicas, the dead ones too."""
+        """Return the actors of a deployment's replicas, including dead ones."""
         return [actor for actor in self.state("actors") if actor["class_name"] == f"ServeReplica:sonograph:{deployment}"]
 
     def images(self, deployment: str, state: str = "ALIVE") -> list[str | None]:
-        """The label `image` of each node that has, or had, a replica of the deployment."""
+        """Return the label `image` of each node with a replica of the deployment in this state."""
         labels = {node["node_id"]: node["labels"] for node in self.state("nodes")}
         return [labels[actor["node_id"]].get("image") for actor in self.replicas(deployment) if actor["state"] == state]
 
     def deploy(self, config: dict[str, Any]) -> None:
-        """Sends the request that KubeRay sends."""
+        """Submit the config by the same request as KubeRay."""
         answer = self._client.put("/api/serve/applications/", json=config)
         assert answer.status_code == 200, answer.text
 
     def delete(self) -> None:
-        """Deletes the application; Serve stays."""
+        """Delete the application; Serve keeps running."""
         self.deploy({**self.config(), "applications": []})
         self.wait_until(lambda: "sonograph" not in self.applications(), "the application is gone")
 
     def applications(self) -> dict[str, Any]:
-        """The applications as Serve reports them, by name."""
+        """Return the applications as Serve reports them, by name."""
         answer = self._client.get("/api/serve/applications/")
         answer.raise_for_status()
         return dict(answer.json()["applications"])
 
     def application(self) -> dict[str, Any]:
-        """The application as Serve reports it; empty while the head does not answer."""
+        """Return the application as Serve reports it; empty while the head does not answer."""
         with contextlib.suppress(httpx.HTTPError):
             return dict(self.applications().get("sonograph", {}))
         return {}
 
     def summary(self) -> str:
-        """The states that explain why the application does not serve, in one line each."""
+        """Return the states that explain why the application does not serve, one per line."""
         application = self.application()
         lines = [f"application {application.get('status')}: {application.get('message')}"]
         for name, one in application.get("deployments", {}).items():
             lines.append(f"{name} {one['status']}: {[replica['state'] for replica in one['replicas']]} {one['message'][-500:]}")
-        for node in self.of("ingress"):
+        for node in self.nodes_of("ingress"):
             try:
                 answer = httpx.get(f"{node.url}/readyz", timeout=10)
                 lines.append(f"{node.url}/readyz {answer.status_code}: {answer.text[:500]}")
@@ -188,27 +190,27 @@ class Cluster:
         return "\n".join(lines)
 
     def ready(self) -> bool:
-        """True if every ingress pod reports that all models serve."""
-        return all(httpx.get(f"{node.url}/readyz", timeout=10).status_code == 200 for node in self.of("ingress"))
+        """Return whether every ingress pod reports that all models serve."""
+        return all(httpx.get(f"{node.url}/readyz", timeout=10).status_code == 200 for node in self.nodes_of("ingress"))
 
     def serves(self) -> bool:
-        """True if the whole application runs and serves."""
+        """Return whether the whole application runs and serves."""
         return self.application().get("status") == "RUNNING" and self.ready()
 
     def running(self, deployment: str) -> int:
-        """Replicas that run, as Serve counts them."""
-        known = self.application().get("deployments", {}).get(deployment, {})
-        return sum(replica["state"] == "RUNNING" for replica in known.get("replicas", []))
+        """Return the number of running replicas, as Serve counts them."""
+        found = self.application().get("deployments", {}).get(deployment, {})
+        return sum(replica["state"] == "RUNNING" for replica in found.get("replicas", []))
 
-    def wait_until(self, what: Callable[[], bool], why: str, wait_s: float = START_S) -> None:
+    def wait_until(self, condition: Callable[[], bool], description: str, wait_s: float = START_S) -> None:
         deadline_s = time.monotonic() + wait_s
         while True:
             for node in self.nodes:
                 assert node.process.poll() is None, f"a node of {node.group} has ended: {node.output.read_text()[-4000:]}"
             with contextlib.suppress(httpx.HTTPError):
-                if what():
+                if condition():
                     return
-            assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {why}\n{self.summary()}"
+            assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {description}\n{self.summary()}"
             time.sleep(0.5)
 
     def close(self) -> None:
@@ -222,7 +224,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(*groups: str) -> Iterator[Cluster]:
-    """The head and a node for each of these; all of their processes are gone at the end."""
+    """Run the head and a node for each group, and check at the end that all their processes have ended."""
     with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder))
         try:
@@ -234,8 +236,8 @@ def running(*groups: str) -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.close()
-        left = [one.pid for one in psutil.process_iter() if folder in _environ(one).get("HOME", "")]
-        assert left == [], f"left behind: {left}"
+        remaining = [one.pid for one in psutil.process_iter() if folder in _environ(one).get("HOME", "")]
+        assert remaining == [], f"still running: {remaining}"
 
 
 def _environ(process: psutil.Process) -> dict[str, str]:

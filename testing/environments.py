@@ -1,7 +1,7 @@
-"""The images without a Docker engine: for each a virtual environment with its packages, and Triton and weights where it has them.
+"""The images without a Docker engine: each is a virtual environment with the image's packages and, if it has them, Triton and weights.
 
-They are kept in build/images and rebuilt where a requirement has changed; the product is installed each time in its current state,
-from its wheel, made of the files that images/wheel.Dockerfile copies.
+build/images keeps them, and a changed requirement rebuilds them. The product is installed anew each time from its wheel, which is made
+of the files that images/wheel.Dockerfile copies.
 """
 
 import functools
@@ -25,18 +25,18 @@ KEPT = ROOT / "build" / "images"
 UV = Path(sys.prefix) / "bin" / "uv"
 LOCK = ROOT / "requirements.lock"
 NEEDED_BYTES = 12 << 30
-"""uv copies its cache where that is on another disk."""
+"""Disk space needed, since uv copies its cache if that is on another disk."""
 
 
 @functools.cache
 def environment(image: str) -> Path:
-    """Its folder. Hard links to uv's cache and to this environment cost seconds and no disk."""
+    """Return the folder of the image's environment. Hard links to uv's cache and to this environment cost seconds and no disk."""
     folder = KEPT / image
     models = images()[image]
     wanted = "\n".join(requirements(*models))
-    made_of = hashlib.sha256(f"{wanted}{LOCK.read_text()}{sys.base_prefix}{folder}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{wanted}{LOCK.read_text()}{sys.base_prefix}{folder}".encode()).hexdigest()
     stamp = folder / ".stamp"
-    if not stamp.exists() or stamp.read_text() != made_of:
+    if not stamp.exists() or stamp.read_text() != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
         if shutil.disk_usage(ROOT).free < NEEDED_BYTES:
             pytest.skip("less than 12 GiB of disk are free")
@@ -49,7 +49,7 @@ def environment(image: str) -> Path:
             _lay_out_triton(folder)
         if "whisper" in models:
             shutil.copytree(WEIGHTS, folder / WEIGHTS.relative_to(sys.prefix), copy_function=os.link)
-        stamp.write_text(made_of)
+        stamp.write_text(fingerprint)
     _uv("pip", "install", "--python", folder / "bin" / "python", "--no-deps", "--reinstall", _wheel())
     return folder
 
@@ -59,7 +59,7 @@ def python(image: str) -> Path:
 
 
 def _lay_out_triton(folder: Path) -> None:
-    """Puts Triton where NVIDIA's image has it, from the copy that set-up made for this environment."""
+    """Place Triton where NVIDIA's image has it, from the copy that set-up made for this environment."""
     home = server.triton_home()
     if home.is_relative_to(sys.prefix):
         shutil.copytree(home, folder / home.relative_to(sys.prefix), copy_function=os.link, symlinks=True)

@@ -1,4 +1,4 @@
-"""Writes graphs/http/schemas/examples.json, the answers in the OpenAPI document, from a real service: `python -m testing.examples`."""
+"""Answers of a real service for the OpenAPI document: `python -m testing.examples` writes graphs/http/schemas/examples.json."""
 
 import json
 import re
@@ -18,12 +18,13 @@ JSON = {"Accept": "application/json"}
 EVENTS = {"Accept": "text/event-stream"}
 SILENCE = media.encode(np.zeros(48_000, np.int16), "wav", "pcm_s16le")
 UNMEASURED = "72x8"
-"""A size that nobody else asks for: of what was measured the service would say that the time does not suffice, before it begins."""
+"""Size that no other request has. For a measured size the service would refuse the deadline before it starts the model."""
 LONG = 48
-"""Longer texts without a blank are pictures, and are cut to so many characters."""
+"""Length to which longer texts without a blank are cut: they are images in base64."""
 
-type Asked = tuple[str, dict[str, Any]]
-DRAWN: dict[str, Asked] = {
+type Request = tuple[str, dict[str, Any]]
+"""Path, and httpx's options."""
+ANSWERED: dict[str, Request] = {
     "/graph": ("/graph", {"files": {"file": APPLE}, "data": {"seed": "1"}, "headers": JSON}),
     "/graph stream": ("/graph", {"files": {"file": APPLE}, "data": {"seed": "1", "steps": "1"}, "headers": EVENTS}),
     "/listen": ("/listen", {"files": {"file": APPLE}}),
@@ -41,7 +42,7 @@ DRAWN: dict[str, Asked] = {
     "/healthz": ("/healthz", {"method": "GET"}),
     "/readyz": ("/readyz", {"method": "GET"}),
 }
-REFUSED: list[Asked] = [
+REFUSED: list[Request] = [
     ("/graph", {"files": {"sound": APPLE}}),
     ("/graphs", {}),
     ("/graph", {"method": "GET"}),
@@ -53,7 +54,7 @@ REFUSED: list[Asked] = [
     ("/graph", {"files": {"file": b"RIFF" + bytes(5000)}}),
     ("/graph", {"files": {"file": SILENCE}}),
     ("/graph", {"files": {"file": APPLE}, "data": {"steps": "151"}}),
-    ("/graph", {"files": {"file": media.minute()}, "data": {"timeout_ms": "1"}}),  # decoding it takes longer on any machine
+    ("/graph", {"files": {"file": media.minute()}, "data": {"timeout_ms": "1"}}),  # on any machine decoding takes longer
     ("/v1/audio/transcriptions", {"files": {"sound": APPLE}}),
     ("/v1/models/gpt-4o", {"method": "GET"}),
     ("/v1/audio/transcriptions", {"files": {"file": bytes(30 << 20)}}),
@@ -69,19 +70,19 @@ REFUSED: list[Asked] = [
 
 
 def collect(service: Service) -> dict[str, Any]:
-    """By the names that graphs/http/schemas/examples.py reads."""
-    found = {name: _content(_ask(service, *asked)) for name, asked in DRAWN.items()}
-    for asked in REFUSED:
-        answer = _ask(service, *asked)
-        assert answer.status_code >= 400, asked
-        shape = "openai" if asked[0].startswith("/v1/") else "problem"
+    """Return the answers by the names that graphs/http/schemas/examples.py reads."""
+    found = {name: _content(_send(service, *request)) for name, request in ANSWERED.items()}
+    for request in REFUSED:
+        answer = _send(service, *request)
+        assert answer.status_code >= 400, request
+        shape = "openai" if request[0].startswith("/v1/") else "problem"
         content = answer.json()
         found[f"{shape} {content.get('error', content)['code']}"] = content
     return found
 
 
 def shape(content: Any) -> Any:
-    """What stays the same from one answer to the next: names, types and words, and neither numbers nor ids."""
+    """Return the constant part of an answer: names, types and words, without numbers and ids."""
     if isinstance(content, dict):
         return {name: "" if name == "request_id" else shape(value) for name, value in content.items()}
     if isinstance(content, list):
@@ -91,22 +92,22 @@ def shape(content: Any) -> Any:
     return type(content).__name__ if isinstance(content, bool) or content is None else "number"
 
 
-def _ask(service: Service, path: str, asked: dict[str, Any]) -> httpx.Response:
-    return service.client.request(**{"method": "POST", "url": path, **asked})
+def _send(service: Service, path: str, options: dict[str, Any]) -> httpx.Response:
+    return service.client.request(**{"method": "POST", "url": path, **options})
 
 
 def _content(answer: httpx.Response) -> Any:
     assert answer.status_code == 200, answer.text
     if answer.headers["content-type"] == "application/json":
-        return _cut(answer.json())
+        return _shorten(answer.json())
     return re.sub(rf"([A-Za-z0-9+/=]{{{LONG}}})[A-Za-z0-9+/=]+", r"\1...", answer.text)
 
 
-def _cut(content: Any) -> Any:
+def _shorten(content: Any) -> Any:
     if isinstance(content, dict):
-        return {name: _cut(value) for name, value in content.items()}
+        return {name: _shorten(value) for name, value in content.items()}
     if isinstance(content, list):
-        return [_cut(value) for value in content]
+        return [_shorten(value) for value in content]
     return f"{content[:LONG]}..." if isinstance(content, str) and len(content) > LONG and " " not in content else content
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins that tests hand in where a Triton server, a graph or Serve's controller would be."""
+"""Fakes that tests inject in place of a Triton server, a stage, a service or Serve's controller."""
 
 import asyncio
 import json
@@ -42,12 +42,12 @@ from graphs.voice_to_image import VoiceToImage
 from graphs.voice_to_text import VoiceToText
 
 CHARACTERS = "".join(map(chr, range(0x180))) + "語ひ🦊\u0301\u200d\u202e\u2028\ufeff١\U0010ffff"
-"""Every Latin letter and control, and others that mean trouble. Hypothesis takes seconds to tabulate all of Unicode."""
+"""Every Latin letter and control character, and other difficult ones. Hypothesis takes seconds to tabulate all of Unicode."""
 PNG = b"\x89PNG\r\n\x1a\nnot really"
 
 
 class Trap:
-    """Makes a folder when it is unpickled: code that a file of weights must not run."""
+    """Object that makes a folder when it is unpickled: code that a file of weights must not run."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,7 +57,7 @@ class Trap:
 
 
 class FakeTriton:
-    """Answers each inference with the next item of `script`: tensors, or an error to raise. The last item is never used up."""
+    """Server that answers each inference with the next item of `script`: tensors, or an error to raise. The last item repeats."""
 
     def __init__(self, *script: Tensors | Exception) -> None:
         self.script = list(script)
@@ -78,7 +78,7 @@ class FakeTriton:
     async def stream(
         self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = ""
     ) -> AsyncGenerator[Tensors]:
-        """All of the script, one after the other."""
+        """Yield all items of the script, one after another."""
         while len(self.script) > 1:
             yield await self.infer(inputs, time_left, request_id)
         yield await self.infer(inputs, time_left, request_id)
@@ -95,7 +95,7 @@ class FakeTriton:
 
 
 def texts(*items: str) -> NDArray[Any]:
-    """A BYTES tensor."""
+    """Return a BYTES tensor."""
     return np.array([item.encode() for item in items], dtype=np.object_)
 
 
@@ -109,7 +109,7 @@ def transcript(text: str = "a red apple") -> Transcript:
 
 
 class FakeStage:
-    """A stage that answers at once: it reports `progress`, then returns `result` or raises it. Its times are fixed."""
+    """Stage that answers at once: it reports `progress`, then returns or raises `result`. Its times are fixed."""
 
     def __init__(self, spec: ModelSpec, result: Any, progress: tuple[Any, ...] = (), took_ms: float = 20.0) -> None:
         self.spec = spec
@@ -122,7 +122,7 @@ class FakeStage:
         self.limiter = FifoLimiter(lambda: 1)
         self.unready: Exception | None = None
         self.endless = False
-        """Whether it works until it is cancelled."""
+        """True if it runs until it is cancelled."""
         self.started, self.cancelled = asyncio.Event(), asyncio.Event()
 
     @property
@@ -152,8 +152,8 @@ class FakeStage:
         return self.result
 
 
-class Nothing:
-    """A metric of Ray's that counts nothing."""
+class NullMetric:
+    """Metric with Ray's interface that counts nothing."""
 
     def __init__(self, *description: Any) -> None:
         pass
@@ -166,18 +166,18 @@ class Nothing:
 
 @dataclass
 class FakeService:
-    """The HTTP edge over stages that answer at once, and a decoder that takes any bytes for a second of sound."""
+    """The HTTP edge over stages that answer at once, and over a decoder that turns any bytes into a second of silence."""
 
     http: HttpSettings = field(default_factory=HttpSettings)
     mounted: tuple[type[Graph[Any, Any]], ...] = (VoiceToImage, VoiceToText)
-    """The graphs. Only their models are deployed."""
+    """Graphs of the service. Only their models are deployed."""
     whisper: FakeStage = field(default_factory=lambda: FakeStage(WHISPER, transcript()))
     diffusion: FakeStage = field(default_factory=lambda: FakeStage(DIFFUSION, image(), took_ms=30.0))
     more: tuple[FakeStage, ...] = ()
-    """Of further models."""
+    """Stages of further models."""
     undecodable: Exception | None = None
     recordings: list[bytes] = field(default_factory=list)
-    """Those that were decoded."""
+    """Recordings that were decoded."""
     topology: Any = None
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
@@ -189,41 +189,43 @@ class FakeService:
 
     @property
     def stages(self) -> dict[str, Any]:
-        """Those of the mounted graphs, by name."""
+        """Stages of the mounted graphs, by name."""
         wanted = [target for graph in self.mounted for target in graph.stages.values()]
-        every = (self.whisper, self.diffusion, *self.more)
-        return {stage.name: stage for stage in every if stage.spec in wanted or stage.spec.role in wanted}
+        available = (self.whisper, self.diffusion, *self.more)
+        return {stage.name: stage for stage in available if stage.spec in wanted or stage.spec.role in wanted}
 
     def graphs(self) -> tuple[Graph[Any, Any], ...]:
-        of: dict[Any, Any] = {key: stage for stage in self.stages.values() for key in (stage.spec, stage.spec.role)}
-        return tuple(graph(**{attribute: of.get(target) for attribute, target in graph.stages.items()}) for graph in self.mounted)
+        by_target: dict[Any, Any] = {key: stage for stage in self.stages.values() for key in (stage.spec, stage.spec.role)}
+        return tuple(
+            graph(**{attribute: by_target.get(target) for attribute, target in graph.stages.items()}) for graph in self.mounted
+        )
 
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
-        metrics = Metrics(Nothing, Nothing)
+        metrics = Metrics(NullMetric, NullMetric)
         return Services(self.http, self.graphs(), self.stages, readiness, metrics, self.topology, self.decode)
 
     def app(self) -> FastAPI:
         return create_app(self.services())
 
     def client(self) -> httpx.AsyncClient:
-        """A client of a new app; a defect is an answer to it, as to any other."""
+        """Return a client of a new app, which gets an answer for a defect too, as a real client does."""
         transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://service")
 
 
 def access_log(records: list[logging.LogRecord]) -> list[dict[str, Any]]:
-    """The lines of the access log among pytest's `caplog.records`."""
+    """Return the entries of the access log among pytest's `caplog.records`."""
     return [json.loads(record.getMessage()) for record in records if record.getMessage().startswith('{"event": "request"')]
 
 
 def serve_status(**deployments: DeploymentStatusOverview) -> ServeStatus:
-    """The state of the application `sonograph`, as Serve's controller reports it."""
+    """Return the state of the application `sonograph`, as Serve's controller reports it."""
     overview = ApplicationStatusOverview(ApplicationStatus.RUNNING, "", 0.0, deployments)
     return ServeStatus(applications={"sonograph": overview})
 
 
 def deployment_status(status: str = "HEALTHY", message: str = "", **replicas: int) -> DeploymentStatusOverview:
-    """`replicas`: the number in each state; one that runs where none is named."""
-    # Declared as an enumeration's members, and plain strings when they arrive.
+    """Return a deployment's state. `replicas` holds the number in each state, by default one that is running."""
+    # Ray declares members of an enumeration here, and sends plain strings.
     return DeploymentStatusOverview(status, DeploymentStatusTrigger.UNSPECIFIED, replicas or {"RUNNING": 1}, message)

@@ -1,4 +1,4 @@
-"""schemathesis against every route: requests that the OpenAPI document allows, and requests that it forbids."""
+"""Fuzzing of every route by schemathesis: requests that the OpenAPI document allows, and requests that it forbids."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ LONGEST_MS = "400"
 
 
 def not_a_defect(context: Any, response: Any, case: Any) -> None:
-    """Allows 503 and 504, which are answers; 500 is a defect."""
+    """Check that the status is no defect, such as 500; 503 and 504 are documented answers."""
     assert response.status_code not in (500, 502), response.text
 
 
@@ -34,7 +34,7 @@ CHECKS: list[CheckFunction] = [
     unsupported_method,
 ]
 NOTHING_TO_FORBID = ("/healthz", "/readyz", "/v1/models")
-MOST = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
+SETTINGS = {"deadline": None, "database": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
 
 def routes(document: BaseSchema) -> list[str]:
@@ -42,13 +42,13 @@ def routes(document: BaseSchema) -> list[str]:
 
 
 def attack(document: BaseSchema, route: str, count: int) -> None:
-    """Sends `count` requests that the document allows and `count` that it forbids, the same in every run."""
+    """Send `count` requests that the document allows and `count` that it forbids, the same in every run."""
     (operation,) = (one.ok() for one in document.get_all_operations() if one.ok().label == route)
     for mode in GenerationMode:
         if mode.is_negative and route.endswith(NOTHING_TO_FORBID):
             continue
-        most = hypothesis.settings(max_examples=count, phases=(Phase.explicit, Phase.generate), **MOST)
-        most(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(send))()
+        settings = hypothesis.settings(max_examples=count, phases=(Phase.explicit, Phase.generate), **SETTINGS)
+        settings(hypothesis.given(case=operation.as_strategy(generation_mode=mode))(send))()
 
 
 def send(case: schemathesis.Case) -> None:

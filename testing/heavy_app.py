@@ -1,4 +1,4 @@
-"""An app whose module loads a model library, which the doctor has to find."""
+"""App whose module loads a model library, which the doctor must find."""
 
 import safetensors  # noqa: F401
 

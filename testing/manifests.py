@@ -18,7 +18,7 @@ DIGEST = f"sha256:{'0' * 64}"
 
 
 class Manifests:
-    """One profile's documents, to be changed in place; `config` is serveConfigV2, as a mapping."""
+    """One profile's documents, which tests change in place; `config` is serveConfigV2 as a mapping."""
 
     def __init__(self, profile: Profile = CPU) -> None:
         images = Images(digests=dict.fromkeys(("redis", *(group.name for group in profile.groups)), DIGEST))
@@ -55,7 +55,7 @@ class Manifests:
         return self.group(name)["template"]["spec"]
 
     def rename(self, name: str, other: str) -> None:
-        """Renames the group, and the selector of its pods."""
+        """Rename the group, and the selector of its pods."""
         (spread,) = self.pod(name)["topologySpreadConstraints"]
         spread["labelSelector"]["matchLabels"]["ray.io/group"] = other
         self.group(name)["groupName"] = other
@@ -67,7 +67,7 @@ class Manifests:
         return self.deployment(name)["autoscaling_config"]
 
     def add_env(self, name: str, value: str) -> None:
-        """Adds a variable to the head's container."""
+        """Add a variable to the head's container."""
         env = [one for one in self.container("head")["env"] if one["name"] != name]
         self.container("head")["env"] = [*env, {"name": name, "value": value}]
 

@@ -1,4 +1,4 @@
-"""Recordings in memory, by PyAV or byte by byte: every container that is taken, and those that mean harm."""
+"""Recordings in memory, made by PyAV or byte by byte: every accepted container, and hostile ones."""
 
 import contextlib
 import io
@@ -19,14 +19,14 @@ Samples = NDArray[np.int16]
 
 
 def sweep(seconds: float) -> Samples:
-    """A tone that rises from 200 Hz to 2 kHz: what every codec keeps, and no two moments of it are alike."""
+    """Return a tone that rises from 200 Hz to 2 kHz: every codec preserves it, and no two parts of it are alike."""
     time_s = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
     phase = 2 * np.pi * (200 * time_s + 1800 / (2 * seconds) * time_s**2)
     return (8000 * np.sin(phase)).astype(np.int16)
 
 
 class _Pipe:
-    """What a live recorder writes to: nothing can be gone back to and filled in."""
+    """Output of a live recorder: the muxer cannot seek back and fill in a header."""
 
     def __init__(self) -> None:
         self.written = bytearray()
@@ -38,7 +38,7 @@ class _Pipe:
 
 @contextlib.contextmanager
 def large_allocations() -> Iterator[None]:
-    """Lets FFmpeg in this process make what it would not be let read."""
+    """Allow FFmpeg in this process to make files that the decoder's bounds would not let it read."""
     bound_allocations(1 << 30)
     try:
         yield
@@ -58,11 +58,11 @@ def encode(
     options: dict[str, str] | None = None,
     bit_rate: int | None = None,
 ) -> bytes:
-    """`audio`: int16 [samples], mono 16 kHz, or [samples, 2] for stereo. The names are FFmpeg's. `live` output cannot be sought in."""
+    """Encode `audio`: int16 [samples], mono 16 kHz, or [samples, 2] for stereo. The names are FFmpeg's. `live` output is not seekable."""
     pipe, file = _Pipe(), io.BytesIO()
     with av.open(pipe if live else file, "w", format=format, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate_hz, layout=layout)
-        stream.codec_context.options = {"strict": "experimental"}  # FFmpeg's own Vorbis encoder asks for it
+        stream.codec_context.options = {"strict": "experimental"}  # FFmpeg's own Vorbis encoder requires it
         if bit_rate:
             stream.bit_rate = bit_rate
         frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout=layout)
@@ -84,7 +84,7 @@ def encode(
 
 
 def stereo(audio: Samples) -> Samples:
-    """The same on both sides."""
+    """Return the same audio on both channels."""
     return np.stack([audio, audio], axis=1)
 
 
@@ -109,13 +109,13 @@ FORMATS = {
     ),
     "aac": lambda audio: encode(audio, "adts", "aac"),
 }
-"""How to make each format that is taken, from int16 [samples], mono 16 kHz."""
+"""Encoder of each accepted format, from int16 [samples], mono 16 kHz."""
 
 
 def wav(
     data: bytes, *, rate_hz: int = RATE_HZ, channels: int = 1, claimed_bytes: int | None = None, tag: int = 1, before: bytes = b""
 ) -> bytes:
-    """16-bit PCM (`tag` 1) with a header of its own making. `claimed_bytes`: what it says of the size of `data`."""
+    """Return 16-bit PCM (`tag` 1) with a header of any values. `claimed_bytes` is the size of `data` in the header."""
     size = len(data) if claimed_bytes is None else claimed_bytes
     riff_size = min(size + 36, 0xFFFFFFFF)
     rates = struct.pack("<HHIIHH", tag, channels, rate_hz, rate_hz * channels * 2 & 0xFFFFFFFF, channels * 2, 16)
@@ -124,21 +124,21 @@ def wav(
 
 
 def wav_of_gigabytes_of_tags() -> bytes:
-    """Some bytes that claim a comment of 2 GB."""
+    """Return some bytes that claim a comment of 2 GB."""
     claimed_bytes = 0x7FFFFFE0
     return wav(b"", before=b"LIST" + struct.pack("<I", claimed_bytes + 20) + b"INFOISFT" + struct.pack("<I", claimed_bytes))
 
 
 def alac_at(rate_hz: int) -> bytes:
-    """An m4a of blocks of 4096 samples that claims this rate: at 8 Hz each of them stands for eight minutes."""
+    """Return an m4a of blocks of 4096 samples that claims this rate: at 8 Hz each block lasts eight minutes."""
     whole = encode(np.zeros(4 * RATE_HZ, np.int16), "ipod", "alac")
-    for scale in (1, 1 << 16):  # in the codec's own header and the timescales; and as fixed point
+    for scale in (1, 1 << 16):  # in the codec's header and the timescales, and as fixed point
         whole = whole.replace(struct.pack(">I", RATE_HZ * scale), struct.pack(">I", rate_hz * scale))
     return whole
 
 
 def silence_flac(hours: float) -> bytes:
-    """Of digital silence FLAC keeps a few bytes for each block."""
+    """Return digital silence, of which FLAC keeps a few bytes per block."""
     return _repeated("flac", "flac", hours)
 
 
@@ -147,7 +147,7 @@ def silence_opus(hours: float) -> bytes:
 
 
 def _repeated(format: str, codec: str, hours: float, options: dict[str, str] | None = None) -> bytes:
-    """One packet of silence again and again: the same as encoding hours of it, in less time."""
+    """Repeat one packet of silence: the result is that of encoding hours of silence, in less time."""
     file = io.BytesIO()
     with av.open(file, "w", format=format) as container:
         stream = container.add_stream(codec, rate=RATE_HZ, layout="mono", options=options or {})
@@ -167,7 +167,7 @@ def _repeated(format: str, codec: str, hours: float, options: dict[str, str] | N
 
 
 def video_only() -> bytes:
-    """An mp4 of four black frames and no sound."""
+    """Return an mp4 of four black frames and no sound."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=4, width=32, height=32, pix_fmt="yuv420p")
@@ -179,7 +179,7 @@ def video_only() -> bytes:
 
 @large_allocations()
 def film(audio: Samples, tracks: int = 1, side_px: int = 32, frames: int = 4, codec: str = "libx264") -> bytes:
-    """A Matroska file of `tracks` black tracks and one of sound, in Opus: small as a file, and large once it is decoded."""
+    """Return a Matroska file of `tracks` black video tracks and one Opus track: a small file that is large when decoded."""
     pix_fmt, options = ("yuv420p", {"preset": "ultrafast"}) if codec == "libx264" else ("yuvj420p", dict[str, str]())
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
@@ -203,7 +203,7 @@ def film(audio: Samples, tracks: int = 1, side_px: int = 32, frames: int = 4, co
 
 
 def tracks(audio: Samples, number: int) -> bytes:
-    """A QuickTime film of so many tracks of the same sound."""
+    """Return a QuickTime file of `number` tracks of the same sound."""
     file = io.BytesIO()
     with av.open(file, "w", format="mov") as container:
         for stream in [container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono") for _ in range(number)]:
@@ -215,7 +215,7 @@ def tracks(audio: Samples, number: int) -> bytes:
 
 
 def mov_of_indexes(number: int, samples: int) -> bytes:
-    """Some KB whose `number` tracks each claim so many samples of one size: FFmpeg makes an index of 36 bytes for each sample."""
+    """Return some KB whose `number` tracks each claim `samples` samples of one size. FFmpeg's index takes 36 bytes per sample."""
     sound = _full(b"smhd", bytes(4)) + _box(b"dinf", _full(b"dref", _words(1), _full(b"url ", flags=1)))
     entry = _box(b"sowt", bytes(6), struct.pack(">H", 1), bytes(8), struct.pack(">HHHHI", 1, 16, 0, 0, RATE_HZ << 16))
     table = _full(b"stsd", _words(1), entry) + _full(b"stts", _words(1, samples, 2)) + _full(b"stsc", _words(1, 1, samples, 1))
@@ -242,19 +242,19 @@ def _words(*numbers: int) -> bytes:
 
 
 def _jpeg(size: int) -> bytes:
-    """What says that it is a JPEG, and is none."""
+    """Return bytes with the header of a JPEG that are none."""
     return b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + np.random.default_rng(0).bytes(size) + b"\xff\xd9"
 
 
 def flac_with_cover(audio: Samples, size: int) -> bytes:
-    """With the picture between the block STREAMINFO and the others (RFC 9639)."""
+    """Return a FLAC with the picture between the block STREAMINFO and the others (RFC 9639)."""
     plain, picture = encode(audio, "flac", "flac"), _jpeg(size)
     block = _words(3, 10) + b"image/jpeg" + _words(0, 100, 100, 24, 0, len(picture)) + picture
     return plain[:42] + _words(6 << 24 | len(block)) + block + plain[42:]
 
 
 def m4a_with_cover(audio: Samples, size: int) -> bytes:
-    """As iTunes puts it: moov, udta, meta, ilst, covr."""
+    """Return an m4a with the picture where iTunes puts it: moov, udta, meta, ilst, covr."""
     plain = encode(audio, "ipod", "aac")
     items = _box(b"ilst", _box(b"covr", _box(b"data", _words(13, 0), _jpeg(size))))
     udta = _box(b"udta", _full(b"meta", _full(b"hdlr", bytes(4), b"mdirappl", bytes(9)), items))
@@ -264,7 +264,7 @@ def m4a_with_cover(audio: Samples, size: int) -> bytes:
 
 
 def mp3_with_cover(audio: Samples, size: int) -> bytes:
-    """In an ID3v2.4 tag before the sound."""
+    """Return an mp3 with the picture in an ID3v2.4 tag before the sound."""
 
     def seven_bits(number: int) -> bytes:
         return bytes(number >> shift & 127 for shift in (21, 14, 7, 0))
@@ -276,7 +276,7 @@ def mp3_with_cover(audio: Samples, size: int) -> bytes:
 
 @large_allocations()
 def mkv_with_cover(audio: Samples, size: int) -> bytes:
-    """As an attachment."""
+    """Return a Matroska file with the picture as an attachment."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono")
@@ -289,34 +289,34 @@ def mkv_with_cover(audio: Samples, size: int) -> bytes:
 
 
 COVERS = {"flac": flac_with_cover, "m4a": m4a_with_cover, "mp3": mp3_with_cover, "mkv": mkv_with_cover}
-"""By container."""
+"""Functions that add a cover picture, by container."""
 
 
 def m3u8(*urls: str) -> bytes:
-    """An HTTP Live Streaming playlist."""
+    """Return an HTTP Live Streaming playlist."""
     entries = "".join(f"#EXTINF:2.0,\n{url}\n" for url in urls)
     return f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:0\n{entries}#EXT-X-ENDLIST\n".encode()
 
 
 def ffconcat(*urls: str) -> bytes:
-    """A list of files that FFmpeg plays one after another."""
+    """Return a list of files that FFmpeg plays one after another."""
     return ("ffconcat version 1.0\n" + "".join(f"file '{url}'\n" for url in urls)).encode()
 
 
 def mov_elsewhere(path: Path) -> bytes:
-    """A QuickTime film of PCM whose sound lies in the file `path`: a data reference by a Macintosh alias."""
+    """Return a QuickTime file of PCM whose samples are in the file `path`, referenced by a Macintosh alias."""
     whole = encode(np.zeros(RATE_HZ, np.int16), "mov", "pcm_s16le")
     name = str(path).encode()
     record = struct.pack(">HH", 2, len(name)) + name + b"\0" * (len(name) % 2) + struct.pack(">hH", -1, 0)
-    # No levels up and down to the target: the absolute path alone names it.
+    # The alias has no relative levels: the absolute path alone names the target.
     alias = bytes(10) + bytes(28) + bytes(12) + bytes(64) + bytes(16) + struct.pack(">HH", 0, 0) + bytes(16) + record
     entry = struct.pack(">I4sI", 12 + len(alias), b"alis", 0) + alias
     dref = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
-    return _replaced(whole, (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"), dref)
+    return _replace_box(whole, (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"), dref)
 
 
-def _replaced(content: bytes, path: tuple[bytes, ...], new: bytes) -> bytes:
-    """`content` with the box at `path` replaced; the sizes of the boxes around it follow."""
+def _replace_box(content: bytes, path: tuple[bytes, ...], new: bytes) -> bytes:
+    """Return `content` with the box at `path` replaced, and with the enclosing boxes resized."""
     at = 0
     while True:
         size, kind = struct.unpack_from(">I4s", content, at)
@@ -324,13 +324,13 @@ def _replaced(content: bytes, path: tuple[bytes, ...], new: bytes) -> bytes:
             break
         at += size
     if len(path) > 1:
-        new = _replaced(content[at + 8 : at + size], path[1:], new)
+        new = _replace_box(content[at + 8 : at + size], path[1:], new)
         new = struct.pack(">I4s", len(new) + 8, kind) + new
     return content[:at] + new + content[at + size :]
 
 
 def minute() -> bytes:
-    """59 s of speech, of which Whisper makes two windows; no sentence comes twice in one, since that makes it try again and again."""
+    """Return 59 s of speech, two windows of Whisper. No window repeats a sentence: repetition triggers Whisper's temperature fallback."""
     files = sorted(speech.HERE.glob("*.ogg"), key=lambda path: path.stem.split("-")[::-1])
     sentences = np.concatenate([decode(path.read_bytes(), 60) for path in files])
     return encode(np.resize(sentences, 59 * RATE_HZ), "ogg", "libopus")

@@ -1,4 +1,4 @@
-"""diffusers' own loop, to compare the engine with."""
+"""diffusers' own pipelines, as references for the engine."""
 
 import io
 from pathlib import Path
@@ -15,12 +15,12 @@ from deployments.roles.text_to_image import GenerateRequest, Image
 
 
 def request(prompt: str, **options: Any) -> GenerateRequest:
-    """A request as it reaches the engine: the default settings' steps and guidance scale where `options` name none."""
+    """Return a request as it reaches the engine, with the default settings' steps and guidance scale unless `options` name others."""
     return DiffusionSettings().with_defaults(GenerateRequest(prompt, **options))
 
 
 class StockPipeline:
-    """diffusers' own pipeline, its tensors in the engine's memory layout, since another layout rounds differently."""
+    """diffusers' own pipeline with its tensors in the engine's memory layout, since another layout rounds differently."""
 
     def __init__(self, folder: Path) -> None:
         self._pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
@@ -42,5 +42,5 @@ class StockPipeline:
 
 
 def pixels(image: Image) -> NDArray[Any]:
-    """uint8 [height, width, 3]."""
+    """Return uint8 [height, width, 3]."""
     return np.asarray(PIL.Image.open(io.BytesIO(image.encoded)))

@@ -1,4 +1,4 @@
-"""Small Stable Diffusion pipelines of seeded random weights: their images are noise, by the same classes as the real ones."""
+"""Small Stable Diffusion pipelines of seeded random weights: the same classes as the real ones, with noise as images."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A real service in a process of its own, as `make serve` starts it: Ray, Serve, both models, their Triton servers."""
+"""A real service in a separate process, started as `make serve` starts it: Ray, Serve, both models, their Triton servers."""
 
 import contextlib
 import json
@@ -25,9 +25,9 @@ START_S = 240
 
 
 def environment(checkout: Path = ROOT) -> dict[str, str]:
-    """This process's, and Ray's variables as `make serve` sets them; without the environment's bin on PATH.
+    """Return this process's variables and Ray's as `make serve` sets them, without the environment's bin on PATH.
 
-    Ray passes metrics on every second, which is its least, so that a test need not wait for them.
+    Ray reports metrics every second, its shortest interval, so that tests do not wait for them.
     """
     lines = (checkout / "graphs" / "ray.env").read_text().splitlines()
     ray = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
@@ -36,9 +36,9 @@ def environment(checkout: Path = ROOT) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, to be opened later: above those of Ray's workers (10002 to 19999) and below Linux' ephemeral ones.
+    """Return a free port, above the ports of Ray's workers (10002 to 19999) and below Linux' ephemeral ports.
 
-    An ephemeral one may be taken, before it is opened, by any connection that Ray's processes make meanwhile.
+    A connection of one of Ray's processes could take an ephemeral port before the test opens it.
     """
     while True:
         with socket.socket() as listener, contextlib.suppress(OSError):
@@ -47,6 +47,8 @@ def free_port() -> int:
 
 
 class Service:
+    """A running service: its client, its processes, its logs and its metrics."""
+
     def __init__(self, process: subprocess.Popen[str], port: int, output: Path) -> None:
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
@@ -60,7 +62,7 @@ class Service:
     def events(
         self, recording: bytes, headers: dict[str, str] | None = None, **fields: str
     ) -> Iterator[Iterator[dict[str, Any]]]:
-        """The data of each event as it comes; leaving the context closes the connection."""
+        """Yield the data of each event as it arrives. The end of the context closes the connection."""
         with (
             httpx.Client(base_url=self.url, timeout=120, headers=headers) as client,
             httpx_sse.connect_sse(client, "POST", "/graph", files={"file": recording}, data=fields) as source,
@@ -68,7 +70,7 @@ class Service:
             yield ({"event": event.event, "id": event.id, **event.json()} for event in source.iter_sse() if event.data)
 
     def draw(self, recording: bytes, **fields: str) -> dict[str, Any]:
-        """The JSON answer of a request that has to succeed."""
+        """Return the JSON answer of a request, which must succeed."""
         answer = self.post(recording, **fields)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
@@ -83,8 +85,8 @@ class Service:
             time.sleep(0.25)
         raise AssertionError(f"not ready within {START_S} s: {self.output.read_text()}")
 
-    def printed(self, text: str) -> str:
-        """What the command has printed, once `text` is in it."""
+    def wait_for_output(self, text: str) -> str:
+        """Wait until the command has printed `text`, and return its whole output."""
         deadline_s = time.monotonic() + 30
         while text not in self.output.read_text() and time.monotonic() < deadline_s:
             time.sleep(0.1)
@@ -92,7 +94,7 @@ class Service:
         return self.output.read_text()
 
     def wait_until_replaced(self, deployment: str, old: psutil.Process) -> None:
-        """Serve sees a death at its next health check, some seconds later; until then it counts the replica as running."""
+        """Wait for a new replica. Serve counts a dead one as running until its next health check, some seconds later."""
         deadline_s = time.monotonic() + START_S
         while [one.pid for one in self.replicas(deployment)] in ([], [old.pid]):
             assert time.monotonic() < deadline_s, f"{deployment} was not replaced within {START_S} s"
@@ -110,44 +112,44 @@ class Service:
         return found
 
     def stub(self, deployment: str) -> psutil.Process:
-        """The process that holds the deployment's model."""
+        """Return the process that holds the deployment's model."""
         (found,) = (one for one in self.replica(deployment).children(recursive=True) if "triton_python" in one.name())
         return found
 
     def interrupt(self) -> int:
-        """Ctrl-C. Returns the exit status."""
+        """Send Ctrl-C and return the exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(90)
 
     @property
     def session(self) -> Path:
-        """Ray's folder of this service's cluster: others on the same machine have theirs."""
+        """Ray's folder of this service's cluster; other clusters on the machine have their own."""
         option = "--raylet_socket_name="
         (socket,) = {part for one in self.processes() for part in _cmdline(one) if part.startswith(option)}
         return Path(socket.removeprefix(option)).parent.parent
 
     @property
     def dashboard(self) -> str:
-        """Where `serve deploy` finds this service's cluster."""
+        """Address of this cluster's dashboard, for `serve deploy`."""
         (process,) = (one for one in self.processes() if any(part.endswith("dashboard/dashboard.py") for part in _cmdline(one)))
         ports = [at.laddr.port for at in process.net_connections("tcp") if at.status == psutil.CONN_LISTEN]
         (wanted,) = (int(part.removeprefix("--port=")) for part in _cmdline(process) if part.startswith("--port="))
-        return f"http://127.0.0.1:{min(port for port in ports if port >= wanted)}"  # the first free one from there
+        return f"http://127.0.0.1:{min(port for port in ports if port >= wanted)}"  # Ray takes the first free port from there on
 
     def logs(self, deployment: str) -> str:
-        """What every replica of the deployment has logged, the dead ones too."""
+        """Return the logs of all replicas of the deployment, including dead ones."""
         files = (self.session / "logs" / "serve").glob(f"replica_sonograph_{deployment}_*.log")
         return "".join(file.read_text() for file in sorted(files))
 
     def scrape(self) -> list[Metric]:
-        """All metrics, as Prometheus finds and reads them."""
+        """Return all metrics, discovered and parsed as Prometheus does it."""
         found = json.loads((self.session / "prom_metrics_service_discovery.json").read_text())
         targets = [target for entry in found for target in entry["targets"]]
         texts = [httpx.get(f"http://{target}/metrics", timeout=30).text for target in targets]
         return [family for text in texts for family in text_string_to_metric_families(text)]
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of all samples of this name that have these labels."""
+        """Return the sum of all samples of this name that have these labels."""
         return sum(
             sample.value
             for family in self.scrape()
@@ -155,44 +157,44 @@ class Service:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
-    def wait_until(self, what: Callable[[], bool], why: str, wait_s: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], bool], description: str, wait_s: float = 60) -> None:
         deadline_s = time.monotonic() + wait_s
-        while not what():
-            assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {why}"
+        while not condition():
+            assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {description}"
             time.sleep(0.25)
 
 
 @contextlib.contextmanager
 def running(folder: Path, command: list[str], port: int) -> Iterator[Service]:
-    """`command` runs in the repository's root until the context ends; whatever it started is then gone."""
+    """Run `command` in the repository's root until the context ends, and check that all its processes end."""
     output = folder / "output.txt"
     with output.open("w") as file:
         env = environment() | {"XDG_STATE_HOME": str(folder)}
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT, text=True)
     service = Service(process, port, output)
-    family: list[psutil.Process] = []
+    children: list[psutil.Process] = []
     try:
         service.wait_until_ready()
         yield service
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
-            family = service.processes()
+            children = service.processes()
         try:
             if process.poll() is None:
                 service.interrupt()
         finally:
             service.client.close()
             process.kill()
-            _, left = psutil.wait_procs(family, timeout=30)
-            for one in left:
+            _, remaining = psutil.wait_procs(children, timeout=30)
+            for one in remaining:
                 one.kill()
-    assert left == [], f"left behind: {left}"
+    assert remaining == [], f"still running: {remaining}"
 
 
 def sonograph(
     folder: Path, deployments: dict[str, dict[str, Any]] | None = None, **args: Any
 ) -> contextlib.AbstractContextManager[Service]:
-    """`sonograph serve` with `args` as the application's settings, and `deployments` as more options of each."""
+    """Run `sonograph serve` with `args` as the application's settings and `deployments` as further options of each deployment."""
     path, port = folder / "config.yaml", free_port()
     path.write_text(config(port, deployments, **args))
     command = [str(Path(sys.prefix) / "bin" / "sonograph"), "serve", "--config", str(path), "--port", str(port)]
@@ -200,7 +202,7 @@ def sonograph(
 
 
 def config(port: int, deployments: dict[str, dict[str, Any]] | None = None, **args: Any) -> str:
-    """graphs/local.yaml with these changes."""
+    """Return graphs/local.yaml with these changes."""
     content = yaml.safe_load((ROOT / "graphs" / "local.yaml").read_text())
     content["http_options"]["port"] = port
     (application,) = content["applications"]

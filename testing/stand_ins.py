@@ -1,8 +1,8 @@
-"""Stand-ins for the two foreign images, for machines without a registry.
+"""Stand-ins for the two external base images, for machines without a registry.
 
-For Ubuntu: a minimal root of this machine's own distribution, with the Python that runs this, and with the settings that apt, pip and uv
-need to find their packages. Those settings are read here, so that no file of the repository names an index. For NVIDIA's: the same, the
-wheel of `tritonserver`, and a PYTHONPATH that leads to another numpy, as NVIDIA's own does.
+Ubuntu's is a minimal root of this machine's own distribution, with the Python that runs this module and the settings with which apt, pip
+and uv find their packages. The settings come from this machine, so that no file of the repository names an index. NVIDIA's adds the
+wheel of `tritonserver` and a PYTHONPATH that leads to another numpy, as NVIDIA's own does.
 """
 
 import os
@@ -17,18 +17,18 @@ from deployments.triton import server
 from kuberay.versions import TRITON_WHEEL
 
 FOREIGN = "/opt/tritonserver/backends/dali/wheel/dali"
-"""The folder in NVIDIA's image that its PYTHONPATH names."""
+"""Folder in NVIDIA's image that its PYTHONPATH names."""
 FOREIGN_NUMPY = "2.5.5"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 SETTINGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf", "/etc/uv/uv.toml", "~/.config/uv/uv.toml")
 PACKAGES = "ca-certificates,python3-venv"
-"""The second brings the libraries of this machine's Python, once for three images that install it."""
+"""Packages of the root. The second provides the libraries of this machine's Python, once for the three images that install it."""
 LEFT_OUT = ("test", "config-*", "site-packages", "idlelib", "tkinter")
 """Parts of Python's library that no image needs."""
 
 
 def command(*words: str | Path, timeout_s: float = 60, **variables: str) -> str:
-    """Returns the command's standard output. A failure's message has all of its output."""
+    """Return the command's standard output. The message of a failure contains all its output."""
     environment = {**os.environ, **variables}
     result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, env=environment)
     assert result.returncode == 0, f"{' '.join(map(str, words))}: {result.stdout[-3000:]}{result.stderr[-3000:]}"
@@ -36,7 +36,7 @@ def command(*words: str | Path, timeout_s: float = 60, **variables: str) -> str:
 
 
 def make_ubuntu(root: Path) -> dict[str, str]:
-    """Fills `root`, a folder; returns the image's variables."""
+    """Fill the folder `root`, and return the image's variables."""
     bootstrap(root)
     if sys.base_prefix != "/usr":
         copy_python(root / "usr/local")
@@ -45,7 +45,7 @@ def make_ubuntu(root: Path) -> dict[str, str]:
 
 
 def make_nvidia(root: Path) -> dict[str, str]:
-    """Adds to `root` what the Ubuntu above lacks; returns the variables to add."""
+    """Add NVIDIA's additions to the Ubuntu in `root`, and return the variables to add."""
     python, numpy = root / "opt/tritonserver/python", root / FOREIGN.removeprefix("/") / "numpy"
     python.mkdir(parents=True)
     copy_triton_wheel(python)
@@ -55,7 +55,7 @@ def make_nvidia(root: Path) -> dict[str, str]:
 
 
 def bootstrap(root: Path) -> None:
-    """Makes a minimal root of this machine's release, from the archive that this machine uses."""
+    """Make a minimal root of this machine's release, from the archive that this machine uses."""
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     targets = command("apt-get", "indextargets", "--format=$(RELEASE) $(REPO_URI) $(COMPONENT)", "Created-By: Packages")
     archives = [target.split() for target in targets.splitlines() if target.startswith(f"{release} ")]
@@ -69,7 +69,7 @@ def bootstrap(root: Path) -> None:
 
 
 def copy_python(target: Path) -> None:
-    """Copies this Python to a folder that precedes the distribution's on PATH."""
+    """Copy this Python to a folder that precedes the distribution's on PATH."""
     name, source = "python{}.{}".format(*sys.version_info), Path(sys.base_prefix)
     shutil.copytree(source / "lib" / name, target / "lib" / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
     (target / "lib" / name / "site-packages").mkdir()
@@ -80,7 +80,7 @@ def copy_python(target: Path) -> None:
 
 
 def copy_index_settings(root: Path) -> dict[str, str]:
-    """Copies certificates and settings of pip and uv; returns the variables that go with them."""
+    """Copy certificates and settings of pip and uv, and return the variables that belong to them."""
     shutil.copy(os.environ.get("SSL_CERT_FILE", CERTIFICATES), root / CERTIFICATES.removeprefix("/"))
     for setting in SETTINGS:
         source, target = Path(setting).expanduser(), root / setting.replace("~", "root").removeprefix("/")
@@ -92,7 +92,7 @@ def copy_index_settings(root: Path) -> dict[str, str]:
 
 
 def copy_triton_wheel(target: Path) -> None:
-    """Copies NVIDIA's wheel, or makes one of the laid-out folder: an older distribution than NVIDIA's may not install the former."""
+    """Copy NVIDIA's wheel, or make one from the laid-out folder: a distribution older than NVIDIA's may not install NVIDIA's wheel."""
     home = server.triton_home() / "python"
     if wheels := list(home.glob("tritonserver-*.whl")):
         shutil.copy(wheels[0], target)

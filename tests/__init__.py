@@ -1,4 +1,4 @@
-"""Sentences about what Sonograph does. Markers say what a test needs; without one it needs neither Ray nor Triton."""
+"""Tests, each named by a sentence about Sonograph. Markers name what a test needs; without one it needs neither Ray nor Triton."""
 
 from hypothesis import settings
 

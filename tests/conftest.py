@@ -1,4 +1,4 @@
-"""What the tests share: one real service for the whole run."""
+"""Options of the suite, and the real service that all tests of a run share."""
 
 import ast
 import signal
@@ -10,21 +10,21 @@ import pytest
 
 from testing.service import Service, sonograph
 
-# A script's `make test &` starts this process with SIGINT ignored, and what a test starts would inherit that: no Ctrl-C could end it.
+# A script's `make test &` starts this process with SIGINT ignored. The tests' processes would inherit that and ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOW = ("triton", "serve", "browser", "slow", "torch")
-"""Markers of the tests that `make check` leaves to `make test`."""
+"""Markers of the tests that run in `make test` alone, not in `make check`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help=f"leave out what is marked {', '.join(SLOW)}, as `make check` does")
+    parser.addoption("--quick", action="store_true", help=f"leave out tests marked {', '.join(SLOW)}, as `make check` does")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With --quick, a module whose own `pytestmark` is one of SLOW is not even imported: torch alone takes seconds."""
+    """Ignore, with --quick, a module whose own `pytestmark` is one of SLOW, since importing torch alone takes seconds."""
     if not config.getoption("--quick") or collection_path.suffix != ".py":
         return None
     for node in ast.parse(collection_path.read_text(encoding="utf-8")).body:
@@ -46,8 +46,8 @@ def _slow(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """As `make serve` starts it, but for a deadline that a test can wait for, pictures that take longer than it, and metrics
-    that are a second old (a model's are taken at its health check)."""
+    """Run the service as `make serve` does, with a shorter deadline, with images that take longer than it, and with metrics at most a
+    second old (a model's are collected at its health check)."""
     settings = {"http": {"deadline_s": 30}, "diffusion": {"max_side_px": 512}}
     health_checks = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
     with sonograph(tmp_path_factory.mktemp("service"), health_checks, **settings) as service:

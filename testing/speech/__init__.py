@@ -1,8 +1,6 @@
-"""Spoken sentences by flite's voices, and what they say in sentences.json.
+"""Sentences spoken by flite's voices, with their texts in sentences.json.
 
-    python -m testing.speech
-
-makes them anew; it needs flite (on Debian and Ubuntu: apt install flite).
+`python -m testing.speech` makes the recordings again; it needs flite (on Debian and Ubuntu: apt install flite).
 """
 
 import json
@@ -14,9 +12,9 @@ from training.small_stable_diffusion.concepts import load_concepts
 
 HERE = Path(__file__).parent
 VOICES = ("slt", "rms")
-"""CMU ARCTIC's: a woman's and a man's, US English."""
+"""Voices of CMU ARCTIC: a woman and a man, US English."""
 SCOTS = "awb"
-"""A man's, Scottish English: the same sentences, for error rates."""
+"""Voice of a man, Scottish English, for error rates of the same sentences."""
 
 
 PHRASES = (
@@ -36,12 +34,12 @@ PHRASES = (
     "She asked for the {} twice.",
     "Would you paint the {} for her?",
 )
-"""None is a template of the small model's training."""
+"""Sentences around a concept. None is a template of the small model's training."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A recording that names one thing of the small model's list."""
+    """Recording that names one concept of the small model."""
 
     name: str
     voice: str
@@ -53,7 +51,7 @@ class Thing:
 
 
 def things() -> list[Thing]:
-    """Thirty by lot, none replaced: the first of the list shuffled with seed 0; phrases take turns, and each voice says all."""
+    """Return thirty concepts, the first of the list shuffled with seed 0, each in every voice. The phrases take turns."""
     names = [concept.name for concept in load_concepts()]
     random.Random(0).shuffle(names)
     return [
@@ -62,6 +60,6 @@ def things() -> list[Thing]:
 
 
 def sentences() -> dict[Path, str]:
-    """What each recording says."""
-    said: dict[str, str] = json.loads((HERE / "sentences.json").read_text(encoding="utf-8"))
-    return {HERE / name: text for name, text in said.items()}
+    """Return the text of each recording."""
+    texts: dict[str, str] = json.loads((HERE / "sentences.json").read_text(encoding="utf-8"))
+    return {HERE / name: text for name, text in texts.items()}

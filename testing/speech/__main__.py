@@ -1,4 +1,4 @@
-"""Makes the recordings and sentences.json: `python -m testing.speech`."""
+"""Generator of the recordings and their texts: `python -m testing.speech`."""
 
 import io
 import json
@@ -27,53 +27,55 @@ SENTENCES = {
     "market": "Please draw a busy market in the morning rain.",
 }
 
-SLOWER = 1.2
-"""For single nouns out of any context, which flite swallows at its own pace."""
+STRETCH = 1.2
+"""Duration factor for short sentences, which flite speaks too fast at its default rate."""
 WORDS = ("cat", "tree", "boat", "sunset")
 SAMPLES = {
     "sunflower": ("A big yellow sunflower.", "slt"),
     "rocket": ("I want to see a rocket.", "rms"),
     "guitar": ("Show me a guitar.", "slt"),
 }
-"""Those that ship, for the page to offer."""
+"""Recordings that ship as the page's samples."""
 
 
 def main() -> None:
     for word, (text, voice) in SAMPLES.items():
-        (SHIPPED / f"{word}.ogg").write_bytes(spoken(text, voice, SLOWER))
-    said = {}
+        (SHIPPED / f"{word}.ogg").write_bytes(synthesize(text, voice, STRETCH))
+    texts = {}
     for word, text in SENTENCES.items():
         for voice in VOICES:
             name = f"{word}-{voice}.ogg"
-            (HERE / name).write_bytes(spoken(text, voice))
-            said[name] = text
+            (HERE / name).write_bytes(synthesize(text, voice))
+            texts[name] = text
     for word in WORDS:
         for voice in VOICES:
-            (HERE / "words" / f"{word}-{voice}.ogg").write_bytes(spoken(word, voice))
-    (HERE / "sentences.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+            (HERE / "words" / f"{word}-{voice}.ogg").write_bytes(synthesize(word, voice))
+    (HERE / "sentences.json").write_text(json.dumps(texts, indent=2) + "\n", encoding="utf-8")
     (HERE / "scots").mkdir(exist_ok=True)
     for word, text in SENTENCES.items():
-        (HERE / "scots" / f"{word}.ogg").write_bytes(spoken(text, SCOTS))
+        (HERE / "scots" / f"{word}.ogg").write_bytes(synthesize(text, SCOTS))
     scots = {f"{word}.ogg": text for word, text in SENTENCES.items()}
-    (HERE / "scots" / "said.json").write_text(json.dumps(scots, indent=2) + "\n", encoding="utf-8")
+    (HERE / "scots" / "transcripts.json").write_text(json.dumps(scots, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(HERE / "things", ignore_errors=True)
     (HERE / "things").mkdir()
     for thing in things():
-        thing.path.write_bytes(spoken(thing.text, thing.voice, SLOWER))
+        thing.path.write_bytes(synthesize(thing.text, thing.voice, STRETCH))
     named = {thing.path.name: thing.text for thing in things()}
-    (HERE / "things" / "said.json").write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    (HERE / "things" / "transcripts.json").write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
 
 
-def spoken(text: str, voice: str, stretch: float = 1.0) -> bytes:
-    """Ogg/Opus, mono 16 kHz. `stretch`: how much longer each sound is than at flite's own pace."""
-    pace = ["--setf", f"duration_stretch={stretch}"]
-    flite = subprocess.run(["flite", "-voice", voice, *pace, "-t", text, "-o", "/dev/stdout"], capture_output=True, check=True)
-    same_each_time = {"fflags": "bitexact"}
-    return media.encode(samples(flite.stdout), "ogg", "libopus", bit_rate=20_000, options=same_each_time)
+def synthesize(text: str, voice: str, stretch: float = 1.0) -> bytes:
+    """Return speech as Ogg/Opus, mono 16 kHz. `stretch` is the factor by which each sound is longer than flite's default."""
+    duration = ["--setf", f"duration_stretch={stretch}"]
+    flite = subprocess.run(
+        ["flite", "-voice", voice, *duration, "-t", text, "-o", "/dev/stdout"], capture_output=True, check=True
+    )
+    reproducible = {"fflags": "bitexact"}
+    return media.encode(samples(flite.stdout), "ogg", "libopus", bit_rate=20_000, options=reproducible)
 
 
 def samples(wav: bytes) -> np.ndarray:
-    """int16 [samples], mono 16 kHz, which is flite's own rate for these voices."""
+    """Return int16 [samples], mono 16 kHz, which is flite's own rate for these voices."""
     with av.open(io.BytesIO(wav)) as container:
         assert container.streams.audio[0].rate == media.RATE_HZ
         return np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])

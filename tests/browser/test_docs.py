@@ -1,4 +1,4 @@
-"""GET /docs in a real Chromium shows every route, loads nothing from another host and obeys its own policy."""
+"""GET /docs in a real Chromium: it shows every route, loads nothing from another host and obeys its own policy."""
 
 import contextlib
 import shutil

@@ -1,7 +1,7 @@
-"""Placement, on a real Ray cluster: each node is a virtual environment of its own image, and Serve gets the manifest's config.
+"""Placement on a real Ray cluster: each node is a virtual environment of its own image, and Serve gets the manifest's config.
 
-The groups have all pods, CPUs and replicas of the profile `cpu`. Clients connect to the ingress' pods.
-The tests are in order and share one cluster: without pins while a pod is missing; as rendered; a wrong pin; a node's death; the head's.
+The groups have all pods, CPUs and replicas of the profile `cpu`. Clients connect to the ingress' pods. The tests run in order and share
+one cluster: without pins while a pod is missing; as rendered; with a wrong pin; after a node's death; after the head's death.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ DEPLOYMENTS = ("ingress", "whisper", "diffusion")
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Cluster]:
-    """A cluster with all pods but whisper's, whose image is still being pulled."""
+    """A cluster without whisper's pod, as if its image were still being pulled."""
     with clusters.running("ingress", "ingress", "diffusion") as cluster:
         yield cluster
 
@@ -57,7 +57,7 @@ def deployment(config: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_without_pins_a_deployment_lands_in_the_wrong_image_and_fails_there(bare: Cluster) -> None:
+def test_without_pins_a_deployment_is_placed_in_the_wrong_image_and_fails(bare: Cluster) -> None:
     config = bare.config()
     for one in config["applications"][0]["deployments"]:
         del one["ray_actor_options"]["resources"], one["ray_actor_options"]["label_selector"]
@@ -67,9 +67,9 @@ def test_without_pins_a_deployment_lands_in_the_wrong_image_and_fails_there(bare
     bare.wait_until(lambda: bare.application().get("status") == "DEPLOY_FAILED", "the application fails")
     message = bare.application()["deployments"]["whisper"]["message"]
     assert "No module named 'tritonserver'" in message or "No module named 'whisper'" in message, message
-    hit = bare.images("whisper", "DEAD")
-    assert hit
-    assert set(hit) <= {"ingress", "diffusion"}
+    images = bare.images("whisper", "DEAD")
+    assert images
+    assert set(images) <= {"ingress", "diffusion"}
     bare.delete()  # an update would start one further replica, for which the autoscaler would start a pod
 
 
@@ -77,20 +77,20 @@ def test_as_rendered_every_replica_runs_in_its_own_image(cluster: Cluster) -> No
     for name in DEPLOYMENTS:
         wanted = cluster.types[name].min_workers
         assert cluster.images(name) == [name] * wanted
-    answer = httpx.post(f"{cluster.of('ingress')[0].url}/graph", files={"file": CAT}, timeout=120)
+    answer = httpx.post(f"{cluster.nodes_of('ingress')[0].url}/graph", files={"file": CAT}, timeout=120)
     assert answer.status_code == 200, answer.text
     assert answer.content.startswith(b"\x89PNG")
     assert "cat" in answer.headers["x-transcript"].lower()
 
 
-def shown(cluster: Cluster) -> dict[str, Any]:
-    answer = httpx.get(f"{cluster.of('ingress')[0].url}/graph", timeout=60)
+def get_stages(cluster: Cluster) -> dict[str, Any]:
+    answer = httpx.get(f"{cluster.nodes_of('ingress')[0].url}/graph", timeout=60)
     assert answer.status_code == 200, answer.text
     return {stage["stage"]: stage for stage in answer.json()["stages"]}
 
 
 def test_the_graph_shows_each_stage_with_its_replicas_and_their_nodes(cluster: Cluster) -> None:
-    stages = shown(cluster)
+    stages = get_stages(cluster)
     assert list(stages) == list(DEPLOYMENTS)
     for name, stage in stages.items():
         nodes = {actor["node_id"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"}
@@ -112,86 +112,88 @@ def test_a_wrong_pin_is_named_by_the_doctor_and_by_the_graph(cluster: Cluster, t
     assert "whisper requests the resource wisper, which no worker group offers" in result.output
 
     cluster.deploy(cluster.config(wrong.service))
-    cluster.wait_until(lambda: shown(cluster)["whisper"]["unsatisfiable"] != [], "the graph names it")
-    whisper = shown(cluster)["whisper"]
+    cluster.wait_until(lambda: get_stages(cluster)["whisper"]["unsatisfiable"] != [], "the graph names the wrong pin")
+    whisper = get_stages(cluster)["whisper"]
     assert whisper["unsatisfiable"] == ["the resource wisper: 1"]
-    cluster.wait_until(lambda: None in [replica["node"] for replica in shown(cluster)["whisper"]["replicas"]], "it waits")
-    assert cluster.application()["status"] == "DEPLOYING"  # and reports nothing else
-    # The previous replica serves on, since an update starts the new one first.
-    answer = httpx.post(f"{cluster.of('ingress')[0].url}/graph", files={"file": CAT}, timeout=120)
+    cluster.wait_until(
+        lambda: None in [replica["node"] for replica in get_stages(cluster)["whisper"]["replicas"]], "the new replica waits"
+    )
+    assert cluster.application()["status"] == "DEPLOYING"  # Serve reports nothing else
+    # The previous replica keeps serving, since an update starts the new one first.
+    answer = httpx.post(f"{cluster.nodes_of('ingress')[0].url}/graph", files={"file": CAT}, timeout=120)
     assert answer.status_code == 200, answer.text
 
     cluster.deploy(cluster.config())
     cluster.wait_until(cluster.serves, "the application is as before")
-    assert shown(cluster)["whisper"]["unsatisfiable"] == []
+    assert get_stages(cluster)["whisper"]["unsatisfiable"] == []
     assert cluster.images("whisper") == ["whisper"]
 
 
 class Load:
-    """A small request begins every two seconds, at one ingress pod or the other, streamed or not; at most AT_ONCE are in flight.
+    """A client that starts a small request every two seconds, at alternating ingress pods, streamed or not, with at most MAX_IN_FLIGHT.
 
-    Five nodes' processes leave two CPUs little time; another test is about overload.
+    The bound is low because the processes of five nodes share two CPUs; test_faults.py covers overload.
     """
 
-    AT_ONCE = 8
+    MAX_IN_FLIGHT = 8
 
     def __init__(self, pods: list[Node]) -> None:
         self.calls: list[Call] = []
-        self._over = asyncio.Event()
-        self._beginning = asyncio.create_task(self._begin(pods))
+        self._stopped = asyncio.Event()
+        self._sender = asyncio.create_task(self._send(pods))
 
-    async def _begin(self, pods: list[Node]) -> None:
+    async def _send(self, pods: list[Node]) -> None:
         for number in itertools.count():
-            await self.until(lambda: len(self.calls) - len(self.ended) < self.AT_ONCE, "a request ends")
+            await self.wait_until(lambda: len(self.calls) - len(self.finished) < self.MAX_IN_FLIGHT, "a request ends")
             self.calls.append(Call(pods[number % len(pods)], CAT, streaming=number // len(pods) % 2 == 0, steps="2"))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._over.wait(), 2)
+                await asyncio.wait_for(self._stopped.wait(), 2)
                 return
 
     @property
-    def ended(self) -> list[Call]:
+    def finished(self) -> list[Call]:
         return [call for call in self.calls if call.done]
 
-    async def more(self, count: int) -> None:
-        """Returns when `count` of the requests that begin from now on have ended."""
-        begun = len(self.calls)
-        await self.until(lambda: sum(call.done for call in self.calls[begun:]) >= count, "more requests end")
+    async def wait_for_more(self, count: int) -> None:
+        """Wait until `count` of the requests that start from now on have finished."""
+        started = len(self.calls)
+        await self.wait_until(lambda: sum(call.done for call in self.calls[started:]) >= count, "more requests end")
 
-    async def until(self, what: Callable[[], bool], why: str) -> None:
+    async def wait_until(self, condition: Callable[[], bool], description: str) -> None:
         deadline_s = time.monotonic() + clusters.START_S
-        while not what():
-            assert time.monotonic() < deadline_s, f"not within {clusters.START_S} s: {why}"
+        while not condition():
+            assert time.monotonic() < deadline_s, f"not within {clusters.START_S} s: {description}"
             await asyncio.sleep(0.1)
 
-    async def end(self) -> None:
-        """Returns when all have ended; a request that hangs is an error."""
-        self._over.set()
-        await self._beginning
-        await asyncio.gather(*(call.end() for call in self.calls))
+    async def stop(self) -> None:
+        """Stop sending and wait for all requests; a request that hangs is an error."""
+        self._stopped.set()
+        await self._sender
+        await asyncio.gather(*(call.finished() for call in self.calls))
 
 
 @contextlib.asynccontextmanager
 async def load(cluster: Cluster) -> AsyncIterator[Load]:
-    load = Load(cluster.of("ingress"))
+    load = Load(cluster.nodes_of("ingress"))
     try:
         yield load
     finally:
-        await load.end()
+        await load.stop()
 
 
-async def test_a_model_whose_node_dies_refuses_and_recovers_with_the_next_node(cluster: Cluster) -> None:
-    """Requests in flight there are tried again, and wait for the next replica; new ones are refused at once."""
-    (node,) = cluster.of("diffusion")
+async def test_after_its_nodes_death_a_model_refuses_requests_until_the_next_node_starts(cluster: Cluster) -> None:
+    """Requests in flight are retried and wait for the next replica; new ones are refused at once."""
+    (node,) = cluster.nodes_of("diffusion")
     async with load(cluster) as clients:
-        await clients.more(2)
-        before = clients.ended
+        await clients.wait_for_more(2)
+        before = clients.finished
         await asyncio.to_thread(cluster.kill, node)
-        await clients.until(lambda: sum(call.outcome[0] == 503 for call in clients.ended) >= 4, "refusals")
+        await clients.wait_until(lambda: sum(call.outcome[0] == 503 for call in clients.finished) >= 4, "refusals")
         cluster.start("diffusion")
         await asyncio.to_thread(cluster.wait_for_nodes)
         await asyncio.to_thread(cluster.wait_until, cluster.ready, "all models serve again")
         recovered = len(clients.calls)
-        await clients.more(4)
+        await clients.wait_for_more(4)
     assert {call.outcome for call in before} == {(200, "")}
     assert [call.problem for call in clients.calls if call.outcome not in ((200, ""), (503, "model_unavailable"))] == []
     refused = [call for call in clients.calls if call.outcome != (200, "")]
@@ -202,23 +204,23 @@ async def test_a_model_whose_node_dies_refuses_and_recovers_with_the_next_node(c
     assert cluster.images("diffusion") == ["diffusion"]
 
 
-async def test_the_heads_death_loses_no_request_since_redis_has_its_state(cluster: Cluster) -> None:
-    (head,) = cluster.of(ray_autoscaler.HEAD)
+async def test_the_heads_death_loses_no_request_because_redis_holds_its_state(cluster: Cluster) -> None:
+    (head,) = cluster.nodes_of(ray_autoscaler.HEAD)
     pids = {name: {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} for name in DEPLOYMENTS}
     async with load(cluster) as clients:
-        await clients.more(2)
-        (gcs,) = (one for one in head.family() if one.name() == "gcs_server")
+        await clients.wait_for_more(2)
+        (gcs,) = (one for one in head.processes() if one.name() == "gcs_server")
         gcs.kill()
-        await asyncio.to_thread(head.process.wait, 60)  # the container's command, which ends with the GCS
+        await asyncio.to_thread(head.process.wait, 60)  # the container's command exits with the GCS
         cluster.kill(head)
-        await clients.more(4)
+        await clients.wait_for_more(4)
         cluster.start(ray_autoscaler.HEAD)
         await asyncio.to_thread(cluster.wait_for_nodes)
         restored = lambda: all(cluster.running(name) == len(pids[name]) for name in DEPLOYMENTS)  # noqa: E731
-        await asyncio.to_thread(cluster.wait_until, restored, "Serve knows its replicas again")
+        await asyncio.to_thread(cluster.wait_until, restored, "Serve finds its replicas again")
         await asyncio.to_thread(cluster.wait_until, cluster.ready, "the ingress is ready")
-        await clients.more(4)
+        await clients.wait_for_more(4)
     assert [call.problem for call in clients.calls if call.outcome != (200, "")] == []
-    for name in DEPLOYMENTS:  # they ran all the time
+    for name in DEPLOYMENTS:  # the replicas never stopped
         assert {actor["pid"] for actor in cluster.replicas(name) if actor["state"] == "ALIVE"} == pids[name]
         assert all(map(psutil.pid_exists, pids[name]))

@@ -1,4 +1,4 @@
-"""What a service outlives: more than it can do, clients that leave in crowds, processes that are killed, an update, its own end."""
+"""Faults that the service survives: overload, mass disconnects, killed processes, an update, its own shutdown."""
 
 import asyncio
 import random
@@ -28,7 +28,7 @@ OPTIONS = {
     "whisper": {"max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
     "diffusion": {"max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
 }
-"""Half a CPU each, so that an update's second replicas fit on two."""
+"""Half a CPU each, so that two CPUs suffice for an update's second replicas."""
 
 
 @pytest.fixture(scope="module")
@@ -38,27 +38,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Service]:
-    """Time enough to wait for a new replica, and few places, so that they are soon taken."""
+    """A service with a deadline that outlasts the start of a replica, and with few concurrent requests, so that it is soon full."""
     with sonograph(folder, OPTIONS, **SETTINGS) as service:
         yield service
 
 
 async def serves_as_before(service: Service) -> None:
-    call = await Call(service, CAT, streaming=False).end()
+    call = await Call(service, CAT, streaming=False).finished()
     assert call.outcome == (200, "")
 
 
-async def in_flight(service: Service, recording: bytes, kind: str, **more: str) -> list[Call]:
-    """Three streams and one without, of which the first, which is asked for `more`, has told an event of this kind."""
-    first = await Call(service, recording, **MEDIUM | more).until(kind)
+async def in_flight(service: Service, recording: bytes, event_type: str, **more: str) -> list[Call]:
+    """Start three streams and one plain request, the first with the fields `more`, and wait for its first event of this type."""
+    first = await Call(service, recording, **MEDIUM | more).wait_for(event_type)
     return [first, *(Call(service, CAT, streaming, **MEDIUM) for streaming in (True, True, False))]
 
 
-async def ended(calls: list[Call]) -> list[tuple[int, str]]:
-    return [(await call.end()).outcome for call in calls]
+async def outcomes_of(calls: list[Call]) -> list[tuple[int, str]]:
+    return [(await call.finished()).outcome for call in calls]
 
 
-async def replaced(service: Service, deployment: str, old: psutil.Process) -> None:
+async def wait_for_replacement(service: Service, deployment: str, old: psutil.Process) -> None:
     await asyncio.to_thread(service.wait_until_replaced, deployment, old)
     await serves_as_before(service)
 
@@ -66,7 +66,7 @@ async def replaced(service: Service, deployment: str, old: psutil.Process) -> No
 @pytest.mark.parametrize(
     ("deployment", "victim"), [("diffusion", "stub"), ("diffusion", "replica"), ("whisper", "stub"), ("whisper", "replica")]
 )
-async def test_a_request_outlives_the_death_of_its_model(service: Service, deployment: str, victim: str) -> None:
+async def test_a_request_survives_the_death_of_its_model(service: Service, deployment: str, victim: str) -> None:
     replica, stub = service.replica(deployment), service.stub(deployment)
     retried = service.metric(RETRIES.exported, stage=deployment)
     if deployment == "diffusion":
@@ -74,49 +74,49 @@ async def test_a_request_outlives_the_death_of_its_model(service: Service, deplo
     else:
         calls = await in_flight(service, MINUTE, "transcript.delta")
     (replica if victim == "replica" else stub).send_signal(signal.SIGKILL)
-    outcomes = await ended(calls)
+    outcomes = await outcomes_of(calls)
     assert set(outcomes) <= {(200, ""), (503, "model_unavailable")}
     assert outcomes[0] == (200, "")
-    assert calls[0].kinds.count("retry") == 1
-    (retry,) = (event for event in calls[0].told if event["type"] == "retry")
+    assert calls[0].event_types.count("retry") == 1
+    (retry,) = (event for event in calls[0].events if event["type"] == "retry")
     assert retry["stage"] == deployment
     assert service.metric(RETRIES.exported, stage=deployment) > retried
-    await replaced(service, deployment, replica)
-    psutil.wait_procs([replica, stub], timeout=30)  # a replica whose stub is gone ends itself, and the other way round
+    await wait_for_replacement(service, deployment, replica)
+    psutil.wait_procs([replica, stub], timeout=30)  # a replica exits without its stub, and a stub without its replica
     assert not replica.is_running()
     assert not stub.is_running()
 
 
-async def test_a_frozen_model_is_replaced_and_its_request_answered(service: Service) -> None:
+async def test_a_hung_model_is_replaced_and_its_request_is_answered(service: Service) -> None:
     replica, stub = service.replica("diffusion"), service.stub("diffusion")
     stub.suspend()
-    call = await Call(service, CAT).end()
+    call = await Call(service, CAT).finished()
     assert call.outcome == (200, "")
-    assert "retry" in call.kinds
-    await replaced(service, "diffusion", replica)
+    assert "retry" in call.event_types
+    await wait_for_replacement(service, "diffusion", replica)
     assert service.stub("diffusion").pid != stub.pid
 
 
-async def test_the_death_of_the_ingress_cuts_streams_and_is_a_503_for_the_others(service: Service) -> None:
+async def test_the_death_of_the_ingress_cuts_streams_and_answers_plain_requests_with_503(service: Service) -> None:
     ingress = service.replica("ingress")
-    first = await Call(service, CAT, **MEDIUM).until("image.step")
+    first = await Call(service, CAT, **MEDIUM).wait_for("image.step")
     plain = [Call(service, CAT, streaming=False, **MEDIUM) for _ in range(2)]
-    streamed = await Call(service, CAT, **MEDIUM).until("accepted")
+    streamed = await Call(service, CAT, **MEDIUM).wait_for("accepted")
     ingress.send_signal(signal.SIGKILL)
-    assert await ended([first, streamed]) == [(0, "cut"), (0, "cut")]
-    assert await ended(plain) == [(503, "model_unavailable")] * 2
+    assert await outcomes_of([first, streamed]) == [(0, "cut"), (0, "cut")]
+    assert await outcomes_of(plain) == [(503, "model_unavailable")] * 2
     for call in plain:
         assert call.headers["content-type"] == "application/problem+json"
         assert call.problem["request_id"] == call.headers["x-request-id"]
         assert call.headers["retry-after"].isdecimal()
-    await replaced(service, "ingress", ingress)
+    await wait_for_replacement(service, "ingress", ingress)
 
 
-async def takes_s(service: Service) -> float:
-    """A lone request, on this machine and now."""
-    began_s = time.monotonic()
+async def request_duration_s(service: Service) -> float:
+    """Measure a lone request on this machine at this time."""
+    start_s = time.monotonic()
     await serves_as_before(service)
-    return time.monotonic() - began_s
+    return time.monotonic() - start_s
 
 
 async def open_loop(service: Service, number: int, every_s: float) -> list[Call]:
@@ -127,9 +127,9 @@ async def open_loop(service: Service, number: int, every_s: float) -> list[Call]
     return calls
 
 
-async def test_several_times_what_it_can_do_is_served_or_refused_and_never_hangs(service: Service) -> None:
-    calls = await open_loop(service, number=60, every_s=await takes_s(service) / 12)
-    outcomes = await ended(calls)
+async def test_at_several_times_the_capacity_every_request_is_served_or_refused(service: Service) -> None:
+    calls = await open_loop(service, number=60, every_s=await request_duration_s(service) / 12)
+    outcomes = await outcomes_of(calls)
     assert set(outcomes) <= {(200, ""), (503, "overloaded"), (504, "deadline_exceeded"), (504, "deadline_unreachable")}
     assert (200, "") in outcomes
     assert (503, "overloaded") in outcomes
@@ -140,7 +140,7 @@ async def test_several_times_what_it_can_do_is_served_or_refused_and_never_hangs
 
 
 async def serve_cli(service: Service, *words: str) -> None:
-    """Serve's own command, towards this service's cluster: its dashboard asks for the token that Ray keeps for local clusters."""
+    """Run Serve's own command on this service's cluster. Its dashboard requires the token that Ray keeps for local clusters."""
     command = [str(Path(sys.prefix) / "bin" / "serve"), words[0], "--address", service.dashboard, *words[1:]]
     environ = {**environment(), "RAY_AUTH_MODE": "token"}
     await asyncio.to_thread(subprocess.run, command, env=environ, check=True, timeout=120)
@@ -156,72 +156,74 @@ async def test_an_update_under_load_loses_no_request(service: Service, folder: P
 
     async def client(streaming: bool) -> None:
         while not updated.is_set():
-            calls.append(await Call(service, CAT, streaming).end())
+            calls.append(await Call(service, CAT, streaming).finished())
 
-    def through() -> bool:
+    def update_finished() -> bool:
         replicas = [one.pid for name in OPTIONS for one in service.replicas(name)]
         return len(replicas) == len(OPTIONS) and not old & set(replicas)
 
     clients = [asyncio.create_task(client(streaming)) for streaming in (True, False)]
     try:
         await serve_cli(service, "deploy", str(changed))
-        await asyncio.to_thread(service.wait_until, through, "new replicas alone", 240)
+        await asyncio.to_thread(service.wait_until, update_finished, "only new replicas run", 240)
     finally:
         updated.set()
         await asyncio.gather(*clients)
     assert [call.problem for call in calls if call.outcome != (200, "")] == []
-    call = await Call(service, CAT).end()
-    assert call.told[-3]["steps"] == 11
+    call = await Call(service, CAT).finished()
+    assert call.events[-3]["steps"] == 11
 
 
-async def test_300_clients_that_leave_at_random_moments_leave_nothing_behind(service: Service) -> None:
-    moments, longest_s = random.Random(0), 2 * await takes_s(service)
-    places = asyncio.Semaphore(8)
-    left = 0
+async def test_300_clients_that_disconnect_at_random_times_leave_no_request_running(service: Service) -> None:
+    rng, longest_s = random.Random(0), 2 * await request_duration_s(service)
+    slots = asyncio.Semaphore(8)
+    disconnected = 0
 
     async def client() -> None:
-        nonlocal left
-        async with places:
-            call = Call(service, CAT, streaming=moments.random() < 0.5, steps=str(moments.randint(1, 12)))
-            await asyncio.sleep(moments.uniform(0, longest_s))
-            left += call.status is None or call.outcome == (0, "cut")
-            await call.leave()
+        nonlocal disconnected
+        async with slots:
+            call = Call(service, CAT, streaming=rng.random() < 0.5, steps=str(rng.randint(1, 12)))
+            await asyncio.sleep(rng.uniform(0, longest_s))
+            disconnected += call.status is None or call.outcome == (0, "cut")
+            await call.disconnect()
             assert call.outcome in ((0, "cut"), (200, ""), (503, "overloaded")), call.problem
 
     await asyncio.gather(*(client() for _ in range(300)))
-    assert left > 100
+    assert disconnected > 100
     await serves_as_before(service)
 
     def idle() -> bool:
         names = "ray_serve_replica_processing_queries", "ray_serve_num_ongoing_requests_at_replicas"
         return all(service.metric(name) == 0 for name in names)
 
-    await asyncio.to_thread(service.wait_until, idle, "no request is left anywhere")
+    await asyncio.to_thread(service.wait_until, idle, "no request is in flight anywhere")
 
 
-async def test_serve_shutdown_waits_for_what_is_in_flight_and_refuses_the_rest(tmp_path: Path) -> None:
+async def test_serve_shutdown_waits_for_requests_in_flight_and_refuses_new_ones(tmp_path: Path) -> None:
     with sonograph(tmp_path, OPTIONS, **SETTINGS) as service:
-        # The second model's stage is still to come, and takes longer than the command.
+        # The second model's stage has not started, and takes longer than the command.
         calls = await in_flight(service, MINUTE, "transcript.delta", steps="100")
-        ending = asyncio.create_task(serve_cli(service, "shutdown", "-y"))
-        await asyncio.to_thread(service.wait_until, lambda: service.client.get("/healthz").status_code != 200, "it ends")
-        late = await Call(service, CAT, streaming=False).end()
+        shutdown = asyncio.create_task(serve_cli(service, "shutdown", "-y"))
+        await asyncio.to_thread(
+            service.wait_until, lambda: service.client.get("/healthz").status_code != 200, "the shutdown starts"
+        )
+        late = await Call(service, CAT, streaming=False).finished()
         assert late.outcome == (503, "model_unavailable")
         assert not calls[0].done
-        await ended(calls)
+        await outcomes_of(calls)
         assert [call.problem for call in calls if call.outcome != (200, "")] == []
-        await ending
+        await shutdown
         for name in OPTIONS:
             assert "did not stop in order" not in service.logs(name)
 
 
-async def test_its_end_is_in_order_and_waits_for_what_is_in_flight(service: Service) -> None:
+async def test_on_sigterm_the_service_stops_in_order_after_the_requests_in_flight(service: Service) -> None:
     logs = service.session / "logs" / "serve"
     calls = await in_flight(service, CAT, "image.step")
     service.process.send_signal(signal.SIGTERM)
-    outcomes = await ended(calls)
+    outcomes = await outcomes_of(calls)
     assert await asyncio.to_thread(service.process.wait, 90) == 0
-    said = "".join(file.read_text() for file in logs.glob("replica_*.log"))
-    assert "replica" in said
-    assert "did not stop in order" not in said
+    logged = "".join(file.read_text() for file in logs.glob("replica_*.log"))
+    assert "replica" in logged
+    assert "did not stop in order" not in logged
     assert set(outcomes) == {(200, "")}

@@ -1,4 +1,4 @@
-"""schemathesis against the real service, and the examples of its document."""
+"""Fuzzing of the real service by schemathesis, and a check of its document's examples."""
 
 import pytest
 import schemathesis
@@ -17,7 +17,7 @@ def test_every_answer_of_the_service_is_documented(service: Service, route: str)
     assert service.client.get("/readyz").status_code == 200
 
 
-def test_the_documents_examples_are_what_the_service_answers(service: Service) -> None:
+def test_the_documents_examples_match_the_services_answers(service: Service) -> None:
     found = examples.collect(service)
     assert set(found) == set(ANSWERS)
     for name, answer in found.items():

@@ -1,4 +1,4 @@
-"""The real openai client against the real service: synchronous, asynchronous, streaming."""
+"""The openai client and the real service: synchronous, asynchronous, streaming."""
 
 import asyncio
 import base64
@@ -38,9 +38,9 @@ def picture(b64_json: str | None) -> Image.Image:
     return found
 
 
-def test_a_picture_is_drawn_with_the_seed_of_its_request(client: openai.OpenAI) -> None:
-    asked = {"model": "stable-diffusion", "prompt": "a red apple", "n": 2, "extra_body": {"seed": 1, "steps": 4}}
-    first, again = (client.images.generate(**asked) for _ in range(2))
+def test_an_image_is_generated_with_the_requests_seed(client: openai.OpenAI) -> None:
+    options = {"model": "stable-diffusion", "prompt": "a red apple", "n": 2, "extra_body": {"seed": 1, "steps": 4}}
+    first, again = (client.images.generate(**options) for _ in range(2))
     assert first.data is not None
     assert [one.b64_json for one in first.data] == [one.b64_json for one in again.data or ()]
     assert first.data[0].b64_json != first.data[1].b64_json
@@ -48,7 +48,7 @@ def test_a_picture_is_drawn_with_the_seed_of_its_request(client: openai.OpenAI) 
     assert (first.size, first.output_format) == ("64x64", "png")
 
 
-def test_a_picture_is_streamed_with_its_previews(client: openai.OpenAI) -> None:
+def test_an_image_is_streamed_with_its_previews(client: openai.OpenAI) -> None:
     own = {"seed": 1, "steps": 6}
     plain = client.images.generate(prompt="a red apple", extra_body=own)
     *partial, done = client.images.generate(prompt="a red apple", stream=True, partial_images=3, extra_body=own)
@@ -60,20 +60,20 @@ def test_a_picture_is_streamed_with_its_previews(client: openai.OpenAI) -> None:
     assert done.b64_json == plain.data[0].b64_json
 
 
-def test_each_form_of_a_transcript(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": "whisper-1", "file": CAT}
-    heard = client.audio.transcriptions.create(**asked)
-    assert "cat sleeping on a blue sofa" in heard.text
-    assert heard.usage is not None
-    assert (heard.usage.type, heard.usage.seconds) == ("duration", 3)
-    assert client.audio.transcriptions.create(**asked, response_format="text") == heard.text + "\n"
-    subtitles = client.audio.transcriptions.create(**asked, response_format="srt")
-    assert re.fullmatch(rf"1\n00:00:00,\d{{3}} --> 00:00:0\d,\d{{3}}\n{re.escape(heard.text)}\n\n", str(subtitles))
-    assert str(client.audio.transcriptions.create(**asked, response_format="vtt")).startswith("WEBVTT\n\n00:00:00.")
-    verbose = client.audio.transcriptions.create(**asked, response_format="verbose_json", timestamp_granularities=["segment"])
-    assert (verbose.text, verbose.language) == (heard.text, "en")
+def test_each_response_format_of_a_transcript(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": "whisper-1", "file": CAT}
+    transcript = client.audio.transcriptions.create(**options)
+    assert "cat sleeping on a blue sofa" in transcript.text
+    assert transcript.usage is not None
+    assert (transcript.usage.type, transcript.usage.seconds) == ("duration", 3)
+    assert client.audio.transcriptions.create(**options, response_format="text") == transcript.text + "\n"
+    subtitles = client.audio.transcriptions.create(**options, response_format="srt")
+    assert re.fullmatch(rf"1\n00:00:00,\d{{3}} --> 00:00:0\d,\d{{3}}\n{re.escape(transcript.text)}\n\n", str(subtitles))
+    assert str(client.audio.transcriptions.create(**options, response_format="vtt")).startswith("WEBVTT\n\n00:00:00.")
+    verbose = client.audio.transcriptions.create(**options, response_format="verbose_json", timestamp_granularities=["segment"])
+    assert (verbose.text, verbose.language) == (transcript.text, "en")
     assert verbose.segments is not None
-    assert [one.text for one in verbose.segments] == [heard.text]
+    assert [one.text for one in verbose.segments] == [transcript.text]
     assert 0 <= verbose.segments[0].start < verbose.segments[0].end <= verbose.duration + 1
 
 
@@ -94,14 +94,14 @@ def test_a_transcript_is_streamed(client: openai.OpenAI) -> None:
     assert "cat" in done.text
 
 
-async def test_the_asynchronous_client_asks_for_everything_at_once(service: Service) -> None:
+async def test_the_asynchronous_client_sends_all_requests_concurrently(service: Service) -> None:
     async with openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=120) as client:
 
         async def streamed() -> list[str]:
             stream = await client.images.generate(prompt="a red apple", stream=True, partial_images=1, extra_body={"seed": 1})
             return [event.type async for event in stream]
 
-        transcript, picture_, kinds, models = await asyncio.gather(
+        transcript, picture_, event_types, models = await asyncio.gather(
             client.audio.transcriptions.create(model="whisper-1", file=CAT),
             client.images.generate(prompt="a red apple", extra_body={"seed": 1}),
             streamed(),
@@ -110,7 +110,7 @@ async def test_the_asynchronous_client_asks_for_everything_at_once(service: Serv
     assert "cat" in transcript.text
     assert picture_.data is not None
     assert picture(picture_.data[0].b64_json).size == (64, 64)
-    assert kinds == ["image_generation.partial_image", "image_generation.completed"]
+    assert event_types == ["image_generation.partial_image", "image_generation.completed"]
     assert [model.id for model in models.data] == ["tiny.en", "whisper-1", "small-stable-diffusion", "stable-diffusion"]
 
 
@@ -138,13 +138,13 @@ def test_refusals_are_the_clients_own_errors(client: openai.OpenAI) -> None:
     assert (late.value.status_code, late.value.code) == (504, "deadline_exceeded")
 
 
-def test_what_fails_in_a_stream_is_raised_by_the_client(client: openai.OpenAI) -> None:
+def test_the_client_raises_an_error_of_a_stream(client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIError, match="multilingual") as refused:
         list(client.audio.transcriptions.create(model="whisper-1", file=CAT, stream=True, language="fr"))
     assert refused.value.code == "invalid_parameter"
 
 
-def test_a_client_that_leaves_a_picture_frees_the_model(service: Service, client: openai.OpenAI) -> None:
+def test_a_client_that_disconnects_from_an_image_frees_the_model(service: Service, client: openai.OpenAI) -> None:
     steps = Steps(service)
     with client.images.generate(**LONG, stream=True) as stream:
         types = [event.type for event, _ in zip(stream, range(2), strict=False)]
@@ -152,12 +152,12 @@ def test_a_client_that_leaves_a_picture_frees_the_model(service: Service, client
     plain = openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0, timeout=2)
     with pytest.raises(openai.APITimeoutError), plain:
         plain.images.generate(**LONG)
-    ran, saved = steps.of(300)
+    ran, saved = steps.wait_for_total(300)
     assert 2 <= ran < 150 < saved
     assert "cat" in client.audio.transcriptions.create(model="whisper-1", file=CAT).text
 
 
-def test_a_client_that_leaves_a_transcript_frees_the_model(service: Service, client: openai.OpenAI) -> None:
+def test_a_client_that_disconnects_from_a_transcript_frees_the_model(service: Service, client: openai.OpenAI) -> None:
     id = f"left-{uuid.uuid4().hex}"
     minute = ("minute.wav", media.minute())
     with client.audio.transcriptions.create(
@@ -165,14 +165,14 @@ def test_a_client_that_leaves_a_transcript_frees_the_model(service: Service, cli
     ) as stream:
         assert next(iter(stream)).type == "transcript.text.delta"
 
-    def line() -> dict[str, Any]:
-        found = [json.loads(said) for said in re.findall(r'\{"event": "request".*\}', service.logs("ingress"))]
-        return next((line for line in found if line["request_id"] == id), {})
+    def entry() -> dict[str, Any]:
+        entries = [json.loads(line) for line in re.findall(r'\{"event": "request".*\}', service.logs("ingress"))]
+        return next((entry for entry in entries if entry["request_id"] == id), {})
 
-    service.wait_until(lambda: bool(line()), "the request's line")
-    assert (line()["status"], line()["cancelled"], line()["route"]) == (499, True, "/v1/audio/transcriptions")
+    service.wait_until(lambda: bool(entry()), "the request's log entry")
+    assert (entry()["status"], entry()["cancelled"], entry()["route"]) == (499, True, "/v1/audio/transcriptions")
     service.wait_until(
-        lambda: service.metric("ray_serve_replica_processing_queries", deployment="whisper") == 0, "a free whisper"
+        lambda: service.metric("ray_serve_replica_processing_queries", deployment="whisper") == 0, "whisper is idle"
     )
 
 
@@ -182,8 +182,8 @@ def test_the_readmes_commands_and_its_program_work_as_printed(service: Service) 
     assert len(curls) == 2
     for line in curls:
         command = line.replace("http://127.0.0.1:8000", service.url).split("|")[0]
-        said = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, timeout=120, check=True).stdout
-        answer = json.loads(said)
+        output = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, timeout=120, check=True).stdout
+        answer = json.loads(output)
         assert "apple" in answer.get("text", "").lower() or picture(answer["data"][0]["b64_json"]).size == (64, 64)
     (program,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     found: dict[str, Any] = {"openai": openai}

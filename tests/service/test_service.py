@@ -36,8 +36,8 @@ WORDS = jiwer.Compose(
 )
 
 
-def word_error_rate(said: list[str], heard: list[str]) -> float:
-    return float(jiwer.wer(said, heard, reference_transform=WORDS, hypothesis_transform=WORDS))
+def word_error_rate(references: list[str], transcripts: list[str]) -> float:
+    return float(jiwer.wer(references, transcripts, reference_transform=WORDS, hypothesis_transform=WORDS))
 
 
 def pixels(picture: bytes) -> NDArray[np.int16]:
@@ -49,7 +49,7 @@ def serves_as_before(service: Service) -> None:
 
 
 def test_the_printed_curls_work_as_printed(service: Service, tmp_path: Path) -> None:
-    lines = re.findall(r"^ *(curl .*)$", service.printed("curl"), re.MULTILINE)
+    lines = re.findall(r"^ *(curl .*)$", service.wait_for_output("curl"), re.MULTILINE)
     draw, listen = (shlex.split(line.replace("picture.png", str(tmp_path / "picture.png"))) for line in lines)
     subprocess.run(draw, cwd=ROOT, check=True, timeout=120)
     assert Image.open(tmp_path / "picture.png").size == (64, 64)
@@ -57,21 +57,21 @@ def test_the_printed_curls_work_as_printed(service: Service, tmp_path: Path) -> 
     assert "apple" in json.loads(answer.stdout)["transcript"]
 
 
-def test_every_sentence_of_two_voices_is_understood(service: Service) -> None:
-    said = speech.sentences()
-    heard = [service.draw(path.read_bytes())["transcript"] for path in said]
-    assert len(said) >= 16
-    assert word_error_rate(list(said.values()), heard) <= 0.10
+def test_the_sentences_of_two_voices_are_transcribed(service: Service) -> None:
+    sentences = speech.sentences()
+    transcripts = [service.draw(path.read_bytes())["transcript"] for path in sentences]
+    assert len(sentences) >= 16
+    assert word_error_rate(list(sentences.values()), transcripts) <= 0.10
 
 
 @pytest.mark.parametrize("format", media.FORMATS)
-def test_every_format_is_heard(service: Service, format: str) -> None:
+def test_every_format_is_transcribed(service: Service, format: str) -> None:
     recording = media.FORMATS[format](decode(CAT, 60))
     answer = service.draw(recording)
     assert "cat sleeping on a blue sofa" in answer["transcript"].lower()
 
 
-def test_an_upload_of_several_megabytes_is_heard(service: Service) -> None:
+def test_an_upload_of_several_megabytes_is_transcribed(service: Service) -> None:
     audio = np.concatenate([decode(CAT, 60), np.zeros(20 * 16_000, np.int16)])
     recording = media.encode(media.stereo(audio), "wav", "pcm_f32le", rate_hz=48_000, layout="stereo")
     assert len(recording) > 8_000_000
@@ -80,13 +80,13 @@ def test_an_upload_of_several_megabytes_is_heard(service: Service) -> None:
     assert "cat" in raw.json()["transcript"].lower()
 
 
-def test_quiet_speech_is_still_heard(service: Service) -> None:
+def test_quiet_speech_is_transcribed(service: Service) -> None:
     audio = decode(CAT, 60).astype(np.float64)
     quiet = audio * 10 ** (-40 / 20) * 32768 / np.sqrt(np.square(audio).mean())
     assert "cat" in service.draw(media.encode(quiet.round().astype(np.int16), "wav", "pcm_s16le"))["transcript"].lower()
 
 
-def test_the_answer_says_everything_about_itself(service: Service) -> None:
+def test_the_json_answer_has_all_fields_and_headers(service: Service) -> None:
     answer = service.post(CAT, seed="5", steps="4", width="72", height="80", prompt_prefix="a drawing of", output_format="webp")
     body = answer.json()
     assert body["request_id"] == answer.headers["x-request-id"]
@@ -104,7 +104,7 @@ def test_the_answer_says_everything_about_itself(service: Service) -> None:
     assert body["prompt_truncated"] is False
 
 
-def test_the_same_seed_gives_the_same_bytes_and_no_seed_another_picture(service: Service) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_no_seed_gives_another_image(service: Service) -> None:
     first, second = (service.post(CAT, "image/png", seed="9") for _ in range(2))
     assert first.headers["content-type"] == "image/png"
     assert first.content == second.content
@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_bytes_and_no_seed_another_picture(service:
     assert one["image"]["base64"] != other["image"]["base64"]
 
 
-def test_eight_at_once_get_each_its_own_transcript_and_picture(service: Service) -> None:
+def test_eight_concurrent_requests_each_get_their_own_transcript_and_image(service: Service) -> None:
     files = sorted(speech.HERE.glob("*.ogg"))[:8]
 
     def draw(number: int) -> tuple[str, NDArray[np.int16]]:
@@ -139,9 +139,9 @@ NOISE = np.random.default_rng(0).normal(0, 3000, 5 * 16_000).astype(np.int16)
 HUM = (8000 * np.sin(2 * np.pi * 50 * np.arange(5 * 16_000) / 16_000)).astype(np.int16)
 REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("no multipart field", {"files": {"sound": CAT}}, 400, "malformed_request"),
-    ("a path that is not there", {"url": "/graphs", **form()}, 404, "not_found"),
-    ("a method that is not there", {"method": "GET", "url": "/graph"}, 405, "method_not_allowed"),
-    ("a type we do not make", {"headers": {"Accept": "text/html"}, **form()}, 406, "not_acceptable"),
+    ("an unknown path", {"url": "/graphs", **form()}, 404, "not_found"),
+    ("an unknown method", {"method": "GET", "url": "/graph"}, 405, "method_not_allowed"),
+    ("a media type that is not offered", {"headers": {"Accept": "text/html"}, **form()}, 406, "not_acceptable"),
     ("30 MiB", form(bytes(30 << 20)), 413, "audio_too_large"),
     ("30 MiB, raw", {"content": bytes(30 << 20), "headers": {"Content-Type": "audio/wav"}}, 413, "audio_too_large"),
     ("hours of silence in few bytes", form(media.silence_flac(3)), 413, "audio_too_long"),
@@ -162,7 +162,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("request_", "status", "code"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_what_is_refused_says_why_and_the_next_is_served(
+def test_a_refusal_states_its_reason_and_the_next_request_is_served(
     service: Service, request_: dict[str, Any], status: int, code: str
 ) -> None:
     answer = service.client.request(**{"method": "POST", "url": "/graph", **request_})
@@ -181,7 +181,7 @@ def test_an_english_only_model_names_the_setting(service: Service) -> None:
     assert "whisper.model" in problem["detail"]
 
 
-def test_damaged_recordings_are_heard_as_far_as_they_go_or_refused(service: Service) -> None:
+def test_damaged_recordings_are_transcribed_as_far_as_they_decode_or_refused(service: Service) -> None:
     mp3 = media.FORMATS["mp3"](decode(CAT, 60))
     pcm = decode(CAT, 60).tobytes()
     assert "cat" in service.draw(mp3[: len(mp3) * 3 // 4])["transcript"].lower()
@@ -191,21 +191,21 @@ def test_damaged_recordings_are_heard_as_far_as_they_go_or_refused(service: Serv
     assert "cat" in service.draw(media.wav(pcm, claimed_bytes=0))["transcript"].lower()
 
 
-@pytest.mark.parametrize("given", ["abc-123_X.y", "a" * 64])
-def test_a_well_formed_request_id_is_kept(service: Service, given: str) -> None:
-    answer = service.client.get("/healthz", headers={"X-Request-ID": given})
-    assert answer.headers.get_list("x-request-id") == [given]
+@pytest.mark.parametrize("sent", ["abc-123_X.y", "a" * 64])
+def test_a_well_formed_request_id_is_kept(service: Service, sent: str) -> None:
+    answer = service.client.get("/healthz", headers={"X-Request-ID": sent})
+    assert answer.headers.get_list("x-request-id") == [sent]
 
 
-@pytest.mark.parametrize("given", ["a b", "a" * 65, "<script>", "a\tb"])
-def test_another_request_id_is_replaced(service: Service, given: str) -> None:
-    answer = service.client.post("/graph", headers={"X-Request-ID": given})
+@pytest.mark.parametrize("sent", ["a b", "a" * 65, "<script>", "a\tb"])
+def test_another_request_id_is_replaced(service: Service, sent: str) -> None:
+    answer = service.client.post("/graph", headers={"X-Request-ID": sent})
     (id,) = answer.headers.get_list("x-request-id")
-    assert id != given
+    assert id != sent
     assert answer.json()["request_id"] == id
 
 
-def test_a_client_that_hangs_up_while_it_uploads_leaves_nothing(service: Service) -> None:
+def test_a_client_that_disconnects_during_its_upload_leaves_no_request(service: Service) -> None:
     def half() -> Any:
         yield CAT[:2000]
         raise ConnectionError("the laptop was closed")
@@ -219,17 +219,17 @@ SLOW = {"steps": "150", "width": "512", "height": "512"}
 """Minutes of denoising on two cores."""
 
 
-def test_time_that_runs_out_is_an_error_that_names_the_stage_and_frees_the_model(service: Service) -> None:
-    """The service's own time, which no machine is too fast for: the model stands still in the middle of its steps."""
+def test_an_exceeded_deadline_is_an_error_that_names_the_stage_and_frees_the_model(service: Service) -> None:
+    """The service's own deadline. The model is suspended between its steps, so that no machine is too fast for the test."""
     stub = service.stub("diffusion")
     with service.events(CAT, **SLOW) as events:
-        told = list(itertools.takewhile(lambda event: event["type"] != "image.step", events))
+        received = list(itertools.takewhile(lambda event: event["type"] != "image.step", events))
         stub.suspend()
         try:
-            told += list(events)
+            received += list(events)
         finally:
             stub.resume()
-    problem = told[-1]["problem"]
+    problem = received[-1]["problem"]
     assert (problem["status"], problem["code"], problem["stage"]) == (504, "deadline_exceeded", "diffusion")
     serves_as_before(service)
 

@@ -24,7 +24,7 @@ def sonograph_serve(port: int, **variables: str) -> subprocess.Popen[str]:
 
 
 def test_it_prints_the_models_and_a_command_for_the_graph(service: Service) -> None:
-    printed = service.printed("curl")
+    printed = service.wait_for_output("curl")
     assert f"curl -F file=@graphs/samples/red-apple.wav {service.url}/graph -o picture.png" in printed
     assert "tiny.en" in printed
     assert "small-stable-diffusion" in printed

@@ -140,7 +140,7 @@ def test_real_speech_is_recognized_as_well_as_with_padding(tiny: Tiny, padded: T
 
     folder = speech.HERE / "real"
     worse = []
-    for name, text in json.loads((folder / "said.json").read_text()).items():
+    for name, text in json.loads((folder / "transcripts.json").read_text()).items():
         audio, words = decode((folder / name).read_bytes(), 60), normal(text)
         ours, stock = (normal(engine.text(audio, language="en")) for engine in (tiny, padded))
         if word_errors(words, ours) > word_errors(words, stock):

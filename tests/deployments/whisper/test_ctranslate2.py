@@ -31,7 +31,7 @@ from testing.service import ROOT
 pytestmark = pytest.mark.torch
 
 SENTENCES = {path: text for path, text in speech.sentences().items() if path.stem.endswith("-slt")}
-REAL = [speech.HERE / "real" / name for name in json.loads((speech.HERE / "real" / "said.json").read_text())]
+REAL = [speech.HERE / "real" / name for name in json.loads((speech.HERE / "real" / "transcripts.json").read_text())]
 
 
 def audio_of(path: Path) -> NDArray[np.int16]:
@@ -132,7 +132,7 @@ MOST_POINTS_WORSE = 2.0
 def word_errors(engine: str, instruction_set: str = "") -> list[tuple[int, int]] | None:
     """Errors and words of each recording, by a process of its own; None where the CPU has no such instructions."""
     env = os.environ | ({"CT2_FORCE_CPU_ISA": instruction_set} if instruction_set else {})
-    command = [sys.executable, "-m", "testing.mishearings", engine]
+    command = [sys.executable, "-m", "testing.word_errors", engine]
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=550, check=False)
     if result.returncode and "CPU does not support" in result.stderr:
         return None

@@ -27,7 +27,7 @@ from graphs.core.policies.policy import Call, Policy, Proceed
 from graphs.core.progress import Queued, Retry
 from graphs.core.readiness import Readiness
 from graphs.core.stage import Stage
-from testing.fakes import Nothing, deployment_status, serve_status
+from testing.fakes import NullMetric, deployment_status, serve_status
 
 PER_REPLICA = 8
 
@@ -128,7 +128,7 @@ class Bench:
         self.progress: list[Any] = []
         self.status = status or serve_status(painter=deployment_status())
         self.readiness = Readiness("sonograph", ("painter",), lambda: self.status)
-        metrics = Metrics(Nothing, Nothing)
+        metrics = Metrics(NullMetric, NullMetric)
         stage = Stage[PaintRequest, Painting](SPEC, PainterSettings(), self.handle, self.readiness, metrics)
         self.stage = stage.with_policies(*policies)
         self.context = RequestContext("id-1", TimeLeft(60))

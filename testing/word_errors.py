@@ -1,6 +1,6 @@
-"""Word errors of one of Whisper's engines in each recording of the test speech, as JSON: `python -m testing.mishearings ENGINE`.
+"""Word errors of one of Whisper's engines in each recording of the test speech, as JSON: `python -m testing.word_errors ENGINE`.
 
-It runs in a process of its own, since CTranslate2 reads CT2_FORCE_CPU_ISA once. Sampling starts from a fixed seed.
+It runs in a separate process, since CTranslate2 reads CT2_FORCE_CPU_ISA once. Sampling starts from a fixed seed.
 """
 
 import json
@@ -14,7 +14,7 @@ from testing import tiny_whisper
 
 
 def main(engine: str) -> None:
-    """Prints [errors, words] of each recording."""
+    """Print [errors, words] of each recording."""
     ctranslate2.set_random_seed(0)
     texts = transcribe(tiny_whisper.load(engine=engine), [decode(path.read_bytes(), 60) for path in references()], max_batch=8)
     expected = [normal(text) for text in references().values()]
