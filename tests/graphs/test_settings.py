@@ -1,4 +1,4 @@
-"""Settings: frozen, documented, and refused where a key or a value is not known."""
+"""Settings: frozen, documented, and refused if a key or a value is unknown."""
 
 import pickle
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from graphs.voice_to_image import app
 
 
 def sections(section: type[Section] = Settings) -> Iterator[type[Section]]:
-    """The root, and every section below it."""
+    """Yield the root and every section below it."""
     yield section
     for field in section.model_fields.values():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
@@ -45,13 +45,13 @@ def test_an_unknown_key_is_refused_by_name(section: type[Section]) -> None:
         section.model_validate({"no_such_setting": 1})
 
 
-def test_an_unknown_key_deep_inside_is_refused_with_its_place() -> None:
+def test_an_unknown_nested_key_is_refused_with_its_path() -> None:
     with pytest.raises(ValidationError, match=r"diffusion\.step\n"):
         Settings.model_validate({"diffusion": {"step": 4}})
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_settings_do_not_change(section: type[Section]) -> None:
+def test_settings_are_frozen(section: type[Section]) -> None:
     settings = section()
     name = next(iter(section.model_fields))
     with pytest.raises(ValidationError, match="frozen"):
@@ -96,15 +96,13 @@ def test_a_value_beyond_its_bound_is_refused(section: str, name: str, value: obj
         Settings.model_validate({section: {name: value}})
 
 
-@pytest.mark.parametrize(
-    "max_buffered_bytes", [{}, {"max_buffered_bytes": 300 * 1024 * 1024 - 1}], ids=["by default", "as it is set"]
-)
-def test_what_could_not_hold_one_recording_is_refused_with_the_other_setting(max_buffered_bytes: dict[str, int]) -> None:
+@pytest.mark.parametrize("max_buffered_bytes", [{}, {"max_buffered_bytes": 300 * 1024 * 1024 - 1}], ids=["default", "set"])
+def test_a_buffer_smaller_than_one_recording_is_refused_with_the_other_setting(max_buffered_bytes: dict[str, int]) -> None:
     with pytest.raises(ValidationError, match=r"http\.max_buffered_bytes\n.*at least max_upload_bytes, which is 314572800"):
         Settings.model_validate({"http": {"max_upload_bytes": 300 * 1024 * 1024, **max_buffered_bytes}})
 
 
-def test_int8_is_refused_for_the_engine_that_has_it_not() -> None:
+def test_int8_is_refused_for_an_engine_without_it() -> None:
     with pytest.raises(ValidationError, match=r"whisper\.precision\n.*by faster-whisper alone: set engine to it"):
         Settings.model_validate({"whisper": {"precision": "int8"}})
     Settings.model_validate({"whisper": {"precision": "int8", "engine": "faster-whisper"}})
@@ -114,22 +112,22 @@ def test_the_bytes_of_one_largest_recording_suffice() -> None:
     Settings.model_validate({"http": {"max_upload_bytes": 1000, "max_buffered_bytes": 1000}})
 
 
-def test_the_ingress_takes_more_requests_than_can_be_admitted() -> None:
+def test_the_ingress_accepts_more_requests_than_it_admits() -> None:
     most = Settings.model_validate({"http": {"max_concurrent_requests": 56}})
     assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_concurrent_requests + 8, (
-        "nobody could refuse, and no probe pass"
+        "at the bound the ingress can neither refuse a request nor answer a probe"
     )
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 8, 16])
 @pytest.mark.parametrize("spec", specs().values(), ids=specs())
-def test_a_batch_never_waits_for_requests_that_serve_holds_back(spec: ModelSpec, max_batch: int) -> None:
+def test_serve_never_holds_back_requests_that_a_batch_could_take(spec: ModelSpec, max_batch: int) -> None:
     settings = Settings.model_validate({spec.name: {"max_batch": max_batch}})
     bound = bind(spec, settings.section(spec))._bound_deployment
     assert bound.max_ongoing_requests >= 2 * requests_per_replica(max_batch) >= 2 * (max_batch + 1)
 
 
-def test_the_defaults_are_what_the_readme_promises() -> None:
+def test_the_defaults_match_the_documentation() -> None:
     settings = Settings()
     assert settings.http.max_upload_bytes == 25 * 1024 * 1024
     assert settings.http.max_audio_s == 60
@@ -150,13 +148,13 @@ def test_a_models_card_names_it_in_the_log(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), HttpSettings.RENAMED.items())
-def test_a_setting_that_was_renamed_is_refused_by_its_successors_name(old: str, new: str) -> None:
+def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
     with pytest.raises(ValidationError, match=rf"the setting {old} is now {new}"):
         Settings.model_validate({"http": {old: 1}})
 
 
 @pytest.mark.parametrize("graphs", [[], ["voice_to_song"], ["voice_to_text", "voice_to_song"]])
-def test_a_graph_that_does_not_exist_is_refused_and_the_others_are_named(graphs: list[str]) -> None:
+def test_an_unknown_graph_is_refused_with_the_known_ones(graphs: list[str]) -> None:
     with pytest.raises(ValidationError, match=r"graphs must be some of voice_to_image, voice_to_text"):
         Settings.model_validate({"graphs": graphs})
 
@@ -169,6 +167,6 @@ def test_a_graph_alone_deploys_its_own_models() -> None:
 
 
 @pytest.mark.parametrize("models", [{"speech_to_text": "diffusion"}, {"speech_to_text": "no_such_model"}, {"speech": "whisper"}])
-def test_a_role_takes_only_a_model_that_has_it(models: dict[str, str]) -> None:
+def test_a_role_accepts_only_models_that_have_it(models: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=rf"models\.{next(iter(models))} must be one of"):
         Settings.model_validate({"models": models})

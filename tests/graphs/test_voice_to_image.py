@@ -38,19 +38,30 @@ async def test_the_transcript_is_drawn_with_the_requests_options(service: FakeSe
     )  # fmt: skip
     one = context()
     drawing = await voice_to_image(service).run(AUDIO, parameters, one)
-    ((heard, _),) = service.whisper.calls
-    assert (heard.language, heard.task, heard.prompt, heard.temperature) == ("de", "translate", "", 0.0)
-    assert isinstance(heard, TranscribeRequest)
-    assert heard.audio is AUDIO
-    ((drawn, _),) = service.diffusion.calls
-    assert drawn is drawing.request
-    assert (drawn.prompt, drawn.negative_prompt, drawn.steps, drawn.guidance_scale) == (
+    ((transcription, _),) = service.whisper.calls
+    assert (transcription.language, transcription.task, transcription.prompt, transcription.temperature) == (
+        "de",
+        "translate",
+        "",
+        0.0,
+    )
+    assert isinstance(transcription, TranscribeRequest)
+    assert transcription.audio is AUDIO
+    ((generation, _),) = service.diffusion.calls
+    assert generation is drawing.request
+    assert (generation.prompt, generation.negative_prompt, generation.steps, generation.guidance_scale) == (
         "a drawing of a red apple",
         "rain",
         4,
         2.5,
     )
-    assert (drawn.width, drawn.height, drawn.seed, drawn.format, drawn.previews) == (64, 32, 9, "webp", 2)
+    assert (generation.width, generation.height, generation.seed, generation.format, generation.previews) == (
+        64,
+        32,
+        9,
+        "webp",
+        2,
+    )
     assert drawing.transcript == transcript()
     assert drawing.image == image()
     assert one.notes == {"transcript": "a red apple", "seed": 9, "steps": 12}
@@ -65,7 +76,7 @@ async def test_without_a_seed_a_random_one_is_used_and_returned(service: FakeSer
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-async def test_a_client_that_follows_gets_the_transcript_before_the_drawing_starts(service: FakeService) -> None:
+async def test_a_streaming_client_gets_the_transcript_before_the_drawing_starts(service: FakeService) -> None:
     seen: list[tuple[Any, int]] = []
     await voice_to_image(service).run(
         AUDIO, DrawParameters(), context(lambda one: seen.append((one, len(service.diffusion.calls))))
@@ -73,7 +84,7 @@ async def test_a_client_that_follows_gets_the_transcript_before_the_drawing_star
     assert seen == [(transcript(), 0)]
 
 
-def test_a_stage_that_does_not_serve_refuses_the_request_before_the_first_one_starts(service: FakeService) -> None:
+def test_a_request_is_refused_before_its_first_stage_starts_while_a_later_one_does_not_serve(service: FakeService) -> None:
     service.diffusion.unready = ModelUnavailable("diffusion is starting")
     with pytest.raises(ModelUnavailable, match="diffusion is starting"):
         voice_to_image(service).check(DrawParameters())
@@ -89,7 +100,7 @@ def test_a_side_above_the_models_setting_is_refused_with_the_settings_name(servi
         voice_to_image(service).check(DrawParameters.model_validate({side: 264}))
 
 
-async def test_the_graph_without_pictures_answers_with_the_transcript(service: FakeService) -> None:
+async def test_the_graph_without_images_answers_with_the_transcript(service: FakeService) -> None:
     _, graph = service.graphs()
     assert isinstance(graph, VoiceToText)
     one = context()

@@ -1,4 +1,4 @@
-"""The documents name every parameter, error, setting, route, metric and event there is, and none that has gone."""
+"""The documents name every existing parameter, error, setting, route, metric and event, and no removed one."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ from testing.fakes import FakeService
 
 ROOT = Path(__file__).parents[2]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-del DOCS["moves.md"]  # names what has gone
+del DOCS["moves.md"]  # names removed files
 README = "\n".join(DOCS.values())
 OPENAI = DOCS["openai.md"]
 STUBS = [path.read_text() for path in (ROOT / "deployments").glob("*/repository/*/1/model.py")]
@@ -34,7 +34,7 @@ SETTINGS = ["graphs", "models"] + [
 
 
 def rows(name: str) -> list[str]:
-    """The tables' rows that have `name`."""
+    """Return the tables' rows that contain `name`."""
     return [row for row in ROWS if f"`{name}`" in row]
 
 
@@ -53,7 +53,7 @@ def test_each_setting_is_documented(name: str) -> None:
     assert any(row.startswith(f"| `{name}` |") for row in rows(name)), f"docs/settings.md has no row for {name}"
 
 
-def test_no_setting_is_documented_that_has_gone() -> None:
+def test_no_removed_setting_is_documented() -> None:
     sections = "|".join(("http", *specs()))
     assert set(re.findall(rf"^\| `((?:{sections})\.\w+)`", DOCS["settings.md"], re.MULTILINE)) == set(SETTINGS) - {
         "graphs",
@@ -67,7 +67,7 @@ def test_each_route_is_documented() -> None:
     assert len(routes) >= 9
     for method, path in routes:
         assert f"`{method} {path}`" in DOCS["api.md"]
-    assert "`GET /`" in DOCS["api.md"]  # the page, which is no part of the OpenAPI document
+    assert "`GET /`" in DOCS["api.md"]  # the page is not in the OpenAPI document
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -78,14 +78,14 @@ def test_each_metric_is_documented_as_it_is_exported(metric: Metric) -> None:
     assert meaning.strip() == metric.meaning + (" (histogram)" if metric.bounds else "")
 
 
-def test_no_metric_is_documented_that_has_gone() -> None:
-    # A model counts in its stub, among Triton's metrics.
+def test_no_removed_metric_is_documented() -> None:
+    # A model's own counters are in its stub, among Triton's metrics.
     of_models = {f"ray_{name}_total" for stub in STUBS for name in re.findall(r'Counter\("(\w+)"', stub)}
     assert len(of_models) == 2
     assert set(re.findall(r"`(ray_sonograph_\w+)`", README)) == {metric.exported for metric in METRICS} | of_models
 
 
-def test_every_event_is_documented_and_none_that_has_gone() -> None:
+def test_every_event_is_documented_and_no_removed_one() -> None:
     table = DOCS["api.md"].split("| event | data | when |")[1].split("\n\n")[0]
     sent = {type for service in (FakeService(),) for graph in service.graphs() for type in event_types(graph, _progress(graph))}
     assert set(re.findall(r"^\| `([a-z.]+)` \|", table, re.MULTILINE)) == sent
@@ -103,15 +103,15 @@ def _progress(graph: Any) -> tuple[str, ...]:
         ("/v1/audio/translations", TranslationParameters, {"file"}),
     ],
 )
-def test_the_table_of_an_openai_route_says_what_becomes_of_each_parameter(
+def test_the_table_of_an_openai_route_states_the_effect_of_each_parameter(
     route: str, parameters: type[BaseModel], more: set[str]
 ) -> None:
     section = OPENAI.split(f"## `POST {route}`")[1].split("\n## ")[0]
-    said = dict(re.findall(r"^\| `(\w+)` \| (\w.*?) \|", section.split("| event |")[0], re.MULTILINE))
-    assert set(said) == set(parameters.model_fields) | more
-    assert set(said.values()) <= {"honoured", "ignored", "Sonograph's own"}
+    effects = dict(re.findall(r"^\| `(\w+)` \| (\w.*?) \|", section.split("| event |")[0], re.MULTILINE))
+    assert set(effects) == set(parameters.model_fields) | more
+    assert set(effects.values()) <= {"honoured", "ignored", "Sonograph's own"}
     for name, field in parameters.model_fields.items():
-        assert (said[name] == "ignored") == (field.description or "").startswith("Ignored"), name
+        assert (effects[name] == "ignored") == (field.description or "").startswith("Ignored"), name
 
 
 def test_the_events_of_openais_routes_are_documented() -> None:

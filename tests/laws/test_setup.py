@@ -1,4 +1,4 @@
-"""The set-up: locks, the wheel, and the Makefile's sentence about a missing tool."""
+"""Set-up: locks, the wheel, and the Makefile's sentence about a missing tool."""
 
 import os
 import re
@@ -86,7 +86,7 @@ def test_make_names_a_missing_part_in_one_sentence(tmp_path: Path, folder: str, 
         if not found:
             pytest.skip(f"{tool} is not on this machine")
         (tmp_path / tool).symlink_to(found)
-    for python in ("python3", "python3.12"):  # as pyenv's shims do
+    for python in ("python3", "python3.12"):  # pyenv's shims exit like this
         (tmp_path / python).write_text("#!/bin/sh\nexit 127\n")
         (tmp_path / python).chmod(0o755)
     checkout = tmp_path / folder

@@ -1,4 +1,4 @@
-"""The suite itself: how it is started changes nothing of what its tests find."""
+"""The suite itself: its results do not depend on how it is started."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import sys
 from testing.service import ROOT
 
 
-def test_ctrl_c_reaches_what_a_test_starts_where_the_suite_was_started_with_it_ignored() -> None:
-    """As a script's `make test &` starts it."""
+def test_ctrl_c_reaches_a_tests_processes_even_if_the_suite_was_started_with_it_ignored() -> None:
+    """A script's `make test &` starts the suite with SIGINT ignored."""
     test = "tests/sonograph/test_draw.py::test_ctrl_c_closes_the_connection_and_leaves_no_file"
     command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""Silence and noise are refused before Whisper hears them; speech is not, however quiet."""
+"""Voice activity detection: silence and noise are refused before Whisper runs; speech is not, however quiet."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ WORDS = sorted((speech.HERE / "words").glob("*.ogg"))
 
 
 def at_level(sound: np.ndarray, dbfs: float) -> Samples:
-    """`sound` at this root mean square, in decibels of full scale; what would not fit is cut off."""
+    """Scale `sound` to this root mean square, in decibels of full scale, and clip it."""
     factor = 32768 * 10 ** (dbfs / 20) / np.sqrt(np.square(sound.astype(np.float64)).mean())
     return np.clip(np.round(sound * factor), -32768, 32767).astype(np.int16)
 
@@ -28,29 +28,29 @@ def hum(hz: float, harmonics: int) -> np.ndarray:
 
 
 def pink() -> np.ndarray:
-    """Noise that falls by 3 dB an octave, as rooms and machines have it."""
+    """Return noise that falls by 3 dB per octave, as that of rooms and machines does."""
     spectrum = np.fft.rfft(NOISE)
     return np.fft.irfft(spectrum / np.sqrt(np.maximum(1, np.arange(spectrum.size))), NOISE.size)
 
 
 @pytest.mark.parametrize("path", [*speech.sentences(), *WORDS], ids=lambda path: path.stem)
-def test_every_sentence_and_single_word_is_heard_also_when_quiet(path: Path) -> None:
-    spoken = decode(path.read_bytes(), 60)
-    require_speech(spoken)
-    require_speech(at_level(spoken, -40))
+def test_every_sentence_and_single_word_is_detected_even_when_quiet(path: Path) -> None:
+    speech_audio = decode(path.read_bytes(), 60)
+    require_speech(speech_audio)
+    require_speech(at_level(speech_audio, -40))
 
 
-def test_speech_is_heard_after_a_long_silence_and_over_noise_and_hum() -> None:
-    spoken = at_level(decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60), -25)
-    background = at_level(np.resize(NOISE + 3 * hum(50, 3), spoken.size), -45)
-    require_speech(np.concatenate([np.zeros(3 * RATE_HZ, np.int16), spoken]))
-    require_speech(spoken + background)
+def test_speech_is_detected_after_a_long_silence_and_over_noise_and_hum() -> None:
+    speech_audio = at_level(decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60), -25)
+    background = at_level(np.resize(NOISE + 3 * hum(50, 3), speech_audio.size), -45)
+    require_speech(np.concatenate([np.zeros(3 * RATE_HZ, np.int16), speech_audio]))
+    require_speech(speech_audio + background)
 
 
-def test_speech_beside_one_loud_click_is_heard() -> None:
-    spoken = at_level(decode((speech.HERE / "cat-rms.ogg").read_bytes(), 60), -35)
+def test_speech_beside_one_loud_click_is_detected() -> None:
+    speech_audio = at_level(decode((speech.HERE / "cat-rms.ogg").read_bytes(), 60), -35)
     click = np.full(20, 32767, np.int16)
-    require_speech(np.concatenate([click, np.zeros(RATE_HZ, np.int16), spoken]))
+    require_speech(np.concatenate([click, np.zeros(RATE_HZ, np.int16), speech_audio]))
 
 
 @pytest.mark.parametrize(

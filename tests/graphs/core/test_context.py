@@ -1,4 +1,4 @@
-"""Fan-out, soft stages and branches: times, progress and errors of work side by side."""
+"""Fan-out, soft stages and branches: times, progress and errors of concurrent work."""
 
 import asyncio
 from typing import Any, cast
@@ -20,7 +20,7 @@ def context(emit: Any = None) -> RequestContext:
     return RequestContext("id-1", TimeLeft(60), emit)
 
 
-async def test_branches_run_at_once_and_a_stages_time_is_that_of_the_slowest() -> None:
+async def test_branches_run_concurrently_and_a_stages_time_is_that_of_the_slowest() -> None:
     together = asyncio.Barrier(2)
 
     def branch(ms: float, result: str) -> Any:
@@ -48,7 +48,7 @@ async def test_progress_of_a_branch_carries_its_name() -> None:
     assert list(seen[0].events()) == [("queued", {"stage": "paint", "position": 1, "branch": "left"})]
 
 
-async def test_the_first_error_of_a_fan_out_is_raised_itself_and_the_others_are_cancelled() -> None:
+async def test_the_first_error_of_a_fan_out_is_raised_unchanged_and_the_other_branches_are_cancelled() -> None:
     cancelled = asyncio.Event()
 
     async def fails(own: RequestContext) -> None:
@@ -87,7 +87,7 @@ def stage(result: Any) -> Any:
     return FakeStage(DIFFUSION, result)
 
 
-async def test_a_soft_stage_that_fails_gives_the_other_result_and_the_context_names_it() -> None:
+async def test_a_failing_soft_stage_returns_the_fallback_and_is_named_in_the_context() -> None:
     soft, one, small = SoftStage(stage(ModelUnavailable("diffusion is starting"))), context(), image()
     assert await soft(None, one, otherwise=small) is small
     assert one.degraded == {"diffusion": "model_unavailable: diffusion is starting"}
@@ -102,20 +102,20 @@ async def test_a_soft_stage_hides_neither_a_defect_nor_a_cancellation(error: Bas
         await SoftStage(cast(Any, fails))(None, context(), otherwise=image())
 
 
-async def test_a_soft_stage_that_works_changes_nothing() -> None:
+async def test_a_soft_stage_that_succeeds_changes_nothing() -> None:
     one, large = context(), image(b"large")
     assert await SoftStage(stage(large))(None, one, otherwise=image()) is large
     assert one.degraded == {}
 
 
-async def test_a_soft_stage_whose_model_is_not_deployed_gives_the_other_result() -> None:
+async def test_a_soft_stage_without_a_deployed_model_returns_the_fallback() -> None:
     one, small = context(), image()
     assert await SoftStage(None)(None, one, otherwise=small) is small
     assert one.degraded == {}
 
 
 class Both(VoiceToText):
-    """A graph with a stage that it needs, and a soft one."""
+    """Graph with a required stage and a soft one."""
 
     transcribe = Stage[Any, Any].of(WHISPER)
     upscale = Stage[Any, Any].soft(DIFFUSION)

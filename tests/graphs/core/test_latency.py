@@ -1,4 +1,4 @@
-"""What a stage is known to take: by key, of recent requests, and from how many on."""
+"""Estimates of a stage's latency: by key, from recent requests, and from a minimum number of them."""
 
 import random
 
@@ -22,19 +22,19 @@ def measured(count: int, fixed_s: float = 0.5, unit_s: float = 0.1, units: int =
     return latency
 
 
-def test_nothing_is_said_of_fewer_than_twenty_requests() -> None:
+def test_there_is_no_estimate_from_fewer_than_twenty_requests() -> None:
     assert LatencyEstimator().at_least_s("64x64", 1) is None
     assert measured(19).at_least_s("64x64", 10) is None
     assert measured(20).at_least_s("64x64", 10) == pytest.approx(1.5)
 
 
-def test_the_units_scale_and_the_rest_does_not() -> None:
+def test_the_estimate_scales_with_the_units_and_the_fixed_part_does_not() -> None:
     latency = measured(20)
     assert latency.at_least_s("64x64", 0) == pytest.approx(0.5)
     assert latency.at_least_s("64x64", 100) == pytest.approx(10.5)
 
 
-def test_it_is_the_tenth_percentile_of_each_part() -> None:
+def test_the_estimate_is_the_tenth_percentile_of_each_part() -> None:
     shuffled = random.Random(4)
     fixed_s, unit_s = shuffled.sample(range(1000), 50), shuffled.sample(range(1000), 50)
     latency = LatencyEstimator()
@@ -43,7 +43,7 @@ def test_it_is_the_tenth_percentile_of_each_part() -> None:
     assert latency.at_least_s("64x64", 7) == pytest.approx(np.percentile(fixed_s, 10) + 7 * np.percentile(unit_s, 10))
 
 
-def test_one_key_says_nothing_of_another() -> None:
+def test_the_measurements_of_one_key_do_not_affect_another() -> None:
     latency = measured(20, key=(64, 64, True))
     for _ in range(20):
         latency.record((512, 512, True), 5.0, 1.0, 10)
@@ -58,18 +58,20 @@ def test_only_the_last_hundred_requests_count() -> None:
         latency.record("64x64", 60, 0, 0)
     assert latency.at_least_s("64x64", 10) == pytest.approx(0.5)
     latency.record("64x64", 60, 0, 0)
-    assert latency.at_least_s("64x64", 10) == pytest.approx(0.1 * 0.5 + 0.9 * 60), "the first of the quick ones is forgotten"
+    assert latency.at_least_s("64x64", 10) == pytest.approx(0.1 * 0.5 + 0.9 * 60), "the first of the fast requests is forgotten"
     for _ in range(100):
         latency.record("64x64", 0.25, 0, 0)
-    assert latency.typical_s() == 0.25, "what came before is forgotten"
+    assert latency.typical_s() == 0.25, "all earlier requests are forgotten"
 
 
-def test_of_many_keys_the_least_recently_used_is_dropped() -> None:
+def test_the_least_recently_used_of_many_keys_is_dropped() -> None:
     latency = measured(20, key=0)
     for key in range(1, 32):
         for _ in range(20):
             latency.record(key, 0.5, 0.1, 10)
-    assert latency.at_least_s(0, 10) is not None, "32 are kept, and this asks for the oldest, so it is now the youngest"
+    assert latency.at_least_s(0, 10) is not None, (
+        "32 keys are kept, and this estimate makes the oldest key the most recently used"
+    )
     latency.record("another", 0.5, 0.1, 10)
     assert latency.at_least_s(1, 10) is None
     assert latency.at_least_s(0, 10) is not None
@@ -79,14 +81,14 @@ def test_of_many_keys_the_least_recently_used_is_dropped() -> None:
     assert latency.at_least_s(2, 10) is not None
 
 
-def test_asking_for_keys_that_were_never_measured_drops_none() -> None:
+def test_an_estimate_for_an_unmeasured_key_drops_no_other() -> None:
     latency = measured(20)
     for key in range(1000):
         assert latency.at_least_s(key, 10) is None
     assert latency.at_least_s("64x64", 10) is not None
 
 
-def test_a_slow_spell_that_had_all_refused_is_forgotten_after_five_minutes() -> None:
+def test_slow_measurements_after_which_all_requests_were_refused_expire_after_five_minutes() -> None:
     clock = Clock()
     latency = LatencyEstimator(clock)
     for _ in range(20):
@@ -100,7 +102,7 @@ def test_a_slow_spell_that_had_all_refused_is_forgotten_after_five_minutes() -> 
     assert latency.at_least_s("64x64", 10) == pytest.approx(1.5)
 
 
-def test_what_is_typical_is_the_median_of_whole_requests_of_all_keys() -> None:
+def test_the_typical_latency_is_the_median_of_whole_requests_of_all_keys() -> None:
     latency = LatencyEstimator()
     assert latency.typical_s() is None
     latency.record("64x64", 1, 1, 1)

@@ -1,4 +1,4 @@
-"""What is counted, by stage, with which names and labels; a recorder stands where Ray's metrics would be."""
+"""Metrics by stage, with their names and labels; a recorder replaces Ray's metrics."""
 
 from collections import defaultdict
 from typing import Any
@@ -13,7 +13,7 @@ SERVE = {"deployment", "replica", "application", "route"}
 
 
 class Recorder:
-    """Keeps what is counted and observed, under name and labels; refuses what Ray refuses."""
+    """Recorder of counts and observations by name and labels, which rejects what Ray rejects."""
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -51,7 +51,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-def test_a_finished_stage_counts_what_it_took_and_did(recorder: Recorder) -> None:
+def test_a_finished_stage_records_its_durations_and_its_batch_size(recorder: Recorder) -> None:
     metrics = recorder.metrics()
     metrics.started("diffusion")
     metrics.finished("diffusion", compute_s=1.5, queue_s=0.25, batch_size=2)
@@ -63,7 +63,7 @@ def test_a_finished_stage_counts_what_it_took_and_did(recorder: Recorder) -> Non
     }
 
 
-def test_a_stage_without_a_queue_or_batches_has_no_figures_of_them(recorder: Recorder) -> None:
+def test_a_stage_without_a_queue_or_batches_has_no_metrics_of_them(recorder: Recorder) -> None:
     recorder.metrics().finished("decode", compute_s=0.02, audio_s=3.5)
     assert recorder.seen == {
         ("sonograph_compute_duration_seconds", "decode"): [0.02],
@@ -71,7 +71,7 @@ def test_a_stage_without_a_queue_or_batches_has_no_figures_of_them(recorder: Rec
     }
 
 
-def test_no_wait_in_a_queue_is_a_wait_of_zero(recorder: Recorder) -> None:
+def test_a_wait_of_zero_in_the_queue_is_recorded(recorder: Recorder) -> None:
     recorder.metrics().finished("whisper", compute_s=1, queue_s=0.0)
     assert recorder.seen["sonograph_queue_duration_seconds", "whisper"] == [0.0]
 
@@ -91,7 +91,7 @@ def test_a_cancelled_stage_is_counted(recorder: Recorder) -> None:
     assert recorder.seen == {("sonograph_cancellations", "diffusion"): [1]}
 
 
-def test_numbers_of_numpy_count(recorder: Recorder) -> None:
+def test_numpy_numbers_are_recorded(recorder: Recorder) -> None:
     recorder.metrics().finished("diffusion", compute_s=np.float32(0.5), batch_size=np.int64(2))
     assert recorder.seen == {
         ("sonograph_compute_duration_seconds", "diffusion"): [0.5],
@@ -99,12 +99,12 @@ def test_numbers_of_numpy_count(recorder: Recorder) -> None:
     }
 
 
-def test_a_second_try_is_counted(recorder: Recorder) -> None:
+def test_a_retry_is_counted(recorder: Recorder) -> None:
     recorder.metrics().retried("whisper")
     assert recorder.seen == {("sonograph_retries", "whisper"): [1]}
 
 
-def test_outside_of_ray_serves_metrics_count_nothing_and_fail_nothing() -> None:
+def test_outside_of_ray_serves_metrics_do_nothing_and_raise_nothing() -> None:
     metrics = Metrics(Counter, Histogram)
     metrics.started("whisper")
     metrics.finished("whisper", compute_s=1, queue_s=0.1, batch_size=1, audio_s=2)
@@ -114,13 +114,13 @@ def test_outside_of_ray_serves_metrics_count_nothing_and_fail_nothing() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_no_figure_has_a_label_that_serve_reserves(metric: Metric) -> None:
+def test_no_metric_has_a_label_that_serve_reserves(metric: Metric) -> None:
     assert "stage" in metric.labels
     assert not SERVE & set(metric.labels)
 
 
 def test_a_histograms_sum_is_exact_for_whole_batches() -> None:
-    """Ray adds up the middles of the buckets."""
+    """Ray computes the sum from the middles of the buckets."""
     (batches,) = (metric for metric in METRICS if metric.name == "sonograph_batch_size")
     middles = [(low + high) / 2 for low, high in zip(batches.bounds, batches.bounds[1:], strict=False)]
     assert middles == list(range(1, 17))

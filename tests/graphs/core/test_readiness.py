@@ -1,4 +1,4 @@
-"""Readiness from what Serve's controller knows, asked for beside the requests and not in their way."""
+"""Readiness from the state of Serve's controller, queried in the background so that no request waits for it."""
 
 import asyncio
 import threading
@@ -25,16 +25,16 @@ deployments.errors.ModelUnavailable: whisper did not start: no such checkpoint
 
 
 class Controller:
-    """Answers with `status`, and counts how often it is asked."""
+    """Controller that answers with `status` and counts its queries."""
 
     def __init__(self, status: ServeStatus | Exception) -> None:
         self.status = status
-        self.asked = 0
+        self.queries = 0
         self.may_answer = threading.Event()
         self.may_answer.set()
 
     def __call__(self) -> ServeStatus:
-        self.asked += 1
+        self.queries += 1
         assert self.may_answer.wait(10)
         if isinstance(self.status, Exception):
             raise self.status
@@ -73,91 +73,91 @@ async def test_a_model_that_serve_does_not_know_is_absent(status: ServeStatus) -
     assert states == {"whisper": ModelState("absent", "Serve has no deployment of this name")}
 
 
-async def test_a_controller_that_does_not_answer_is_a_reason() -> None:
+async def test_an_unreachable_controller_is_the_reason() -> None:
     states = await readiness(Controller(ConnectionError("no route"))).states()
     assert states["whisper"].phase == "absent"
     assert "no route" in states["whisper"].reason
 
 
-async def test_models_serve_on_while_the_controller_does_not_answer() -> None:
+async def test_models_keep_serving_while_the_controller_does_not_answer() -> None:
     controller = Controller(serve_status(whisper=deployment_status(RUNNING=2)))
-    asked = readiness(controller)
-    await asked.states()
+    checked = readiness(controller)
+    await checked.states()
     controller.status = ConnectionError("no route")
     await asyncio.sleep(FRESH_S)
-    assert (await asked.states())["whisper"].phase == "absent"
-    asked.require("whisper")
-    assert asked.replicas("whisper") == 2
+    assert (await checked.states())["whisper"].phase == "absent"
+    checked.require("whisper")
+    assert checked.replicas("whisper") == 2
     controller.status = serve_status(whisper=deployment_status())
     await asyncio.sleep(FRESH_S)
-    assert (await asked.states())["whisper"].ready
+    assert (await checked.states())["whisper"].ready
 
 
-async def test_many_questions_at_once_are_one_to_the_controller() -> None:
+async def test_many_concurrent_queries_are_one_to_the_controller() -> None:
     controller = Controller(serve_status(whisper=deployment_status()))
-    asked = readiness(controller)
-    await asyncio.gather(*(asked.states() for _ in range(50)))
+    checked = readiness(controller)
+    await asyncio.gather(*(checked.states() for _ in range(50)))
     for _ in range(50):
-        asked.require("whisper")
-    assert controller.asked == 1
+        checked.require("whisper")
+    assert controller.queries == 1
 
 
-async def test_a_call_asks_anew_when_what_is_known_is_a_second_old() -> None:
+async def test_a_call_queries_again_when_the_state_is_a_second_old() -> None:
     controller = Controller(serve_status(whisper=deployment_status()))
-    asked = readiness(controller)
-    await asked.states()
+    checked = readiness(controller)
+    await checked.states()
     await asyncio.sleep(FRESH_S)
-    asked.require("whisper")
+    checked.require("whisper")
     for _ in range(3000):  # in the background
-        if controller.asked > 1:
+        if controller.queries > 1:
             break
         await asyncio.sleep(0.01)
-    assert controller.asked == 2
+    assert controller.queries == 2
 
 
-async def test_a_call_is_refused_at_once_where_the_model_was_seen_without_a_replica() -> None:
-    asked = readiness(Controller(serve_status(whisper=deployment_status("UPDATING", "fetching weights", STARTING=1))))
-    await asked.states()
+async def test_a_call_is_refused_at_once_if_the_model_had_no_replica() -> None:
+    checked = readiness(Controller(serve_status(whisper=deployment_status("UPDATING", "fetching weights", STARTING=1))))
+    await checked.states()
     with pytest.raises(ModelUnavailable, match="whisper is starting: fetching weights; try again shortly"):
-        asked.require("whisper")
+        checked.require("whisper")
 
 
 async def test_a_call_does_not_wait_for_the_controller() -> None:
     controller = Controller(serve_status())
     controller.may_answer.clear()
-    asked = readiness(controller)
-    asked.require("whisper")
+    checked = readiness(controller)
+    checked.require("whisper")
     await asyncio.sleep(0)
-    asked.require("whisper")
+    checked.require("whisper")
     controller.may_answer.set()
-    await asked.states()
+    await checked.states()
     with pytest.raises(ModelUnavailable, match="whisper is absent"):
-        asked.require("whisper")
+        checked.require("whisper")
 
 
-async def test_a_caller_that_leaves_does_not_take_the_answer_from_the_others() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_query_of_the_others() -> None:
     controller = Controller(serve_status(whisper=deployment_status()))
     controller.may_answer.clear()
-    asked = readiness(controller)
-    leaving, staying = asyncio.create_task(asked.states()), asyncio.create_task(asked.states())
+    checked = readiness(controller)
+    cancelled, waiting = asyncio.create_task(checked.states()), asyncio.create_task(checked.states())
     await asyncio.sleep(0)
-    leaving.cancel()
+    cancelled.cancel()
     await asyncio.sleep(0)
     controller.may_answer.set()
-    assert (await staying)["whisper"].ready
-    assert controller.asked == 1
+    assert (await waiting)["whisper"].ready
+    assert controller.queries == 1
 
 
 @pytest.mark.parametrize(("meanwhile", "phase"), [(ApplicationStatus.DEPLOYING, "ready"), (ApplicationStatus.RUNNING, "absent")])
-async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: ApplicationStatus, phase: str) -> None:
-    """Serve names no deployments of the application then, while the old replicas serve."""
+async def test_during_an_update_the_previous_state_is_kept(meanwhile: ApplicationStatus, phase: str) -> None:
+    """While it builds an update, Serve reports no deployments of the application, though the old replicas serve."""
     controller = Controller(serve_status(whisper=deployment_status()))
-    asked = readiness(controller)
-    await asked.states()
+    checked = readiness(controller)
+    await checked.states()
     controller.status = ServeStatus(applications={"sonograph": ApplicationStatusOverview(meanwhile, "", 0.0, {})})
     await asyncio.sleep(FRESH_S)
-    assert (await asked.states())["whisper"].phase == phase
-    assert controller.asked == 2
+    assert (await checked.states())["whisper"].phase == phase
+    assert controller.queries == 2
 
 
 @pytest.mark.parametrize(
@@ -168,19 +168,19 @@ async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: Ap
     ],
     ids=["gone", "being deleted"],
 )
-async def test_what_is_in_flight_when_serve_is_shut_down_still_has_its_models(end: ServeStatus) -> None:
-    """They end when the ingress has."""
+async def test_requests_in_flight_during_serves_shutdown_still_have_their_models(end: ServeStatus) -> None:
+    """The models stop after the ingress."""
     controller = Controller(serve_status(whisper=deployment_status()))
-    asked = readiness(controller)
-    await asked.states()
+    checked = readiness(controller)
+    await checked.states()
     controller.status = end
     await asyncio.sleep(FRESH_S)
-    await asked.states()
-    asked.require("whisper")
-    assert asked.replicas("whisper") == 1
+    await checked.states()
+    checked.require("whisper")
+    assert checked.replicas("whisper") == 1
 
 
-def test_serves_details_are_read_as_serves_own_status_reads_them() -> None:
+def test_serves_details_are_converted_as_by_serves_own_status() -> None:
     replica = {"replica_id": "a", "actor_name": "", "start_time_s": 0.0}
     options = {"name": "whisper"}
     whisper = {

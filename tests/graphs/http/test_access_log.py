@@ -1,4 +1,4 @@
-"""The access log: one line for each request, out of which no text of a request can break."""
+"""Access log: one line per request, which no text of a request can break."""
 
 import asyncio
 import json
@@ -18,6 +18,8 @@ from testing.fakes import CHARACTERS, FakeService
 
 
 class Lines(logging.Handler):
+    """Handler that keeps the access log's lines."""
+
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.raw: list[str] = []
@@ -42,14 +44,14 @@ def lines() -> Iterator[Lines]:
     log.setLevel(level)
 
 
-def of_request(
+def log_request(
     id: str = "abc", transcripts: bool = False, on_done: Callable[[Entry], None] = lambda entry: None
 ) -> AbstractContextManager[Entry]:
     return logged(RequestContext(id, TimeLeft(50)), "/graph", transcripts, on_done)
 
 
-def test_a_request_that_is_answered(lines: Lines) -> None:
-    with of_request() as entry:
+def test_the_line_of_an_answered_request(lines: Lines) -> None:
+    with log_request() as entry:
         context = entry.context
         context.took(decode=1.04, whisper=20.06)
         context.notes |= {"audio_s": 3.5, "transcript": "a red apple", "seed": 7, "steps": 12}
@@ -78,15 +80,15 @@ def test_a_request_that_is_answered(lines: Lines) -> None:
     }
 
 
-def test_a_field_that_is_not_known_is_left_out(lines: Lines) -> None:
-    with of_request():
+def test_an_unknown_field_is_omitted(lines: Lines) -> None:
+    with log_request():
         pass
     assert not {"audio_s", "steps", "seed", "transcript"} & set(lines.only())
 
 
-def test_the_transcript_is_written_only_where_the_setting_allows_it(lines: Lines) -> None:
+def test_the_transcript_is_logged_only_if_the_setting_allows_it(lines: Lines) -> None:
     for transcripts in (False, True):
-        with of_request(transcripts=transcripts) as entry:
+        with log_request(transcripts=transcripts) as entry:
             entry.context.notes["transcript"] = "a red apple"
     without, with_transcript = lines.raw
     assert "apple" not in without
@@ -94,10 +96,10 @@ def test_the_transcript_is_written_only_where_the_setting_allows_it(lines: Lines
     assert json.loads(with_transcript)["transcript"] == "a red apple"
 
 
-def test_a_request_that_is_refused(lines: Lines) -> None:
+def test_the_line_of_a_refused_request(lines: Lines) -> None:
     error = NoSpeech("silence")
     error.stage = "whisper"
-    with pytest.raises(NoSpeech), of_request():
+    with pytest.raises(NoSpeech), log_request():
         raise error
     line = lines.only()
     assert (line["status"], line["code"], line["stage"], line["cancelled"]) == (422, "no_speech", "whisper", False)
@@ -105,7 +107,7 @@ def test_a_request_that_is_refused(lines: Lines) -> None:
 
 @pytest.mark.parametrize("defect", [DeploymentError("secret"), RuntimeError("secret")])
 def test_a_defect_is_internal_and_its_reason_is_not_in_the_line(lines: Lines, defect: Exception) -> None:
-    with pytest.raises(type(defect)), of_request():
+    with pytest.raises(type(defect)), log_request():
         raise defect
     line = lines.only()
     assert (line["status"], line["code"], line["stage"]) == (500, "internal", None)
@@ -113,9 +115,9 @@ def test_a_defect_is_internal_and_its_reason_is_not_in_the_line(lines: Lines, de
 
 
 @pytest.mark.parametrize("end", [asyncio.CancelledError, GeneratorExit, ClientDisconnect])
-def test_a_client_that_disconnects(lines: Lines, end: type[BaseException]) -> None:
+def test_the_line_of_a_client_that_disconnects(lines: Lines, end: type[BaseException]) -> None:
     def work() -> None:
-        with of_request() as entry:
+        with log_request() as entry:
             entry.context.took(decode=2.0)
             raise end
 
@@ -127,14 +129,14 @@ def test_a_client_that_disconnects(lines: Lines, end: type[BaseException]) -> No
 
 
 def test_a_stream_that_ends_with_an_error_event_has_the_errors_status(lines: Lines) -> None:
-    with of_request() as entry:
+    with log_request() as entry:
         entry.failed(NoSpeech("silence"))
     assert lines.only()["status"] == 422
 
 
 async def test_a_stream_whose_client_disconnects_writes_its_line_when_it_is_closed(lines: Lines) -> None:
     async def events() -> Any:
-        with of_request():
+        with log_request():
             yield 1
             yield 2
 
@@ -145,7 +147,7 @@ async def test_a_stream_whose_client_disconnects_writes_its_line_when_it_is_clos
 
 
 def test_no_character_of_a_request_ends_the_line_or_reaches_a_terminal(lines: Lines) -> None:
-    with of_request(CHARACTERS, transcripts=True) as entry:
+    with log_request(CHARACTERS, transcripts=True) as entry:
         entry.context.notes["transcript"] = CHARACTERS + "%s %(x)s \\u000a {}"
         entry.context.took(**{CHARACTERS: 1.0})
     (raw,) = lines.raw
@@ -160,7 +162,7 @@ def test_the_outcome_is_complete_when_it_is_counted(lines: Lines, error: BaseExc
     counted: list[tuple[int, str | None, bool]] = []
 
     def work() -> None:
-        with of_request(on_done=lambda entry: counted.append((entry.status, entry.code, entry.cancelled))):
+        with log_request(on_done=lambda entry: counted.append((entry.status, entry.code, entry.cancelled))):
             if error is not None:
                 raise error
 
@@ -183,7 +185,7 @@ ROUTES: list[tuple[str, dict[str, Any], set[str]]] = [
 
 
 @pytest.mark.parametrize(("route", "body", "notes"), ROUTES, ids=[route for route, _, _ in ROUTES])
-async def test_each_route_has_its_whole_path_and_the_fields_that_it_knows(
+async def test_each_route_logs_its_whole_path_and_its_own_fields(
     lines: Lines, route: str, body: dict[str, Any], notes: set[str]
 ) -> None:
     async with FakeService().client() as client:

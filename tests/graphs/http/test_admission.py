@@ -1,4 +1,4 @@
-"""Admission: bounded in requests and bytes, which every request frees, however it ends."""
+"""Admission: bounds on requests and bytes, which every request frees however it ends."""
 
 import asyncio
 import pickle
@@ -18,13 +18,13 @@ def fill(admission: Admission, stack: ExitStack, *sizes: int) -> list[Reservatio
 
 
 def refuse(admission: Admission, size: int = 1, retry_after_s: float = 5.0) -> Overloaded:
-    """The refusal of one more request."""
+    """Return the refusal of one more request."""
     with pytest.raises(Overloaded) as refused, admission.admit(size, lambda: retry_after_s):
         pytest.fail("it was admitted")
     return refused.value
 
 
-def test_one_request_more_is_refused_with_the_bound_its_setting_and_the_remedy() -> None:
+def test_one_more_request_is_refused_with_the_bound_its_setting_and_the_remedy() -> None:
     admission = Admission(2, 100)
     with ExitStack() as stack:
         fill(admission, stack, 1, 1)
@@ -34,10 +34,10 @@ def test_one_request_more_is_refused_with_the_bound_its_setting_and_the_remedy()
     assert "http.max_concurrent_requests" in str(refused)
     assert "try again in 5 s" in str(refused)
     assert refused.retry_after_s == pickle.loads(pickle.dumps(refused)).retry_after_s == 5
-    assert Overloaded("x").retry_after_s == 2, "the class keeps its own"
+    assert Overloaded("x").retry_after_s == 2, "the class keeps its default"
 
 
-def test_one_byte_more_is_refused_with_the_bound_its_setting_and_the_remedy() -> None:
+def test_one_more_byte_is_refused_with_the_bound_its_setting_and_the_remedy() -> None:
     admission = Admission(10, 3 * MIB)
     with ExitStack() as stack:
         fill(admission, stack, 2 * MIB)
@@ -65,7 +65,7 @@ def test_an_admitted_request_needs_no_estimate() -> None:
         pass
 
 
-def test_a_request_that_is_alone_is_admitted_whatever_its_size() -> None:
+def test_a_lone_request_is_admitted_whatever_its_size() -> None:
     admission = Admission(10, 100)
     with ExitStack() as stack:
         fill(admission, stack, 1000)
@@ -83,7 +83,7 @@ def test_a_smaller_recording_frees_the_rest_of_its_bytes_at_once() -> None:
     assert (admission.requests, admission.bytes) == (0, 0)
 
 
-def test_a_larger_recording_stays_and_the_next_requests_are_refused() -> None:
+def test_a_larger_recording_stays_admitted_and_the_next_requests_are_refused() -> None:
     admission = Admission(10, 100)
     with ExitStack() as stack:
         small, _ = fill(admission, stack, 10, 10)
@@ -105,14 +105,14 @@ def test_a_reservation_that_has_ended_holds_nothing_even_when_it_is_resized() ->
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit, StopIteration])
-def test_an_error_frees_the_place_too_and_is_raised(error: type[BaseException]) -> None:
+def test_an_error_frees_the_reservation_and_is_raised(error: type[BaseException]) -> None:
     admission = Admission(1, 100)
     with pytest.raises(error), admission.admit(10, lambda: 1.0):
         raise error
     assert (admission.requests, admission.bytes) == (0, 0)
 
 
-async def test_a_cancelled_request_frees_its_place_too() -> None:
+async def test_a_cancelled_request_frees_its_reservation() -> None:
     admission = Admission(1, 100)
 
     async def request() -> None:
@@ -144,7 +144,7 @@ async def test_a_cancelled_request_frees_its_place_too() -> None:
         ("²", 1000),
     ],
 )
-def test_the_declared_length_is_reserved_and_no_more_than_is_read(content_length: str | None, expected: int) -> None:
+def test_the_declared_length_is_reserved_up_to_the_most_that_is_read(content_length: str | None, expected: int) -> None:
     assert declared_bytes(content_length, 1000) == expected
 
 
@@ -159,7 +159,7 @@ def test_retry_after_is_the_slowest_stages_time_for_all_requests_in_the_ingress(
     quick, slow = measured(5, 0.5), measured(5, 4.0)
     assert retry_after_s(10, [(quick, 1), (slow, 1)]) == pytest.approx(41)
     assert retry_after_s(10, [(quick, 1), (slow, 4)]) == pytest.approx(11)
-    assert retry_after_s(10, [(quick, 1), (slow, 16)]) == pytest.approx(6), "with so many replicas the other one is the slowest"
+    assert retry_after_s(10, [(quick, 1), (slow, 16)]) == pytest.approx(6), "with 16 replicas the other stage is the slowest"
     assert retry_after_s(0, [(quick, 1), (slow, 1)]) == 1
 
 

@@ -34,7 +34,7 @@ NEW_ID = re.compile("[0-9a-f]{32}")
 
 
 class Edge(FakeService):
-    """The service with one app, and its client."""
+    """Service with one app, and its client."""
 
     def __init__(self, deadline_s: float = 50) -> None:
         super().__init__(HttpSettings(max_upload_bytes=1000, deadline_s=deadline_s))
@@ -47,7 +47,7 @@ class Edge(FakeService):
 
     @property
     def untouched(self) -> bool:
-        """Whether no request has reached a stage, or the decoder."""
+        """True if no request has reached the decoder or a stage."""
         return self.recordings == self.whisper.calls == self.diffusion.calls == []
 
 
@@ -71,7 +71,7 @@ def is_problem(answer: httpx.Response, status: int, code: str, stage: str | None
     return problem
 
 
-async def test_a_recording_comes_back_as_a_png_with_its_headers(service: Edge) -> None:
+async def test_a_recording_is_answered_with_a_png_and_its_headers(service: Edge) -> None:
     answer = await service.post(data={"seed": "7"})
     assert answer.status_code == 200
     assert answer.content == PNG
@@ -89,7 +89,7 @@ async def test_a_recording_comes_back_as_a_png_with_its_headers(service: Edge) -
     assert context.emit is None
 
 
-async def test_a_recording_comes_back_as_its_transcript_from_the_graph_without_pictures(service: Edge) -> None:
+async def test_the_graph_without_images_answers_with_the_transcript(service: Edge) -> None:
     answer = await service.post("/listen", data={"language": " de ", "task": "translate"})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     content = answer.json()
@@ -104,7 +104,7 @@ async def test_a_recording_comes_back_as_its_transcript_from_the_graph_without_p
     assert service.diffusion.calls == []
 
 
-async def test_form_query_and_a_raw_body_reach_the_graph_alike(service: Edge) -> None:
+async def test_form_query_and_raw_body_give_the_same_request_to_draw(service: Edge) -> None:
     await service.post(params={"steps": "4"}, data={"seed": "9", "output_format": "webp"})
     query = {"steps": "4", "seed": "9", "output_format": "webp"}
     await service.post(files=None, content=RECORDING, params=query, headers={"content-type": "audio/wav"})
@@ -113,7 +113,7 @@ async def test_form_query_and_a_raw_body_reach_the_graph_alike(service: Edge) ->
     assert service.recordings == [RECORDING, RECORDING]
 
 
-async def test_form_query_and_a_raw_body_are_transcribed_alike(service: Edge) -> None:
+async def test_form_query_and_raw_body_give_the_same_request_to_transcribe(service: Edge) -> None:
     await service.post("/listen", params={"task": "translate"}, data={"language": "de"})
     await service.post(
         "/listen",
@@ -127,7 +127,7 @@ async def test_form_query_and_a_raw_body_are_transcribed_alike(service: Edge) ->
     assert service.recordings == [RECORDING, RECORDING]
 
 
-async def test_json_is_the_answer_where_accept_asks_for_it(service: Edge) -> None:
+async def test_the_answer_is_json_if_accept_requests_it(service: Edge) -> None:
     answer = await service.post(headers={"accept": "application/json"}, data={"output_format": "jpeg"})
     content = answer.json()
     assert answer.headers["content-type"] == "application/json"
@@ -140,7 +140,7 @@ async def test_json_is_the_answer_where_accept_asks_for_it(service: Edge) -> Non
     assert content["request_id"] == service.whisper.calls[0][1].id
 
 
-async def test_several_accept_headers_count_as_one(service: Edge) -> None:
+async def test_several_accept_headers_are_combined(service: Edge) -> None:
     answer = await service.post(headers=[("accept", "text/html"), ("accept", "image/webp")])
     assert answer.headers["content-type"] == "image/webp"
 
@@ -173,7 +173,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"params": {"task": "sing"}}, 422, "invalid_parameter"),
     ({"params": {"language": "de"}, "data": {"language": "de"}}, 422, "invalid_parameter"),
 ]
-"""By every graph."""
+"""Requests that every graph refuses."""
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ async def test_a_request_that_the_edge_refuses_reaches_neither_decoder_nor_model
     assert (await service.post(path)).status_code == 200
 
 
-async def test_the_first_fault_counts_in_the_order_body_parameters_accept_readiness_decoding(service: Edge) -> None:
+async def test_the_first_fault_is_reported_in_the_order_body_parameters_accept_readiness_decoding(service: Edge) -> None:
     service.whisper.unready = ModelUnavailable("x")
     service.whisper.unready.stage = "whisper"
     service.undecodable = AudioUndecodable("x")
@@ -212,7 +212,7 @@ async def test_the_first_fault_counts_in_the_order_body_parameters_accept_readin
     assert service.whisper.calls == []
 
 
-async def test_no_stage_starts_where_a_later_one_does_not_serve(service: Edge) -> None:
+async def test_no_stage_starts_while_a_later_one_does_not_serve(service: Edge) -> None:
     service.diffusion.unready = ModelUnavailable("diffusion is starting")
     service.diffusion.unready.stage = "diffusion"
     for accept in ("*/*", "application/json", "text/event-stream"):
@@ -223,7 +223,7 @@ async def test_no_stage_starts_where_a_later_one_does_not_serve(service: Edge) -
     assert (await service.post("/listen")).status_code == 200
 
 
-async def test_a_transcription_is_refused_before_decoding_where_its_model_does_not_serve(service: Edge) -> None:
+async def test_a_transcription_is_refused_before_decoding_while_its_model_does_not_serve(service: Edge) -> None:
     service.whisper.unready = ModelUnavailable("whisper is starting")
     service.whisper.unready.stage = "whisper"
     is_problem(await service.post("/listen"), 503, "model_unavailable", "whisper")
@@ -231,7 +231,7 @@ async def test_a_transcription_is_refused_before_decoding_where_its_model_does_n
 
 
 def fail(service: Edge, stage: str, error: Exception) -> None:
-    """Makes the decoder, or a stage, raise the error."""
+    """Make the decoder, or a stage, raise the error."""
     if isinstance(error, DeploymentError) and stage != "decode":
         error.stage = stage
     if stage == "decode":
@@ -294,8 +294,8 @@ async def test_a_defects_reason_goes_to_the_log_and_not_to_the_client(
     assert (await service.post("/listen")).status_code == 200
 
 
-class Caller:
-    """Sends `messages`, then nothing more; keeps the answer's messages."""
+class AsgiClient:
+    """Client that sends `messages` and then nothing more, and keeps the answer's messages."""
 
     scope = {
         "type": "http",
@@ -307,31 +307,31 @@ class Caller:
 
     def __init__(self, *messages: dict[str, Any]) -> None:
         self._messages = list(messages)
-        self.answered: list[Any] = []
+        self.received: list[Any] = []
 
     async def receive(self) -> dict[str, Any]:
         return self._messages.pop(0) if self._messages else await asyncio.Future()
 
     async def send(self, message: Any) -> None:
-        self.answered.append(message)
+        self.received.append(message)
 
 
-BEGUN = {"type": "http.request", "body": b"RIFF", "more_body": True}
+FIRST_CHUNK = {"type": "http.request", "body": b"RIFF", "more_body": True}
 
 
 async def test_a_client_that_disconnects_during_its_upload_is_no_defect(service: Edge, caplog: pytest.LogCaptureFixture) -> None:
-    caller = Caller(BEGUN, {"type": "http.disconnect"})
-    await service.edge(caller.scope, caller.receive, caller.send)
-    assert caller.answered[0]["status"] == 400
+    client = AsgiClient(FIRST_CHUNK, {"type": "http.disconnect"})
+    await service.edge(client.scope, client.receive, client.send)
+    assert client.received[0]["status"] == 400
     assert [record for record in caplog.records if record.levelname != "INFO"] == []
     assert service.untouched
 
 
-async def test_an_upload_that_does_not_end_is_ended_by_the_deadline() -> None:
-    service, caller = Edge(deadline_s=0.05), Caller(BEGUN)
-    await service.edge(caller.scope, caller.receive, caller.send)
-    assert caller.answered[0]["status"] == 504
-    assert b'"code":"deadline_exceeded"' in caller.answered[1]["body"]
+async def test_the_deadline_ends_an_upload_that_does_not_end() -> None:
+    service, client = Edge(deadline_s=0.05), AsgiClient(FIRST_CHUNK)
+    await service.edge(client.scope, client.receive, client.send)
+    assert client.received[0]["status"] == 504
+    assert b'"code":"deadline_exceeded"' in client.received[1]["body"]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ async def test_other_paths_and_methods_are_problems_too(service: Edge, method: s
     assert ("allow" in answer.headers) == (status == 405)
 
 
-async def test_fastapis_own_refusals_take_the_same_shape(service: Edge) -> None:
+async def test_fastapis_own_refusals_have_the_same_shape(service: Edge) -> None:
     @service.edge.get("/numbers/{number}")
     async def numbers(number: int) -> int:
         return number
@@ -358,7 +358,7 @@ async def test_fastapis_own_refusals_take_the_same_shape(service: Edge) -> None:
     is_problem(await service.http_client.get("/numbers/seven"), 422, "invalid_parameter")
 
 
-async def test_healthz_answers_whatever_the_models_do(service: Edge) -> None:
+async def test_healthz_does_not_depend_on_the_models(service: Edge) -> None:
     service.status = serve_status()
     answer = await service.http_client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "requests": 0})
@@ -422,13 +422,13 @@ async def test_openapi_describes_every_route_and_error(service: Edge) -> None:
     }  # fmt: skip
 
 
-def test_openapi_lists_every_error_class_there_is() -> None:
-    def all_below(error: type[DeploymentError]) -> set[type[DeploymentError]]:
-        return {error}.union(*(all_below(below) for below in error.__subclasses__()))
+def test_openapi_lists_every_error_class() -> None:
+    def with_subclasses(error: type[DeploymentError]) -> set[type[DeploymentError]]:
+        return {error}.union(*(with_subclasses(subclass) for subclass in error.__subclasses__()))
 
     modules = ("deployments.errors", "graphs.audio.errors", "graphs.http.errors")
-    named = {error for error in all_below(DeploymentError) if error.__module__ in modules}
-    assert set(ERRORS) == named
+    defined = {error for error in with_subclasses(DeploymentError) if error.__module__ in modules}
+    assert set(ERRORS) == defined
     assert len({error.code for error in ERRORS}) == len(ERRORS)
 
 
@@ -449,7 +449,7 @@ async def test_the_docs_name_no_other_host_and_run_no_script_of_a_page(service: 
     assert (await service.http_client.get("/redoc")).status_code == 404
 
 
-async def test_requests_at_once_get_their_own_answers(service: Edge) -> None:
+async def test_concurrent_requests_get_their_own_answers(service: Edge) -> None:
     ids = [f"request-{number}" for number in range(20)]
     answers = await asyncio.gather(*(service.post(headers={"x-request-id": id, "accept": "application/json"}) for id in ids))
     assert [answer.json()["request_id"] for answer in answers] == ids

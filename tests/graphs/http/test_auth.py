@@ -1,4 +1,4 @@
-"""API keys, their rate, and CORS, over stages that answer at once."""
+"""API keys, rate limits and CORS, over stages that answer at once."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=[path for _, path, _ in REQUESTS])
-async def test_a_route_that_computes_or_names_models_needs_a_key_where_there_are_keys(
+async def test_a_route_that_computes_or_names_models_needs_a_key_if_the_service_has_keys(
     keys: Path, method: str, path: str, body: dict[str, Any]
 ) -> None:
     async with serving(api_keys_file=keys) as (client, service):
@@ -92,7 +92,7 @@ async def test_the_log_has_the_keys_name_and_never_the_key(keys: Path, caplog: p
     assert "wrong" not in caplog.text
 
 
-async def test_a_key_that_is_used_too_often_is_refused_and_the_others_are_not(keys: Path) -> None:
+async def test_a_key_above_its_rate_is_refused_and_the_others_are_not(keys: Path) -> None:
     async with serving(api_keys_file=keys, key_requests_per_minute=2) as (client, _):
         body = {"files": {"file": b"sound"}}
         answers = [await client.post("/v1/audio/transcriptions", headers=bearer(ALICE), **body) for _ in range(3)]
@@ -105,7 +105,7 @@ async def test_a_key_that_is_used_too_often_is_refused_and_the_others_are_not(ke
         assert (await client.get("/v1/models", headers=bearer(ALICE))).status_code == 200
 
 
-def test_a_minutes_requests_may_come_at_once_and_the_bucket_refills_evenly(keys: Path) -> None:
+def test_a_minutes_requests_may_arrive_at_once_and_the_bucket_refills_evenly(keys: Path) -> None:
     now_s = 0.0
     access = Access(keys, 60, lambda: now_s)
     for _ in range(60):
@@ -132,7 +132,7 @@ def test_without_a_rate_or_without_keys_nothing_is_counted(keys: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", ["Bearer ", "Bearer  ", "bearer", "", "Bearer é\x80", "Bearer " + "x" * 5000])
-def test_any_header_is_refused_without_a_defect(keys: Path, sent: str) -> None:
+def test_any_malformed_header_is_refused_without_a_defect(keys: Path, sent: str) -> None:
     headers = [(b"authorization", sent.encode("latin-1"))]
     with pytest.raises(InvalidApiKey):
         Access(keys, None).require(Request({"type": "http", "headers": headers}))

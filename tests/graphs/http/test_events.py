@@ -1,4 +1,4 @@
-"""A graph's answer as server-sent events, over stages that answer at once."""
+"""A graph's server-sent events, over stages that answer at once."""
 
 import asyncio
 import base64
@@ -59,7 +59,7 @@ async def post(client: httpx.AsyncClient, path: str = "/graph", **more: Any) -> 
 
 
 def read(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The events' data; each block has to be an event, an id and one line of data."""
+    """Return the events' data, and check that each block is an event, an id and one line of data."""
     found = []
     for block in answer.text.removesuffix("\n\n").split("\n\n"):
         if block.startswith(":"):
@@ -101,18 +101,16 @@ async def test_a_stream_has_every_event_in_order_and_ends_with_the_picture_and_d
     assert by_type["image"]["image"]["media_type"] == "image/webp"
 
 
-async def test_its_picture_is_the_one_of_the_json_answer(client: httpx.AsyncClient) -> None:
+async def test_the_streamed_image_is_that_of_the_json_answer(client: httpx.AsyncClient) -> None:
     (image,) = (one for one in read(await post(client, data={"seed": "7"})) if one["type"] == "image")
     accept = {"accept": "application/json"}
-    whole = (await client.post("/graph", files={"file": b"sound"}, data={"seed": "7"}, headers=accept)).json()
+    plain = (await client.post("/graph", files={"file": b"sound"}, data={"seed": "7"}, headers=accept)).json()
     assert {key: image[key] for key in ("image", "prompt", "prompt_truncated", "seed", "models")} == {
-        key: whole[key] for key in ("image", "prompt", "prompt_truncated", "seed", "models")
+        key: plain[key] for key in ("image", "prompt", "prompt_truncated", "seed", "models")
     }
 
 
-async def test_a_request_that_is_refused_before_work_starts_gets_no_stream(
-    service: FakeService, client: httpx.AsyncClient
-) -> None:
+async def test_a_request_refused_before_work_starts_gets_no_stream(service: FakeService, client: httpx.AsyncClient) -> None:
     service.undecodable = AudioUndecodable("not a recording")
     for answer in (await post(client), await post(client, data={"steps": "0"}), await post(client, "/listen")):
         assert answer.status_code == 422
@@ -120,7 +118,7 @@ async def test_a_request_that_is_refused_before_work_starts_gets_no_stream(
 
 
 @pytest.mark.parametrize("path", ["/graph", "/listen"])
-async def test_an_error_later_is_the_last_event(service: FakeService, client: httpx.AsyncClient, path: str) -> None:
+async def test_a_later_error_is_the_last_event(service: FakeService, client: httpx.AsyncClient, path: str) -> None:
     service.whisper.result = NoSpeech("the recording is silent")
     *_, last = read(await post(client, path))
     assert last["type"] == "error"
@@ -143,13 +141,13 @@ async def test_a_defect_is_an_event_without_its_reason(
 
 
 def encoder(service: FakeService) -> tuple[GraphEvents, Entry]:
-    """The events of one request for a transcription, and its entry in the access log."""
+    """Return the encoder of one transcription request, and its entry in the access log."""
     context = RequestContext("abc", TimeLeft(50))
     admitted = AdmittedRequest(context, Entry(context, "/listen"), Reservation(0), 50.0, [])
     return GraphEvents(service.graphs()[1], ListenParameters(), admitted), admitted.entry
 
 
-async def test_silence_is_filled_with_comments(service: FakeService) -> None:
+async def test_a_silent_stream_sends_comments(service: FakeService) -> None:
     events, entry = encoder(service)
 
     async def slowly(emit: Emit) -> Any:
@@ -178,10 +176,10 @@ async def test_a_transcription_has_its_events_and_ends_with_done(service: FakeSe
     assert {one["type"] for one in events} == set(event_types(service.graphs()[1], service.whisper.spec.events)) - {"error"}
     assert [one["sequence"] for one in events] == list(range(len(events)))
     assert events[0]["deadline_ms"] == 30000
-    whole = (await client.post("/listen", files={"file": b"sound"})).json()
+    plain = (await client.post("/listen", files={"file": b"sound"})).json()
     (answer,) = (one for one in events if one["type"] == "transcript")
-    assert (answer["text"], answer["language"], answer["segments"]) == (whole["transcript"], "en", whole["segments"])
-    assert events[-1]["timings_ms"] == {**whole["timings_ms"], "decode": events[-1]["timings_ms"]["decode"]}
+    assert (answer["text"], answer["language"], answer["segments"]) == (plain["transcript"], "en", plain["segments"])
+    assert events[-1]["timings_ms"] == {**plain["timings_ms"], "decode": events[-1]["timings_ms"]["decode"]}
 
 
 async def test_a_deadline_that_passes_during_a_stage_is_an_event_or_a_504(
@@ -196,7 +194,7 @@ async def test_a_deadline_that_passes_during_a_stage_is_an_event_or_a_504(
     assert (plain.status_code, plain.json()["code"], plain.json()["stage"]) == (504, "deadline_exceeded", "whisper")
 
 
-async def test_a_client_that_disconnects_ends_the_work_and_frees_its_place(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_disconnects_cancels_the_work_and_frees_its_reservation(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
     service = FakeService(HttpSettings(max_concurrent_requests=1))
     service.diffusion.endless = True
@@ -222,7 +220,7 @@ async def test_a_client_that_disconnects_ends_the_work_and_frees_its_place(caplo
 async def test_the_log_marks_a_disconnected_client_however_serve_reports_it(
     end: dict[str, str] | Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Serve's `receive` raises Ray's errors where its proxy has cancelled the request, or died."""
+    """Serve's `receive` raises Ray's errors if its proxy has cancelled the request or has died."""
     caplog.set_level(logging.INFO, "ray.serve")
     service = FakeService()
     service.whisper.endless = True
@@ -250,11 +248,11 @@ async def test_the_log_marks_a_disconnected_client_however_serve_reports_it(
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "text/event-stream, */*;q=0.1", "TEXT/EVENT-STREAM"])
-def test_events_are_the_answer_where_accept_asks_for_them(accept: str) -> None:
+def test_the_answer_is_a_stream_if_accept_requests_it(accept: str) -> None:
     assert negotiate(accept, None, VoiceToImage.formats) == ("text/event-stream", "png")
     assert negotiate(accept, "webp", VoiceToImage.formats) == ("text/event-stream", "webp")
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "text/html, */*", "image/*, text/event-stream;q=0.1"])
-def test_other_clients_get_a_picture(accept: str | None) -> None:
+def test_other_clients_get_an_image(accept: str | None) -> None:
     assert negotiate(accept, None, VoiceToImage.formats)[0] == "image/png"

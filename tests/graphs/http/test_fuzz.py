@@ -1,4 +1,4 @@
-"""schemathesis against the HTTP edge over stages that answer at once: no 500, and no answer that is not documented."""
+"""Fuzzing of the HTTP edge by schemathesis, over stages that answer at once: no 500, and no undocumented answer."""
 
 import pytest
 import schemathesis

@@ -1,4 +1,4 @@
-"""/v1/audio over stages that answer at once: forms of the answer, refusals, events."""
+"""/v1/audio over stages that answer at once: response formats, refusals, events."""
 
 import json
 import logging
@@ -37,15 +37,15 @@ async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def ask(client: httpx.AsyncClient, path: str = TRANSCRIPTIONS, **parameters: Any) -> httpx.Response:
+async def post(client: httpx.AsyncClient, path: str = TRANSCRIPTIONS, **parameters: Any) -> httpx.Response:
     return await client.post(path, files={"file": b"sound"}, data=parameters)
 
 
-async def test_each_form_of_the_answer(client: httpx.AsyncClient) -> None:
-    answers = {format: await ask(client, response_format=format) for format in ("json", "text", "srt", "vtt", "verbose_json")}
+async def test_each_response_format(client: httpx.AsyncClient) -> None:
+    answers = {format: await post(client, response_format=format) for format in ("json", "text", "srt", "vtt", "verbose_json")}
     assert {answer.status_code for answer in answers.values()} == {200}
     usage = {"type": "duration", "seconds": 1}
-    assert answers["json"].json() == (await ask(client)).json() == {"text": "a red apple", "usage": usage}
+    assert answers["json"].json() == (await post(client)).json() == {"text": "a red apple", "usage": usage}
     assert answers["text"].text == "a red apple\n"
     assert answers["srt"].text == "1\n00:00:00,000 --> 00:00:01,500\na red apple\n\n"
     assert answers["vtt"].text == "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na red apple\n\n"
@@ -62,7 +62,7 @@ async def test_each_form_of_the_answer(client: httpx.AsyncClient) -> None:
     }
 
 
-def test_subtitles_count_hours_skip_silence_and_keep_to_their_cues() -> None:
+def test_subtitles_format_hours_skip_silence_and_escape_cue_arrows() -> None:
     arrow = Segment(2.0, 3.0, "a\n\n2 --> b", -0.25, 0.125)
     assert srt((ONE, SILENT, TWO, arrow)) == (
         "1\n00:00:00,000 --> 00:00:01,500\na red\n\n"
@@ -76,10 +76,10 @@ async def test_the_parameters_reach_the_model(
     client: httpx.AsyncClient, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
-    await ask(client, model="whisper-1", language=" de ", prompt="Äpfel", temperature="0.5", timeout_ms="9000")
-    await ask(client, TRANSLATIONS, model="tiny.en", prompt="apples", response_format="verbose_json")
-    asked = [(one.language, one.task, one.prompt, one.temperature) for one, _ in service.whisper.calls]
-    assert asked == [("de", "transcribe", "Äpfel", 0.5), ("", "translate", "apples", 0.0)]
+    await post(client, model="whisper-1", language=" de ", prompt="Äpfel", temperature="0.5", timeout_ms="9000")
+    await post(client, TRANSLATIONS, model="tiny.en", prompt="apples", response_format="verbose_json")
+    requested = [(one.language, one.task, one.prompt, one.temperature) for one, _ in service.whisper.calls]
+    assert requested == [("de", "transcribe", "Äpfel", 0.5), ("", "translate", "apples", 0.0)]
     assert service.recordings == [b"sound", b"sound"]
     (_, first), (_, second) = service.whisper.calls
     assert 0 < first.time_left.seconds <= 9 < second.time_left.seconds <= 50
@@ -88,27 +88,27 @@ async def test_the_parameters_reach_the_model(
 
 async def test_a_stream_has_openais_events(client: httpx.AsyncClient, service: FakeService) -> None:
     service.whisper.progress = (Queued("whisper", 1), ONE, SILENT, TWO)
-    assert events(await ask(client, stream="true")) == [
+    assert events(await post(client, stream="true")) == [
         {"type": "transcript.text.delta", "delta": "a red"},
         {"type": "transcript.text.delta", "delta": " apple"},
         {"type": "transcript.text.done", "text": "a red apple"},
     ]
 
 
-async def test_a_stage_that_starts_again_sends_nothing_twice(client: httpx.AsyncClient, service: FakeService) -> None:
+async def test_a_retried_stage_sends_no_delta_twice(client: httpx.AsyncClient, service: FakeService) -> None:
     service.whisper.progress = (ONE, Retry("whisper"), ONE, TWO)
-    deltas = [event["delta"] for event in events(await ask(client, stream="true")) if "delta" in event]
+    deltas = [event["delta"] for event in events(await post(client, stream="true")) if "delta" in event]
     assert deltas == ["a red", " apple"]
 
 
 async def test_an_error_in_a_stream_is_an_event(client: httpx.AsyncClient, service: FakeService) -> None:
     service.whisper.result = ModelUnavailable("gone")
-    (error,) = events(await ask(client, stream="true"))
+    (error,) = events(await post(client, stream="true"))
     assert (error["type"], error["error"]["code"]) == ("error", "model_unavailable")
 
 
 @pytest.mark.parametrize(
-    ("path", "parameters", "param", "says"),
+    ("path", "parameters", "param", "message_part"),
     [
         (TRANSCRIPTIONS, {"response_format": "diarized_json"}, "response_format", "'json', 'text'"),
         (TRANSCRIPTIONS, {"response_format": "srt", "stream": "true"}, None, "json or text"),
@@ -124,15 +124,15 @@ async def test_an_error_in_a_stream_is_an_event(client: httpx.AsyncClient, servi
     ],
 )
 async def test_an_impossible_parameter_is_refused_by_name(
-    client: httpx.AsyncClient, service: FakeService, path: str, parameters: dict[str, Any], param: str | None, says: str
+    client: httpx.AsyncClient, service: FakeService, path: str, parameters: dict[str, Any], param: str | None, message_part: str
 ) -> None:
-    assert says in is_refused(await ask(client, path, **parameters), 422, "invalid_parameter", param)
+    assert message_part in is_refused(await post(client, path, **parameters), 422, "invalid_parameter", param)
     assert service.whisper.calls == []
 
 
-async def test_times_of_segments_may_be_asked_for(client: httpx.AsyncClient) -> None:
-    asked = {"timestamp_granularities[]": "segment", "chunking_strategy": "auto", "stream": "false"}
-    assert (await ask(client, response_format="verbose_json", **asked)).status_code == 200
+async def test_segment_timestamps_may_be_requested(client: httpx.AsyncClient) -> None:
+    requested = {"timestamp_granularities[]": "segment", "chunking_strategy": "auto", "stream": "false"}
+    assert (await post(client, response_format="verbose_json", **requested)).status_code == 200
 
 
 @pytest.mark.parametrize("path", [TRANSCRIPTIONS, TRANSLATIONS])
@@ -145,16 +145,16 @@ async def test_a_body_that_is_no_form_with_a_file_is_refused(client: httpx.Async
 
 @pytest.mark.parametrize("model", ["stable-diffusion", "gpt-4o-transcribe"])
 async def test_a_model_of_another_role_is_not_found(client: httpx.AsyncClient, service: FakeService, model: str) -> None:
-    message = is_refused(await ask(client, model=model), 404, "model_not_found", "model")
+    message = is_refused(await post(client, model=model), 404, "model_not_found", "model")
     assert message.endswith("there are tiny.en, whisper-1")
     assert service.whisper.calls == []
 
 
 async def test_a_recording_without_speech_is_refused_in_openais_shape(client: httpx.AsyncClient, service: FakeService) -> None:
     service.undecodable = AudioUndecodable("x")
-    is_refused(await ask(client), 422, "audio_undecodable")
+    is_refused(await post(client), 422, "audio_undecodable")
     service.undecodable, service.whisper.result = None, NoSpeech("x")
-    is_refused(await ask(client, TRANSLATIONS), 422, "no_speech")
+    is_refused(await post(client, TRANSLATIONS), 422, "no_speech")
 
 
 async def test_the_models_are_listed_and_found_by_their_ids(client: httpx.AsyncClient) -> None:
@@ -178,12 +178,12 @@ async def test_a_hub_id_with_a_slash_is_a_model_too(service: FakeService) -> Non
         assert (await client.get("/v1/models/stabilityai/sd-turbo")).json()["id"] == "stabilityai/sd-turbo"
 
 
-async def test_a_service_without_a_model_of_the_role_says_so(service: FakeService) -> None:
+async def test_a_service_without_a_model_of_the_role_answers_404(service: FakeService) -> None:
     service.mounted = (VoiceToText,)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
         message = is_refused(await client.post("/v1/images/generations", json={"prompt": "x"}), 404, "not_found")
         assert message == "this service runs no model for text to image: its routes are listed at /docs"
-        assert (await ask(client)).status_code == 200
+        assert (await post(client)).status_code == 200
         assert [one["deployment"] for one in (await client.get("/v1/models")).json()["data"]] == ["whisper", "whisper"]
         assert (await client.get("/")).status_code == (await client.post("/graph")).status_code == 404
 
@@ -193,15 +193,15 @@ async def test_a_model_that_does_not_serve_is_refused_before_decoding(
     client: httpx.AsyncClient, service: FakeService, path: str
 ) -> None:
     service.whisper.unready = ModelUnavailable("whisper is starting")
-    answer = await ask(client, path)
+    answer = await post(client, path)
     assert is_refused(answer, 503, "model_unavailable") == "whisper is starting"
     assert answer.headers["retry-after"] == "5"
-    is_refused(await ask(client, path, temperature="2"), 422, "invalid_parameter", "temperature")
+    is_refused(await post(client, path, temperature="2"), 422, "invalid_parameter", "temperature")
     assert service.whisper.calls == service.recordings == []
 
 
 class Drawing(Graph[Any, Any]):
-    """A graph without speech to text, whose own route no test calls."""
+    """Graph without speech to text; no test calls its own route."""
 
     path = "/draw"
     summary = "Draw"
@@ -222,7 +222,7 @@ async def test_without_a_model_for_speech_the_routes_are_not_found_and_nothing_i
 ) -> None:
     service.mounted = (Drawing,)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
-        message = is_refused(await ask(client, path), 404, "not_found")
+        message = is_refused(await post(client, path), 404, "not_found")
         assert message == "this service runs no model for speech to text: its routes are listed at /docs"
         assert (await client.post("/v1/images/generations", json={"prompt": "x"})).status_code == 200
         assert [one["deployment"] for one in (await client.get("/v1/models")).json()["data"]] == ["diffusion"] * 2

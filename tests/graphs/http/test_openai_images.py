@@ -1,4 +1,4 @@
-"""POST /v1/images/generations over stages that answer at once: shapes, refusals, events."""
+"""POST /v1/images/generations over stages that answer at once: bodies, refusals, events."""
 
 import base64
 import json
@@ -36,12 +36,12 @@ async def client(service: FakeService) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def ask(client: httpx.AsyncClient, **parameters: Any) -> httpx.Response:
+async def post(client: httpx.AsyncClient, **parameters: Any) -> httpx.Response:
     return await client.post(PATH, json={"prompt": "a red apple", **parameters})
 
 
 def events(answer: httpx.Response) -> list[dict[str, Any]]:
-    """Each event's data; its name and the type in its data have to be one."""
+    """Return the events' data, and check that each event's name is the type in its data."""
     assert answer.headers["content-type"].startswith("text/event-stream")
     found = []
     for block in answer.text.removesuffix("\n\n").split("\n\n"):
@@ -61,42 +61,42 @@ def is_refused(answer: httpx.Response, status: int, code: str, param: str | None
     return str(error["message"])
 
 
-async def test_a_prompt_is_answered_in_the_form_of_openai(
+async def test_a_prompt_is_answered_in_openais_format(
     client: httpx.AsyncClient, service: FakeService, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
-    answer = await ask(client, model="stable-diffusion", seed=5, size="64x72", output_format="webp", steps=3, guidance_scale=2)
+    answer = await post(client, model="stable-diffusion", seed=5, size="64x72", output_format="webp", steps=3, guidance_scale=2)
     assert answer.status_code == 200
     body = answer.json()
     assert body.pop("created") > 1_700_000_000
     assert body == {
         "background": "opaque",
         "output_format": "webp",
-        "size": "64x64",  # the fake's picture
+        "size": "64x64",  # of the fake's image
         "data": [{"b64_json": base64.b64encode(PNG).decode(), "seed": 5, "prompt_truncated": False}],
     }
-    ((asked, context),) = service.diffusion.calls
-    assert asked == GenerateRequest("a red apple", "", 3, 2.0, 64, 72, seed=5, format="webp")
+    ((request, context),) = service.diffusion.calls
+    assert request == GenerateRequest("a red apple", "", 3, 2.0, 64, 72, seed=5, format="webp")
     (line,) = (json.loads(record.getMessage()) for record in caplog.records)
     assert (line["route"], line["seed"], line["steps"]) == (PATH, 5, 12)
     assert 0 < context.time_left.seconds <= 50
 
 
-async def test_several_pictures_have_seeds_that_follow_each_other(client: httpx.AsyncClient, service: FakeService) -> None:
-    body = (await ask(client, n=3, seed=2**32 - 2)).json()
+async def test_several_images_have_consecutive_seeds(client: httpx.AsyncClient, service: FakeService) -> None:
+    body = (await post(client, n=3, seed=2**32 - 2)).json()
     assert [one["seed"] for one in body["data"]] == [2**32 - 2, 2**32 - 1, 0]
     assert [request.seed for request, _ in service.diffusion.calls] == [2**32 - 2, 2**32 - 1, 0]
-    assert (await ask(client)).json()["data"][0]["seed"] != (await ask(client)).json()["data"][0]["seed"]
+    assert (await post(client)).json()["data"][0]["seed"] != (await post(client)).json()["data"][0]["seed"]
 
 
 @pytest.mark.parametrize("size", [None, "auto"])
 async def test_auto_is_the_models_own_size(client: httpx.AsyncClient, service: FakeService, size: str | None) -> None:
-    assert (await ask(client, size=size)).status_code == 200
+    assert (await post(client, size=size)).status_code == 200
     assert (service.diffusion.calls[0][0].width, service.diffusion.calls[0][0].height) == (None, None)
 
 
 async def test_a_stream_has_openais_events(client: httpx.AsyncClient, service: FakeService) -> None:
-    preview, done = events(await ask(client, stream=True, partial_images=3, seed=5))
+    preview, done = events(await post(client, stream=True, partial_images=3, seed=5))
     common = {"background": "opaque", "quality": "auto"}
     assert preview.pop("created_at") <= done.pop("created_at")
     assert preview == {
@@ -120,8 +120,8 @@ async def test_a_stream_has_openais_events(client: httpx.AsyncClient, service: F
     assert service.diffusion.calls[0][0].previews == 3
 
 
-async def test_progress_is_sent_where_it_is_asked_for(client: httpx.AsyncClient) -> None:
-    queued, first, preview, second, done = events(await ask(client, stream=True, progress=True))
+async def test_progress_is_sent_if_requested(client: httpx.AsyncClient) -> None:
+    queued, first, preview, second, done = events(await post(client, stream=True, progress=True))
     assert queued == {"type": "image_generation.queued", "position": 2}
     assert first == {"type": "image_generation.step", "step": 1, "steps": 2, "eta_ms": 40}
     assert second == {"type": "image_generation.step", "step": 2, "steps": 2, "eta_ms": 0}
@@ -133,7 +133,7 @@ async def test_an_error_in_a_stream_is_an_event_that_openais_client_raises(
 ) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
     service.diffusion.result = ModelUnavailable("gone")
-    last = events(await ask(client, stream=True))[-1]
+    last = events(await post(client, stream=True))[-1]
     assert last == {
         "type": "error",
         "error": {"message": "gone", "type": "server_error", "param": None, "code": "model_unavailable"},
@@ -143,7 +143,7 @@ async def test_an_error_in_a_stream_is_an_event_that_openais_client_raises(
 
 
 @pytest.mark.parametrize(
-    ("parameters", "param", "says"),
+    ("parameters", "param", "message_part"),
     [
         ({"response_format": "url"}, "response_format", "b64_json"),
         ({"background": "transparent"}, "background", "opaque"),
@@ -168,25 +168,25 @@ async def test_an_error_in_a_stream_is_an_event_that_openais_client_raises(
     ],
 )
 async def test_an_impossible_parameter_is_refused_by_name(
-    client: httpx.AsyncClient, service: FakeService, parameters: dict[str, Any], param: str | None, says: str
+    client: httpx.AsyncClient, service: FakeService, parameters: dict[str, Any], param: str | None, message_part: str
 ) -> None:
     answer = await client.post(
         PATH, content=json.dumps({"prompt": "x", **parameters}), headers={"content-type": "application/json"}
     )
-    assert says in is_refused(answer, 422, "invalid_parameter", param)
+    assert message_part in is_refused(answer, 422, "invalid_parameter", param)
     assert service.diffusion.calls == []
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"7", b"null", b'"prompt"', b"[" * 9000, b"\xff", b'{"prompt": ' + b"9" * 5000 + b"}"]
 )
-async def test_a_body_that_is_no_request_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
+async def test_a_body_that_is_not_a_request_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
     answer = await client.post(PATH, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["error"]["message"]
 
 
-async def test_a_body_too_large_or_of_another_type_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_body_that_is_too_large_or_of_another_type_is_refused(client: httpx.AsyncClient) -> None:
     large = await client.post(PATH, content=b" " * 65537, headers={"content-type": "application/json"})
     is_refused(large, 413, "body_too_large")
     is_refused(await client.post(PATH, data={"prompt": "x"}), 415, "unsupported_media_type")
@@ -196,19 +196,17 @@ async def test_a_body_too_large_or_of_another_type_is_refused(client: httpx.Asyn
 
 @pytest.mark.parametrize("model", ["whisper-1", "dall-e-3", "", "x\n\x1b"])
 async def test_a_model_of_another_role_is_not_found(client: httpx.AsyncClient, service: FakeService, model: str) -> None:
-    message = is_refused(await ask(client, model=model), 404, "model_not_found", "model")
+    message = is_refused(await post(client, model=model), 404, "model_not_found", "model")
     assert message.endswith("there are small-stable-diffusion, stable-diffusion")
     assert message.isprintable()
     assert service.diffusion.calls == []
 
 
 @pytest.mark.parametrize("error", [InvalidInput("x"), Overloaded("x"), DeploymentError("secret"), RuntimeError("secret")])
-async def test_an_error_of_the_model_takes_openais_shape(
-    client: httpx.AsyncClient, service: FakeService, error: Exception
-) -> None:
+async def test_an_error_of_the_model_has_openais_shape(client: httpx.AsyncClient, service: FakeService, error: Exception) -> None:
     service.diffusion.result = error
     status, code = (error.status, error.code) if isinstance(error, DeploymentError) else (500, "internal")
-    answer = await ask(client)
+    answer = await post(client)
     assert "secret" not in is_refused(answer, status, code)
     assert answer.headers.get("retry-after") == ("2" if code == "overloaded" else None)
 
@@ -229,7 +227,7 @@ async def test_other_routes_of_openai_are_refused_in_its_shape(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(CHARACTERS),
     )
 )
-def test_any_json_is_taken_or_refused_with_a_sentence(parameters: dict[str, Any]) -> None:
+def test_any_json_is_accepted_or_refused_with_a_sentence(parameters: dict[str, Any]) -> None:
     try:
         requests = parse(json.dumps({"prompt": "x", **parameters}).encode(), 256).requests()
     except InvalidInput:
@@ -242,12 +240,12 @@ async def test_a_model_that_does_not_serve_is_refused_before_it_is_called(
     client: httpx.AsyncClient, service: FakeService, stream: bool
 ) -> None:
     service.diffusion.unready = ModelUnavailable("diffusion is starting")
-    answer = await ask(client, stream=stream)
+    answer = await post(client, stream=stream)
     assert is_refused(answer, 503, "model_unavailable") == "diffusion is starting"
     assert answer.headers["retry-after"] == "5"
-    is_refused(await ask(client, stream=stream, steps=151), 422, "invalid_parameter", "steps")
+    is_refused(await post(client, stream=stream, steps=151), 422, "invalid_parameter", "steps")
     assert service.diffusion.calls == []
 
 
-async def test_several_pictures_take_the_sum_of_their_times(client: httpx.AsyncClient) -> None:
-    assert (await ask(client, n=3)).headers["server-timing"] == "diffusion;dur=90.0, encode;dur=6.0"
+async def test_the_server_timing_of_several_images_is_their_sum(client: httpx.AsyncClient) -> None:
+    assert (await post(client, n=3)).headers["server-timing"] == "diffusion;dur=90.0, encode;dur=6.0"

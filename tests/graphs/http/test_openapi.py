@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it shows is what its own schemas say."""
+"""The OpenAPI document: its examples and the answers match its schemas."""
 
 import json
 import re
@@ -22,22 +22,22 @@ OPERATIONS = [
 
 
 def examples(operation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], Any]]:
-    """Status, media type, schema and example."""
+    """Yield status, media type, schema and example."""
     for status, answer in operation["responses"].items():
         for media_type, content in answer.get("content", {}).items():
-            shown = [content["example"]] if "example" in content else []
-            shown += [one["value"] for one in content.get("examples", {}).values()]
-            yield from ((status, media_type, content.get("schema", {}), one) for one in shown)
+            found = [content["example"]] if "example" in content else []
+            found += [one["value"] for one in content.get("examples", {}).values()]
+            yield from ((status, media_type, content.get("schema", {}), one) for one in found)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_example_is_what_its_schema_says(operation: dict[str, Any]) -> None:
+def test_an_example_matches_its_schema(operation: dict[str, Any]) -> None:
     for _, _, schema, example in examples(operation):
         jsonschema.validate(example, {**schema, "components": DOCUMENT["components"]})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_route_shows_an_answer_and_says_what_it_takes(operation: dict[str, Any]) -> None:
+def test_a_route_has_an_example_and_describes_its_parameters(operation: dict[str, Any]) -> None:
     assert operation["summary"]
     english_only = "in English" in operation["summary"]  # the model that ships cannot translate
     assert any(status == "200" for status, *_ in examples(operation)) or english_only
@@ -48,10 +48,10 @@ def test_a_route_shows_an_answer_and_says_what_it_takes(operation: dict[str, Any
             assert property["description"], name
 
 
-def test_every_answer_that_was_kept_is_shown() -> None:
+def test_every_stored_answer_is_in_the_document() -> None:
     shown = [example for operation in OPERATIONS for *_, example in examples(operation.values[0])]
-    hidden = [name for name, answer in ANSWERS.items() if answer not in shown]
-    assert hidden == []
+    missing = [name for name, answer in ANSWERS.items() if answer not in shown]
+    assert missing == []
 
 
 REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
@@ -71,7 +71,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), REQUESTS)
-async def test_an_answer_is_what_its_schema_says_with_no_field_beside_it(method: str, path: str, body: dict[str, Any]) -> None:
+async def test_an_answer_matches_its_schema_without_further_fields(method: str, path: str, body: dict[str, Any]) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(FakeService().app()), base_url="http://service") as client:
         answer = await client.request(method, path, **body)
     described = DOCUMENT["paths"][path][method.lower()]["responses"][str(answer.status_code)]
@@ -81,7 +81,7 @@ async def test_an_answer_is_what_its_schema_says_with_no_field_beside_it(method:
 
 
 def strict(schema: Any) -> Any:
-    """The schema, with every object closed to fields that it does not name."""
+    """Return the schema with every object closed to fields that it does not name."""
     if isinstance(schema, list):
         return [strict(one) for one in schema]
     if not isinstance(schema, dict):
@@ -98,5 +98,5 @@ def test_the_stages_of_a_problem_are_the_decoder_and_every_model() -> None:
     assert problem["properties"]["stage"]["type"] == ["string", "null"]
 
 
-def test_the_document_names_no_length_of_one_models_prompt() -> None:
+def test_the_document_names_no_prompt_length_of_one_model() -> None:
     assert re.findall(r"\b(?:32|77) tokens|CLIP", json.dumps(DOCUMENT)) == []

@@ -1,4 +1,4 @@
-"""The parameters of a request: every bound from both sides, and refusals that name it."""
+"""Parameters of a request: every bound from both sides, and refusals that name it."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ from testing.fakes import CHARACTERS, FakeService
 
 GRAPH, _ = FakeService().graphs()
 MAX_SIDE_PX = 256
-"""The setting of the fake diffusion stage."""
+"""Setting of the fake diffusion stage."""
 NAMES = st.sampled_from(list(DrawParameters.model_fields))
 
 
@@ -28,7 +28,7 @@ def of(**query: str) -> DrawParameters:
 
 
 def parse(fields: Iterable[tuple[str, str]]) -> DrawParameters:
-    """As the route of `POST /graph` does."""
+    """Validate and check the fields as the route of `POST /graph` does."""
     parameters = validate(fields, DrawParameters)
     GRAPH.check(parameters)
     return parameters
@@ -63,7 +63,7 @@ def parse(fields: Iterable[tuple[str, str]]) -> DrawParameters:
         ("previews", "50", 50),
     ],
 )
-def test_a_value_at_its_bound_is_taken(name: str, value: str, expected: object) -> None:
+def test_a_value_at_its_bound_is_accepted(name: str, value: str, expected: object) -> None:
     assert getattr(of(**{name: value}), name) == expected
 
 
@@ -108,8 +108,8 @@ def test_a_value_beyond_its_bound_is_refused_by_name_and_bound(name: str, value:
         of(**{name: value})
 
 
-def test_every_parameter_is_tried_at_and_beyond_its_bound() -> None:
-    for test in (test_a_value_at_its_bound_is_taken, test_a_value_beyond_its_bound_is_refused_by_name_and_bound):
+def test_every_parameter_is_tested_at_and_beyond_its_bound() -> None:
+    for test in (test_a_value_at_its_bound_is_accepted, test_a_value_beyond_its_bound_is_refused_by_name_and_bound):
         (mark,) = test.pytestmark
         assert {case[0] for case in mark.args[1]} == set(DrawParameters.model_fields)
 
@@ -125,7 +125,7 @@ def test_fields_of_query_and_form_are_read_together() -> None:
 
 
 @pytest.mark.parametrize("second", ["1", "2", ""])
-def test_a_parameter_that_comes_twice_is_refused(second: str) -> None:
+def test_a_repeated_parameter_is_refused(second: str) -> None:
     with pytest.raises(InvalidInput, match="seed is given twice"):
         parse([("seed", "1"), ("seed", second)])
 
@@ -145,7 +145,7 @@ def test_a_field_without_a_value_counts_as_absent() -> None:
 
 
 async def requests(parameters: DrawParameters) -> tuple[TranscribeRequest, GenerateRequest]:
-    """Those of both stages."""
+    """Return the requests to both stages."""
     service = FakeService()
     graph, _ = service.graphs()
     await graph.run(np.zeros(16_000, np.int16), parameters, RequestContext("id-1", TimeLeft(50)))
@@ -169,7 +169,7 @@ async def test_every_parameter_reaches_its_stage() -> None:
     assert generate == GenerateRequest("a drawing of a red apple", "a pear", 4, 2.0, 64, 72, 9, "webp", 3)
 
 
-async def test_a_seed_is_drawn_where_none_is_named_and_kept_where_one_is() -> None:
+async def test_a_missing_seed_is_chosen_at_random_and_a_named_one_is_kept() -> None:
     drawn = {(await requests(of()))[1].seed for _ in range(20)}
     assert len(drawn) > 1
     assert all(0 <= seed < 2**32 for seed in drawn)
@@ -177,7 +177,7 @@ async def test_a_seed_is_drawn_where_none_is_named_and_kept_where_one_is() -> No
 
 
 @given(st.lists(st.tuples(NAMES | st.text(CHARACTERS), st.text(CHARACTERS)), max_size=4))
-def test_any_text_is_a_request_or_refused_as_a_parameter(pairs: list[tuple[str, str]]) -> None:
+def test_any_text_is_accepted_or_refused_as_a_parameter(pairs: list[tuple[str, str]]) -> None:
     try:
         parameters = parse(pairs)
     except InvalidInput as refusal:
@@ -190,7 +190,7 @@ def test_any_text_is_a_request_or_refused_as_a_parameter(pairs: list[tuple[str, 
 
 
 @given(st.sampled_from(["steps", "seed", "width", "height", "guidance_scale"]), st.integers() | st.floats())
-def test_any_number_is_within_its_bounds_or_refused(name: str, number: float) -> None:
+def test_any_number_is_within_its_bounds_or_is_refused(name: str, number: float) -> None:
     try:
         value = getattr(of(**{name: str(number)}), name)
     except InvalidInput:
@@ -205,6 +205,6 @@ def test_a_transcriptions_parameters_have_the_bounds_of_a_drawings(name: str) ->
     assert {**one, "description": ""} == {**other, "description": ""}
 
 
-def test_a_parameter_of_a_drawing_is_none_of_a_transcription() -> None:
+def test_a_transcription_refuses_the_parameters_of_a_drawing() -> None:
     with pytest.raises(InvalidInput, match=r"^steps is no parameter; there are timeout_ms, language, task$"):
         validate([("steps", "4")], ListenParameters)

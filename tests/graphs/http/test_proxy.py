@@ -1,4 +1,4 @@
-"""Middleware of Serve's proxy: clients do not command Serve, and its own errors become problem details."""
+"""Middleware of Serve's proxy: clients cannot control Serve by headers, and Serve's errors become problem details."""
 
 import asyncio
 import json
@@ -18,16 +18,16 @@ from graphs.http.middleware.proxy import FOR_SERVE, Headers, Problems, middlewar
 from testing.service import ROOT
 
 
-async def passed_on(*headers: tuple[bytes, bytes], type: str = "http") -> list[tuple[bytes, bytes]]:
-    """The headers that the app behind the middleware sees."""
+async def forwarded(*headers: tuple[bytes, bytes], type: str = "http") -> list[tuple[bytes, bytes]]:
+    """Return the headers that the app behind the middleware receives."""
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope)
 
-    given = {"type": type, "headers": list(headers)}
-    await Headers(app)(given, None, None)
-    assert given["headers"] == list(headers), "the caller's own scope is left alone"
+    scope = {"type": type, "headers": list(headers)}
+    await Headers(app)(scope, None, None)
+    assert scope["headers"] == list(headers), "the middleware changes the caller's scope"
     return list(seen[0]["headers"])
 
 
@@ -35,27 +35,27 @@ OTHER = (b"accept", b"*/*")
 
 
 @pytest.mark.parametrize("id", [b"a", b"x" * 64, b"A-b_c.9"])
-async def test_a_well_formed_request_id_passes(id: bytes) -> None:
-    assert await passed_on(OTHER, (b"x-request-id", id)) == [OTHER, (b"x-request-id", id)]
+async def test_a_well_formed_request_id_is_forwarded(id: bytes) -> None:
+    assert await forwarded(OTHER, (b"x-request-id", id)) == [OTHER, (b"x-request-id", id)]
 
 
 @pytest.mark.parametrize("id", [b"", b"x" * 65, b"a b", b"a\n", b"\xff\xfe", b"{}", b"a\x1b[31m"])
 @pytest.mark.parametrize("type", ["http", "websocket"])
 async def test_another_request_id_is_dropped(id: bytes, type: str) -> None:
-    assert await passed_on((b"x-request-id", id), OTHER, type=type) == [OTHER]
+    assert await forwarded((b"x-request-id", id), OTHER, type=type) == [OTHER]
 
 
 async def test_several_request_ids_are_all_dropped() -> None:
-    assert await passed_on((b"x-request-id", b"a"), OTHER, (b"x-request-id", b"b")) == [OTHER]
+    assert await forwarded((b"x-request-id", b"a"), OTHER, (b"x-request-id", b"b")) == [OTHER]
 
 
 @pytest.mark.parametrize("name", [*FOR_SERVE, b"serve_multiplexed_model_id", b"x_session_id", b"x-session_id"])
-async def test_a_client_does_not_command_serve(name: bytes) -> None:
-    assert await passed_on((name, b"0"), OTHER, (b"x-request-id", b"a")) == [OTHER, (b"x-request-id", b"a")]
+async def test_headers_that_control_serve_are_dropped(name: bytes) -> None:
+    assert await forwarded((name, b"0"), OTHER, (b"x-request-id", b"a")) == [OTHER, (b"x-request-id", b"a")]
 
 
-async def test_other_headers_and_other_scopes_pass_untouched() -> None:
-    assert await passed_on(OTHER, (b"x-other", b"\xff")) == [OTHER, (b"x-other", b"\xff")]
+async def test_other_headers_and_other_scopes_are_forwarded_unchanged() -> None:
+    assert await forwarded(OTHER, (b"x-other", b"\xff")) == [OTHER, (b"x-other", b"\xff")]
     seen: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -76,7 +76,7 @@ def test_exactly_the_headers_that_serve_obeys_are_dropped() -> None:
 
 
 class Answer:
-    """The answer of `app` behind the middleware, in the order in which Serve stacks it; ids are as Serve's own makes them."""
+    """Answer of `app` behind the middleware, stacked in Serve's order, with ids from Serve's own middleware."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -103,11 +103,11 @@ class Answer:
     def headers(self) -> dict[str, str]:
         pairs = [(name.decode(), value.decode()) for name, value in self.messages[0]["headers"]]
         names = [name.lower() for name, _ in pairs]
-        assert len(names) == len(set(names)), "a header is there twice"
+        assert len(names) == len(set(names)), "a header is repeated"
         return {name.lower(): value for name, value in pairs}
 
     def problem(self) -> Any:
-        """The problem details, after a check of the fields that all of them have."""
+        """Return the problem details, after a check of their common fields."""
         assert self.headers["content-type"] == "application/problem+json"
         problem = json.loads(self.body)
         assert problem["type"] == f"urn:sonograph:problem:{problem['code']}"
@@ -118,7 +118,7 @@ class Answer:
 
 
 def serve(text: Any, status: int) -> Any:
-    """An app that answers as Serve's proxy does by itself."""
+    """Return an app that answers as Serve's proxy does without a replica."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for message in convert_object_to_asgi_messages(text, status):
@@ -170,13 +170,13 @@ async def test_serves_own_errors_become_problems(text: str, status: int, expecte
     assert ("retry-after" in answer.headers) == (expected == 503)
 
 
-async def test_an_error_without_a_type_is_serves_too() -> None:
+async def test_an_error_without_a_media_type_is_serves_too() -> None:
     answer = await Answer().of(sends({"type": "http.response.start", "status": 503, "headers": []}, body(BACKPRESSURE.encode())))
     assert answer.problem()["code"] == "overloaded"
 
 
 async def test_a_replica_that_dies_before_its_answer_is_unavailable() -> None:
-    """Serve's proxy then returns without an answer, and uvicorn would make it a bare 500."""
+    """Serve's proxy then returns without an answer, which uvicorn turns into a bare 500."""
     answer = await Answer().of(sends())
     assert answer.status == 503
     assert answer.problem()["code"] == "model_unavailable"
@@ -190,7 +190,7 @@ async def test_a_replica_that_dies_between_its_headers_and_its_body_is_unavailab
 
 @pytest.mark.parametrize("id", [b"abc", None, b"not well formed", b"x" * 65])
 @pytest.mark.parametrize("app", [sends(), serve(BACKPRESSURE, 503), sends(then=KeyError("abc"))], ids=["none", "own", "raises"])
-async def test_the_answer_the_problem_and_serve_have_one_id(app: Any, id: bytes | None) -> None:
+async def test_the_answer_the_problem_and_serve_have_the_same_id(app: Any, id: bytes | None) -> None:
     seen: list[str] = []
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:
@@ -212,7 +212,7 @@ async def test_a_defect_of_serves_proxy_is_internal_and_logged_and_shows_no_reas
     assert "secret" in caplog.text
 
 
-async def test_a_defect_after_the_answer_began_cuts_it() -> None:
+async def test_a_defect_after_the_answer_has_started_cuts_it() -> None:
     answer = Answer()
     with pytest.raises(KeyError):
         await answer.of(sends(start(200, b"text/event-stream"), body(b"data: 1", more=True), then=KeyError("x")))
@@ -252,14 +252,14 @@ async def test_a_cancelled_proxy_answers_nothing() -> None:
         (405, b"text/plain; charset=utf-8"),
     ],
 )
-async def test_the_applications_own_answers_pass_untouched(status: int, content_type: bytes) -> None:
+async def test_the_applications_own_answers_are_forwarded_unchanged(status: int, content_type: bytes) -> None:
     messages = [start(status, content_type), body(b"first", more=True), body(b"second")]
     answer = await Answer().of(sends(*messages), bare=True)
     assert answer.messages == messages
     assert all(got is sent for got, sent in zip(answer.messages, messages, strict=True))
 
 
-async def test_each_part_of_a_stream_passes_before_the_next_is_made() -> None:
+async def test_each_chunk_of_a_stream_is_sent_before_the_next_is_made() -> None:
     answer = Answer()
     received: list[int] = []
 
@@ -280,13 +280,13 @@ async def test_serves_own_endpoints_keep_their_answers(path: str) -> None:
     assert (answer.status, answer.body) == (503, b"This node is being drained.")
 
 
-async def test_a_websocket_passes() -> None:
+async def test_a_websocket_is_forwarded() -> None:
     answer = Answer()
     await Problems(sends({"type": "websocket.close"}))({"type": "websocket", "path": "/", "headers": []}, None, answer.send)
     assert answer.messages == [{"type": "websocket.close"}]
 
 
-def test_serve_puts_them_around_its_own() -> None:
+def test_serve_puts_the_middleware_around_its_own() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
     outer = _apply_middlewares(app, middlewares())

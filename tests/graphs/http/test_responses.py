@@ -1,4 +1,4 @@
-"""Content negotiation, and the answers' headers and fields."""
+"""Content negotiation, and headers and fields of the answers."""
 
 import json
 from base64 import b64decode
@@ -60,7 +60,7 @@ def test_accept_and_output_format_decide_the_answer(
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/gif, text/plain;q=0.5", "image/png;q=0", "*/*;q=0", "image"])
-def test_an_accept_that_takes_none_of_the_answers_is_refused(accept: str) -> None:
+def test_an_accept_that_allows_no_answer_is_refused(accept: str) -> None:
     with pytest.raises(NotAcceptable):
         negotiate(accept, None, FORMATS)
 
@@ -81,7 +81,7 @@ def test_a_graph_without_formats_answers_with_json(accept: str | None) -> None:
     assert negotiate(accept, None, {}) == ("application/json", None)
 
 
-def test_a_graph_without_formats_sends_events_where_accept_asks_for_them() -> None:
+def test_a_graph_without_formats_sends_events_if_accept_requests_them() -> None:
     assert negotiate("text/event-stream", None, {}) == ("text/event-stream", None)
 
 
@@ -104,7 +104,7 @@ def drawn(text: str, media_type: str, format: str = "png", degraded: dict[str, s
     return response(graph, found, DrawParameters(), media_type, finished)
 
 
-def test_a_picture_comes_with_the_transcript_its_seed_and_its_times() -> None:
+def test_the_headers_of_an_image_have_the_transcript_the_seed_and_the_times() -> None:
     answer = drawn("Straße & Öl", "image/png")
     assert answer.body == PNG
     assert answer.headers["content-type"] == "image/png"
@@ -116,7 +116,7 @@ def test_a_picture_comes_with_the_transcript_its_seed_and_its_times() -> None:
     assert "x-degraded" not in answer.headers
 
 
-def test_json_holds_everything_about_the_drawing() -> None:
+def test_json_has_all_fields_of_the_drawing() -> None:
     answer = drawn("ein Apfel", "application/json", "webp")
     content = json.loads(answer.body)
     assert b64decode(content["image"].pop("base64")) == PNG
@@ -163,7 +163,7 @@ def test_a_degraded_answer_names_the_missing_stages_in_a_header(media_type: str)
     ("text", "kept"),
     [("", 0), ("a" * 1024, 1024), ("a" * 1025, 1024), ("é" * 170, 170), ("é" * 171, 170), ("語" * 200, 113), ("🦊" * 200, 85)],
 )
-def test_a_long_transcript_is_cut_at_a_character(text: str, kept: int) -> None:
+def test_a_long_transcript_is_cut_between_characters(text: str, kept: int) -> None:
     encoded = percent_encoded(text)
     assert len(encoded) <= HEADER_BYTES == 1024
     assert unquote(encoded, errors="strict") == text[:kept]

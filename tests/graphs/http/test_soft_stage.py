@@ -1,4 +1,4 @@
-"""A graph whose second stage is soft: its failure degrades the answer, which names it, and readiness does not wait for it."""
+"""A graph with a soft second stage: its failure degrades the answer, which names it, and readiness does not depend on it."""
 
 import json
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ class IllustratedAnswer(GraphAnswer):
 
 
 class Illustrated(Graph[GraphParameters, tuple[Transcript, Image | None]]):
-    """A transcript, with a picture where there can be one."""
+    """Transcript with an image, if the model can generate one."""
 
     path = "/illustrate"
     summary = "Transcribe, and draw where that works"

@@ -1,4 +1,4 @@
-"""Requests that offer to upgrade to HTTP/2: their body is read, and the next request on the connection is the next request."""
+"""Requests that offer to upgrade to HTTP/2: their body is read, and the connection's next request is parsed as such."""
 
 import contextlib
 import shutil
@@ -37,7 +37,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 @contextlib.contextmanager
 def listening(http: Any) -> Iterator[int]:
-    """Runs a real uvicorn with this protocol for HTTP; yields its port."""
+    """Run a real uvicorn with this HTTP protocol, and yield its port."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(echo, port=port, log_level="critical", lifespan="off", http=http))
     thread = threading.Thread(target=server.run)
@@ -57,8 +57,8 @@ def port() -> Iterator[int]:
         yield port
 
 
-def answered(port: int, *parts: bytes) -> list[str]:
-    """Requests that reached the application, by its answers to `parts`, sent in order, and to a last request that closes."""
+def requests_received(port: int, *parts: bytes) -> list[str]:
+    """Send `parts` in order and a last request that closes; return the requests that reached the application, from its answers."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in (*parts, CLOSE):
@@ -87,20 +87,20 @@ def answered(port: int, *parts: bytes) -> list[str]:
     ],
 )
 def test_the_body_of_a_request_that_offers_to_upgrade_is_read(port: int, parts: list[bytes], received: list[str]) -> None:
-    assert answered(port, *parts) == [*received, "GET /z "]
+    assert requests_received(port, *parts) == [*received, "GET /z "]
 
 
 def test_two_framings_of_one_body_are_refused(port: int) -> None:
-    assert answered(port, HEAD + LENGTH.removesuffix(b"\r\n") + CHUNKED + b"hello") == []
+    assert requests_received(port, HEAD + LENGTH.removesuffix(b"\r\n") + CHUNKED + b"hello") == []
 
 
 def test_uvicorn_alone_loses_the_body() -> None:
-    """Shows the need of graphs/http/middleware/upgrade.py: delete that once this fails."""
+    """The reason for graphs/http/middleware/upgrade.py: delete that module once this test fails."""
     with listening("httptools") as port:
-        assert answered(port, HEAD + LENGTH, b"hello")[:1] == ["POST /x "]
+        assert requests_received(port, HEAD + LENGTH, b"hello")[:1] == ["POST /x "]
 
 
-def test_serves_proxy_takes_it_with_its_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serves_proxy_uses_the_protocol_with_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(uvicorn.config.HTTP_PROTOCOLS, "auto", "uvicorn.protocols.http.auto:AutoHTTPProtocol")
     proxy.middlewares()
     config = uvicorn.Config(echo)
@@ -109,7 +109,7 @@ def test_serves_proxy_takes_it_with_its_middleware(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.serve
-def test_the_service_reads_it(service: Service) -> None:
+def test_the_service_reads_the_body_of_an_upgrade(service: Service) -> None:
     body = b'{"prompt": "a red apple", "steps": 1}'
     head = HEAD.replace(b"/x", b"/v1/images/generations") + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
         body

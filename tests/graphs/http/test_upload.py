@@ -1,4 +1,4 @@
-"""A recording out of a body: multipart and raw, in chunks of any size, and never more of it than the limit."""
+"""Recordings from bodies: multipart and raw, in chunks of any size, and never beyond the limit."""
 
 import pytest
 from hypothesis import given, settings
@@ -10,16 +10,16 @@ from graphs.http.upload import FIELD_BYTES, OVERHEAD_BYTES, PARTS, Upload, recei
 
 LIMIT_BYTES = 1000
 RECORDING = bytes(range(256)) + b"\r\n--boundary-\r\n--boundar\r\n" + bytes(100)
-"""Every byte, and text that resembles a boundary and is none."""
+"""Every byte value, and text that resembles a boundary."""
 MULTIPART = "multipart/form-data; boundary=boundary"
 
 
 class Body:
-    """A request whose chunks are counted as they are read."""
+    """Request that counts the chunks read from its body."""
 
     def __init__(self, chunks: list[bytes], content_type: str | None = MULTIPART, **headers: str) -> None:
-        given = {**({"content-type": content_type} if content_type is not None else {}), **headers}
-        encoded = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in given.items()]
+        all_headers = {**({"content-type": content_type} if content_type is not None else {}), **headers}
+        encoded = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in all_headers.items()]
         self._chunks = chunks
         self.read = 0
         self.request = Request({"type": "http", "method": "POST", "headers": encoded}, self._receive)
@@ -45,16 +45,16 @@ WHOLE = form(part("steps", b"4"), FILE, part("prompt_prefix", "ein Gemälde von"
 EXPECTED = Upload(RECORDING, [("steps", "4"), ("prompt_prefix", "ein Gemälde von")])
 
 
-async def test_a_form_gives_its_recording_and_its_fields_in_order() -> None:
+async def test_a_form_is_read_as_its_recording_and_its_fields_in_order() -> None:
     assert await receive(Body([WHOLE]).request, LIMIT_BYTES) == EXPECTED
 
 
-async def test_a_form_may_be_cut_anywhere() -> None:
-    for place in range(len(WHOLE) + 1):
-        assert await receive(Body([WHOLE[:place], WHOLE[place:]]).request, LIMIT_BYTES) == EXPECTED
+async def test_a_form_may_be_split_anywhere() -> None:
+    for offset in range(len(WHOLE) + 1):
+        assert await receive(Body([WHOLE[:offset], WHOLE[offset:]]).request, LIMIT_BYTES) == EXPECTED
 
 
-async def test_a_form_may_come_byte_by_byte() -> None:
+async def test_a_form_may_arrive_byte_by_byte() -> None:
     assert await receive(Body([bytes([byte]) for byte in WHOLE]).request, LIMIT_BYTES) == EXPECTED
 
 
@@ -76,7 +76,7 @@ async def test_any_bytes_in_any_chunks_arrive_as_they_were_sent(recording: bytes
 
 @settings(max_examples=100)
 @given(body=st.binary(max_size=200), inside=st.booleans())
-async def test_a_body_of_anything_is_read_or_refused_by_name(body: bytes, inside: bool) -> None:
+async def test_any_body_is_read_or_refused_with_a_known_error(body: bytes, inside: bool) -> None:
     whole = form(FILE, b"--boundary\r\n" + body) if inside else body
     try:
         await receive(Body([whole]).request, LIMIT_BYTES)
@@ -89,17 +89,17 @@ async def test_a_body_of_anything_is_read_or_refused_by_name(body: bytes, inside
     [(MULTIPART, bytes(100)), ("audio/wav", bytes(100)), (None, bytes(100))],
     ids=["form", "raw", "without a type"],
 )
-async def test_a_body_is_refused_the_moment_it_passes_the_limit(content_type: str | None, chunk: bytes) -> None:
-    begun = [part("file", b"")[:-2]] if content_type == MULTIPART else []
-    body = Body([*begun, *[chunk] * 1000], content_type)
+async def test_a_body_is_refused_as_soon_as_it_exceeds_the_limit(content_type: str | None, chunk: bytes) -> None:
+    start = [part("file", b"")[:-2]] if content_type == MULTIPART else []
+    body = Body([*start, *[chunk] * 1000], content_type)
     with pytest.raises(AudioTooLarge, match=r"larger than 0\.000953674 MiB, this service's limit"):
         await receive(body.request, LIMIT_BYTES)
-    assert body.read == len(begun) + 11
+    assert body.read == len(start) + 11
 
 
-@pytest.mark.parametrize("begun", [b"", WHOLE], ids=["before the first boundary", "after the last"])
-async def test_bytes_beside_the_parts_count_too(begun: bytes) -> None:
-    body = Body([begun, *[b"\r\n" * 5000] * 1000])
+@pytest.mark.parametrize("start", [b"", WHOLE], ids=["before the first boundary", "after the last"])
+async def test_bytes_outside_the_parts_count(start: bytes) -> None:
+    body = Body([start, *[b"\r\n" * 5000] * 1000])
     with pytest.raises(AudioTooLarge):
         await receive(body.request, LIMIT_BYTES)
     assert body.read < 10
@@ -113,7 +113,7 @@ async def test_a_body_that_declares_too_much_is_refused_before_it_is_read(conten
     assert body.read == 0
 
 
-async def test_a_recording_of_exactly_the_limit_is_taken() -> None:
+async def test_a_recording_of_exactly_the_limit_is_accepted() -> None:
     recording = bytes(LIMIT_BYTES)
     assert (await receive(Body([form(part("file", recording))]).request, LIMIT_BYTES)).recording == recording
     raw = Body([recording], "audio/wav", content_length=str(LIMIT_BYTES))
@@ -121,7 +121,7 @@ async def test_a_recording_of_exactly_the_limit_is_taken() -> None:
 
 
 @pytest.mark.parametrize("declared", ["", "-1", "1e9", "many", "٣"])
-async def test_a_length_that_is_no_number_is_not_believed(declared: str) -> None:
+async def test_a_content_length_that_is_no_number_is_ignored(declared: str) -> None:
     body = Body([RECORDING], "audio/wav", content_length=declared.encode().decode("latin-1"))
     assert (await receive(body.request, LIMIT_BYTES)).recording == RECORDING
 
@@ -156,9 +156,9 @@ async def test_a_form_without_a_boundary_is_refused(content_type: str) -> None:
         await receive(Body([WHOLE], content_type).request, LIMIT_BYTES)
 
 
-async def test_headers_without_an_end_are_refused_before_they_are_many() -> None:
-    begun = b'--boundary\r\nContent-Disposition: form-data; name="file"\r\n'
-    body = Body([begun, *[b"X-Padding: " + bytes(65) * 990 + b"\r\n"] * 1000])
+async def test_endless_headers_are_refused_early() -> None:
+    start = b'--boundary\r\nContent-Disposition: form-data; name="file"\r\n'
+    body = Body([start, *[b"X-Padding: " + bytes(65) * 990 + b"\r\n"] * 1000])
     with pytest.raises(MalformedRequest):
         await receive(body.request, LIMIT_BYTES)
     assert body.read < 10
@@ -186,7 +186,7 @@ async def test_an_encoded_body_is_refused_unread(encoding: str) -> None:
         None,
     ],
 )
-async def test_a_raw_body_of_a_sound_type_is_taken(content_type: str | None) -> None:
+async def test_a_raw_body_of_an_audio_type_is_accepted(content_type: str | None) -> None:
     assert await receive(Body([RECORDING], content_type).request, LIMIT_BYTES) == Upload(RECORDING)
 
 

@@ -1,4 +1,4 @@
-"""`GET /graph`: each stage with its replicas and nodes, from Serve's controller and Ray. On a real cluster: test_placement.py."""
+"""`GET /graph`: each stage with its replicas and nodes, from Serve's controller and Ray. test_placement.py uses a real cluster."""
 
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,18 @@ def deployment(requested: dict[str, float], labels: dict[str, str], *nodes: str 
     }
 
 
-def known(**deployments: dict[str, Any]) -> ClusterState:
+def cluster_state(**deployments: dict[str, Any]) -> ClusterState:
     return ClusterState({"applications": {"sonograph": {"status": "RUNNING", "deployments": deployments}}}, NODES)
 
 
-def described(found: ClusterState) -> dict[str, Any]:
+def describe(found: ClusterState) -> dict[str, Any]:
     answer = topology.describe("sonograph", [stage()], found)
     return {stage["stage"]: stage for stage in answer["stages"]}
 
 
 def test_a_stage_has_its_model_its_replicas_and_its_queue() -> None:
     whisper = deployment({"CPU": 1, "whisper": 1, "GPU": 0}, {"image": "whisper"}, "n2", None, message=TRACEBACK)
-    stages = described(known(whisper=whisper, ingress=deployment({"CPU": 1}, {}, "n1")))
+    stages = describe(cluster_state(whisper=whisper, ingress=deployment({"CPU": 1}, {}, "n1")))
     assert list(stages) == ["ingress", "whisper"]
     assert stages["whisper"] == {
         "stage": "whisper",
@@ -103,14 +103,14 @@ def test_a_request_that_no_node_satisfies_is_named(
     assert unsatisfiable(resources, labels, [one for one in NODES if one["Alive"]]) == lacking
 
 
-def test_a_node_that_is_gone_offers_nothing() -> None:
-    stages = described(known(whisper=deployment({"huge": 1}, {}, None)))
+def test_a_dead_node_satisfies_no_request() -> None:
+    stages = describe(cluster_state(whisper=deployment({"huge": 1}, {}, None)))
     assert stages["whisper"]["unsatisfiable"] == ["the resource huge: 1"]
 
 
 @pytest.mark.parametrize("serve", [{"applications": {}}, {"applications": {"sonograph": {"status": "DEPLOYING"}}}])
 def test_a_stage_that_serve_does_not_know_is_absent(serve: dict[str, Any]) -> None:
-    whisper = described(ClusterState(serve, NODES))["whisper"]
+    whisper = describe(ClusterState(serve, NODES))["whisper"]
     assert (whisper["status"], whisper["replicas"], whisper["target_replicas"]) == ("ABSENT", [], 0)
 
 
@@ -125,17 +125,17 @@ async def get(answer: ClusterState | Exception, keys: Path | None = None) -> htt
         return await client.get("/graph")
 
 
-async def test_the_route_answers_with_all_of_it() -> None:
-    answer = await get(known(whisper=deployment({"CPU": 1}, {}, "n2")))
+async def test_the_route_answers_with_the_description() -> None:
+    answer = await get(cluster_state(whisper=deployment({"CPU": 1}, {}, "n2")))
     assert answer.status_code == 200
     assert (answer.json()["application"], answer.json()["status"]) == ("sonograph", "RUNNING")
     assert [stage["stage"] for stage in answer.json()["stages"]] == ["whisper"]
 
 
-async def test_where_there_are_keys_it_needs_one(tmp_path: Path) -> None:
+async def test_the_route_needs_a_key_if_the_service_has_keys(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("someone 0123456789abcdef")
-    answer = await get(known(), keys)
+    answer = await get(cluster_state(), keys)
     assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key")
 
 
