@@ -100,12 +100,8 @@ def graph(graph: Graph[Any, Any]) -> dict[str, Any]:
 def _answer(graph: Graph[Any, Any]) -> dict[str, Any]:
     progress = tuple(event for spec in graph.models for event in spec.events)
     stream = {"description": f"Server-sent events while the request is worked on: {', '.join(event_types(graph, progress))}."}
-    named = (
-        "X-Request-ID",
-        *graph.headers,
-        "Server-Timing",
-        *(["X-Degraded"] if len(graph.required_models()) < len(graph.models) else []),
-    )
+    soft = len(graph.models) > len(graph.required_models())
+    named = ("X-Request-ID", *graph.headers, "Server-Timing", *(["X-Degraded"] if soft else []))
     return {
         "description": graph.summary,
         "model": graph.answer,
