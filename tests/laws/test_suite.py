@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from testing.service import ROOT
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_what_a_test_starts_where_the_suite_was_started_with_it_ignored() -> None:
     """As a script's `make test &` starts it."""
     test = "tests/sonograph/test_draw.py::test_ctrl_c_closes_the_connection_and_leaves_no_file"

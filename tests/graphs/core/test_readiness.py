@@ -41,8 +41,11 @@ class Controller:
         return self.status
 
 
-def readiness(controller: Controller) -> Readiness:
-    return Readiness("sonograph", ("whisper",), controller)
+SOON_S = 0.1
+
+
+def readiness(controller: Controller, fresh_s: float = FRESH_S) -> Readiness:
+    return Readiness("sonograph", ("whisper",), controller, fresh_s)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +84,15 @@ async def test_a_controller_that_does_not_answer_is_a_reason() -> None:
 
 async def test_models_serve_on_while_the_controller_does_not_answer() -> None:
     controller = Controller(serve_status(whisper=deployment_status(RUNNING=2)))
-    asked = readiness(controller)
+    asked = readiness(controller, SOON_S)
     await asked.states()
     controller.status = ConnectionError("no route")
-    await asyncio.sleep(FRESH_S)
+    await asyncio.sleep(SOON_S)
     assert (await asked.states())["whisper"].phase == "absent"
     asked.require("whisper")
     assert asked.replicas("whisper") == 2
     controller.status = serve_status(whisper=deployment_status())
-    await asyncio.sleep(FRESH_S)
+    await asyncio.sleep(SOON_S)
     assert (await asked.states())["whisper"].ready
 
 
@@ -104,9 +107,9 @@ async def test_many_questions_at_once_are_one_to_the_controller() -> None:
 
 async def test_a_call_asks_anew_when_what_is_known_is_a_second_old() -> None:
     controller = Controller(serve_status(whisper=deployment_status()))
-    asked = readiness(controller)
+    asked = readiness(controller, SOON_S)
     await asked.states()
-    await asyncio.sleep(FRESH_S)
+    await asyncio.sleep(SOON_S)
     asked.require("whisper")
     for _ in range(3000):  # in the background
         if controller.asked > 1:
@@ -152,10 +155,10 @@ async def test_a_caller_that_leaves_does_not_take_the_answer_from_the_others() -
 async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: ApplicationStatus, phase: str) -> None:
     """Serve names no deployments of the application then, while the old replicas serve."""
     controller = Controller(serve_status(whisper=deployment_status()))
-    asked = readiness(controller)
+    asked = readiness(controller, SOON_S)
     await asked.states()
     controller.status = ServeStatus(applications={"sonograph": ApplicationStatusOverview(meanwhile, "", 0.0, {})})
-    await asyncio.sleep(FRESH_S)
+    await asyncio.sleep(SOON_S)
     assert (await asked.states())["whisper"].phase == phase
     assert controller.asked == 2
 
@@ -171,10 +174,10 @@ async def test_an_update_that_is_being_built_leaves_what_was_known(meanwhile: Ap
 async def test_what_is_in_flight_when_serve_is_shut_down_still_has_its_models(end: ServeStatus) -> None:
     """They end when the ingress has."""
     controller = Controller(serve_status(whisper=deployment_status()))
-    asked = readiness(controller)
+    asked = readiness(controller, SOON_S)
     await asked.states()
     controller.status = end
-    await asyncio.sleep(FRESH_S)
+    await asyncio.sleep(SOON_S)
     await asked.states()
     asked.require("whisper")
     assert asked.replicas("whisper") == 1
