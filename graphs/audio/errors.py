@@ -1,6 +1,9 @@
-"""Errors of a recording."""
+"""Errors of a recording, and the sentences of `no_speech` before a model has read it (`deployments.errors.NoSpeech`)."""
 
 from deployments.errors import DeploymentError, InvalidInput
+
+SILENT = "the recording is silent: check that the microphone is on"
+NO_SPEECH = "no speech was found in the recording: speak closer to the microphone, or send another one"
 
 
 class AudioTooLong(DeploymentError):

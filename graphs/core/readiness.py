@@ -33,15 +33,18 @@ class ModelState:
 class Readiness:
     """The state of an application's deployments: about a second old at most."""
 
-    def __init__(self, application: str, names: tuple[str, ...], status: Callable[[], "ServeStatus"]) -> None:
+    def __init__(
+        self, application: str, names: tuple[str, ...], status: Callable[[], "ServeStatus"], fresh_s: float = FRESH_S
+    ) -> None:
         """`status`: asks Serve's controller, see `graphs.serve.status`. It blocks, and raises Ray's errors."""
         self._application = application
         self._names = names
         self._status = status
+        self._fresh_s = fresh_s
         self._states: dict[str, ModelState] = {}
         self._unanswered = ""
         """The reason why the controller did not answer the last request."""
-        self._asked_s = -FRESH_S
+        self._asked_s = -fresh_s
         self._asking: asyncio.Task[None] | None = None
 
     async def states(self) -> dict[str, ModelState]:
@@ -67,7 +70,7 @@ class Readiness:
         return state.replicas if state else 0
 
     def _ask(self) -> None:
-        if self._asking is None and time.monotonic() - self._asked_s >= FRESH_S:
+        if self._asking is None and time.monotonic() - self._asked_s >= self._fresh_s:
             self._asking = asyncio.create_task(self._refresh())
 
     async def _refresh(self) -> None:

@@ -190,6 +190,7 @@ def test_a_build_fails_where_python_would_load_other_versions_than_the_locked(im
     assert packages_run(image).endswith("&& python /source/images/check_versions.py"), remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metadata", [False, True], ids=["code", "metadata"])
 def test_another_version_earlier_on_pythons_path_is_found(metadata: bool, tmp_path: Path) -> None:
     name = "packaging" if metadata else "numpy"

@@ -76,6 +76,7 @@ def test_kubernetes_own_objects_have_only_fields_that_it_knows(profile: Profile)
 
 
 @EACH
+@pytest.mark.slow
 def test_the_custom_objects_fit_their_definitions(profile: Profile) -> None:
     if not SCHEMAS.is_dir():
         pytest.skip("the CustomResourceDefinitions are not on this machine")

@@ -92,6 +92,7 @@ def test_the_patch_is_refused_where_its_number_is_another_groups() -> None:
         patched(spec, PATCH)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
 def test_the_command_finds_the_clusters_name() -> None:
     (path,) = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", README)

@@ -144,6 +144,7 @@ def test_a_full_redis_refuses_a_write_and_keeps_its_data(pod: Pod) -> None:
 
 
 @needs_redis
+@pytest.mark.slow
 def test_a_redis_that_reads_its_file_is_alive_and_not_yet_ready(pod: Pod) -> None:
     with pod.running():
         wait_until(lambda: pod.probe("readinessProbe"), "Redis is ready")

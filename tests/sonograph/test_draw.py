@@ -405,6 +405,7 @@ def test_ctrl_c_closes_the_connection_and_leaves_no_file(service: FakeService, t
     assert files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_each_step_and_a_picture_by_the_default_name(service: FakeService, tmp_path: Path) -> None:
     service.events = [*transcript_events(), *image_events()[:3]]
     service.end = "hang"

@@ -76,6 +76,14 @@ KEY = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, w
 """Is in the document only: `Access` reads the header itself."""
 
 
+def _with_stages(schema: dict[str, Any]) -> dict[str, Any]:
+    schema["properties"]["stage"] = {"type": ["string", "null"], "enum": [DECODE, *specs(), None]}
+    return schema
+
+
+PROBLEM, OPENAI_ERROR = _with_stages(Problem.inline()), OpenAIErrorAnswer.inline()
+
+
 def graph(graph: Graph[Any, Any]) -> dict[str, Any]:
     """Keyword arguments for the graph's route."""
     properties = graph.parameters.model_json_schema()["properties"]
@@ -100,12 +108,8 @@ def graph(graph: Graph[Any, Any]) -> dict[str, Any]:
 def _answer(graph: Graph[Any, Any]) -> dict[str, Any]:
     progress = tuple(event for spec in graph.models for event in spec.events)
     stream = {"description": f"Server-sent events while the request is worked on: {', '.join(event_types(graph, progress))}."}
-    named = (
-        "X-Request-ID",
-        *graph.headers,
-        "Server-Timing",
-        *(["X-Degraded"] if len(graph.required_models()) < len(graph.models) else []),
-    )
+    soft = len(graph.models) > len(graph.required_models())
+    named = ("X-Request-ID", *graph.headers, "Server-Timing", *(["X-Degraded"] if soft else []))
     return {
         "description": graph.summary,
         "model": graph.answer,
@@ -135,7 +139,7 @@ def problems(classes: tuple[type[DeploymentError], ...], openai: bool = False) -
 def _problem(same: list[type[DeploymentError]], openai: bool) -> dict[str, Any]:
     names = {error.code: f"{'openai' if openai else 'problem'} {error.code}" for error in same}
     examples = {code: {"value": MARK + name} for code, name in names.items() if name in ANSWERS}
-    shape = {"schema": OpenAIErrorAnswer.inline() if openai else _with_stages(Problem.inline())}
+    shape = {"schema": OPENAI_ERROR if openai else PROBLEM}
     described = ["X-Request-ID"]
     if any(error.retry_after_s is not None or error is http.RateLimitExceeded for error in same):
         described.append("Retry-After")
@@ -146,11 +150,6 @@ def _problem(same: list[type[DeploymentError]], openai: bool) -> dict[str, Any]:
         "headers": headers(*described),
         "content": {JSON if openai else MEDIA_TYPE: {**shape, **({"examples": examples} if examples else {})}},
     }
-
-
-def _with_stages(schema: dict[str, Any]) -> dict[str, Any]:
-    schema["properties"]["stage"] = {"type": ["string", "null"], "enum": [DECODE, *specs(), None]}
-    return schema
 
 
 def headers(*names: str, more: Any = None) -> dict[str, Any]:
