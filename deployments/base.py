@@ -1,6 +1,7 @@
 """The base of every model's Serve class: one contract for graphs, health checks, and an orderly end."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -15,7 +16,7 @@ from deployments.triton.metrics import TritonMetrics
 from deployments.triton.server import StubDied, Tensors, Triton
 
 
-class ModelDeployment[Request, Result]:
+class ModelDeployment[Request, Result](ABC):
     """A replica is one Triton server and one copy of the weights. It ends when the process that holds them dies.
 
     Requests in flight then fail with Ray's own error for a dead replica, and Serve starts a new one.
@@ -27,9 +28,9 @@ class ModelDeployment[Request, Result]:
         self._end = end
         self._metrics = TritonMetrics()
 
+    @abstractmethod
     async def run(self, request: Request, time_left: TimeLeft, request_id: str = "") -> Result:
         """Compute the result. Raises a DeploymentError."""
-        raise NotImplementedError
 
     async def stream(self, request: Request, time_left: TimeLeft, request_id: str = "") -> AsyncGenerator[Any | Result]:
         """Yield progress, where the model reports any, then the result. Raises a DeploymentError."""

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from deployments.model_spec import specs
+from graphs.core.graph import Graph
 from graphs.ingress import app, load
 from graphs.settings import GRAPHS, Settings
 from kuberay.profiles import PROFILES
@@ -264,6 +265,7 @@ def test_a_graph_is_one_file_with_one_graph(name: str) -> None:
     graph = load(name)
     assert graph.__doc__ or ast.get_docstring(TREES[f"graphs.{name}"])
     assert graph.path.startswith("/")
+    assert not graph.formats or graph.encoded is not Graph.encoded, f"{name} has formats, and nothing encodes its answer"
     assert graph.stages, f"{name} declares no stage: `transcribe = Stage[TranscribeRequest, Transcript].of('speech_to_text')`"
 
 

@@ -1,7 +1,7 @@
 """The models by the ids that clients of OpenAI's API name them with."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 
@@ -14,12 +14,12 @@ from graphs.http.schemas.openai import Model, Models
 from graphs.http.services import Services
 
 
-def ids(stage: Stage) -> tuple[str, ...]:  # type: ignore[type-arg]
+def ids(stage: Stage[Any, Any]) -> tuple[str, ...]:
     """The model's own name, and its aliases."""
     return tuple(dict.fromkeys((stage.settings.model_name, *stage.settings.aliases)))
 
 
-def require(id: str | None, stage: Stage) -> None:  # type: ignore[type-arg]
+def require(id: str | None, stage: Stage[Any, Any]) -> None:
     """Raises ModelNotFound where `id` names another model; without an id it is the stage's own."""
     if id is not None and id not in ids(stage):
         raise _not_found(id, ids(stage))
