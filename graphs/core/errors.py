@@ -1,5 +1,8 @@
 """Ray's errors of a call, as the service's own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ray.exceptions import RayActorError, RayTaskError
 
 from deployments.errors import DeploymentError, ModelUnavailable, Overloaded
@@ -11,11 +14,17 @@ def cause(error: Exception) -> Exception:
     return found
 
 
-def translate_error(stage: str, error: Exception) -> DeploymentError:
-    """The error as a DeploymentError that names its stage."""
-    translated = _translate(stage, cause(error))
-    translated.stage = translated.stage or stage
-    return translated
+@contextmanager
+def translated(stage: str) -> Iterator[None]:
+    """Raises every error of its block as a DeploymentError that names the stage. A cancellation passes."""
+    try:
+        yield
+    except Exception as error:
+        ours = _translate(stage, cause(error))
+        ours.stage = ours.stage or stage
+        if ours is error:
+            raise
+        raise ours from error
 
 
 def _translate(stage: str, error: Exception) -> DeploymentError:

@@ -10,7 +10,7 @@ from deployments.concurrency import requests_per_replica
 from deployments.errors import DeploymentError
 from deployments.model_spec import ModelSettings, ModelSpec, Role
 from graphs.core.context import RequestContext
-from graphs.core.errors import translate_error
+from graphs.core.errors import translated
 from graphs.core.latency import LatencyEstimator
 from graphs.core.metrics import Metrics
 from graphs.core.policies.deadline import Deadline, Reachable
@@ -91,16 +91,8 @@ class Stage[Request, Result]:
         """The model's result. Raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model."""
         started_s = time.perf_counter()
         call = Call(self.name, request, self.spec.workload(request, self.settings), context)
-        with self._metrics.stage(self.name):
-            try:
-                result = await self._run(call)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                translated = translate_error(self.name, error)
-                if translated is error:
-                    raise
-                raise translated from error
+        with self._metrics.stage(self.name), translated(self.name):
+            result = await self._run(call)
         self._record(call, result, time.perf_counter() - started_s)
         answer: Result = result
         return answer

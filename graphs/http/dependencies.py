@@ -15,7 +15,7 @@ from deployments.errors import DeadlineExceeded
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext
-from graphs.core.errors import translate_error
+from graphs.core.errors import translated
 from graphs.core.metrics import INGRESS, Metrics
 from graphs.core.policies.deadline import within
 from graphs.core.readiness import Readiness
@@ -139,17 +139,9 @@ class Dependencies:
     async def _decoded(self, recording: bytes, context: RequestContext) -> NDArray[np.int16]:
         """Raises a DeploymentError whose stage is `decode`."""
         started_s = time.perf_counter()
-        with self._metrics.stage(DECODE):
-            try:
-                work = asyncio.to_thread(self._decode, recording, self._settings.max_audio_s)
-                audio = await within(DECODE, work, context.time_left)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                translated = translate_error(DECODE, error)
-                if translated is error:
-                    raise
-                raise translated from error
+        with self._metrics.stage(DECODE), translated(DECODE):
+            work = asyncio.to_thread(self._decode, recording, self._settings.max_audio_s)
+            audio = await within(DECODE, work, context.time_left)
         took_s = time.perf_counter() - started_s
         context.notes["audio_s"] = audio.size / SAMPLE_RATE_HZ
         context.took(decode=took_s * 1000)
