@@ -75,7 +75,7 @@ class Side:
 
     process: psutil.Process
     draw: Callable[[int, int], list[str]]
-    """Sends so many requests by so many clients; returns the transcripts by request, where the side reports them."""
+    """Function that sends so many requests by so many clients; returns the transcripts by request, where the side reports them."""
     idle_cpu_per_s: float
 
     def cost(self, requests: int, clients: int) -> tuple[float, float, list[str]]:

@@ -15,7 +15,7 @@ NO_ANSWER = 0
 """The status recorded for a request whose client gave up, or whose connection broke."""
 
 Send = Callable[[int], Awaitable[int]]
-"""Sends the request of this number and returns its status."""
+"""Function that sends the request of this number and returns its status."""
 OnAnswer = Callable[[], None]
 """Called at the end of each request."""
 

@@ -24,7 +24,7 @@ from graphs.settings import BaseSettings, Settings
 
 
 class Ingress:
-    """Holds no model. Serve's HTTP proxy calls the app that `__serve_build_asgi_app__` returns."""
+    """Deployment without a model of its own. Serve's HTTP proxy calls the app that `__serve_build_asgi_app__` returns."""
 
     def __init__(self, settings: BaseSettings, **handles: DeploymentHandle[Any]) -> None:
         """`handles`: by the model's name."""

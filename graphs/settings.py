@@ -20,7 +20,7 @@ DEFAULT_MODELS: dict[str, str] = {
 
 
 class BaseSettings(Section):
-    """What `Settings` has besides the sections of the models."""
+    """The part of `Settings` that does not depend on which models there are."""
 
     graphs: tuple[str, ...] = ("voice_to_image", "voice_to_text")
     """The graphs that this service mounts; models that none of them uses are not deployed."""

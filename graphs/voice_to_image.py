@@ -31,7 +31,7 @@ class DrawParameters(GraphParameters):
     prompt_prefix: str = Field(default="", max_length=1000)
     """Words before the transcript in the prompt, such as `a watercolour of`."""
     negative_prompt: str = Field(default="", max_length=1000)
-    """What the picture should not show."""
+    """Things that the picture should not show."""
     steps: int | None = Field(default=None, ge=1, le=150)
     """Denoising steps; without it the service's setting."""
     guidance_scale: float | None = Field(default=None, ge=0, le=30, allow_inf_nan=False)
@@ -144,7 +144,7 @@ class VoiceToImage(Graph[DrawParameters, Drawing]):
 
 
 def check_size(stage: Stage[GenerateRequest, Image], **sides_px: int | None) -> None:
-    """Raises InvalidInput for a side above the setting of the stage's model."""
+    """Raise InvalidInput for a side above the setting of the stage's model."""
     largest_px: int | None = getattr(stage.settings, "max_side_px", None)
     for name, side_px in sides_px.items():
         if largest_px is not None and (side_px or 0) > largest_px:

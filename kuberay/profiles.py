@@ -99,7 +99,7 @@ class Profile:
     upgrade: Literal["NewCluster", "None"] = "NewCluster"
     """Effect of a change of the cluster: a second one beside it until that serves, or nothing, where the nodes hold only one."""
     find_models: Callable[[dict[str, Any]], list[Model]] = field(default=_models, repr=False)
-    """Finds the models that are deployed with these `args`."""
+    """Function that finds the models that are deployed with these `args`."""
 
     @property
     def times(self) -> Times:

@@ -23,7 +23,7 @@ def drain(
 
 
 def wait_until_idle(port: int, most_s: float, host: str = "127.0.0.1") -> None:
-    """Returns when the ingress reports no request in flight, when no ingress answers, or after `most_s` seconds."""
+    """Return when the ingress reports no request in flight, when no ingress answers, or after `most_s` seconds."""
     deadline_s = time.monotonic() + most_s
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         while time.monotonic() < deadline_s:

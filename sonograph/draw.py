@@ -117,7 +117,7 @@ class Drawing:
 
 
 def _follow(received: Generator[dict[str, Any]], console: Console) -> Drawing:
-    """Shows the events as they come. Returns the drawing once they end with `done`."""
+    """Show the events as they come. Returns the drawing once they end with `done`."""
     drawing = Drawing()
     columns = SpinnerColumn(), BarColumn(), TextColumn("{task.description}", markup=False)
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -198,7 +198,7 @@ def _path(output: str, output_format: str | None) -> Path:
 
 
 def _save(path: Path, encoded: bytes) -> None:
-    """Saves the whole image or none: writes it beside the file, then renames it."""
+    """Save the whole image or none: write it beside the file, then rename it."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         part.write_bytes(encoded)

@@ -49,7 +49,7 @@ def events(url: str, audio: bytes, form: dict[str, str]) -> Generator[dict[str, 
 
 
 def _check(response: Any, url: str) -> None:
-    """Raises Failed unless this is a stream of events."""
+    """Raise Failed unless this is a stream of events."""
     kind = response.headers.get("Content-Type", "").partition(";")[0]
     if kind == "application/problem+json":
         response.read()

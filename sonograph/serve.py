@@ -93,7 +93,7 @@ def _log(port: int) -> tuple[Path, int]:
 
 
 def _watch(server: subprocess.Popen[bytes], log: Path) -> int:
-    """Keeps the server's log small until the server ends; returns its exit status."""
+    """Keep the server's log small until the server ends; return its exit status."""
     while True:
         try:
             return server.wait(WATCH_S)
@@ -126,7 +126,7 @@ def _near(host: str) -> str:
 
 
 def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
-    """Returns when every model is ready; reports meanwhile what it waits for."""
+    """Return when every model is ready; reports meanwhile what it waits for."""
     reported = ""
     deadline_s = time.monotonic() + START_S
     with console.status("Starting Ray ..."):

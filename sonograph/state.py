@@ -35,7 +35,7 @@ def create(path: Path, user: int | None = None) -> int:
 
 
 def make_private(path: Path, user: int | None = None) -> None:
-    """Removes all rights but the owner's from a file. Ignores a missing file; raises NotPrivate as `create` does."""
+    """Remove all rights but the owner's from a file. Ignores a missing file; raises NotPrivate as `create` does."""
     try:
         os.close(_open(path, os.O_RDONLY, user))
     except FileNotFoundError:
@@ -43,7 +43,7 @@ def make_private(path: Path, user: int | None = None) -> None:
 
 
 def rotate(path: Path, most_bytes: int) -> None:
-    """Copies a file of more than `most_bytes` to `<path>.1` and empties it: its writer continues at the start."""
+    """Copy a file of more than `most_bytes` to `<path>.1` and empty it: its writer continues at the start."""
     if path.stat().st_size <= most_bytes:
         return
     content = path.read_bytes()

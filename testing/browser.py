@@ -26,7 +26,7 @@ new MutationObserver((records) => {
   }
 }).observe(document, { subtree: true, childList: true, attributeFilter: ["data-canvas"] });
 """
-"""Records each content of the canvas and each status in `window.seen`."""
+"""Script that records each content of the canvas and each status in `window.seen`."""
 
 
 def launch(playwright: Playwright, *flags: str) -> Browser:

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 LONGEST_MS = "400"
-"""Replaces every well-formed deadline: a generated request can take minutes, and 504 is a documented answer."""
+"""Replacement of every well-formed deadline: a generated request can take minutes, and 504 is a documented answer."""
 
 
 def not_a_defect(context: Any, response: Any, case: Any) -> None:

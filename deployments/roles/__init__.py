@@ -1,1 +1,1 @@
-"""What a model of a role takes and returns, one module for each role: any model of a role can take another one's place in a graph."""
+"""Requests and results of each role, one module a role: any model of a role can take another one's place in a graph."""

@@ -49,7 +49,7 @@ class ChunkedGroup(SequenceGroup):
         return [] if self.done else [chunk for chunk in self._chunks if not chunk.done]
 
     def transcribe(self, index: int, span: tuple[int, int]) -> Generator[WindowRequest, object, Transcript]:
-        """Transcribes one chunk."""
+        """Transcribe one chunk."""
         if index == 0:
             self._state = yield from self._detect_language()
         elif self._state is None and self._detection:
@@ -80,7 +80,7 @@ class ChunkedGroup(SequenceGroup):
         raise RuntimeError("the initial state makes more than one request")
 
     def check_cancelled(self) -> None:
-        """Ends a chunk when another one has failed, or the recording is cancelled."""
+        """End a chunk when another one has failed, or the recording is cancelled."""
         if self.error is not None:
             raise self.error
         self._check_cancelled()
@@ -114,7 +114,7 @@ class ChunkedGroup(SequenceGroup):
             self.shared_s += took_s * self._step_chunks / self._step_rows
 
     def _emit_in_order(self) -> None:
-        """Emits the segments of the first unfinished chunk so far, after all of the chunks before it."""
+        """Emit the segments of the first unfinished chunk so far, after all of the chunks before it."""
         ready: list[Segment] = []
         for segments, text in zip(self._segments, self._texts, strict=True):
             ready += segments

@@ -71,7 +71,7 @@ class WhisperEngine:
         on_segment: Callable[[Segment], None] = lambda segment: None,
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> Transcript:
-        """Transcribes one recording alone. The arguments are those of `prepare`. Raises the error that it ends with."""
+        """Transcribe one recording alone. The arguments are those of `prepare`. Raises the error that it ends with."""
         group = self.prepare(request, on_segment, check_cancelled)
         while not group.done:
             self._backend.run_step(group.sequences[:MAX_CHUNKS])
@@ -87,7 +87,7 @@ class WhisperEngine:
         check_cancelled: Callable[[], None] = lambda: None,
         on_done: Callable[[SequenceGroup], None] = lambda group: None,
     ) -> SequenceGroup:
-        """Makes a recording's sequences, for `run_step`.
+        """Make a recording's sequences, for `run_step`.
 
         `on_segment` receives each segment once it is decoded. `check_cancelled` is called before each encoder block and each step
         of the decoder, or in CTranslate2 around each window; its exception ends this recording alone. `on_done` is called once the
@@ -106,7 +106,7 @@ class WhisperEngine:
         return Sequence(transcription, self._device, check_cancelled, on_done)
 
     def run_step(self, sequences: list[Sequence]) -> None:
-        """Computes the next window of each sequence, in one batch."""
+        """Compute the next window of each sequence, in one batch."""
         self._backend.run_step(sequences)
 
     def _initial_state(self, request: TranscribeRequest, language: str) -> Generator[WindowRequest, object, TranscriptionState]:
@@ -158,7 +158,7 @@ class WhisperEngine:
 
 
 def load(model: str, weights: Path, device: str) -> whisper.Whisper:
-    """Loads a checkpoint: the name of a file `<weights>/<model>.safetensors`, an official name (downloaded into `weights`), or a path.
+    """Load a checkpoint: the name of a file `<weights>/<model>.safetensors`, an official name (downloaded into `weights`), or a path.
 
     A checkpoint as OpenAI publishes it is read by openai-whisper itself, which unpickles arrays only (`weights_only=True`).
     Raises ValueError with a sentence.

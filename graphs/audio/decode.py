@@ -79,7 +79,7 @@ bound_allocations()
 
 
 def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
-    """Returns int16 [samples], mono 16 kHz. The content decides the format.
+    """Return int16 [samples], mono 16 kHz. The content decides the format.
 
     Stops at the limit, however long the recording claims or turns out to be.
     Raises AudioEmpty, AudioTooLong, AudioUndecodable.
@@ -108,7 +108,7 @@ def decode_speech(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
 
 
 def listed(names: Iterable[str], last: str) -> str:
-    """Joins names: `a, b or c`, where `last` is `or`."""
+    """Join names: `a, b or c`, where `last` is `or`."""
     *most, one = names
     return f"{', '.join(most)} {last} {one}"
 
@@ -125,7 +125,7 @@ def _opened(recording: bytes) -> Any:
 
 
 def _read(container: Any, max_audio_s: float, samples: bytearray) -> None:
-    """Appends the sound of the first audio track to `samples`. Video and pictures are neither read nor decoded."""
+    """Append the sound of the first audio track to `samples`. Video and pictures are neither read nor decoded."""
     if not container.streams.audio:
         raise AudioUndecodable("the recording has no audio track")
     stream = container.streams.audio[0]
@@ -151,7 +151,7 @@ def _read(container: Any, max_audio_s: float, samples: bytearray) -> None:
 
 
 def _keep(frames: list[Any], samples: bytearray) -> int:
-    """Copies the frames' samples and returns their number; a frame that was kept would hold FFmpeg's buffers."""
+    """Copy the frames' samples and return their number; a frame that was kept would hold FFmpeg's buffers."""
     before = len(samples)
     for frame in frames:
         samples += frame.to_ndarray().data

@@ -1,4 +1,4 @@
-"""What travels with a request through a graph."""
+"""The context of one request, passed through the graph to each stage."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +16,7 @@ class RequestContext:
     id: str
     time_left: TimeLeft
     emit: Emit | None = None
-    """Receives progress; None where no client follows, and models then answer once."""
+    """Receiver of progress; None where no client follows, and models then answer once."""
     timings_ms: dict[str, float] = field(default_factory=dict)
     """By stage."""
     models: dict[str, str] = field(default_factory=dict)
@@ -29,12 +29,12 @@ class RequestContext:
     """Further fields of the access log, such as `seed`."""
 
     def took(self, **timings_ms: float) -> None:
-        """Adds to the stages' times."""
+        """Add to the stages' times."""
         for stage, ms in timings_ms.items():
             self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + ms
 
     def report(self, progress: Any) -> None:
-        """Passes progress on to a client that follows."""
+        """Pass progress on to a client that follows."""
         if self.emit is not None:
             self.emit(progress)
 
@@ -48,7 +48,7 @@ class RequestContext:
 async def fan_out[Result](
     context: RequestContext, branches: Mapping[str, Callable[[RequestContext], Awaitable[Result]]]
 ) -> dict[str, Result]:
-    """Runs the branches at once, each with a context of its own: `{"1": partial(self.generate, request), ...}`.
+    """Run the branches at once, each with a context of its own: `{"1": partial(self.generate, request), ...}`.
 
     The first that fails cancels the others, and its error is raised.
     A stage's time is that of the branch in which it took longest.

@@ -16,7 +16,7 @@ def cause(error: Exception) -> Exception:
 
 @contextmanager
 def translated(stage: str) -> Iterator[None]:
-    """Raises every error of its block as a DeploymentError that names the stage. A cancellation passes."""
+    """Raise every error of its block as a DeploymentError that names the stage. A cancellation passes."""
     try:
         yield
     except Exception as error:

@@ -38,7 +38,7 @@ class Graph[Parameters: GraphParameters, Result](ABC):
     stages: ClassVar[Mapping[str, Role | ModelSpec]] = {}
     """The declared stages: the role or the model of each, by attribute."""
     soft: ClassVar[frozenset[str]] = frozenset()
-    """Those whose failure only degrades the answer: a request starts without them."""
+    """Stages whose failure only degrades the answer: a request starts without them."""
 
     def __init_subclass__(cls) -> None:
         declared = {attribute: value for attribute, value in vars(cls).items() if isinstance(value, Declared)}
@@ -63,7 +63,7 @@ class Graph[Parameters: GraphParameters, Result](ABC):
         return [stage.spec for stage in self._deployed.values()]
 
     def check(self, parameters: Parameters) -> None:
-        """Raises InvalidInput for a bound that the settings set, and ModelUnavailable where a stage of this request does not serve.
+        """Raise InvalidInput for a bound that the settings set, and ModelUnavailable where a stage of this request does not serve.
 
         It is asked before the first stage starts, so that no model works in vain.
         """

@@ -32,7 +32,7 @@ class LatencyEstimator:
         self._whole_s: deque[float] = deque(maxlen=SAMPLES)
 
     def record(self, key: Hashable, fixed_s: float, unit_s: float, units: int) -> None:
-        """Adds one request that finished: `fixed_s` whatever its units are, and `unit_s` for each of them."""
+        """Add one request that finished: `fixed_s` whatever its units are, and `unit_s` for each of them."""
         samples = self._samples.setdefault(key, deque(maxlen=SAMPLES))
         samples.append(_Sample(self._clock(), fixed_s, unit_s))
         self._samples.move_to_end(key)

@@ -56,12 +56,12 @@ class Metrics:
             self._metrics[metric.name] = made
 
     def started(self, stage: str) -> None:
-        """Counts a request; one of finished, failed and cancelled follows."""
+        """Count a request; one of finished, failed and cancelled follows."""
         self._add(REQUESTS, 1, stage=stage)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Counts a request of the stage, and its failure or cancellation; the caller of a success calls `finished`."""
+        """Count a request of the stage, and its failure or cancellation; the caller of a success calls `finished`."""
         self.started(stage)
         try:
             yield

@@ -1,4 +1,4 @@
-"""What happens to a request while it is worked on, as a client that follows it learns it."""
+"""Progress of a request: places in queues, retries and the models' own steps, each a server-sent event."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass

@@ -55,7 +55,7 @@ class Readiness:
         return {name: ModelState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
 
     def require(self, name: str) -> None:
-        """Raises ModelUnavailable if the model had no serving replica when it was last seen; a call would wait for one.
+        """Raise ModelUnavailable if the model had no serving replica when it was last seen; a call would wait for one.
 
         Replicas go on serving while the controller does not answer, so the last state counts then.
         """

@@ -80,7 +80,7 @@ class Stage[Request, Result]:
         return self.spec.name
 
     def require_ready(self) -> None:
-        """Raises ModelUnavailable, naming this stage, where no replica of the model serves."""
+        """Raise ModelUnavailable, naming this stage, where no replica of the model serves."""
         try:
             self._readiness.require(self.name)
         except DeploymentError as error:

@@ -1,1 +1,1 @@
-"""What every HTTP edge shares: uploads, audio decoding, parameters, answers, errors, readiness."""
+"""The HTTP edge of every graph: uploads, parameters, responses, errors, limits."""

@@ -19,12 +19,12 @@ class Reservation:
     size_bytes: int
 
     def resize(self, size_bytes: int) -> None:
-        """Sets the bytes that the request really holds. They may grow beyond the bound: the next requests are then refused."""
+        """Set the bytes that the request really holds. They may grow beyond the bound: the next requests are then refused."""
         self.size_bytes = size_bytes
 
 
 class Admission:
-    """Refuses at once every request of an ingress replica beyond `max_concurrent_requests` or `max_buffered_bytes`."""
+    """Limiter that refuses at once every request of an ingress replica beyond `max_concurrent_requests` or `max_buffered_bytes`."""
 
     def __init__(self, max_concurrent_requests: int, max_buffered_bytes: int) -> None:
         self._max_concurrent_requests = max_concurrent_requests
@@ -41,7 +41,7 @@ class Admission:
 
     @contextmanager
     def admit(self, size_bytes: int, retry_after_s: Callable[[], float]) -> Iterator[Reservation]:
-        """Reserves one place and `size_bytes` until it ends, in whatever way. Raises Overloaded on entering.
+        """Reserve one place and `size_bytes` until it ends, in whatever way. Raises Overloaded on entering.
 
         A request that is alone is admitted whatever its size: no wait could free the bytes that it needs.
         `retry_after_s` is called when a request is refused; the client gets a whole number of seconds from 1 to 60.

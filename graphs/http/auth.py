@@ -38,7 +38,7 @@ class Access:
         return found
 
     def count(self, name: str | None) -> None:
-        """Raises RateLimitExceeded where the key `name` is used too often."""
+        """Raise RateLimitExceeded where the key `name` is used too often."""
         if name in self._buckets:
             self._buckets[name].take()
 

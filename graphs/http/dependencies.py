@@ -47,7 +47,7 @@ class AdmittedRequest:
     """Seconds from its receipt, once `limit` has been called."""
 
     def limit(self, timeout_ms: int | None = None) -> None:
-        """Sets the deadline; `timeout_ms`: the request's own parameter. Raises InvalidInput for a malformed header."""
+        """Set the deadline; `timeout_ms`: the request's own parameter. Raises InvalidInput for a malformed header."""
         self.deadline_s = deadline_s(self.setting_s, timeout_ms, self.x_timeout_ms)
         self.context.time_left = TimeLeft(self.deadline_s - (time.monotonic() - self.received_s))
 
@@ -105,7 +105,7 @@ class Dependencies:
         self._access.require(request)
 
     async def admit(self, request: Request) -> AsyncIterator[AdmittedRequest]:
-        """Raises InvalidApiKey, RateLimitExceeded, Overloaded."""
+        """Reserve the request's place and bytes until it ends, and log it. Raises InvalidApiKey, RateLimitExceeded, Overloaded."""
         settings = self._settings
         context = RequestContext(request_id(request), TimeLeft(settings.deadline_s))
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
@@ -137,7 +137,7 @@ class Dependencies:
         return read
 
     async def _decoded(self, recording: bytes, context: RequestContext) -> NDArray[np.int16]:
-        """Raises a DeploymentError whose stage is `decode`."""
+        """Decode within the request's time. Raises a DeploymentError whose stage is `decode`."""
         started_s = time.perf_counter()
         with self._metrics.stage(DECODE), translated(DECODE):
             work = asyncio.to_thread(self._decode, recording, self._settings.max_audio_s)
@@ -149,7 +149,7 @@ class Dependencies:
         return audio
 
     def _count(self, entry: Entry) -> None:
-        """Counts a request of the ingress, and its error where no stage has counted it."""
+        """Count a request of the ingress, and its error where no stage has counted it."""
         self._metrics.started(INGRESS)
         if entry.code is not None and entry.stage is None:
             self._metrics.failed(INGRESS, entry.code)

@@ -59,7 +59,7 @@ def translate_error(error: Exception, id: str) -> DeploymentError:
 
 
 def install(app: FastAPI) -> None:
-    """Makes `app` answer every error in this shape: its own, FastAPI's and defects."""
+    """Make `app` answer every error in this shape: its own, FastAPI's and defects."""
 
     def respond(request: Request, error: DeploymentError) -> Response:
         return problem(error, request_id(request), request.url.path)

@@ -27,7 +27,7 @@ class Services:
     readiness: Readiness
     metrics: Metrics
     topology: Callable[[], Awaitable[dict[str, Any]]] | None = None
-    """Answers `GET /graph`; None where the settings do not show it."""
+    """The response to `GET /graph`; None where the settings do not show it."""
     decode: Decode = decode_speech
 
     @cached_property

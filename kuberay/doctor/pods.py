@@ -96,7 +96,7 @@ def selected(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
-    """Packs every kind of pod alone, then the pods of the start together: the largest first, each where it fits."""
+    """Pack every kind of pod alone, then the pods of the start together: the largest first, each where it fits."""
     rule = the_pods_that_start_fit_the_nodes
     try:
         nodes = _nodes(json.loads(service.parsed.metadata.annotations[NODES]))

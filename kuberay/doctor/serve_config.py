@@ -129,7 +129,7 @@ def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
 
 
 def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
-    """Applies where there is a Job: images may carry the weights instead. Its containers have the models' names.
+    """Rule for services with a Job: images may carry the weights instead. Its containers have the models' names.
 
     A model without a `fetch_weights.sh` in its folder has none to fetch, and a checkpoint below `deployments/` ships with the image.
     """

@@ -21,7 +21,7 @@ PORTS = {"serve": PORT, "metrics": 8080}
 HEAD_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "as-metrics": 44217, "dash-metrics": 44227}
 
 OF_RAY = {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
-"""Selects the pods of every cluster that KubeRay makes here, during an upgrade both, and its Job that cleans Redis."""
+"""Selector of the pods of every cluster that KubeRay makes here, during an upgrade both, and its Job that cleans Redis."""
 
 
 def kubernetes_object(version: str, kind: str, name: str, **fields: Object) -> Object:

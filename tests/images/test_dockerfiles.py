@@ -92,7 +92,7 @@ def test_the_builds_context_excludes_files_that_no_image_needs() -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
-def test_a_foreign_base_is_one_digest(path: Path) -> None:
+def test_an_external_base_image_is_one_digest(path: Path) -> None:
     for source in instructions(path, "FROM"):
         image = source.split()[0]
         assert image in ("scratch", "${BASE}") or re.fullmatch(r"\S+:\S+@\$\{[A-Z]+_DIGEST\}", image), image

@@ -51,7 +51,7 @@ MISSING = {
 
 
 def run(image: str, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the program in the image's environment, outside the repository."""
+    """Run the program in the image's environment, outside the repository."""
     return subprocess.run([environments.python(image), "-c", program], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
@@ -87,7 +87,7 @@ def test_every_image_can_build_the_app_and_run_the_proxy(image: str, tmp_path: P
 
 
 def blob(folder: Path, data: bytes, media_type: str) -> dict[str, object]:
-    """Writes it into the OCI layout; its descriptor."""
+    """Write `data` into the OCI layout; return its descriptor."""
     digest = hashlib.sha256(data).hexdigest()
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     (folder / "blobs" / "sha256" / digest).write_bytes(data)

@@ -41,7 +41,7 @@ def test_the_ingress_has_the_command_and_the_app(built: Buildah) -> None:
     assert built.run("ingress", "python", "-c", program).strip() == "None"
 
 
-def test_base_has_the_locked_numpy_though_the_foreign_image_puts_another_first(built: Buildah) -> None:
+def test_base_has_the_locked_numpy_though_the_external_image_puts_another_first(built: Buildah) -> None:
     assert built.run("base", "env", f"PYTHONPATH={FOREIGN}", "python", "-c", NUMPY).strip() == FOREIGN_NUMPY
     assert built.run("base", "python", "-c", NUMPY).strip() == LOCKED_NUMPY
     assert built.run("ingress", "python", "-c", NUMPY).strip() == LOCKED_NUMPY
@@ -87,7 +87,7 @@ def test_an_image_is_labelled_with_its_version_and_revision(built: Buildah) -> N
 
 
 def test_another_version_rebuilds_no_layer(built: Buildah) -> None:
-    """Leaves out the labels: buildah 1.28 takes a LABEL from its cache even with other arguments."""
+    """Leave out the labels: buildah 1.28 takes a LABEL from its cache even with other arguments."""
     before = built.digests("ingress")
     built.build("ingress", VERSION="2", REVISION="two")
     assert built.digests("ingress") == before, "ARG VERSION and ARG REVISION belong below every RUN of images/ingress.Dockerfile"

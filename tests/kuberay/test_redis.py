@@ -19,7 +19,7 @@ from kuberay.manifest.redis import redis
 from testing.service import free_port
 
 FIXED = Version("7.4.9")
-"""Fixes CVE-2026-23479, -25243 and -23631; 7.4.6 fixed CVE-2025-49844, -46817, -46818 and -46819, and 7.4.3 CVE-2025-21605."""
+"""This release fixes CVE-2026-23479, -25243 and -23631; 7.4.6 fixed CVE-2025-49844, -46817, -46818 and -46819, and 7.4.3 CVE-2025-21605."""
 PASSWORD = "correct horse"
 UNITS = {"kb": 2**10, "mb": 2**20, "gb": 2**30, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 """Redis' and Kubernetes'."""

@@ -191,7 +191,7 @@ def test_a_module_has_a_docstring_and_is_not_long(module: str) -> None:
 
 
 def loaded_by(program: str, names: set[str]) -> list[str]:
-    """Those of `names` that a new Python has loaded after `program`."""
+    """Return those of `names` that a new Python has loaded after `program`."""
     program = f"import json, sys; {program}; print(json.dumps([name for name in {sorted(names)} if name in sys.modules]))"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     return list(json.loads(result.stdout))

@@ -1,19 +1,27 @@
 """The words of the project: one word for each thing, and none that a reader would have to learn."""
 
+import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 HISTORY = ("CHANGELOG.md", "docs/moves.md", "docs/decisions/")
-"""They name what has gone."""
+"""Files that name what has gone."""
 OF_ENGLISH = {
     "training/small_stable_diffusion/templates.py",  # phrases that people say
     "tests/graphs/audio/test_vad.py",  # noise of real ones
     "tests/laws/test_words.py",
 }
+NO_SUBJECT = {"Who", "What", "That", "Those", "They", "It"}
+THIRD_PERSON = set(
+    """Adds Appends Applies Awaits Cancels Computes Copies Counts Downloads Drops Emits Encodes Ends Finds Fixes
+    Grants Holds Joins Keeps Leaves Loads Logs Makes Moves Passes Picks Raises Receives Refuses Removes Renames Replaces Reserves
+    Returns Runs Saves Selects Sends Serves Sets Shows Starts Takes Transcribes Turns Unpacks Waits Writes""".split()
+)
 ROOM = re.compile(r"(?<![A-Za-z])rooms?(?![a-z])|Rooms?(?=[A-Z_(\\W]|$)")
 
 
@@ -47,3 +55,24 @@ def test_a_model_is_not_called_a_room(folder: str) -> None:
         if ROOM.search(line)
     ]
     assert found == [], "say model, stage, deployment or replica"
+
+
+@pytest.mark.parametrize("folder", sorted({name.split("/")[0] for name in texts() if name.endswith(".py")}))
+def test_a_docstring_starts_with_a_noun_or_an_imperative_verb(folder: str) -> None:
+    found = [
+        f"{name}:{line}: {first} ..."
+        for name in texts()
+        if name.split("/")[0] == folder and name.endswith(".py")
+        for line, first in first_words(ast.parse((ROOT / name).read_text(encoding="utf-8")))
+        if first in NO_SUBJECT | THIRD_PERSON
+    ]
+    assert found == [], "begin with what the thing is, or with a verb such as Return"
+
+
+def first_words(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and first word of each docstring, those under constants and fields included."""
+    for node in ast.walk(module):
+        for statement in getattr(node, "body", None) or [] if not isinstance(node, ast.Lambda | ast.IfExp) else []:
+            match statement:
+                case ast.Expr(ast.Constant(str(text))) if text.split():
+                    yield statement.lineno, text.split()[0].strip("`,.:")

@@ -23,7 +23,7 @@ def sonograph_serve(port: int, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_it_prints_the_models_and_a_command_for_the_graph(service: Service) -> None:
+def test_serve_prints_the_models_and_a_command_for_the_graph(service: Service) -> None:
     printed = service.wait_for_output("curl")
     assert f"curl -F file=@graphs/samples/red-apple.wav {service.url}/graph -o picture.png" in printed
     assert "tiny.en" in printed

@@ -40,14 +40,14 @@ def requests(count: int) -> bytes:
     return json.dumps({"status": "ok", "requests": count}).encode()
 
 
-def test_it_waits_until_no_request_is_left() -> None:
+def test_drain_waits_until_no_request_is_left() -> None:
     calls: list[None] = []
     with health([requests(2), requests(1), requests(0)], lambda: calls.append(None)) as port:
         wait_until_idle(port, 60)
     assert len(calls) == 3
 
 
-def test_it_waits_no_longer_than_its_limit() -> None:
+def test_drain_waits_no_longer_than_its_limit() -> None:
     calls: list[None] = []
     with health([requests(1)], lambda: calls.append(None)) as port:
         wait_until_idle(port, 0.5)

@@ -75,7 +75,7 @@ PROBLEM = {"title": "Stopped", "status": 503, "detail": "the queue of whisper is
 
 
 class FakeService:
-    """Answers with the events that a test sets, and keeps the requests."""
+    """Server that answers with the events that a test sets, and keeps the requests."""
 
     def __init__(self, url: str) -> None:
         self.url = url

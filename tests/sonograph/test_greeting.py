@@ -44,7 +44,7 @@ READY = {"status": "ready", "models": {"whisper": "ready", "diffusion": "ready"}
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a service that answers these paths in JSON, and every other with 404; returns its URL."""
+    """Start a service that answers these paths in JSON, and every other with 404; return its URL."""
     servers: list[HTTPServer] = []
 
     def start(documents: dict[str, Any]) -> str:

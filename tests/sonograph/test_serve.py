@@ -61,7 +61,7 @@ def test_a_log_that_was_removed_ends_no_service(tmp_path: Path) -> None:
     assert server.waits == 3
 
 
-def test_it_prints_its_version() -> None:
+def test_the_command_prints_its_version() -> None:
     command = [str(Path(sys.prefix) / "bin" / "sonograph"), "--version"]
     result = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout == f"sonograph {VERSION}\n"

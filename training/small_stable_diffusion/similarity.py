@@ -34,7 +34,7 @@ def rank(distance: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 class Fingerprints:
-    """Recognises a concept in an image by fingerprints of the training pictures."""
+    """Judge that recognises a concept in an image by fingerprints of the training pictures."""
 
     def __init__(self, path: Path = FINGERPRINTS) -> None:
         saved = load_file(path)

@@ -13,7 +13,7 @@ from deployments.whisper.logit_filters import blank_tokens
 
 
 def save(model: whisper.Whisper, folder: Path, compute_type: str) -> None:
-    """Writes `model` into `folder`, in one of CTranslate2's compute types. `model` is unusable afterwards: its arrays are shared."""
+    """Write `model` into `folder`, in one of CTranslate2's compute types. `model` is unusable afterwards: its arrays are shared."""
     dims = model.dims
     spec = WhisperSpec(dims.n_audio_layer, dims.n_audio_head, dims.n_text_layer, dims.n_text_head)
     model.requires_grad_(False)

@@ -21,7 +21,7 @@ def convert(model_bin: bytes | Path) -> tuple[dict[str, int], State]:
     state: State = {}
 
     def take(name: str, *targets: str) -> None:
-        """Moves one array to its new name, or an equal share of it to each of several."""
+        """Move one array to its new name, or an equal share of it to each of several."""
         array = source.pop(name)
         if array.dtype != np.float16 or not array.ndim or len(array) % len(targets):
             raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, not a float16 array of the expected shape.")

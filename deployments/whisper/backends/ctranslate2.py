@@ -54,7 +54,7 @@ class CTranslate2Backend:
         self._suppressed = list(suppressed_tokens(tokenizer))
 
     def run_step(self, sequences: list[Sequence]) -> None:
-        """Serves each sequence's pending request, after which it has ended or made its next one. Never raises for one's failure."""
+        """Serve each sequence's pending request, after which it has ended or made its next one. Never raises for one's failure."""
         run_step(sequences, lambda: self._compute(sequences))
 
     def _compute(self, sequences: list[Sequence]) -> None:
@@ -69,7 +69,7 @@ class CTranslate2Backend:
             self._decode(batch)
 
     def _encode(self, sequence: Sequence) -> bool:
-        """Encodes the pending window; whether the sequence goes on. Windows go one by one, so that each can be cancelled."""
+        """Encode the pending window; return whether the sequence goes on. Windows go one by one, so that each can be cancelled."""
         assert sequence.request is not None
         window = sequence.request.window
         if sequence.check_active() and window.encoded is None:

@@ -54,7 +54,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def run_step(self, sequences: list[Sequence]) -> None:
-        """Serves each sequence's pending request, after which it has ended or made its next one. Never raises for one's failure."""
+        """Serve each sequence's pending request, after which it has ended or made its next one. Never raises for one's failure."""
         run_step(sequences, lambda: self._compute(sequences))
 
     def _compute(self, sequences: list[Sequence]) -> None:
@@ -63,7 +63,7 @@ class TorchBackend:
         self._decode([decoding for sequence in sequences if (decoding := self._begin(sequence))])
 
     def _encode(self, sequences: list[Sequence]) -> None:
-        """Encodes each window once, together with those of its length."""
+        """Encode each window once, together with those of its length."""
         by_length: dict[int, list[tuple[Sequence, Window]]] = {}
         for window, sequence in {sequence.request.window: sequence for sequence in sequences if sequence.request}.items():
             if window.encoded is None:

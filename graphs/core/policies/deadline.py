@@ -11,7 +11,7 @@ from graphs.core.policies.policy import Call, Proceed
 
 
 async def within[Result](stage: str, work: Awaitable[Result], time_left: TimeLeft) -> Result:
-    """Awaits `work` and cancels it when the request's time is over. Raises DeadlineExceeded."""
+    """Await `work` and cancel it when the request's time is over. Raises DeadlineExceeded."""
     try:
         async with asyncio.timeout(time_left.seconds):
             return await work
@@ -22,14 +22,14 @@ async def within[Result](stage: str, work: Awaitable[Result], time_left: TimeLef
 
 
 class Deadline:
-    """Cancels the call, its wait in the queue included, when the request's time is over."""
+    """Policy that cancels the call, its wait in the queue included, when the request's time is over."""
 
     async def __call__(self, call: Call, proceed: Proceed) -> Any:
         return await within(call.stage, proceed(call), call.context.time_left)
 
 
 class Reachable:
-    """Refuses a call that would take longer than the time that is left, so that no model works in vain."""
+    """Policy that refuses a call that would take longer than the time that is left, so that no model works in vain."""
 
     def __init__(self, latency: LatencyEstimator) -> None:
         self._latency = latency

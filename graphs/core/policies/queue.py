@@ -39,7 +39,7 @@ class FifoLimiter:
 
     @asynccontextmanager
     async def slot(self, on_position: Callable[[int], None] = lambda position: None) -> AsyncIterator[None]:
-        """Waits for a slot and holds it.
+        """Wait for a slot and hold it.
 
         `on_position` receives the position in the queue, 1 for the next, when the wait begins and whenever it changes; a request
         that runs at once gets none. It is called while other requests come and leave, so it must neither raise nor take long.
@@ -64,7 +64,7 @@ class FifoLimiter:
             self.recheck()
 
     def recheck(self) -> None:
-        """Grants the free slots. To be called when `limit` may have grown while no request came or left."""
+        """Grant the free slots. To be called when `limit` may have grown while no request came or left."""
         waiting = [waiter for waiter in self._queue if not waiter.granted.done()]  # a waiter that is done was cancelled
         free = max(0, max(1, self._limit()) - self._running)
         for waiter in waiting[:free]:
@@ -78,7 +78,7 @@ class FifoLimiter:
 
 
 class Queue:
-    """Holds a slot of the stage's limiter during the call, and reports the position while it waits."""
+    """Policy that holds a slot of the stage's limiter during the call, and reports the position while it waits."""
 
     def __init__(self, limiter: FifoLimiter) -> None:
         self._limiter = limiter

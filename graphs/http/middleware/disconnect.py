@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class DisconnectMiddleware:
-    """Turns Ray's errors of `receive` into `http.disconnect`: the proxy has cancelled the request, or has died.
+    """Middleware that turns Ray's errors of `receive` into `http.disconnect`: the proxy has cancelled the request, or has died.
 
     Serve's `receive` calls the proxy and raises the error of that call, TaskCancelledError in about one of five disconnects
     (ray/serve/_private/http_util.py, ASGIReceiveProxy, 2.60); the app would take it for a defect of its own.

@@ -23,7 +23,7 @@ ID = b"x-request-id"
 
 
 class Headers:
-    """Drops the headers for Serve, and an X-Request-ID that is malformed or repeated: a new one is made then."""
+    """Middleware that drops the headers for Serve, and an X-Request-ID that is malformed or repeated: a new one is made then."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,7 +38,7 @@ class Headers:
 
 
 class Problems:
-    """Answers with problem details where Serve itself fails, or does not answer at all, before the first byte of a response is sent.
+    """Middleware that answers with problem details where Serve itself fails, or does not answer at all, before a response begins.
 
     The application's responses pass unchanged: only the message that starts one waits, for the first message of the body.
     Serve's own endpoints below `/-/` keep their responses.
@@ -120,7 +120,7 @@ def middlewares() -> list[Middleware]:
 
 
 def warn_if_absent(configured: str | None = PROXY_CALLBACK) -> None:
-    """Logs once in each ingress replica; `configured`: the variable as its process was started with it."""
+    """Log once in each ingress replica; `configured`: the variable as its process was started with it."""
     if configured != f"{__name__}:{middlewares.__name__}":
         log.warning(
             "Ray's variables of graphs/ray.env are not set: clients can switch timeouts off, and errors of Serve's proxy are plain "

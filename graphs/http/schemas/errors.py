@@ -15,7 +15,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    """What was wrong, which bound, and what to do."""
+    """A sentence that names the fault, the bound that it exceeded, and the remedy."""
     code: str
     """Stable name of the error."""
     stage: str | None = None
@@ -32,7 +32,7 @@ class OpenAIError(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     message: str
-    """What was wrong, which bound, and what to do."""
+    """A sentence that names the fault, the bound that it exceeded, and the remedy."""
     type: Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
     param: str | None
     """The parameter that is at fault, where it is one."""

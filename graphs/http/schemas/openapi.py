@@ -48,7 +48,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
 """Every error that a client can get, in the order of the documents' table."""
 
 GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, http.BodyTooLarge))
-"""Those of a graph's route."""
+"""Responses of a graph's route."""
 
 RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORMATS, 'or')}; the content decides."}
 HEADERS = {
@@ -73,7 +73,7 @@ REQUEST_ID = {
     "schema": {"type": "string", "pattern": f"^{FORMAT.pattern}$"},
 }
 KEY = HTTPBearer(auto_error=False, scheme_name="key", description="An API key, where the service has any (http.api_keys_file).")
-"""Is in the document only: `Access` reads the header itself."""
+"""A part of the document only: `Access` reads the header itself."""
 
 
 def _with_stages(schema: dict[str, Any]) -> dict[str, Any]:

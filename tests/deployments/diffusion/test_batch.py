@@ -24,14 +24,14 @@ pytestmark = pytest.mark.torch
 
 
 class ScriptedEngine:
-    """Records the prompts of each call. A call waits for `permits`; a prompt can fail in a method named in `failures`."""
+    """Model that records the prompts of each call. A call waits for `permits`; a prompt can fail in a method named in `failures`."""
 
     threads = 1
 
     def __init__(self, **failures: str) -> None:
         self.calls: list[list[str]] = []
         self.started = 0
-        """Calls that have started: the last of them may wait for a permit."""
+        """Return the calls that have started: the last of them may wait for a permit."""
         self.decoded: list[list[str]] = []
         self.permits, self.finished = threading.Semaphore(0), threading.Semaphore(0)
         self.failures = failures

@@ -85,11 +85,11 @@ def test_the_sheet_of_twenty_shows_things_of_the_list() -> None:
         assert name in prompt.lower()
 
 
-def test_it_is_the_default_model() -> None:
+def test_the_small_model_is_the_default() -> None:
     assert Path(DiffusionSettings().model) == PIPELINE
 
 
-def test_its_card_names_it_as_a_small_model_of_some_hundred_things() -> None:
+def test_the_card_describes_a_small_model_of_some_hundred_things() -> None:
     card = f"small-stable-diffusion (A small Stable Diffusion of {len(CONCEPTS)} things, at 64x64)"
     assert DiffusionSettings().card() == card
 
@@ -119,7 +119,7 @@ def test_the_card_has_the_results_of_the_evaluation() -> None:
     assert table(evaluation) in (PIPELINE / "README.md").read_text()
 
 
-def test_it_loads_with_stock_diffusers_and_without_a_network(tmp_path: Path) -> None:
+def test_the_small_model_loads_with_stock_diffusers_and_without_a_network(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path)}  # nothing downloaded before can help
     command = [sys.executable, "-c", OFFLINE, str(PIPELINE)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

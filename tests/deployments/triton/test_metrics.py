@@ -44,7 +44,7 @@ COUNT = ("nv_inference_count", "model=parrot", "version=1")
 
 @dataclass
 class Recorder:
-    """Records gauges and counters in place of Ray's, by name and labels. Refuses the same as Ray's."""
+    """Recorder of gauges and counters in place of Ray's, by name and labels. It refuses the same as Ray's."""
 
     gauges: dict[tuple[str, ...], float] = field(default_factory=dict)
     counters: dict[tuple[str, ...], float] = field(default_factory=dict)

@@ -63,7 +63,7 @@ def transcript(group: SequenceGroup) -> Transcript:
     return group.transcript
 
 
-def test_its_chunks_share_a_step(engine: WhisperEngine) -> None:
+def test_the_chunks_of_a_recording_share_a_step(engine: WhisperEngine) -> None:
     long = engine.prepare(LONG)
     assert isinstance(long, ChunkedGroup)
     steps = finish(engine, long)
@@ -84,7 +84,7 @@ def test_up_to_thirty_seconds_there_are_no_chunks(engine: WhisperEngine) -> None
     assert not isinstance(engine.prepare(english(noise(30))), ChunkedGroup)
 
 
-def test_its_language_is_detected_once(engine: WhisperEngine) -> None:
+def test_the_language_of_a_chunked_recording_is_detected_once(engine: WhisperEngine) -> None:
     long = engine.prepare(replace(LONG, language=""))
     encoded = 0
 
@@ -100,7 +100,7 @@ def test_its_language_is_detected_once(engine: WhisperEngine) -> None:
     assert transcript(long) == engine.transcribe(replace(LONG, language=transcript(long).language))
 
 
-def test_its_segments_are_emitted_in_order_though_the_last_chunk_ends_first(engine: WhisperEngine) -> None:
+def test_the_segments_of_chunks_are_emitted_in_order_though_the_last_chunk_ends_first(engine: WhisperEngine) -> None:
     emitted: list[Segment] = []
     long = engine.prepare(LONG, on_segment=emitted.append)
     last = long.sequences[-1]
@@ -146,7 +146,7 @@ def test_in_a_batch_it_has_the_transcript_that_it_has_alone(engine: WhisperEngin
         assert [(a.start, a.end) for a in transcript(group).segments] == [(b.start, b.end) for b in one.segments]
 
 
-def test_its_share_of_a_step_is_that_of_its_rows(engine: WhisperEngine) -> None:
+def test_the_compute_time_of_a_chunked_recording_in_a_step_is_that_of_its_rows(engine: WhisperEngine) -> None:
     long, short = engine.prepare(LONG), engine.prepare(SHORT)
     chunks = long.sequences
     step(engine, long, short)

@@ -162,7 +162,7 @@ def test_in_int8_its_word_error_rate_is_that_of_openai_whisper_on_every_instruct
 
 
 def test_each_recording_of_a_batch_has_the_transcript_that_it_has_alone(faster: WhisperEngine) -> None:
-    """They differ in length, one has a prompt, and one is more than a window."""
+    """Requests that differ in length, one has a prompt, and one is more than a window."""
     requests = [TranscribeRequest(audio_of(path)) for path in list(SENTENCES)[:4]]
     requests += [TranscribeRequest(CAT, prompt="A DOG ON A GREEN SOFA."), TranscribeRequest(LONG[: 33 * 16_000], "en")]
     alone = [faster.transcribe(request) for request in requests]

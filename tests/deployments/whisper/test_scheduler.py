@@ -18,7 +18,7 @@ class Named(Sequence):
 
 
 class Steps:
-    """Computes one window of each sequence, and records the sequences of each step. A step waits for a permit."""
+    """Engine that computes one window of each sequence, and records the sequences of each step. A step waits for a permit."""
 
     def __init__(self) -> None:
         self.seen: list[list[str]] = []

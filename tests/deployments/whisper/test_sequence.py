@@ -61,7 +61,7 @@ def finish(engine: WhisperEngine, *groups: SequenceGroup) -> None:
 
 
 def test_each_recording_of_a_batch_has_the_transcript_that_it_has_alone(engine: WhisperEngine) -> None:
-    """They differ in length, language, task, prompt and temperature."""
+    """Requests that differ in length, language, task, prompt and temperature."""
     alone = [engine.transcribe(request) for request in REQUESTS]
     groups = [engine.prepare(request) for request in REQUESTS]
     finish(engine, *groups)
@@ -140,7 +140,7 @@ def test_an_error_ends_its_own_recording_alone(engine: WhisperEngine) -> None:
 
 
 class Encoder:
-    """Counts the windows of each call of the encoder, at its beginning with their frames, and at its end."""
+    """Encoder that counts the windows of each call of the encoder, at its beginning with their frames, and at its end."""
 
     def __init__(self, engine: WhisperEngine) -> None:
         self.begins: list[tuple[int, int]] = []

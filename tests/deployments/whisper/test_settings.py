@@ -71,7 +71,7 @@ def test_a_request_costs_its_windows(seconds: float, windows: int) -> None:
     assert workload == Workload(("translate", int(seconds // 10)), windows)
 
 
-def test_its_events_are_those_of_segments_and_transcript() -> None:
+def test_the_events_of_whisper_are_those_of_segments_and_transcript() -> None:
     segment = Segment(0.5, 1.0, "a cat", -0.25, 0.125)
     assert list(segment.events()) == [("transcript.delta", {"text": "a cat", "start": 0.5, "end": 1.0})]
     assert list(Segment(0.0, 0.0, "", -0.25, 0.125).events()) == []

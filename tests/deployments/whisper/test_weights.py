@@ -26,7 +26,7 @@ DIMS |= {"n_vocab": 51864, "n_text_ctx": 448, "n_text_state": 8, "n_text_head": 
 
 
 class Host(ThreadingHTTPServer):
-    """Serves `content` to any path on the loopback address, as `manner` says: whole, cut, silent, or 404."""
+    """Server of `content` at any path on the loopback address, as `manner` says: whole, cut, silent, or 404."""
 
     daemon_threads = True
 

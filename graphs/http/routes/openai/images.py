@@ -70,7 +70,7 @@ class ImageParameters(BaseModel):
     safety_identifier: Ignored = None
     """Ignored."""
     negative_prompt: str | None = Field(default=None, max_length=1000)
-    """What the picture should not show; needs a `guidance_scale` above 1."""
+    """Things that the picture should not show; needs a `guidance_scale` above 1."""
     seed: int | None = Field(default=None, ge=0, lt=SEEDS)
     """The same request with the same seed gives the same picture; without it one is drawn and returned."""
     steps: int | None = Field(default=None, ge=1, le=150)
@@ -130,7 +130,7 @@ class ImageParameters(BaseModel):
 
 
 def parse(body: bytes, max_side_px: int, setting: str = "diffusion.max_side_px") -> ImageParameters:
-    """Raises InvalidInput that names parameter and bound."""
+    """Parse a JSON body. Raises InvalidInput, which names the parameter and its bound."""
     try:
         parameters = ImageParameters.model_validate_json(body)
     except ValidationError as error:

@@ -20,7 +20,7 @@ def ids(stage: Stage[Any, Any]) -> tuple[str, ...]:
 
 
 def require(id: str | None, stage: Stage[Any, Any]) -> None:
-    """Raises ModelNotFound where `id` names another model; without an id it is the stage's own."""
+    """Raise ModelNotFound where `id` names another model; without an id it is the stage's own."""
     if id is not None and id not in ids(stage):
         raise _not_found(id, ids(stage))
 
