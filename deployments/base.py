@@ -1,32 +1,59 @@
 """The base of every model's Serve class: one contract for graphs, health checks, and an orderly end."""
 
+import inspect
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
-from deployments.concurrency import max_ongoing_requests
+from deployments.concurrency import declared_cpus, max_ongoing_requests
+from deployments.engine_config import to_parameters
 from deployments.model_spec import ModelSettings, ModelSpec
 from deployments.time_left import TimeLeft
 from deployments.triton.metrics import TritonMetrics
-from deployments.triton.server import StubDied, Tensors, Triton
+from deployments.triton.server import InProcessTriton, StubDied, Tensors, Triton
 
 
-class ModelDeployment[Request, Result](ABC):
+class ModelDeployment[Settings: ModelSettings, Request, Result](ABC):
     """A replica is one Triton server and one copy of the weights. It ends when the process that holds them dies.
 
     Requests in flight then fail with Ray's own error for a dead replica, and Serve starts a new one.
     A graph calls `run`, or `stream` where a client follows the progress; both end the work in the model when they are cancelled.
     """
 
-    def __init__(self, triton: Triton, end: Callable[[], None] = lambda: os._exit(1)) -> None:
-        self._triton = triton
+    def __init__(self, settings: Settings, triton: Triton | None = None, end: Callable[[], None] = lambda: os._exit(1)) -> None:
+        """`triton`: by default a server of the repository beside the class's module, started here."""
+        self.settings = settings
+        self._triton = triton or self._start()
         self._end = end
         self._metrics = TritonMetrics()
+
+    @abstractmethod
+    def engine_config(self, threads: int) -> Any:
+        """The engine's configuration, a frozen dataclass. `threads`: the CPUs that the replica declares."""
+
+    @abstractmethod
+    def warm_up(self) -> Tensors:
+        """Inputs of one real inference, which ends before the replica counts as ready."""
+
+    def probe(self) -> Tensors:
+        """Inputs of the health check's inference, to which the model responds at once."""
+        return self.warm_up()
+
+    def _start(self) -> InProcessTriton:
+        return InProcessTriton(
+            Path(inspect.getfile(type(self))).with_name("repository"),
+            to_parameters(self.engine_config(declared_cpus())),
+            self.warm_up(),
+            self.probe(),
+            self.settings.stall_s,
+            self.settings.max_batch,
+        )
 
     @abstractmethod
     async def run(self, request: Request, time_left: TimeLeft, request_id: str = "") -> Result:

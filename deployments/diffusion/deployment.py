@@ -3,41 +3,51 @@
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from pathlib import Path
 
 import numpy as np
 
 from deployments.base import ModelDeployment
 from deployments.compute_time import ComputeTime
-from deployments.concurrency import declared_cpus
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.types import EngineConfig
-from deployments.engine_config import to_parameters
 from deployments.errors import ContentRefused
 from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Step
 from deployments.time_left import TimeLeft
-from deployments.triton.server import InProcessTriton, Tensors, Triton
+from deployments.triton.server import Tensors, Triton
 
 log = logging.getLogger("ray.serve")
 
-PROBE = GenerateRequest("", steps=0, guidance_scale=0.0)
-"""A request that the model answers at once."""
 
-
-class Diffusion(ModelDeployment[GenerateRequest, Image]):
+class Diffusion(ModelDeployment[DiffusionSettings, GenerateRequest, Image]):
     def __init__(self, settings: DiffusionSettings, triton: Triton | None = None) -> None:
-        self._settings = settings
-        super().__init__(triton or _start(settings))
+        super().__init__(settings, triton)
         log.info("diffusion serves %s", settings.card())
+
+    def engine_config(self, threads: int) -> EngineConfig:
+        settings = self.settings
+        return EngineConfig(
+            model=settings.model,
+            device=settings.device,
+            precision=settings.precision,
+            threads=threads,
+            safety_checker=settings.safety_checker,
+            max_batch=settings.max_batch,
+        )
+
+    def warm_up(self) -> Tensors:
+        return _inputs(self.settings.with_defaults(GenerateRequest("warm-up", steps=2)), progress=False)
+
+    def probe(self) -> Tensors:
+        return _inputs(GenerateRequest("", steps=0, guidance_scale=0.0), progress=False)
 
     async def run(self, request: GenerateRequest, time_left: TimeLeft, request_id: str = "") -> Image:
         """The image. Raises ContentRefused, InvalidInput, ModelUnavailable, DeadlineExceeded."""
-        inputs = _inputs(self._settings.with_defaults(request), progress=False)
+        inputs = _inputs(self.settings.with_defaults(request), progress=False)
         return self._image(await self.infer(inputs, time_left, request_id))
 
     async def stream(self, request: GenerateRequest, time_left: TimeLeft, request_id: str = "") -> AsyncGenerator[Step | Image]:
         """Each denoising step, at most `request.previews` of them with a preview, then the image. Raises the same as `run`."""
-        inputs = _inputs(self._settings.with_defaults(request), progress=True)
+        inputs = _inputs(self.settings.with_defaults(request), progress=True)
         async with aclosing(self.infer_stream(inputs, time_left, request_id)) as responses:
             async for outputs in responses:
                 yield self._image(outputs) if "IMAGE" in outputs else _step(outputs)
@@ -53,28 +63,9 @@ class Diffusion(ModelDeployment[GenerateRequest, Image]):
             height,
             prompt_truncated=bool(outputs["PROMPT_TRUNCATED"][0]),
             encode_ms=float(outputs["ENCODE_MS"][0]),
-            model=self._settings.model_name,
+            model=self.settings.model_name,
             compute_time=ComputeTime(fixed_s, unit_s, int(outputs["STEPS_TAKEN"][0]), float(outputs["BATCH_SIZE"][0])),
         )
-
-
-def _start(settings: DiffusionSettings) -> InProcessTriton:
-    config = EngineConfig(
-        model=settings.model,
-        device=settings.device,
-        precision=settings.precision,
-        threads=declared_cpus(),
-        safety_checker=settings.safety_checker,
-        max_batch=settings.max_batch,
-    )
-    warm_up = settings.with_defaults(GenerateRequest("warm-up", steps=2))
-    return InProcessTriton(
-        Path(__file__).with_name("repository"),
-        parameters=to_parameters(config),
-        warm_up=_inputs(warm_up, progress=False),
-        probe=_inputs(PROBE, progress=False),
-        stall_s=settings.stall_s,
-    )
 
 
 def _inputs(request: GenerateRequest, progress: bool) -> Tensors:

@@ -10,13 +10,13 @@ from pathlib import Path
 def copy_with_parameters(source: Path, target: Path, parameters: Mapping[str, str], max_batch: int | None = None) -> None:
     """Copy the folder, and add the parameters to the copy's config.pbtxt (text format, whose strings are escaped like JSON's).
 
-    `max_batch` replaces the `max_batch_size` that it states.
+    `max_batch` replaces the `max_batch_size` that it states, unless that is 0: Triton then makes no batches.
     """
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     config = target / "config.pbtxt"
     text = config.read_text(encoding="utf-8")
     if max_batch is not None:
-        text = re.sub(r"^max_batch_size: *\d+", f"max_batch_size: {max_batch}", text, flags=re.M)
+        text = re.sub(r"^max_batch_size: *[1-9]\d*", f"max_batch_size: {max_batch}", text, flags=re.M)
     with config.open("w", encoding="utf-8") as file:
         file.write(text)
         for key, value in parameters.items():

@@ -2,35 +2,28 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from pathlib import Path
 
 import numpy as np
 
 from deployments.base import ModelDeployment
 from deployments.compute_time import ComputeTime
-from deployments.concurrency import declared_cpus
-from deployments.engine_config import to_parameters
 from deployments.errors import NoSpeech
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript, window_count
 from deployments.time_left import TimeLeft
-from deployments.triton.server import InProcessTriton, Tensors, Triton
+from deployments.triton.server import Tensors
 from deployments.whisper.settings import WhisperSettings
+from deployments.whisper.types import EngineConfig
 
 
-class Whisper(ModelDeployment[TranscribeRequest, Transcript]):
-    def __init__(self, settings: WhisperSettings, triton: Triton | None = None) -> None:
-        self._settings = settings
-        super().__init__(
-            triton
-            or InProcessTriton(
-                Path(__file__).with_name("repository"),
-                parameters=to_parameters(settings.engine_config(threads=declared_cpus())),
-                warm_up=_inputs(TranscribeRequest(np.zeros(SAMPLE_RATE_HZ, np.int16))),
-                probe=_inputs(TranscribeRequest(np.zeros(0, np.int16))),
-                stall_s=settings.stall_s,
-                max_batch=settings.max_batch,
-            )
-        )
+class Whisper(ModelDeployment[WhisperSettings, TranscribeRequest, Transcript]):
+    def engine_config(self, threads: int) -> EngineConfig:
+        return self.settings.engine_config(threads)
+
+    def warm_up(self) -> Tensors:
+        return _inputs(TranscribeRequest(np.zeros(SAMPLE_RATE_HZ, np.int16)))
+
+    def probe(self) -> Tensors:
+        return _inputs(TranscribeRequest(np.zeros(0, np.int16)))
 
     async def run(self, request: TranscribeRequest, time_left: TimeLeft, request_id: str = "") -> Transcript:
         """The transcript. Raises NoSpeech, InvalidInput, ModelUnavailable, DeadlineExceeded."""
@@ -54,7 +47,7 @@ class Whisper(ModelDeployment[TranscribeRequest, Transcript]):
             outputs["TEXT"][0].decode(),
             outputs["LANGUAGE"][0].decode(),
             _segments(outputs),
-            self._settings.model_name,
+            self.settings.model_name,
             ComputeTime(0.0, float(outputs["COMPUTE_S"][0]) / windows, windows, int(outputs["BATCH_SIZE"][0])),
         )
         if not any(map(str.isalnum, transcript.text)) or all(map(self._silent, transcript.segments)):
@@ -63,7 +56,7 @@ class Whisper(ModelDeployment[TranscribeRequest, Transcript]):
 
     def _silent(self, segment: Segment) -> bool:
         return (
-            segment.no_speech_prob > self._settings.no_speech_threshold and segment.avg_logprob < self._settings.logprob_threshold
+            segment.no_speech_prob > self.settings.no_speech_threshold and segment.avg_logprob < self.settings.logprob_threshold
         )
 
 

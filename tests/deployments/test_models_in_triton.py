@@ -310,7 +310,7 @@ async def a_short_one_is_done_before(whisper: Whisper) -> None:
     """Before the end of a long one, which was sent first."""
     paths = [*sorted(speech.HERE.glob("*.ogg")), *sorted((speech.HERE / "real").glob("*.ogg"))]
     long = np.concatenate([decode(path.read_bytes(), 60) for path in paths] * 3)
-    assert long.size > whisper._settings.max_batch * 30 * 16_000
+    assert long.size > whisper.settings.max_batch * 30 * 16_000
     waiting = asyncio.create_task(whisper.run(TranscribeRequest(long, "en"), TimeLeft(120)))
     await asyncio.sleep(0.2)
     short = await whisper.run(SENTENCES[0], TimeLeft(60))

@@ -9,7 +9,8 @@ from deployments.errors import DeploymentError
 from deployments.triton.contract import Contract
 from deployments.triton.repository import copy_with_parameters
 
-WHISPER = Path(__file__).parents[3] / "deployments" / "whisper" / "repository" / "whisper"
+DEPLOYMENTS = Path(__file__).parents[3] / "deployments"
+WHISPER = DEPLOYMENTS / "whisper" / "repository" / "whisper"
 
 
 def test_a_copy_has_the_settings_batch_and_parameters_and_the_sources_contract(tmp_path: Path) -> None:
@@ -18,6 +19,12 @@ def test_a_copy_has_the_settings_batch_and_parameters_and_the_sources_contract(t
     differing = [(a, b) for a, b in zip(source, copy, strict=False) if a != b]
     assert differing == [("max_batch_size: 8", "max_batch_size: 5")]
     assert copy[-1:] == [r'parameters { key: "model" value { string_value: "a \"name\"" } }']
+
+
+def test_a_model_that_batches_by_itself_gets_no_batches_from_triton(tmp_path: Path) -> None:
+    source = DEPLOYMENTS / "diffusion" / "repository" / "diffusion"
+    copy_with_parameters(source, tmp_path / "diffusion", {}, max_batch=5)
+    assert (tmp_path / "diffusion" / "config.pbtxt").read_text() == (source / "config.pbtxt").read_text()
 
 
 def test_a_request_to_a_model_that_batches_is_a_batch_of_one() -> None:
