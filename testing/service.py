@@ -165,12 +165,14 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(folder: Path, command: list[str], port: int) -> Iterator[Service]:
-    """Run `command` in the repository's root until the context ends, and check that all its processes end."""
+def running(folder: Path, command: list[str], port: int, checkout: Path = ROOT) -> Iterator[Service]:
+    """Run `command` in a checkout of the repository until the context ends, and check that all its processes end."""
     output = folder / "output.txt"
     with output.open("w") as file:
-        env = environment() | {"XDG_STATE_HOME": str(folder)}
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT, text=True)
+        env = (
+            environment(checkout) | {"XDG_STATE_HOME": str(folder)} | ({} if checkout == ROOT else {"PYTHONPATH": str(checkout)})
+        )
+        process = subprocess.Popen(command, cwd=checkout, env=env, stdout=file, stderr=subprocess.STDOUT, text=True)
     service = Service(process, port, output)
     children: list[psutil.Process] = []
     try:

@@ -1,0 +1,151 @@
+"""The examples of docs/examples: each applies to this code, costs as many lines as the documents say, and works."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from testing.service import ROOT, Service, environment, free_port, running
+
+EXAMPLES = ROOT / "docs" / "examples"
+PACKAGES = ("deployments", "docs/examples", "graphs", "images", "kuberay", "sonograph", "testing", "pyproject.toml")
+RECORDING = (ROOT / "graphs" / "samples" / "red-apple.wav").read_bytes()
+LARGE_BYTES = 1 << 20
+
+TWO_SEEDS = """
+import asyncio, json
+from testing.fakes import FakeService
+
+async def main():
+    service = FakeService()
+    async with service.client() as client:
+        answer = await client.post("/graph", files={"file": b"sound"}, data={"seed": "6"}, headers={"Accept": "application/json"})
+        print(json.dumps([answer.status_code, answer.json(), sorted(request.seed for request, _ in service.diffusion.calls)]))
+
+asyncio.run(main())
+"""
+
+
+def checkout(folder: Path, *examples: str) -> Path:
+    """Copy the code into `folder`, with links to large files, and apply the examples."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.splitlines()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).stat().st_size > LARGE_BYTES:
+            (folder / name).symlink_to(ROOT / name)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    for example in examples:
+        subprocess.run(["git", "apply", str(EXAMPLES / f"{example}.patch")], cwd=folder, check=True)
+    return folder
+
+
+def lines(example: str) -> dict[str, tuple[int, int]]:
+    """Return the lines that an example adds and removes, by file."""
+    numbers = subprocess.run(
+        ["git", "apply", "--numstat", str(EXAMPLES / f"{example}.patch")], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    rows = [line.split("\t") for line in numbers.stdout.splitlines()]
+    return {name: (int(added), int(removed)) for added, removed, name in rows}
+
+
+def test_a_third_model_is_its_folder_and_three_lines(tmp_path: Path) -> None:
+    elsewhere = {name: count for name, count in lines("upscale").items() if not name.startswith("deployments/upscale/")}
+    assert elsewhere == {"graphs/voice_to_image.py": (2, 0), "pyproject.toml": (1, 0)}
+    folder = checkout(tmp_path, "upscale") / "deployments" / "upscale"
+    beside = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("engine.py", "README.md")]
+    assert sum(bool(line.strip()) for path in beside for line in path.read_text().splitlines()) <= 100
+
+
+def test_a_second_graph_is_a_file_of_at_most_fifty_lines() -> None:
+    assert list(lines("words")) == ["graphs/voice_to_words.py"]
+    assert lines("words")["graphs/voice_to_words.py"][0] <= 50
+
+
+def test_two_seeds_at_once_take_ten_lines() -> None:
+    assert lines("two-seeds") == {"graphs/voice_to_image.py": (10, 4)}
+
+
+def test_a_stub_is_one_file() -> None:
+    assert list(lines("parrot")) == ["deployments/parrot/spec.py"]
+
+
+@pytest.mark.parametrize("example", sorted(path.stem for path in EXAMPLES.glob("*.patch")))
+def test_an_example_is_written_as_the_code_is(example: str, tmp_path: Path) -> None:
+    changed = [name for name in lines(example) if name.endswith(".py")]
+    folder = checkout(tmp_path, example)
+    for command in (["check"], ["format", "--check"]):
+        ruff = subprocess.run([sys.executable, "-m", "ruff", *command, *changed], cwd=folder, capture_output=True, text=True)
+        assert ruff.returncode == 0, ruff.stdout
+
+
+def test_two_seeds_are_drawn_at_once_and_answered_together(tmp_path: Path) -> None:
+    folder = checkout(tmp_path, "two-seeds")
+    command = [sys.executable, "-c", TWO_SEEDS]
+    done = subprocess.run(
+        command, cwd=folder, env=environment() | {"PYTHONPATH": str(folder)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    status, answer, seeds = json.loads(done.stdout.splitlines()[-1])
+    assert (status, seeds) == (200, [6, 7])
+    assert answer["second"]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run a service of the checkout with three examples: a stub that hears, the real painter, the upscaler, and two graphs."""
+    folder, port = tmp_path_factory.mktemp("examples"), free_port()
+    settings: dict[str, Any] = {
+        "graphs": ["voice_to_image", "voice_to_words"],
+        "models": {"speech_to_text": "parrot"},
+        "parrot": {"text": "a blue boat"},
+        "upscale": {"enabled": True, "factor": 4},
+    }
+    content = yaml.safe_load((ROOT / "graphs" / "local.yaml").read_text())
+    content["http_options"]["port"] = port
+    cpus = {"ingress": None, "parrot": 0, "diffusion": 1, "upscale": 1}
+    deployments = [
+        {"name": name} | ({} if cpu is None else {"ray_actor_options": {"num_cpus": cpu}}) for name, cpu in cpus.items()
+    ]
+    content["applications"][0] |= {"args": settings, "deployments": deployments}
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    command = [str(Path(sys.prefix) / "bin" / "sonograph"), "serve", "--config", str(folder / "config.yaml"), "--port", str(port)]
+    with running(folder, command, port, checkout(folder / "checkout", "upscale", "words", "parrot")) as service:
+        yield service
+
+
+@pytest.mark.serve
+def test_the_upscaler_enlarges_the_picture_of_the_graph(service: Service) -> None:
+    answer = service.post(RECORDING, accept="image/png", seed="1")
+    assert answer.status_code == 200, answer.text
+    assert Image.open(io.BytesIO(answer.content)).size == (256, 256)
+    drawn = service.draw(RECORDING, seed="1")
+    assert drawn["transcript"] == "a blue boat"
+    assert drawn["models"]["upscale"] == "lanczos"
+    assert drawn["timings_ms"]["upscale"] > 0
+
+
+@pytest.mark.serve
+def test_the_second_graph_counts_words_by_the_stub(service: Service) -> None:
+    answer = service.client.post("/words", files={"file": RECORDING})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["words"] == 3
+
+
+@pytest.mark.serve
+def test_the_examples_models_are_served_as_any(service: Service) -> None:
+    assert service.client.get("/readyz").json()["deployments"].keys() == {"parrot", "diffusion", "upscale"}
+    assert {"parrot", "lanczos"} <= {model["id"] for model in service.client.get("/v1/models").json()["data"]}
+    service.wait_until(
+        lambda: service.metric("ray_sonograph_requests_total", stage="upscale") >= 1, "the upscaler's requests are counted"
+    )
