@@ -45,7 +45,7 @@ class Ingress:
             for graph in map(load, self._settings.graphs)
         )
         topology = Topology(application, tuple(stages.values())) if self._settings.http.show_graph else None
-        return create_app(Services(self._settings.http, graphs, stages, readiness, metrics, topology))
+        return create_app(Services(self._settings.http, self._settings.audio, graphs, stages, readiness, metrics, topology))
 
 
 def load(name: str) -> type[Graph[Any, Any]]:

@@ -1,4 +1,4 @@
-"""The service's settings: one root, with a section for the HTTP edge and one that each model owns. Serve passes it as `args`."""
+"""The service's settings: a section each for recordings, for the HTTP edge and for every model. Serve passes them as `args`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -7,6 +7,7 @@ from pydantic import Field, create_model, field_validator
 
 from deployments.model_spec import ModelSettings, ModelSpec, Role, specs
 from deployments.settings import Section
+from graphs.audio.settings import AudioSettings
 from graphs.http.settings import HttpSettings
 
 GRAPHS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*_to_*.py")))
@@ -26,6 +27,8 @@ class BaseSettings(Section):
     """The graphs that this service mounts; models that none of them uses are not deployed."""
     models: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_MODELS))
     """The model of each role, by the name of its folder in `deployments/`."""
+    audio: AudioSettings = Field(default_factory=AudioSettings)
+    """Recordings: the longest one."""
     http: HttpSettings = Field(default_factory=HttpSettings)
     """The HTTP edge: limits and the deadline."""
 

@@ -29,6 +29,7 @@ from deployments.roles.text_to_image import Image
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
 from deployments.whisper.spec import SPEC as WHISPER
+from graphs.audio.settings import AudioSettings
 from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
 from graphs.core.latency import LatencyEstimator
@@ -169,6 +170,7 @@ class FakeService:
     """The HTTP edge over stages that answer at once, and over a decoder that turns any bytes into a second of silence."""
 
     http: HttpSettings = field(default_factory=HttpSettings)
+    audio: AudioSettings = field(default_factory=AudioSettings)
     mounted: tuple[type[Graph[Any, Any]], ...] = (VoiceToImage, VoiceToText)
     """Graphs of the service. Only their models are deployed."""
     whisper: FakeStage = field(default_factory=lambda: FakeStage(WHISPER, transcript()))
@@ -181,7 +183,7 @@ class FakeService:
     topology: Any = None
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
-    def decode(self, recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
+    def decode(self, recording: bytes, max_duration_s: float) -> NDArray[np.int16]:
         self.recordings.append(recording)
         if self.undecodable is not None:
             raise self.undecodable
@@ -203,7 +205,7 @@ class FakeService:
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
         metrics = Metrics(NullMetric, NullMetric)
-        return Services(self.http, self.graphs(), self.stages, readiness, metrics, self.topology, self.decode)
+        return Services(self.http, self.audio, self.graphs(), self.stages, readiness, metrics, self.topology, self.decode)
 
     def app(self) -> FastAPI:
         return create_app(self.services())

@@ -78,7 +78,7 @@ def bound_allocations(at_most_bytes: int = LARGEST_ALLOCATION_BYTES) -> None:
 bound_allocations()
 
 
-def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
+def decode(recording: bytes, max_duration_s: float) -> NDArray[np.int16]:
     """Return int16 [samples], mono 16 kHz. The content decides the format.
 
     Stops at the limit, however long the recording claims or turns out to be.
@@ -89,7 +89,7 @@ def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
     samples = bytearray()
     try:
         with _opened(recording) as container:
-            _read(container, max_audio_s, samples)
+            _read(container, max_duration_s, samples)
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         # The samples before the damage are used: players do the same with a file that was cut short.
         if not samples:
@@ -100,9 +100,9 @@ def decode(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
     return audio
 
 
-def decode_speech(recording: bytes, max_audio_s: float) -> NDArray[np.int16]:
+def decode_speech(recording: bytes, max_duration_s: float) -> NDArray[np.int16]:
     """The same, of a recording with speech in it. Raises NoSpeech too."""
-    audio = decode(recording, max_audio_s)
+    audio = decode(recording, max_duration_s)
     require_speech(audio)
     return audio
 
@@ -124,7 +124,7 @@ def _opened(recording: bytes) -> Any:
         return av.open(io.BytesIO(without), mode="r", options=OPTIONS)
 
 
-def _read(container: Any, max_audio_s: float, samples: bytearray) -> None:
+def _read(container: Any, max_duration_s: float, samples: bytearray) -> None:
     """Append the sound of the first audio track to `samples`. Video and pictures are neither read nor decoded."""
     if not container.streams.audio:
         raise AudioUndecodable("the recording has no audio track")
@@ -133,7 +133,7 @@ def _read(container: Any, max_audio_s: float, samples: bytearray) -> None:
         raise AudioUndecodable(f"the recording's audio codec is none of {listed(CODECS, 'and')}: convert it to one of them")
     stream.codec_context.thread_count = 1
     resampler = av.AudioResampler(format=FORMAT, layout="mono", rate=SAMPLE_RATE_HZ)
-    left = int(max_audio_s * SAMPLE_RATE_HZ)
+    left = int(max_duration_s * SAMPLE_RATE_HZ)
     for frame in container.decode(stream):
         if frame.sample_rate > HIGHEST_RATE_HZ:
             raise AudioUndecodable(
@@ -141,13 +141,13 @@ def _read(container: Any, max_audio_s: float, samples: bytearray) -> None:
             )
         # A frame of few bytes can stand for hours at a rate of a few Hz: asked before it is resampled.
         if frame.samples > (left / SAMPLE_RATE_HZ + 1) * frame.sample_rate:
-            raise _too_long(max_audio_s)
+            raise _too_long(max_duration_s)
         as_it_is = (frame.format.name, frame.layout.nb_channels, frame.sample_rate) == (FORMAT, 1, SAMPLE_RATE_HZ)
         left -= _keep([frame] if as_it_is else resampler.resample(frame), samples)
         if left < 0:
-            raise _too_long(max_audio_s)
+            raise _too_long(max_duration_s)
     if _keep(resampler.resample(None), samples) > left:
-        raise _too_long(max_audio_s)
+        raise _too_long(max_duration_s)
 
 
 def _keep(frames: list[Any], samples: bytearray) -> int:
@@ -158,8 +158,8 @@ def _keep(frames: list[Any], samples: bytearray) -> int:
     return (len(samples) - before) // 2
 
 
-def _too_long(max_audio_s: float) -> AudioTooLong:
-    return AudioTooLong(f"the recording is longer than {max_audio_s:g} s, the limit of this service: send a shorter one")
+def _too_long(max_duration_s: float) -> AudioTooLong:
+    return AudioTooLong(f"the recording is longer than {max_duration_s:g} s, the limit of this service: send a shorter one")
 
 
 def _undecodable(error: Exception) -> AudioUndecodable:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from deployments.errors import DeadlineExceeded
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
+from graphs.audio.settings import AudioSettings
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
 from graphs.core.metrics import INGRESS, Metrics
@@ -82,12 +83,14 @@ class Dependencies:
     def __init__(
         self,
         settings: HttpSettings,
+        audio: AudioSettings,
         stages: Mapping[str, Stage[Any, Any]],
         readiness: Readiness,
         metrics: Metrics,
         decode: Decode,
     ) -> None:
         self._settings = settings
+        self._audio = audio
         self._stages = stages
         self._readiness = readiness
         self._metrics = metrics
@@ -140,7 +143,7 @@ class Dependencies:
         """Decode within the request's time. Raises a DeploymentError whose stage is `decode`."""
         started_s = time.perf_counter()
         with self._metrics.stage(DECODE), translated(DECODE):
-            work = asyncio.to_thread(self._decode, recording, self._settings.max_audio_s)
+            work = asyncio.to_thread(self._decode, recording, self._audio.max_duration_s)
             audio = await within(DECODE, work, context.time_left)
         took_s = time.perf_counter() - started_s
         context.notes["audio_s"] = audio.size / SAMPLE_RATE_HZ

@@ -7,6 +7,7 @@ from typing import Any
 
 from deployments.model_spec import Role
 from graphs.audio.decode import decode_speech
+from graphs.audio.settings import AudioSettings
 from graphs.core.graph import Graph
 from graphs.core.metrics import Metrics
 from graphs.core.readiness import Readiness
@@ -21,6 +22,7 @@ ROLES = {"speech_to_text": "speech to text", "text_to_image": "text to image", "
 @dataclass(frozen=True)
 class Services:
     settings: HttpSettings
+    audio: AudioSettings
     graphs: tuple[Graph[Any, Any], ...]
     stages: Mapping[str, Stage[Any, Any]]
     """The deployed models' stages by name, in the order of the graphs."""
@@ -32,7 +34,7 @@ class Services:
 
     @cached_property
     def dependencies(self) -> Dependencies:
-        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode)
+        return Dependencies(self.settings, self.audio, self.stages, self.readiness, self.metrics, self.decode)
 
     def stage(self, role: Role) -> Stage[Any, Any]:
         """The stage of a role. Raises NotFound where no model of that role is deployed."""

@@ -13,14 +13,13 @@ class HttpSettings(Section):
         "max_requests": "http.max_concurrent_requests",
         "max_bytes": "http.max_buffered_bytes",
         "keys": "http.api_keys_file",
+        "max_audio_s": "audio.max_duration_s",
         "whisper_aliases": "whisper.aliases",
         "diffusion_aliases": "diffusion.aliases",
     }
 
     max_upload_bytes: int = Field(default=25 * 1024 * 1024, gt=0)
     """Largest recording, in bytes as it is sent."""
-    max_audio_s: float = Field(default=60.0, gt=0, le=3600)
-    """Longest recording, in seconds of sound."""
     deadline_s: float = Field(default=120.0, gt=0)
     """Longest time for one request, in seconds from its receipt."""
     max_concurrent_requests: int = Field(default=32, ge=1, le=56)

@@ -26,9 +26,9 @@ def sections(section: type[Section] = Settings) -> Iterator[type[Section]]:
 SECTIONS = list(sections())
 
 
-def test_the_root_has_a_section_for_the_edge_and_for_each_model() -> None:
-    assert list(Settings.model_fields) == ["graphs", "models", "http", *specs()]
-    assert len(SECTIONS) == 2 + len(specs())
+def test_the_root_has_a_section_for_recordings_for_the_edge_and_for_each_model() -> None:
+    assert list(Settings.model_fields) == ["graphs", "models", "audio", "http", *specs()]
+    assert len(SECTIONS) == 3 + len(specs())
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -67,8 +67,8 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
     ("section", "name", "value"),
     [
         ("http", "max_upload_bytes", 0),
-        ("http", "max_audio_s", 0),
-        ("http", "max_audio_s", 3601),
+        ("audio", "max_duration_s", 0),
+        ("audio", "max_duration_s", 3601),
         ("http", "deadline_s", 0),
         ("http", "max_concurrent_requests", 0),
         ("http", "max_concurrent_requests", 57),
@@ -130,7 +130,7 @@ def test_serve_never_holds_back_requests_that_a_batch_could_take(spec: ModelSpec
 def test_the_defaults_match_the_documentation() -> None:
     settings = Settings()
     assert settings.http.max_upload_bytes == 25 * 1024 * 1024
-    assert settings.http.max_audio_s == 60
+    assert settings.audio.max_duration_s == 60
     assert settings.http.deadline_s == 120
     assert settings.http.max_concurrent_requests == 32
     assert settings.http.max_buffered_bytes == 256 * 1024 * 1024

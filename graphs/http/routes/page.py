@@ -37,7 +37,7 @@ def router(services: Services) -> APIRouter:
     if text_to_image is None or services.find("speech_to_text") is None:
         return routes
     limits = {
-        "max_audio_s": services.settings.max_audio_s,
+        "max_duration_s": services.audio.max_duration_s,
         "max_upload_bytes": services.settings.max_upload_bytes,
         "max_side_px": getattr(text_to_image.settings, "max_side_px", None),
     }

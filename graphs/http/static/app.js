@@ -19,7 +19,7 @@ const gallery = new Gallery($("gallery"), (image) => {
   drawing.present(image);
 });
 const drawing = new DrawingController(settings, gallery);
-const limits = { max_audio_s: Infinity, max_upload_bytes: Infinity };
+const limits = { max_duration_s: Infinity, max_upload_bytes: Infinity };
 const recording = new RecordingController(drawing, limits);
 const limitsLoaded = fetchLimits()
   .then((served) => {

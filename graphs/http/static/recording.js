@@ -12,7 +12,7 @@ export class RecordingController {
   #recording = null; // while the microphone is open
   #levels = []; // of the microphone since the start
 
-  /** `limits.max_audio_s`: one second before it, a recording ends by itself. */
+  /** `limits.max_duration_s`: one second before it, a recording ends by itself. */
   constructor(drawing, limits) {
     this.#drawing = drawing;
     this.#limits = limits;
@@ -60,7 +60,7 @@ export class RecordingController {
     $("record").style.setProperty("--level", latest.at(-1));
     const durationS = Math.floor(this.#recording.durationS);
     $("clock").textContent = `${Math.floor(durationS / 60)}:${String(durationS % 60).padStart(2, "0")}`;
-    if (this.#recording.durationS >= this.#limits.max_audio_s - 1) this.finish();
+    if (this.#recording.durationS >= this.#limits.max_duration_s - 1) this.finish();
     else setTimeout(() => this.#meter(), METER_INTERVAL_MS);
   }
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from graphs.audio.settings import AudioSettings
 from graphs.http.routes.page import FILES, SAMPLES
 from graphs.http.settings import HttpSettings
 from testing.fakes import FakeService
@@ -25,8 +26,7 @@ TYPES = {
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    settings = HttpSettings(max_audio_s=45, max_upload_bytes=1000)
-    app = FakeService(settings).app()
+    app = FakeService(HttpSettings(max_upload_bytes=1000), AudioSettings(max_duration_s=45)).app()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         yield client
 
@@ -88,7 +88,7 @@ async def test_the_page_needs_no_key_where_the_service_requires_one(tmp_path: Pa
 
 async def test_the_page_gets_the_services_bounds(client: httpx.AsyncClient) -> None:
     limits = (await client.get("/page/limits.json")).json()
-    assert limits == {"max_audio_s": 45, "max_upload_bytes": 1000, "max_side_px": 256}
+    assert limits == {"max_duration_s": 45, "max_upload_bytes": 1000, "max_side_px": 256}
 
 
 @pytest.mark.parametrize(
