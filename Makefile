@@ -21,8 +21,15 @@ help:
 serve: setup
 	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT)) $(if $(ADDRESS),--host $(ADDRESS))
 
+# Tests of code in their own process run side by side, each on one core; a service, a browser and what is measured run alone.
+ALONE := triton or serve or browser or slow
 test: setup
+ifdef ARGS
 	@$(PYTHON) -m pytest $(ARGS)
+else
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --dist worksteal -m "not ($(ALONE))"; beside=$$?; \
+		$(PYTHON) -m pytest -m "$(ALONE)"; alone=$$?; exit $$((beside || alone))
+endif
 
 lint: setup
 	@$(PYTHON) -m ruff check .
