@@ -34,6 +34,6 @@ def create_app(services: Services) -> FastAPI:
             expose_headers=openapi.headers_of(services.graphs),
         )
     problems.install(app)
-    for resource in (docs, audio, images, models, page, graph, health):
+    for resource in (graph, health, audio, images, models, page, docs):  # a request is compared with one route after the other
         app.include_router(resource.router(services))
     return app
