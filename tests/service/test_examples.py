@@ -89,6 +89,7 @@ def test_an_example_is_written_as_the_code_is(example: str, tmp_path: Path) -> N
         assert ruff.returncode == 0, ruff.stdout
 
 
+@pytest.mark.slow
 def test_two_seeds_are_drawn_at_once_and_answered_together(tmp_path: Path) -> None:
     folder = checkout(tmp_path, "two-seeds")
     command = [sys.executable, "-c", TWO_SEEDS]
