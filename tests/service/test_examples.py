@@ -145,7 +145,6 @@ def test_the_second_graph_counts_words_by_the_stub(service: Service) -> None:
 
 @pytest.mark.serve
 def test_the_examples_models_are_served_as_any(service: Service) -> None:
-    assert service.client.get("/readyz").json()["deployments"].keys() == {"parrot", "diffusion", "upscale"}
     assert {"parrot", "lanczos"} <= {model["id"] for model in service.client.get("/v1/models").json()["data"]}
     service.wait_until(
         lambda: service.metric("ray_sonograph_requests_total", stage="upscale") >= 1, "the upscaler's requests are counted"
