@@ -72,7 +72,8 @@ def test_a_docstring_starts_with_a_noun_or_an_imperative_verb(folder: str) -> No
 def first_words(module: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield line and first word of each docstring, those under constants and fields included."""
     for node in ast.walk(module):
-        for statement in getattr(node, "body", None) or [] if not isinstance(node, ast.Lambda | ast.IfExp) else []:
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:  # a lambda's is an expression
             match statement:
                 case ast.Expr(ast.Constant(str(text))) if text.split():
                     yield statement.lineno, text.split()[0].strip("`,.:")

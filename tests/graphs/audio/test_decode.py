@@ -54,6 +54,17 @@ def test_stereo_is_mixed_to_the_mean_of_its_channels() -> None:
     assert np.abs(audio).max() == pytest.approx(np.abs(left).max() / 2, rel=0.02)
 
 
+def test_a_wav_whose_pcm_is_another_format_is_decoded_as_that_format() -> None:
+    audio = decode(media.wav(media.encode(ORIGINAL, "adts", "aac")), LIMIT_S)
+    assert similarity(audio, ORIGINAL) > 0.98
+
+
+def test_a_wav_whose_pcm_is_a_format_that_is_not_accepted_is_refused() -> None:
+    sound = media.encode(media.stereo(ORIGINAL), "ac3", "ac3", rate_hz=48_000, layout="stereo", bit_rate=640_000)
+    with pytest.raises(AudioUndecodable, match="codec is none of"):
+        decode(media.wav(sound, rate_hz=48_000, channels=2), LIMIT_S)
+
+
 def test_a_recording_as_long_as_the_limit_is_accepted_and_a_longer_one_is_refused() -> None:
     assert decode(media.wav(bytes(2 * 32_000)), 2.0).size == 32_000
     with pytest.raises(AudioTooLong, match=r"longer than 2 s"):
