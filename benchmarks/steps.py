@@ -132,7 +132,16 @@ class KnownCost:
     def begin(self, request: GenerateRequest) -> Denoising:
         latents = torch.zeros(1, 4, 1, 1)
         return Denoising(
-            8, 8, 1.0, False, SimpleNamespace(timesteps=range(request.steps or 0)), {}, latents, torch.zeros(1, 1, 1), None
+            8,
+            8,
+            1.0,
+            False,
+            SimpleNamespace(timesteps=range(request.steps or 0)),
+            {},
+            latents,
+            latents,
+            torch.zeros(1, 1, 1),
+            None,
         )
 
     def predict(self, states: Sequence[Denoising]) -> list[torch.Tensor]:
@@ -148,6 +157,9 @@ class KnownCost:
 
     def decode(self, states: Sequence[Denoising]) -> list[Decoded]:
         return [Decoded(np.zeros((8, 8, 3), np.uint8), False) for _ in states]
+
+    def wait(self) -> None:
+        pass
 
     def preview(self, states: Sequence[Denoising]) -> list[Any]:
         return []

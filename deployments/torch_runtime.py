@@ -1,8 +1,10 @@
-"""torch's threads and precision in a model's process. Runs in the stub."""
+"""torch's threads, precision and copies to a GPU in a model's process. Runs in the stub."""
 
 import logging
+from typing import Any
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger("sonograph")
 
@@ -18,6 +20,14 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)  # torch allows it once
+
+
+def upload(values: Any, device: torch.device | str) -> Tensor:
+    """A tensor, or a list of integers as int64, on the device. The host does not wait for the GPU, and copies nothing on a CPU."""
+    tensor = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.int64)
+    if torch.device(device).type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def dtype(precision: str, device: str) -> torch.dtype:

@@ -31,15 +31,19 @@ class Denoising:
     guidance_scale: float
     prompt_truncated: bool
     scheduler: Any
-    """A copy for this image alone: diffusers' scheduler keeps the state of one image."""
+    """A copy for this image alone: diffusers' scheduler keeps the state of one image. Its timesteps are on the host."""
     step_kwargs: dict[str, Any]
     """Further arguments of the scheduler's step."""
     latents: torch.Tensor
     """[1, channels, height / scale, width / scale]"""
+    timesteps: torch.Tensor
+    """The scheduler's, on the UNet's device."""
     embeddings: torch.Tensor
     """[2, tokens, channels] with guidance, the negative prompt's first; [1, tokens, channels] without."""
     added_conditions: dict[str, torch.Tensor] | None
     """SDXL's pooled embeddings and sizes; None for SD."""
+    guidance_embedding: torch.Tensor | None = None
+    """[1, width] of a model that takes the guidance as an input; None for any other."""
     step: int = 0
     """Denoising steps done."""
     predicted_latents: torch.Tensor | None = None
@@ -49,6 +53,12 @@ class Denoising:
     def steps(self) -> int:
         """Denoising steps in all: some schedulers (PNDM) take more than the request names."""
         return len(self.scheduler.timesteps)
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        """The next step's, on the host."""
+        timestep: torch.Tensor = self.scheduler.timesteps[self.step]
+        return timestep
 
     @property
     def batch_key(self) -> tuple[torch.Size, torch.Size]:

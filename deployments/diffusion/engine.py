@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from deployments.compute_time import ComputeTime
@@ -25,7 +25,7 @@ from deployments.diffusion.preview import encode_preview
 from deployments.diffusion.types import EngineConfig
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.roles.text_to_image import GenerateRequest, Image, Preview
-from deployments.torch_runtime import dtype, set_threads
+from deployments.torch_runtime import dtype, set_threads, upload
 
 CACHED_PROMPTS = 32
 """Prompts with cached embeddings: half a megabyte each at most."""
@@ -64,6 +64,7 @@ class DiffusionEngine:
             denoising_s = time.perf_counter()
             while state.step < state.steps:
                 self.step([state])
+            self.wait()
             decoding_s = time.perf_counter()
             ((pixels, flagged),) = self.decode([state])
         except torch.OutOfMemoryError as error:
@@ -103,11 +104,11 @@ class DiffusionEngine:
         generator = torch.Generator("cpu").manual_seed(request.seed)
         scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
         try:
-            scheduler.set_timesteps(steps, device=self.device)
+            scheduler.set_timesteps(steps)  # its tables stay on the host, which looks up each step's numbers in them
         except ValueError as error:
             raise InvalidInput(f"this model's scheduler cannot do {steps} steps: ask for more") from error
         shape = (1, pipeline.unet.config.in_channels, height // scale, width // scale)
-        noise = randn_tensor(shape, generator=generator, device=torch.device(self.device), dtype=embeddings.dtype)
+        noise = upload(randn_tensor(shape, generator=generator, dtype=embeddings.dtype), self.device)
         return Denoising(
             width=width,
             height=height,
@@ -116,8 +117,10 @@ class DiffusionEngine:
             scheduler=scheduler,
             step_kwargs=pipeline.prepare_extra_step_kwargs(generator, 0.0),
             latents=noise * scheduler.init_noise_sigma,
+            timesteps=upload(scheduler.timesteps, self.device),
             embeddings=embeddings,
             added_conditions=added_conditions,
+            guidance_embedding=self._guidance_embedding(guidance_scale, embeddings),
         )
 
     def step(self, states: Sequence[Denoising]) -> None:
@@ -129,15 +132,14 @@ class DiffusionEngine:
     def predict(self, states: Sequence[Denoising]) -> list[torch.Tensor]:
         """The UNet's prediction for each, by one call, in whose batch a guided image takes two places. Changes no state."""
         places = [len(state.embeddings) for state in states]
-        timesteps = [state.scheduler.timesteps[state.step] for state in states]
-        latents = [state.scheduler.scale_model_input(state.latents, time) for state, time in zip(states, timesteps, strict=True)]
+        latents = [state.scheduler.scale_model_input(state.latents, state.timestep) for state in states]
         added = [state.added_conditions for state in states if state.added_conditions is not None]
-        guidance = [self._guidance_embedding(state) for state in states]
+        guidance = [state.guidance_embedding for state in states if state.guidance_embedding is not None]
         outputs = self._pipeline.unet(
             torch.cat([one.expand(count, -1, -1, -1) for one, count in zip(latents, places, strict=True)]),
-            torch.stack(timesteps).repeat_interleave(torch.tensor(places, device=self.device)),
+            torch.cat([state.timesteps[state.step].expand(count) for state, count in zip(states, places, strict=True)]),
             encoder_hidden_states=torch.cat([state.embeddings for state in states]),
-            timestep_cond=torch.cat([one for one in guidance if one is not None]) if guidance[0] is not None else None,
+            timestep_cond=torch.cat(guidance) if guidance else None,
             added_cond_kwargs={name: torch.cat([one[name] for one in added]) for name in added[0]} if added else None,
             return_dict=False,
         )[0]
@@ -146,10 +148,15 @@ class DiffusionEngine:
     @torch.inference_mode()
     def advance(self, state: Denoising, predicted: torch.Tensor) -> None:
         """Take the scheduler's step by the UNet's prediction."""
-        output = state.scheduler.step(predicted, state.scheduler.timesteps[state.step], state.latents, **state.step_kwargs)
+        output = state.scheduler.step(predicted, state.timestep, state.latents, **state.step_kwargs)
         state.latents = output.prev_sample
         state.predicted_latents = _predicted_latents(state.scheduler, output)
         state.step += 1
+
+    def wait(self) -> None:
+        """Wait until the GPU has done what it was given. The host would else run ahead of it, and end a cancelled image late."""
+        if self.device != "cpu":
+            torch.cuda.synchronize(self.device)
 
     @torch.inference_mode()
     def decode(self, states: Sequence[Denoising]) -> list[Decoded]:
@@ -159,15 +166,19 @@ class DiffusionEngine:
         flags: Sequence[bool] = [False] * len(states)
         if getattr(pipeline, "safety_checker", None) is not None:
             images, flags = pipeline.run_safety_checker(images, self.device, states[0].embeddings.dtype)
-        pictures = pipeline.image_processor.postprocess(images.float(), output_type="pil")
-        return [Decoded(np.asarray(picture), bool(flag)) for picture, flag in zip(pictures, flags, strict=True)]
+        return [Decoded(one, bool(flag)) for one, flag in zip(self._pixels(images), flags, strict=True)]
 
     @torch.inference_mode()
     def preview(self, states: Sequence[Denoising]) -> list[Preview]:
         """The images as the last step predicts them."""
         latents = [state.latents if state.predicted_latents is None else state.predicted_latents for state in states]
-        pictures = self._pipeline.image_processor.postprocess(self._decode_latents(latents).float(), output_type="pil")
-        return [encode_preview(picture) for picture in pictures]
+        return [encode_preview(pixels) for pixels in self._pixels(self._decode_latents(latents))]
+
+    def _pixels(self, images: torch.Tensor) -> NDArray[Any]:
+        """uint8 [images, height, width, 3] on the host, of [images, 3, height, width], about -1 to 1: as diffusers rounds them."""
+        shares = self._pipeline.image_processor.postprocess(images.float(), output_type="pt")
+        pixels: NDArray[Any] = (shares * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return pixels
 
     def _decode_latents(self, each: list[torch.Tensor]) -> torch.Tensor:
         """[images, 3, height, width], about -1 to 1."""
@@ -193,9 +204,12 @@ class DiffusionEngine:
             return torch.cat(embeddings), None
         size = (height, width)
         projection = self._pipeline.text_encoder_2.config.projection_dim
-        ids = self._pipeline._get_add_time_ids(
-            size, (0, 0), size, dtype=embeddings[0].dtype, text_encoder_projection_dim=projection
-        ).to(self.device)
+        ids = upload(
+            self._pipeline._get_add_time_ids(
+                size, (0, 0), size, dtype=embeddings[0].dtype, text_encoder_projection_dim=projection
+            ),
+            self.device,
+        )
         return torch.cat(embeddings), {"text_embeds": torch.cat(pooled), "time_ids": torch.cat([ids] * len(texts))}
 
     def _encode_prompt(self, text: str) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -207,14 +221,14 @@ class DiffusionEngine:
             return encoded[0], None
         return encoded[0], encoded[2]
 
-    def _guidance_embedding(self, state: Denoising) -> torch.Tensor | None:
-        """Of a model distilled with the guidance as an input (LCM: Luo et al. 2023); None for any other."""
+    def _guidance_embedding(self, guidance_scale: float, embeddings: torch.Tensor) -> torch.Tensor | None:
+        """[1, width] of a model distilled with the guidance as an input (LCM: Luo et al. 2023); None for any other."""
         width = self._pipeline.unet.config.time_cond_proj_dim
         if width is None:
             return None
-        scale = torch.tensor([state.guidance_scale - 1])
+        scale = torch.tensor([guidance_scale - 1])
         embedding: torch.Tensor = self._pipeline.get_guidance_scale_embedding(scale, embedding_dim=width)
-        return embedding.to(state.latents)
+        return upload(embedding.to(embeddings.dtype), self.device)
 
     def _is_truncated(self, text: str) -> bool:
         tokenizer = self._pipeline.tokenizer

@@ -17,7 +17,7 @@ from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
 from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
-from deployments.torch_runtime import dtype, set_threads
+from deployments.torch_runtime import dtype, set_threads, upload
 from deployments.whisper.backends.torch import TorchBackend
 from deployments.whisper.chunk_boundaries import chunk_spans
 from deployments.whisper.chunked import ChunkedGroup, Emit, Windows
@@ -53,15 +53,18 @@ class WhisperEngine:
         self._device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
         self._thresholds = Thresholds(config.no_speech_threshold, config.logprob_threshold)
         self._backend: Backend
+        self._mel_device: str
         weights = Path(config.weights)
         if config.engine == "faster-whisper":
             from deployments.whisper.backends.ctranslate2 import CTranslate2Backend  # the other engine does not load it
 
             folder = Path(config.model)
             source = folder if (folder / "model.bin").is_file() else load(config.model, weights, "cpu")
+            self._mel_device = "cpu"
             self._backend = CTranslate2Backend(source, self._device, config.precision, config.threads)
         else:
             self._model = load(config.model, weights, self._device)
+            self._mel_device = self._device
             self._backend = TorchBackend(self._model, dtype(config.precision, self._device))
         self._dims = self._backend.dims
 
@@ -110,7 +113,7 @@ class WhisperEngine:
         self._backend.run_step(sequences)
 
     def _initial_state(self, request: TranscribeRequest, language: str) -> Generator[WindowRequest, object, TranscriptionState]:
-        samples = torch.from_numpy(request.audio.astype(np.float32) / 32768.0)
+        samples = upload(torch.from_numpy(request.audio), self._mel_device).float() / 32768.0
         state = yield from initial_state(self._dims, samples, language, request.task, request.prompt, request.temperature)
         state.adaptive = self._config.padding == "adaptive"
         return state

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
+from functools import cached_property
 
 import torch
 
@@ -58,7 +59,7 @@ class Sequence(SequenceGroup):
         super().__init__()
         self.request: WindowRequest | None = None
         """Pending request to the model."""
-        self.generator = torch.Generator(device).manual_seed(SEED)
+        self._device = device
         self.check_cancelled = check_cancelled
         self._transcription = transcription
         self._on_done = on_done
@@ -67,6 +68,11 @@ class Sequence(SequenceGroup):
     @property
     def sequences(self) -> list["Sequence"]:
         return [self]
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """Of the tokens that are drawn."""
+        return torch.Generator(self._device).manual_seed(SEED)
 
     def begin_step(self, rows: int) -> None:
         """`rows`: sequences in the step."""

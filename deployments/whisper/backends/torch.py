@@ -1,16 +1,19 @@
 """openai-whisper's network in torch as a backend: one step serves the pending requests of many sequences."""
 
+import math
 from dataclasses import dataclass, field
 from itertools import batched
 
 import torch
 import whisper
-from torch import nn
+from torch import Tensor, nn
 from whisper.tokenizer import get_tokenizer
 
-from deployments.whisper import adaptive_padding, logit_filters
+from deployments.torch_runtime import upload
+from deployments.whisper import adaptive_padding
 from deployments.whisper.backends import torch_model
-from deployments.whisper.backends.torch_model import EncodedAudio, KVCache
+from deployments.whisper.backends.kv_cache import EncodedAudio, KVCache, PaddedCache, RaggedCache
+from deployments.whisper.logit_filters import LogitFilters, Sampler
 from deployments.whisper.sequence import Sequence, run_step
 from deployments.whisper.transcription import DecodeRequest, DecodingResult, DetectLanguage, ModelDims, Window
 
@@ -24,15 +27,25 @@ class _Decoding:
 
     sequence: Sequence
     request: DecodeRequest
-    cache: KVCache
+    audio: EncodedAudio
+    max_tokens: int
+    """With the initial ones."""
     tokens: list[int] = field(default_factory=list)
     logprob: float = 0.0
     no_speech_prob: float = 0.0
+    ended: bool = False
+
+    def check_active(self) -> bool:
+        """Whether it needs a further token; a cancelled sequence ends here."""
+        if not self.ended:
+            self.ended = not self.sequence.check_active()
+        return not self.ended
 
     @property
-    def new_tokens(self) -> list[int] | tuple[int, ...]:
-        """Tokens that the decoder has not read yet."""
-        return self.tokens[-1:] or self.request.initial
+    def sampler(self) -> Sampler | None:
+        """None where the likeliest token is taken."""
+        temperature = self.request.temperature
+        return Sampler(temperature, self.sequence.generator) if temperature > 0 and not self.ended else None
 
     def result(self) -> DecodingResult:
         avg_logprob = self.logprob / (len(self.tokens) + 1)
@@ -49,7 +62,8 @@ class TorchBackend:
             if isinstance(module, (nn.Linear, nn.Conv1d, nn.Embedding)):  # norms stay fp32, as in openai-whisper
                 module.to(dtype)
         self._encoder_batch = 1 if dtype == torch.float32 and model.device.type == "cpu" else ENCODER_BATCH
-        self._filters = logit_filters.LogitFilters(model)
+        self._cache: type[KVCache] = RaggedCache if model.device.type == "cpu" else PaddedCache
+        self._filters = LogitFilters(model)
         self.dims = ModelDims.of(model)
 
     @torch.inference_mode()
@@ -102,71 +116,76 @@ class TorchBackend:
 
     def _detect(self, sequences: list[Sequence]) -> None:
         tokenizer = get_tokenizer(self._model.is_multilingual, num_languages=self._model.num_languages)
-        rows: list[tuple[Sequence, KVCache]] = []
+        rows: list[tuple[Sequence, EncodedAudio]] = []
         for sequence in sequences:
             assert isinstance(sequence.request, DetectLanguage)
             if encoded := self._encoded(sequence, sequence.request.window):
-                rows.append((sequence, KVCache(self._model.decoder, encoded, max_tokens=1)))
+                rows.append((sequence, encoded))
         if not rows:
             return
-        hidden = torch_model.forward(self._model.decoder, [cache for _, cache in rows], [[tokenizer.sot]] * len(rows))
-        logits = torch_model.logits(self._model.decoder, hidden)[:, list(tokenizer.all_language_tokens)]
-        for (sequence, _), best in zip(rows, logits.argmax(dim=-1).tolist(), strict=True):
+        decoder = self._model.decoder
+        cache = self._cache(decoder, [encoded for _, encoded in rows], [1] * len(rows))
+        hidden = torch_model.forward(decoder, cache, *cache.begin([[tokenizer.sot]] * len(rows)))
+        logits = torch_model.logits(decoder, cache.take(hidden, [0] * len(rows)))
+        languages = logits.index_select(1, upload(list(tokenizer.all_language_tokens), logits.device))
+        for (sequence, _), best in zip(rows, languages.argmax(dim=-1).tolist(), strict=True):
             sequence.resume(tokenizer.all_language_codes[best])
 
     def _begin(self, sequence: Sequence) -> _Decoding | None:
         request = sequence.request
         if not isinstance(request, DecodeRequest) or not (encoded := self._encoded(sequence, request.window)):
             return None
-        max_tokens = min(self.dims.text_context, len(request.initial) + request.max_tokens)
-        return _Decoding(sequence, request, KVCache(self._model.decoder, encoded, max_tokens))
+        return _Decoding(sequence, request, encoded, min(self.dims.text_context, len(request.initial) + request.max_tokens))
 
-    def _decode(self, decodings: list[_Decoding]) -> None:
-        """Token by token, each time with the decodings that go on."""
+    def _decode(self, rows: list[_Decoding]) -> None:
+        """Token by token, each time with the rows that go on. The host waits for the GPU once a token, to read them."""
+        rows = [one for one in rows if one.check_active()]
+        if not rows:
+            return
         decoder = self._model.decoder
-        while decodings := [one for one in decodings if one.sequence.check_active()]:
-            hidden = torch_model.forward(decoder, [one.cache for one in decodings], [one.new_tokens for one in decodings])
-            if not all(one.tokens for one in decodings):
-                self._measure_no_speech(decodings, hidden)
-                last = torch.tensor([len(one.new_tokens) for one in decodings]).cumsum(0) - 1
-                hidden = hidden[last]
-            logits = torch_model.logits(decoder, hidden)
-            self._filters.apply(logits, [one.tokens for one in decodings])
-            next_tokens = logits.argmax(dim=-1)
-            for row, one in enumerate(decodings):
-                if one.request.temperature > 0:
-                    try:
-                        next_tokens[row] = logit_filters.sample(logits[row], one.request.temperature, one.sequence.generator)
-                    except RuntimeError as error:
-                        one.sequence.fail(error)
-            logprobs = logits.gather(1, next_tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
-            for one, logprob in zip(decodings, logprobs.tolist(), strict=True):
-                one.logprob += logprob
-            decodings = [one for one, token in zip(decodings, next_tokens.tolist(), strict=True) if self._append(one, token)]
+        cache = self._cache(decoder, [one.audio for one in rows], [one.max_tokens for one in rows])
+        placed = cache.begin([one.request.initial for one in rows])
+        last = [len(one.request.initial) - 1 for one in rows]
+        no_speech: Tensor | None = None
+        while True:
+            hidden = torch_model.forward(decoder, cache, *placed)
+            if no_speech is None:
+                no_speech = self._no_speech(cache.take(hidden, [one.request.sot for one in rows]))
+            logits = torch_model.logits(decoder, cache.take(hidden, last))
+            tokens, logprobs = self._filters.pick(
+                logits, [self._filters.allowed(one.tokens) for one in rows], [one.sampler for one in rows]
+            )
+            # In float32 each token is exact, and they come in one copy.
+            for one, token, logprob, prob in zip(rows, *torch.stack([tokens.float(), logprobs, no_speech]).tolist(), strict=True):
+                self._append(one, int(token), logprob, prob)
+            if not (active := [row for row, one in enumerate(rows) if one.check_active()]):
+                return
+            if len(active) < len(rows) and len(kept := cache.keep(active)) < len(rows):
+                rows = [rows[row] for row in kept]
+                index = upload(list(kept), tokens.device)
+                tokens, no_speech = tokens.index_select(0, index), no_speech.index_select(0, index)
+            placed, last = cache.go_on(tokens), [0] * len(rows)
 
-    def _measure_no_speech(self, decodings: list[_Decoding], hidden: torch.Tensor) -> None:
+    def _no_speech(self, hidden: Tensor) -> Tensor:
         """The probability of no speech is that of its token right after `<|startoftranscript|>`."""
-        rows, start = [], 0
-        for one in decodings:
-            rows.append(start + one.request.sot)
-            start += len(one.new_tokens)
-        probs = torch_model.logits(self._model.decoder, hidden[rows]).softmax(dim=-1)[:, self._filters.no_speech]
-        for one, prob in zip(decodings, probs.tolist(), strict=True):
-            one.no_speech_prob = prob
+        return torch_model.logits(self._model.decoder, hidden).softmax(dim=-1)[:, self._filters.no_speech]
 
-    def _append(self, decoding: _Decoding, token: int) -> bool:
-        """Whether the decoding goes on after this token; where not, its sequence has the result."""
+    def _append(self, decoding: _Decoding, token: int, logprob: float, no_speech_prob: float) -> None:
+        """Add a token; where it is the last one, the sequence has the result."""
         sequence, request, tokens = decoding.sequence, decoding.request, decoding.tokens
-        if sequence.done:
-            return False
-        if token == self._filters.eot:
-            sequence.resume(decoding.result())
-            return False
-        tokens.append(token)
-        if request.stop_repeats and adaptive_padding.is_repeating(tokens):
-            sequence.resume(None)
-            return False
-        if len(tokens) == request.max_tokens or len(request.initial) + len(tokens) > self.dims.text_context:
-            sequence.resume(decoding.result())
-            return False
-        return True
+        if decoding.ended:
+            return
+        if math.isnan(logprob):
+            decoding.ended = True
+            sequence.fail(RuntimeError("the model gives no token a probability"))
+            return
+        decoding.no_speech_prob = no_speech_prob
+        decoding.logprob += logprob
+        repeats = False
+        if token != self._filters.eot:
+            tokens.append(token)
+            repeats = request.stop_repeats and adaptive_padding.is_repeating(tokens)
+        full = len(tokens) == request.max_tokens or len(request.initial) + len(tokens) > self.dims.text_context
+        if repeats or full or token == self._filters.eot:
+            decoding.ended = True
+            sequence.resume(None if repeats else decoding.result())

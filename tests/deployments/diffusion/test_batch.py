@@ -46,7 +46,9 @@ class ScriptedEngine:
         width, height = self.size(request)
         scheduler = SimpleNamespace(timesteps=range(request.steps or 0))
         latents = torch.zeros(1, 4, height // 8, width // 8)
-        return Denoising(width, height, 1.0, False, scheduler, {"prompt": request.prompt}, latents, torch.zeros(1, 1, 1), None)
+        return Denoising(
+            width, height, 1.0, False, scheduler, {"prompt": request.prompt}, latents, latents, torch.zeros(1, 1, 1), None
+        )
 
     def predict(self, states: Sequence[Denoising]) -> list[torch.Tensor]:
         self.started += 1
@@ -61,6 +63,9 @@ class ScriptedEngine:
     def advance(self, state: Denoising, predicted: torch.Tensor) -> None:
         self._fail("advance", state.step_kwargs["prompt"])
         state.step += 1
+
+    def wait(self) -> None:
+        pass
 
     def preview(self, states: Sequence[Denoising]) -> list[Preview]:
         for prompt in self._prompts(states):

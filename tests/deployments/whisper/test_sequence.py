@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from whisper.decoding import DecodingOptions, DecodingTask
 
 from deployments.roles.speech_to_text import Segment, TranscribeRequest
+from deployments.whisper.backends.kv_cache import EncodedAudio, PaddedCache, RaggedCache
 from deployments.whisper.backends.torch import ENCODER_BATCH
-from deployments.whisper.backends.torch_model import EncodedAudio, KVCache
 from deployments.whisper.engine import WhisperEngine
-from deployments.whisper.logit_filters import LogitFilters
+from deployments.whisper.logit_filters import LogitFilters, Sampler
 from deployments.whisper.sequence import SequenceGroup, unfinished
 from deployments.whisper.transcription import Window
 from testing import random_whisper
@@ -24,13 +24,13 @@ from testing import random_whisper
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture(scope="module", params=[1, ENCODER_BATCH])
+@pytest.fixture(scope="module", params=[(1, RaggedCache), (ENCODER_BATCH, RaggedCache), (ENCODER_BATCH, PaddedCache)])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> WhisperEngine:
-    """Windows one by one in the encoder, as in fp32 on a CPU, and several in a batch."""
+    """Windows one by one in the encoder, as in fp32 on a CPU; several in a batch; and rows of the decoder padded, as on a GPU."""
     folder = tmp_path_factory.mktemp("checkpoints")
     random_whisper.write(folder)
     engine = random_whisper.load(folder)
-    engine._backend._encoder_batch = request.param
+    engine._backend._encoder_batch, engine._backend._cache = request.param
     return engine
 
 
@@ -124,7 +124,7 @@ def test_the_memory_of_a_recording_is_freed_at_its_end(seconds: int, at: int, tm
         freed = weakref.ref(cancelled)
         del cancelled
         assert freed() is None
-        assert [kept for kept in gc.get_objects() if type(kept) in (KVCache, EncodedAudio, Window)] == []
+        assert [kept for kept in gc.get_objects() if type(kept) in (RaggedCache, EncodedAudio, Window)] == []
     finally:
         gc.enable()
 
@@ -236,5 +236,13 @@ def test_the_filters_are_those_of_openai_whisper(before: list[Any], engine: Whis
         ours = theirs.clone()
         for logit_filter in task.logit_filters:
             logit_filter.apply(theirs, torch.tensor([[*task.initial_tokens, *tokens]]))
-        LogitFilters(engine._model).apply(ours, [tokens])
-        assert torch.equal(ours, theirs)
+        filters = LogitFilters(engine._model)
+        samplers = [None, Sampler(0.7, torch.Generator().manual_seed(3))]
+        found, logprobs = filters.pick(ours.repeat(2, 1), [filters.allowed(tokens)] * 2, samplers)
+        assert found[0] == theirs.argmax()
+        logits = theirs[0] / 0.7
+        sampled = torch.multinomial(
+            (logits - logits.logsumexp(dim=-1)).softmax(dim=-1), 1, generator=torch.Generator().manual_seed(3)
+        )
+        assert found[1] == sampled
+        assert logprobs == pytest.approx(theirs[0].log_softmax(dim=-1)[found], rel=1e-5, abs=1e-6)
