@@ -36,6 +36,8 @@ READ_VALUES = {
 """Operators that read values before they go on."""
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 """Operators that take indices from the host's memory too, and copy them."""
+WHOLE = {F.scaled_dot_product_attention, torch.stft}
+"""Functions of several operators that run as one: the first asks CUDA for its kernels, the second changes a shape in place."""
 
 
 class FakeTensor(Tensor):
@@ -124,7 +126,10 @@ class _Functions(TorchFunctionMode):
             self._gpu.wait(function.__name__)
             kwargs["device"] = "cpu"
             return FakeTensor(function(*args, **kwargs))
-        if function is F.scaled_dot_product_attention and any(isinstance(one, FakeTensor) for one in args):
+        if function is Tensor.tolist and isinstance(args[0], FakeTensor):
+            self._gpu.wait("tolist")
+            return args[0].held.tolist()
+        if function in WHOLE and any(isinstance(one, FakeTensor) for one in args):
             self._gpu.launches += 1
             args, kwargs = tree_map(_held, (args, kwargs))
             return FakeTensor(function(*args, **kwargs))
@@ -194,7 +199,8 @@ class _Pinned(Tensor):
 
 
 def _is_gpu(device: Any) -> bool:
-    return device is not None and torch.device(device).type == "cuda"
+    """`meta` is what torch itself sees as the device of a FakeTensor."""
+    return device is not None and torch.device(device).type in ("cuda", "meta")
 
 
 def _held(one: Any) -> Any:
