@@ -6,8 +6,10 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import httpx
+if TYPE_CHECKING:
+    import httpx  # on a bare machine with a GPU it is missing
 
 CLIENT_S = 60.0
 """The time after which a client gives up."""
@@ -34,13 +36,17 @@ class Answer:
         return self.ended_s - self.due_s
 
 
-def client(url: str) -> httpx.AsyncClient:
+def client(url: str) -> "httpx.AsyncClient":
     """Return a client that opens a connection for each request, as separate users do."""
+    import httpx
+
     return httpx.AsyncClient(base_url=url, timeout=None, limits=httpx.Limits(max_keepalive_connections=0))
 
 
-def sender(client: httpx.AsyncClient, recordings: Sequence[bytes], client_s: float = CLIENT_S) -> Send:
+def sender(client: "httpx.AsyncClient", recordings: Sequence[bytes], client_s: float = CLIENT_S) -> Send:
     """Return a function that sends the recordings in turns to `POST /graph`."""
+
+    import httpx
 
     async def send(number: int) -> int:
         try:

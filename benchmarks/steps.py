@@ -11,9 +11,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,14 +25,13 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import chart, measure
+from benchmarks.batching import RequestLevel, StepLevel, saturate
 from benchmarks.load import arrivals, closed_loop, open_loop, percentile
-from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Decoded, Denoising
-from deployments.diffusion.encode import encode
 from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.types import EngineConfig
-from deployments.roles.text_to_image import GenerateRequest, Step
+from deployments.roles.text_to_image import GenerateRequest
 
 RESULTS = Path(__file__).with_name("results")
 LIMIT = DiffusionSettings().max_batch
@@ -42,7 +39,6 @@ PAIRS = 7
 SIDES = ("step", "request", "each-when-it-ends request")
 SEED = 11
 THINGS = ("a red apple", "a cat", "a blue house", "a tree", "a fish", "a yellow boat", "a dog", "a green frog")
-Generate = Callable[[GenerateRequest], Awaitable[Any]]
 
 
 def request(prompt: str, **options: Any) -> GenerateRequest:
@@ -54,65 +50,6 @@ def mixed(number: int) -> GenerateRequest:
     """A request of 4 to 20 steps, by a hash of its number."""
     steps = 4 + (number * 2654435761 % 2**32) % 17
     return request(THINGS[number % len(THINGS)], steps=steps, seed=number)
-
-
-class StepLevel:
-    """The service's batch, with a record of its batch sizes and first steps."""
-
-    def __init__(self, engine: Any, limit: int = LIMIT) -> None:
-        self.batch_sizes: list[int] = []
-        self.to_first: list[float] = []
-        """Time from each request to the end of its first step, in units of its own average step."""
-        self._batch = Batch(engine, limit, on_steps=self.batch_sizes.append)
-
-    async def generate(self, request: GenerateRequest) -> None:
-        started_s, first_s = time.perf_counter(), list[float]()
-
-        def on_step(step: Step) -> None:
-            if step.step == 1:
-                first_s.append(time.perf_counter())
-
-        image, _ = await self._batch.generate(request, {}, on_step=on_step)
-        self.to_first.append((first_s[0] - started_s) / image.compute_time.unit_s)
-
-
-class RequestLevel:
-    """Images that begin together are a batch until the last has ended. All are returned then, or each when it ends."""
-
-    def __init__(self, engine: DiffusionEngine, each_when_it_ends: bool = False) -> None:
-        self._each_when_it_ends = each_when_it_ends
-        self._engine = engine
-        self._waiting: deque[tuple[GenerateRequest, asyncio.Future[None]]] = deque()
-        self._running: asyncio.Task[None] | None = None
-        self._worker = ThreadPoolExecutor(1, "diffusion", torch.set_num_threads, (engine.threads,))
-
-    async def generate(self, request: GenerateRequest) -> None:
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, done))
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run())
-        await done
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(LIMIT, len(self._waiting)))]
-            await loop.run_in_executor(self._worker, self._denoise, batch, loop)
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None)
-
-    def _denoise(self, batch: list[tuple[GenerateRequest, asyncio.Future[None]]], loop: asyncio.AbstractEventLoop) -> None:
-        running = [(self._engine.begin(request), done) for request, done in batch]
-        while running:
-            self._engine.step([state for state, _ in running])
-            ended = [(state, done) for state, done in running if state.step == state.steps]
-            running = [(state, done) for state, done in running if state.step < state.steps]
-            if ended:
-                for (pixels, _), (_, done) in zip(self._engine.decode([state for state, _ in ended]), ended, strict=True):
-                    encode(pixels, "png", {})
-                    if self._each_when_it_ends:
-                        loop.call_soon_threadsafe(done.set_result, None)
 
 
 class KnownCost:
@@ -198,24 +135,11 @@ def pairs[Side, Measured](sides: Sequence[Side], run: Callable[[Side, int], Meas
     return found
 
 
-async def saturate(generate: Generate, clients: int, images: int) -> tuple[float, float]:
-    """CPU seconds and wall seconds of `images` by so many clients that never pause."""
-    numbers = iter(range(images))
-
-    async def client() -> None:
-        for number in numbers:
-            await generate(mixed(number))
-
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return time.process_time() - cpu_s, time.perf_counter() - wall_s
-
-
 def alone(engine: DiffusionEngine) -> Result:
     """Measure one client: the batch against the plain loop."""
 
     async def shared() -> list[float]:
-        step_level, took_s = StepLevel(engine), []
+        step_level, took_s = StepLevel(engine, LIMIT), []
         for seed in range(10):
             began_s = time.perf_counter()
             await step_level.generate(request("a red apple", seed=seed))
@@ -250,7 +174,7 @@ def mechanism(engine: DiffusionEngine) -> Result:
     scripted = KnownCost(fixed_s=0.010, image_s=0.001)
 
     def run(limit: int, pair: int) -> float:
-        return asyncio.run(saturate(StepLevel(scripted, limit).generate, 16, 32))[1]
+        return asyncio.run(saturate(StepLevel(scripted, limit).generate, mixed, 16, 32))[1]
 
     found = pairs((LIMIT, 1), run, "Known cost")
     gains = [alone_s / shared_s / scripted.gain(LIMIT) for shared_s, alone_s in found]
@@ -263,7 +187,7 @@ def saturated(engine: DiffusionEngine) -> Result:
     """Measure clients that never pause: the mean batch of a step, and the CPU of an image against the peer's."""
     goals, batches = [], []
     for clients in (2, 4, 8, 16):
-        step_level = StepLevel(engine)
+        step_level = StepLevel(engine, LIMIT)
 
         batch_sizes = asyncio.run(_batch_sizes(step_level, clients, 8.0))
         mean = statistics.mean(batch_sizes)
@@ -271,8 +195,8 @@ def saturated(engine: DiffusionEngine) -> Result:
         share = mean / min(clients, LIMIT)
         goals.append(Goal(f"{clients} clients: mean step batch {mean:.2f} / min(clients, {LIMIT})", share, share >= 0.8))
 
-    def run(side: Callable[[DiffusionEngine], Any], pair: int) -> tuple[float, float]:
-        return asyncio.run(saturate(side(engine).generate, 16, 48))
+    def run(side: Callable[[Any, int], Any], pair: int) -> tuple[float, float]:
+        return asyncio.run(saturate(side(engine, LIMIT).generate, mixed, 16, 48))
 
     found = pairs((RequestLevel, StepLevel), run, "Saturated")
     cpu, wall = ([peer[unit] / ours[unit] for peer, ours in found] for unit in (0, 1))
@@ -306,12 +230,12 @@ def known_load(engine: DiffusionEngine) -> Result:
 
 
 def loaded(engine: Any, what: str) -> Result:
-    _, wall_s = asyncio.run(saturate(RequestLevel(engine).generate, 16, 64))
+    _, wall_s = asyncio.run(saturate(RequestLevel(engine, LIMIT).generate, mixed, 16, 64))
     per_s = 0.7 * 64 / wall_s
     first: list[float] = []
 
-    def run(side: Callable[[DiffusionEngine], Any], pair: int) -> list[float]:
-        server = side(engine)
+    def run(side: Callable[[Any, int], Any], pair: int) -> list[float]:
+        server = side(engine, LIMIT)
 
         async def send(number: int) -> int:
             await server.generate(mixed(100 * pair + number))

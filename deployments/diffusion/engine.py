@@ -34,8 +34,8 @@ CACHED_PROMPTS = 32
 class DiffusionEngine:
     """A pipeline in memory. Its requests name their steps and their guidance scale (`DiffusionSettings.with_defaults`)."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        """Load the pipeline. Raises ValueError for a configuration or a pipeline that cannot run."""
+    def __init__(self, config: EngineConfig, pipeline: Any = None) -> None:
+        """`pipeline`: loaded by the configuration unless it is given. Raises ValueError for a configuration or pipeline that cannot run."""
         self.threads = config.threads
         self._model_name = config.model_name
         set_threads(config.threads)
@@ -46,7 +46,8 @@ class DiffusionEngine:
         if config.precision == "fp16" and self.device == "cpu":
             raise ValueError("diffusion.precision is fp16, which needs a GPU: set it to fp32 or bf16")
         compute_dtype = dtype(config.precision, self.device)
-        self._pipeline = load(config.model, compute_dtype, config.safety_checker).to(self.device)
+        pipeline = pipeline or load(config.model, compute_dtype, config.safety_checker)
+        self._pipeline = pipeline.to(self.device)
         if compute_dtype == torch.float16 and self._pipeline.vae.config.force_upcast:
             self._pipeline.vae.to(torch.float32)  # by its own config, it overflows in fp16
         for part in (self._pipeline.unet, self._pipeline.vae):
