@@ -64,14 +64,15 @@ class RequestLevel:
                     done.set_result(None)
 
     def _denoise(self, batch: list[tuple[GenerateRequest, asyncio.Future[None]]], loop: asyncio.AbstractEventLoop) -> None:
-        running = [(self._engine.begin(request), done) for request, done in batch]
+        running = [(self._engine.begin(request), request, done) for request, done in batch]
         while running:
-            self._engine.step([state for state, _ in running])
-            ended = [(state, done) for state, done in running if state.step == state.steps]
-            running = [(state, done) for state, done in running if state.step < state.steps]
+            self._engine.step([state for state, _, _ in running])
+            ended = [one for one in running if one[0].step == one[0].steps]
+            running = [one for one in running if one[0].step < one[0].steps]
             if ended:
-                for (pixels, _), (_, done) in zip(self._engine.decode([state for state, _ in ended]), ended, strict=True):
-                    encode(pixels, "png", {})
+                decoded = self._engine.decode([state for state, _, _ in ended])
+                for (pixels, _), (_, request, done) in zip(decoded, ended, strict=True):
+                    encode(pixels, request.format, {})
                     if self._each_when_it_ends:
                         loop.call_soon_threadsafe(done.set_result, None)
 

@@ -3,8 +3,10 @@
 Weights: a matrix or kernel is drawn from N(0, 1 / inputs), so that a layer keeps the scale of its input; biases are 0, norms 1. The last
 layer of each residual branch is divided by the square root of twice the number of such branches, so that the stream they add to
 stays at about 1 at any depth. Whisper's queries and keys are twice as large: its attention then depends on the sound. The embeddings
-of Whisper's timestamps and of the end of the text are 0, and those of words give logits with a standard deviation of 3: words
-follow until a window's bound, as no random text would otherwise.
+of Whisper's timestamps and of the end of the text are 0, and those of words give logits with a standard deviation of 2.5: words
+follow until a window's bound, as no random text would otherwise. Its learned positions
+are drawn from N(0, 1), so that words differ, and the layers that carry the sound (the encoder's convolutions, the output of the
+cross-attention) are four times as large, so that transcripts do.
 
 Shapes: the models' config.json (openai/whisper-large-v3 and -turbo, stable-diffusion-v1-5, stabilityai/sd-turbo,
 stabilityai/stable-diffusion-xl-base-1.0).
@@ -26,15 +28,17 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.utils import logging as diffusers_logging
 from tokenizers.pre_tokenizers import ByteLevel
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from whisper.tokenizer import get_tokenizer
 
 SEED = 20
-WORD_LOGITS_STD = 3.0
+WORD_LOGITS_STD = 2.5
 BRANCH_ENDS = re.compile(r"(attn\.out|mlp\.2|out_proj|fc2|to_out\.0|ff\.net\.2|conv2|proj_out)\.weight$")
 """Last layers of residual branches, by openai-whisper's, transformers' and diffusers' names."""
+SOUND = re.compile(r"encoder\.conv[12]\.weight$|cross_attn\.out\.weight$")
 SHARPENED = re.compile(r"attn\.(query|key)\.weight$")
 
 WHISPER = {
@@ -154,16 +158,8 @@ def tiny(shape: Shape) -> Shape:
 
 def random_whisper(dims: whisper.ModelDimensions, device: str) -> whisper.Whisper:
     """An openai-whisper model in float32."""
-    with torch.device("meta"):
+    with torch.device(device):
         model = whisper.Whisper(dims)
-    # Not parameters, and so computed in the constructor, where nothing is stored on `meta`:
-    mask = torch.full((dims.n_text_ctx, dims.n_text_ctx), -math.inf).triu_(1)
-    heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
-    heads[dims.n_text_layer // 2 :] = True
-    model.to_empty(device=device)
-    model.decoder.mask = mask.to(device)
-    model.register_buffer("alignment_heads", heads.to_sparse().to(device), persistent=False)
-    model.encoder.positional_embedding.copy_(whisper.model.sinusoids(dims.n_audio_ctx, dims.n_audio_state))
     draw(model, device)
     embedding = model.decoder.token_embedding.weight.data
     tokenizer = get_tokenizer(True, num_languages=model.num_languages, language="en", task="transcribe")
@@ -175,6 +171,7 @@ def random_whisper(dims: whisper.ModelDimensions, device: str) -> whisper.Whispe
 
 def random_pipeline(shape: Shape, device: str, dtype: torch.dtype) -> Any:
     """A diffusers pipeline."""
+    diffusers_logging.set_verbosity_error()
     tokenizer = byte_tokenizer(tiny="num_hidden_layers" in shape.text and shape.text["num_hidden_layers"] < 4)
 
     def text(own: dict[str, Any]) -> CLIPTextConfig:
@@ -192,8 +189,8 @@ def random_pipeline(shape: Shape, device: str, dtype: torch.dtype) -> Any:
         module = module.to(dtype).to_empty(device=device)
         draw(module, device)
         for part in module.modules():
-            if hasattr(part, "position_ids"):
-                part.position_ids = torch.arange(part.position_ids.shape[-1], device=device)[None]
+            if isinstance(ids := getattr(part, "position_ids", None), Tensor):
+                part.position_ids = torch.arange(ids.shape[-1], device=device)[None]
         return module.eval()
 
     parts = {
@@ -235,12 +232,15 @@ def draw(module: nn.Module, device: str) -> None:
         if parameter.dim() < 2:
             parameter.fill_(1.0 if is_norm and name.endswith("weight") else 0.0)
             continue
-        inputs = parameter[0].numel()
-        scale = 1 / math.sqrt(inputs)
+        scale = 1 / math.sqrt(parameter[0].numel())
+        if name.endswith("positional_embedding"):
+            scale = 1.0
         if BRANCH_ENDS.search(name):
             scale /= math.sqrt(2 * branches)
         if SHARPENED.search(name):
             scale *= 2
+        if SOUND.search(name):
+            scale *= 4
         parameter.normal_(0.0, scale, generator=generator)
 
 

@@ -122,7 +122,7 @@ class LogitFilters:
         """
         logits.index_fill_(1, self._suppressed, NEG_INF)
         words_ok, control_ok, first, end = upload([[int(one) for one in row] for row in allowed], logits.device).T
-        words, control, timestamps = logits.split([self.eot, self._begin - self.eot, self._end - self._begin], dim=-1)
+        words, control, timestamps = torch.split(logits, [self.eot, self._begin - self.eot, self._end - self._begin], dim=-1)
         banned = (self._timestamps < first[:, None]) | (self._timestamps >= end[:, None])
         timestamps.masked_fill_(banned, NEG_INF)
         parts = [_Best.of(words, words_ok), _Best.of(control, control_ok), _Best.of(timestamps)]

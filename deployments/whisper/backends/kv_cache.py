@@ -51,6 +51,10 @@ class KVCache(ABC):
     dtype: torch.dtype
 
     @abstractmethod
+    def __init__(self, decoder: TextDecoder, audios: Sequence[EncodedAudio], max_tokens: Sequence[int]) -> None:
+        """`audios`, `max_tokens`: of each row; the first tokens count among the latter."""
+
+    @abstractmethod
     def begin(self, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """The rows' first tokens and their positions, in this cache's layout."""
 
@@ -79,7 +83,6 @@ class RaggedCache(KVCache):
     """Each row in tensors of its own length. The new tokens of all rows are one behind the other: [tokens, state]."""
 
     def __init__(self, decoder: TextDecoder, audios: Sequence[EncodedAudio], max_tokens: Sequence[int]) -> None:
-        """`max_tokens`: of each row, with the first ones."""
         self.dtype = audios[0].encoded.dtype
         self._rows = [_Row(decoder, *one) for one in zip(audios, max_tokens, strict=True)]
         self._counts: list[int] = []
@@ -147,7 +150,6 @@ class PaddedCache(KVCache):
     """
 
     def __init__(self, decoder: TextDecoder, audios: Sequence[EncodedAudio], max_tokens: Sequence[int]) -> None:
-        """`max_tokens`: of each row, with the first ones."""
         each = [audio.encoded for audio in audios]
         self.dtype, self._device = each[0].dtype, each[0].device
         positions = [len(one) for one in each]
@@ -221,7 +223,7 @@ class PaddedCache(KVCache):
 
     def _split(self, x: Tensor) -> Tensor:
         """[rows, heads, n, size] of [rows, n, state]."""
-        return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self._heads, -1).transpose(1, 2)
 
     def _mask(self, lengths: Tensor, longest: int) -> Tensor:
         """[rows, 1, 1, longest]: true for a row's own places."""
