@@ -19,7 +19,7 @@ from benchmarks.gpu.report import Part, Row
 from benchmarks.load import arrivals, open_loop, percentile
 from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Denoising
-from deployments.diffusion.engine import DiffusionEngine
+from deployments.diffusion.engine import DiffusionEngine, decoded_together
 from deployments.diffusion.job import Cancelled
 from deployments.diffusion.memory import MemoryBudget
 from deployments.diffusion.types import EngineConfig
@@ -57,13 +57,13 @@ class Images:
         least = max(1, self.shape.steps // 2)
         return self.request(number, least + (number * 2654435761 % 2**32) % (2 * (self.shape.steps - least) + 1))
 
-    def ours(self, count: int) -> None:
-        states = self.begin(range(count))
+    def ours(self, count: int, steps: int = 0) -> None:
+        states = self.begin(range(count), steps)
         self.finish(states)
         self.engine.decode(states)
 
-    def begin(self, numbers: Sequence[int]) -> list[Denoising]:
-        return [self.engine.begin(self.request(number)) for number in numbers]
+    def begin(self, numbers: Sequence[int], steps: int = 0) -> list[Denoising]:
+        return [self.engine.begin(self.request(number, steps)) for number in numbers]
 
     def finish(self, states: Sequence[Denoising]) -> None:
         """Run the remaining steps of images that have equally many."""
@@ -71,18 +71,21 @@ class Images:
             self.engine.step(states)
             self.engine.wait()
 
-    def theirs(self, count: int) -> None:
+    def theirs(self, count: int, steps: int = 0) -> None:
         latents = self.pipeline(
             prompt=[self.request(number).prompt for number in range(count)],
-            num_inference_steps=self.shape.steps,
+            num_inference_steps=steps or self.shape.steps,
             guidance_scale=self.shape.guidance_scale,
             generator=[torch.Generator().manual_seed(number) for number in range(count)],
             output_type="latent",
         ).images
-        vae = self.pipeline.vae  # in fp32 for SDXL, which diffusers' call converts each time; here it is so once for both
-        with torch.inference_mode():
-            images = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
-        self.pipeline.image_processor.postprocess(images, output_type="pil")
+        # For SDXL diffusers' call converts the decoder to fp32 and back each time, and decodes all images at once, which a card
+        # may not hold; here it is in fp32 for both, and takes as many at once for both.
+        vae = self.pipeline.vae
+        for some in torch.split(latents, decoded_together(self.shape.side_px**2)):
+            with torch.inference_mode():
+                images = vae.decode(some.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+            self.pipeline.image_processor.postprocess(images, output_type="pil")
 
 
 def measure(name: str, part: Part, options: Options) -> None:
@@ -179,6 +182,9 @@ def together(images: Images, bound: float) -> Row:
 
 def throughput(images: Images, options: Options, batch: int) -> Row:
     """Images a second, from prompts to pixels: equal images that begin together."""
+    few = min(2, images.shape.steps)
+    for side in (images.ours, images.theirs):
+        side(batch, few)
     sides: dict[str, measuring.Work] = {"ours": lambda: images.ours(batch), "diffusers": lambda: images.theirs(batch)}
     took_s = measuring.alternate(sides, options.repeats if batch < STEP_BATCH else 1, options.device)
     return {
@@ -248,7 +254,7 @@ def memory(images: Images, options: Options) -> Row:
     peaks = {str(count): measuring.peak_bytes(work(count), options.device) for count in options.images}
     return {
         "peak bytes": peaks,
-        "estimate": {count: round(int(count) * pixels * budget.bytes_per_pixel) for count in peaks},
+        "estimate": {count: round(budget.needed_bytes(int(count), pixels)) for count in peaks},
         "available bytes": budget.available_bytes,
     }
 

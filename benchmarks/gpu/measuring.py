@@ -40,9 +40,7 @@ def seconds(work: Work, device: str) -> float:
 
 
 def alternate(sides: Mapping[str, Work], repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each side, which run in turns, in an order that alternates; each once before, unmeasured."""
-    for work in sides.values():
-        work()
+    """Seconds of each side, which run in turns, in an order that alternates. The caller has warmed them up."""
     took_s: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats):
         for name in list(sides) if repeat % 2 == 0 else reversed(list(sides)):

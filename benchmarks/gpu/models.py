@@ -241,7 +241,8 @@ def draw(module: nn.Module, device: str) -> None:
             scale *= 2
         if SOUND.search(name):
             scale *= 4
-        parameter.normal_(0.0, scale, generator=generator)
+        drawn = torch.empty_like(parameter, dtype=torch.float32).normal_(0.0, scale, generator=generator)
+        parameter.copy_(drawn)  # the same numbers in each precision, rounded
 
 
 def _parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:

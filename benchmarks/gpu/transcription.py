@@ -25,6 +25,8 @@ from deployments.whisper.transcription import DecodeRequest, DecodingResult, Win
 WINDOW_S = N_SAMPLES / SAMPLE_RATE
 ROUNDINGS_A_LAYER = 12
 """Matrix products, norms and sums in a row, in a layer of the encoder or of the decoder."""
+IDLE_TOKENS = 20
+"""Of a profiled window: a profile holds each kernel."""
 SHORT_S, SHORT_TOKENS = 4.7, 20
 """A spoken sentence, as in SeedTTS."""
 
@@ -177,6 +179,8 @@ def together(transcriber: Transcriber, options: Options, bound: float) -> Row:
 def throughput(transcriber: Transcriber, options: Options, batch: int) -> Row:
     """Seconds of sound for a second: mel, encoder and `tokens` of each window of 30 s."""
     some = sounds(batch, options.device)
+    for side in (transcriber.ours, transcriber.theirs):
+        side(some, 4)
     took_s = measuring.alternate(
         {
             "ours": lambda: transcriber.ours(some, options.tokens),
@@ -191,11 +195,13 @@ def throughput(transcriber: Transcriber, options: Options, batch: int) -> Row:
 def idle(transcriber: Transcriber, options: Options, batch: int) -> Row:
     some = sounds(batch, options.device)
 
+    tokens = min(IDLE_TOKENS, options.tokens)
+
     def work() -> list[list[int]]:
-        return transcriber.ours(some, options.tokens)
+        return transcriber.ours(some, tokens)
 
     work()
-    return {"gpu busy": measuring.busy(work, options.device), "waits": measuring.waits(work, options.device)}
+    return {"tokens": tokens, "gpu busy": measuring.busy(work, options.device), "waits": measuring.waits(work, options.device)}
 
 
 def memory(transcriber: Transcriber, options: Options) -> Row:
@@ -215,6 +221,8 @@ def short(transcriber: Transcriber, options: Options) -> Row:
     """Recordings of a sentence for a second, in the largest batch: windows padded to 30 s, and to 15 s (`padding: adaptive`)."""
     some = sounds(options.windows[-1], options.device, SHORT_S)
     tokens = min(SHORT_TOKENS, options.tokens)
+    for adaptive in (False, True):
+        transcriber.ours(some, 4, adaptive)
     took_s = measuring.alternate(
         {
             "always": lambda: transcriber.ours(some, tokens),

@@ -8,6 +8,7 @@ that is generated alone equals theirs (with their tensors laid out `channels_las
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import batched
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ from deployments.torch_runtime import dtype, set_threads, upload
 
 CACHED_PROMPTS = 32
 """Prompts with cached embeddings: half a megabyte each at most."""
+DECODED_PIXELS = 1024 * 1024
+"""Most pixels in a call of the decoder, if of several images. They fill a GPU, and the decoder needs the most memory a pixel: with
+all of a batch at once it, and not the UNet, would bound the batch."""
 
 
 class DiffusionEngine:
@@ -162,6 +166,10 @@ class DiffusionEngine:
     @torch.inference_mode()
     def decode(self, states: Sequence[Denoising]) -> list[Decoded]:
         """The pixels of each, after the safety checker where it is on; all have one `batch_key`."""
+        together = decoded_together(states[0].width * states[0].height)
+        return [image for some in batched(states, together) for image in self._decode(some)]
+
+    def _decode(self, states: Sequence[Denoising]) -> list[Decoded]:
         pipeline = self._pipeline
         images = self._decode_latents([state.latents for state in states])
         flags: Sequence[bool] = [False] * len(states)
@@ -173,7 +181,9 @@ class DiffusionEngine:
     def preview(self, states: Sequence[Denoising]) -> list[Preview]:
         """The images as the last step predicts them."""
         latents = [state.latents if state.predicted_latents is None else state.predicted_latents for state in states]
-        return [encode_preview(pixels) for pixels in self._pixels(self._decode_latents(latents))]
+        together = decoded_together(states[0].width * states[0].height)
+        pictures = (self._pixels(self._decode_latents(list(some))) for some in batched(latents, together))
+        return [encode_preview(pixels) for some in pictures for pixels in some]
 
     def _pixels(self, images: torch.Tensor) -> NDArray[Any]:
         """uint8 [images, height, width, 3] on the host, of [images, 3, height, width], about -1 to 1: as diffusers rounds them."""
@@ -234,6 +244,11 @@ class DiffusionEngine:
     def _is_truncated(self, text: str) -> bool:
         tokenizer = self._pipeline.tokenizer
         return len(tokenizer(text).input_ids) > int(tokenizer.model_max_length)
+
+
+def decoded_together(pixels: int) -> int:
+    """Images of so many pixels each in a call of the decoder, at most."""
+    return max(1, DECODED_PIXELS // pixels)
 
 
 def _predicted_latents(scheduler: Any, output: Any) -> torch.Tensor | None:

@@ -11,7 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from deployments.diffusion.engine import DiffusionEngine
+from deployments.diffusion.denoising import Denoising
+from deployments.diffusion.engine import DiffusionEngine, decoded_together
 from deployments.roles.text_to_image import GenerateRequest
 
 SIDE_PX = 256
@@ -26,25 +27,32 @@ class MemoryBudget:
     """Memory for one call of the UNet or of the decoder."""
 
     available_bytes: float
-    bytes_per_pixel: float
-    """Peak of one image's UNet call or decoding, by pixel of the image."""
+    step_bytes_per_pixel: float
+    """Peak of one image's UNet call, by pixel of the image."""
+    decode_bytes_per_pixel: float
+    """Peak of its decoding."""
 
     @classmethod
     def measure(cls, engine: DiffusionEngine) -> "MemoryBudget":
         """Measure by one denoising step of a guided image and its decoding."""
         width, height = (min(side, SIDE_PX) for side in engine.size(GenerateRequest("")))
-        used_bytes = peak_bytes(lambda: _one_step(engine, width, height))
-        return cls(SHARE * free_bytes(engine.device), used_bytes / (width * height))
+        states: list[Denoising] = []
+
+        def step() -> None:
+            states.append(engine.begin(GenerateRequest("", steps=2, guidance_scale=2.0, width=width, height=height)))
+            engine.step(states)
+
+        per_pixel = [peak_bytes(work) / (width * height) for work in (step, lambda: engine.decode(states))]
+        return cls(SHARE * free_bytes(engine.device), *per_pixel)
+
+    def needed_bytes(self, images: int, pixels: int) -> float:
+        """Peak of so many images, of so many pixels each: of a step, or of the decoder, which takes a few at a time."""
+        decoded = min(images, decoded_together(pixels))
+        return pixels * max(images * self.step_bytes_per_pixel, decoded * self.decode_bytes_per_pixel)
 
     def fits(self, images: int, pixels: int) -> bool:
-        """Whether so many images, of so many pixels each, can share a call. One alone is always tried."""
-        return images <= 1 or images * pixels * self.bytes_per_pixel <= self.available_bytes
-
-
-def _one_step(engine: DiffusionEngine, width: int, height: int) -> None:
-    guided = engine.begin(GenerateRequest("", steps=2, guidance_scale=2.0, width=width, height=height))
-    engine.step([guided])
-    engine.decode([guided])
+        """Whether so many images, of so many pixels each, can share a step. One alone is always tried."""
+        return images <= 1 or self.needed_bytes(images, pixels) <= self.available_bytes
 
 
 def peak_bytes(work: Callable[[], object]) -> int:

@@ -177,7 +177,7 @@ def bare_environment(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_engines_import_on_a_bare_machine_from_a_small_folder(tmp_path: Path) -> None:
+def test_the_engines_run_on_a_bare_machine_from_a_small_folder(tmp_path: Path) -> None:
     folder, bare = tmp_path / "packages", tmp_path / "bare"
     assert gpu.pack(folder) <= gpu.LIMIT_BYTES
     names = {path.name.split("-")[0] for path in folder.glob("*.tar.xz")}
@@ -193,3 +193,19 @@ def test_the_engines_import_on_a_bare_machine_from_a_small_folder(tmp_path: Path
     assert found["absent"] == ["accelerate", "av", "ctranslate2", "pydantic", "ray", "scipy"]
     assert not found["numba"], "numba itself was imported"
     assert found["diffusers"].startswith(f"{folder}/installed/")
+    tiny = [
+        "-S",
+        "-m",
+        "benchmarks.gpu",
+        "--tiny",
+        "--only",
+        "turbo,sd-turbo",
+        "--packages",
+        folder,
+        "--out",
+        tmp_path / "results",
+    ]
+    result = subprocess.run([command[0], *tiny], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    parts = json.loads((tmp_path / "results" / "tiny.json").read_text())["parts"]
+    assert [sorted(rows) != [] and not any("error" in row for row in rows.values()) for rows in parts.values()] == [True, True]

@@ -83,9 +83,7 @@ def test_the_fake_gpu_counts_each_kind_of_wait() -> None:
 
 def test_whisper_waits_once_a_token(whisper_engine: WhisperEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of different prompts, which end at different tokens; the batch is halved once half of them have."""
-    requests = [
-        TranscribeRequest(noise(number), "en", prompt="colour, sofa " * number, temperature=0.0) for number in range(4)
-    ]
+    requests = [TranscribeRequest(noise(number), "en", prompt="colour, sofa " * number, temperature=0.0) for number in range(4)]
     with FakeGPU() as gpu:
         groups = [whisper_engine.prepare(request) for request in requests]
         sequences = [sequence for group in groups for sequence in group.sequences]
@@ -142,9 +140,19 @@ async def test_a_denoising_step_waits_once_at_its_end(kind: str, scheduler: str,
             engine.step(states)
             engine.wait()
             assert len(gpu.waits) == 1 + noisy * len(states), gpu.waits
+        launches = [_launches(gpu, lambda some=some: engine.predict(some)) for some in (states[:2], states)]
+        assert launches[1] - launches[0] <= 10, "operators of one more image, beside the UNet that all share"
+        (predicted,) = engine.predict(states[:1])
+        assert _launches(gpu, lambda: engine.advance(states[0], predicted)) <= 40, "operators of an image's own step"
         gpu.waits.clear()
         engine.decode(states)
         assert len(gpu.waits) == 1, "the pixels of all images come in one copy"
+
+
+def _launches(gpu: FakeGPU, work: Callable[[], object]) -> int:
+    before = gpu.launches
+    work()
+    return gpu.launches - before
 
 
 async def test_the_batch_waits_once_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,7 @@ async def test_a_step_has_at_most_max_batch_images_and_the_rest_join_in_order() 
 
 
 async def test_a_step_has_no_more_images_than_fit_memory_and_one_alone_always_runs() -> None:
-    bench = Bench(budget=MemoryBudget(available_bytes=2.5 * 64 * 10, bytes_per_pixel=10))
+    bench = Bench(budget=MemoryBudget(available_bytes=2.5 * 64 * 10, step_bytes_per_pixel=10, decode_bytes_per_pixel=0))
     tasks = [bench.generate(prompt, 1) for prompt in "abc"]
     tasks.append(bench.generate("huge", 1, width=800, height=800))
     assert all(isinstance(one, Generated) for one in await bench.finish(*tasks))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.memory import MemoryBudget, free_bytes, peak_bytes
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.types import EngineConfig
+from deployments.roles.text_to_image import GenerateRequest
 from testing.random_pipelines import write
 
 pytestmark = pytest.mark.torch
@@ -33,14 +35,34 @@ def test_one_images_memory_grows_with_the_model(tmp_path: Path) -> None:
     small, large = (
         MemoryBudget.measure(DiffusionEngine(EngineConfig(model))) for model in (str(tmp_path), DiffusionSettings().model)
     )
-    assert 0 < small.bytes_per_pixel < large.bytes_per_pixel
+    assert 0 < small.step_bytes_per_pixel < large.step_bytes_per_pixel
+    assert 0 < small.decode_bytes_per_pixel < large.decode_bytes_per_pixel
     assert 0 < large.available_bytes < free_bytes("cpu")
 
 
 def test_a_budget_always_fits_one_image() -> None:
-    budget = MemoryBudget(available_bytes=1000, bytes_per_pixel=1)
+    budget = MemoryBudget(available_bytes=1000, step_bytes_per_pixel=1, decode_bytes_per_pixel=1)
     assert [budget.fits(images, 400) for images in (1, 2, 3)] == [True, True, False]
     assert budget.fits(1, 4000)
+
+
+def test_the_decoders_memory_does_not_grow_with_the_batch_of_large_images(tmp_path: Path) -> None:
+    """At most 1024 x 1024 pixels are decoded in a call: four images of 512 x 512, one of 1024 x 1024."""
+    pixels = 512 * 512
+    budget = MemoryBudget(available_bytes=40 * pixels, step_bytes_per_pixel=1, decode_bytes_per_pixel=10)
+    assert [budget.needed_bytes(images, pixels) / pixels for images in (1, 4, 8, 60)] == [10, 40, 40, 60]
+    assert [budget.fits(images, pixels) for images in (8, 40, 41)] == [True, True, False]
+    assert budget.needed_bytes(3, 4 * pixels) == 40 * pixels
+    write(tmp_path, "sd")
+    engine = DiffusionEngine(EngineConfig(str(tmp_path)))
+    requests = [GenerateRequest("", steps=2, guidance_scale=1.0, width=512, height=512, seed=seed) for seed in range(5)]
+    states = [engine.begin(request) for request in requests]
+    sizes: list[int] = []
+    hook = engine._pipeline.vae.decoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    together = engine.decode(states)
+    hook.remove()
+    assert sizes == [4, 1]
+    assert all(np.array_equal(one.pixels, engine.decode([state])[0].pixels) for one, state in zip(together, states, strict=True))
 
 
 def test_free_memory_is_bounded_by_the_containers_limit(tmp_path: Path) -> None:
