@@ -20,7 +20,7 @@ from deployments.diffusion.memory import peak_bytes as live_peak_bytes
 
 ROOT = Path(__file__).parents[2]
 ENGINES = ("deployments/whisper", "deployments/diffusion", "deployments/torch_runtime.py", "benchmarks/gpu")
-"""What the results depend on, by the digest of its Python files."""
+"""Files that the results depend on; their digest is in the record."""
 
 Work = Callable[[], object]
 

@@ -1,4 +1,4 @@
-"""What a run measures, on a GPU, or on a CPU with tiny models (`--tiny`), which shows that each row works and nothing else."""
+"""Options of a run on a GPU, or on a CPU with tiny models (`--tiny`): the latter shows that each row works, and no figure."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 class Options:
     device: str
     dtype: torch.dtype
-    """That of the measured engines; correctness compares fp32, bf16 and it."""
+    """Precision of the measured engines; correctness compares fp32, bf16 and it."""
     tiny: bool = False
     repeats: int = 3
     windows: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
@@ -22,7 +22,7 @@ class Options:
 
     @classmethod
     def of(cls, tiny: bool) -> "Options":
-        """Raises ValueError where there is no GPU, unless `tiny`."""
+        """Return the options of a run. Raises ValueError where there is no GPU, unless `tiny`."""
         if tiny:
             return cls(
                 "cpu",

@@ -29,7 +29,7 @@ LIMIT_BYTES = 25_000_000
 PRESET: Final = 3
 """Of xz. It takes half as long as the default, for a seventh more bytes."""
 ROOTS = ("diffusers", "openai-whisper", "pillow", "psutil", "requests", "rich", "transformers")
-"""What the engines import, and rich, which this benchmark prints with."""
+"""Packages that the engines import, and rich, by which this benchmark prints."""
 PROVIDED = ("numpy", "safetensors", "torch")
 UNUSED = ("hf-xet", "numba", "typer")
 """Requirements of the engines' packages that the engines never load."""

@@ -16,7 +16,7 @@ class Figure(NamedTuple):
     goal: str
     part: str
     value: Callable[[Rows], str]
-    """Raises KeyError where a row is missing."""
+    """Text of the figure. Raises KeyError where a row is missing."""
 
 
 def _rate(row: str, unit: str, ours: str, theirs: str) -> Callable[[Rows], str]:

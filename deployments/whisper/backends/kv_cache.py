@@ -19,7 +19,7 @@ from whisper.model import TextDecoder
 from deployments.torch_runtime import upload
 
 BLOCK_TOKENS = 64
-"""A padded cache has room for a multiple of so many tokens: few sizes, which torch's allocator finds again."""
+"""Capacity of a padded cache is a multiple of so many tokens: few sizes, which torch's allocator finds again."""
 
 
 class EncodedAudio:
