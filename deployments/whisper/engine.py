@@ -113,7 +113,7 @@ class WhisperEngine:
         self._backend.run_step(sequences)
 
     def _initial_state(self, request: TranscribeRequest, language: str) -> Generator[WindowRequest, object, TranscriptionState]:
-        samples = upload(torch.from_numpy(request.audio), self._mel_device).float() / 32768.0
+        samples = upload(torch.from_numpy(np.array(request.audio)), self._mel_device).float() / 32768.0
         state = yield from initial_state(self._dims, samples, language, request.task, request.prompt, request.temperature)
         state.adaptive = self._config.padding == "adaptive"
         return state
