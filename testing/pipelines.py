@@ -31,7 +31,7 @@ class StockPipeline:
     def generate(self, request: GenerateRequest) -> NDArray[Any]:
         output = self._pipeline(
             request.prompt,
-            negative_prompt=request.negative_prompt,
+            negative_prompt=request.negative_prompt or None,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             width=request.width,

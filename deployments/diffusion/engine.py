@@ -57,6 +57,7 @@ class DiffusionEngine:
         for part in (self._pipeline.unet, self._pipeline.vae):
             part.to(memory_format=torch.channels_last)  # the convolutions' own layout; 8 images take 1.2 times less CPU
         self._embed = lru_cache(CACHED_PROMPTS)(self._encode_prompt)
+        self._check_steps = lru_cache(self._scheduler)
 
     def generate(self, request: GenerateRequest, metadata: Mapping[str, str]) -> Generated:
         """Generate one image alone. `metadata` becomes a PNG's text chunks.
@@ -84,13 +85,15 @@ class DiffusionEngine:
         return Generated(image, flagged)
 
     def size(self, request: GenerateRequest) -> tuple[int, int]:
-        """Width and height in pixels. Raises InvalidInput."""
+        """Width and height in pixels. Raises InvalidInput for a size, or a number of steps, that the model cannot do."""
         scale = self._pipeline.vae_scale_factor
         own = self._pipeline.unet.config.sample_size
         own_height, own_width = (own, own) if isinstance(own, int) else own
         width, height = request.width or own_width * scale, request.height or own_height * scale
         if width % scale or height % scale:
             raise InvalidInput(f"width and height must be multiples of {scale} for this model")
+        if request.steps:
+            self._check_steps(request.steps)
         return width, height
 
     @torch.inference_mode()
@@ -107,11 +110,7 @@ class DiffusionEngine:
         guided = guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
         embeddings, added_conditions = self._conditions(request, guided, width, height)
         generator = torch.Generator("cpu").manual_seed(request.seed)
-        scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-        try:
-            scheduler.set_timesteps(steps)  # its tables stay on the host, which looks up each step's numbers in them
-        except ValueError as error:
-            raise InvalidInput(f"this model's scheduler cannot do {steps} steps: ask for more") from error
+        scheduler = self._scheduler(steps)
         shape = (1, pipeline.unet.config.in_channels, height // scale, width // scale)
         noise = upload(randn_tensor(shape, generator=generator, dtype=embeddings.dtype), self.device)
         return Denoising(
@@ -210,7 +209,10 @@ class DiffusionEngine:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor] | None]:
         """The prompts' embeddings, and SDXL's added conditions."""
         texts = (request.negative_prompt, request.prompt) if guided else (request.prompt,)
-        embeddings, pooled = zip(*map(self._embed, texts), strict=True)
+        embeddings, pooled = map(list, zip(*map(self._embed, texts), strict=True))
+        if guided and not request.negative_prompt and self._pipeline.config.get("force_zeros_for_empty_prompt"):
+            # SDXL was trained with zeros where there is no prompt; an empty text has other embeddings.
+            embeddings[0], pooled[0] = torch.zeros_like(embeddings[0]), torch.zeros_like(pooled[0])
         if pooled[0] is None:
             return torch.cat(embeddings), None
         size = (height, width)
@@ -231,6 +233,18 @@ class DiffusionEngine:
         if not isinstance(self._pipeline, StableDiffusionXLPipeline):
             return encoded[0], None
         return encoded[0], encoded[2]
+
+    def _scheduler(self, steps: int) -> Any:
+        """A scheduler for one image. Raises InvalidInput for a number of steps that it cannot do."""
+        own = self._pipeline.scheduler
+        scheduler = type(own).from_config(own.config)
+        try:
+            scheduler.set_timesteps(steps)  # its tables stay on the host, which looks up each step's numbers in them
+        except ValueError as error:
+            most = own.config.get("original_inference_steps")  # of a distilled model: LCM, TCD
+            advice = f"ask for at most {most}" if most is not None and steps > most else "ask for more"
+            raise InvalidInput(f"this model's scheduler cannot do {steps} steps: {advice}") from error
+        return scheduler
 
     def _guidance_embedding(self, guidance_scale: float, embeddings: torch.Tensor) -> torch.Tensor | None:
         """[1, width] of a model distilled with the guidance as an input (LCM: Luo et al. 2023); None for any other."""

@@ -69,8 +69,11 @@ def test_the_images_equal_those_of_the_stock_pipeline(
 ) -> None:
     engine, stock = engines(kind, scheduler), StockPipeline(pipelines(kind, scheduler))
     for scale, seed in ((0.0, 1), (1.0, 2), (5.0, 4294967295)):
-        asked = request("a fox in the snow", negative_prompt="blurry, dark", steps=3, guidance_scale=scale, seed=seed)
-        assert np.array_equal(pixels(engine.generate(asked, {}).image), stock.generate(asked)), f"guidance {scale}"
+        for negative in ("blurry, dark", ""):
+            asked = request("a fox in the snow", negative_prompt=negative, steps=3, guidance_scale=scale, seed=seed)
+            assert np.array_equal(pixels(engine.generate(asked, {}).image), stock.generate(asked)), (
+                f"guidance {scale}, {negative}"
+            )
 
 
 def test_an_image_of_another_size_equals_the_stock_pipelines_too(
@@ -214,6 +217,13 @@ def test_bf16_gives_nearly_the_same_image(
 def test_fp16_on_a_cpu_is_refused_with_what_to_set(pipelines: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match=r"diffusion.precision is fp16, which needs a GPU: set it to fp32 or bf16"):
         DiffusionEngine(EngineConfig(str(pipelines("sd")), device="cpu", precision="fp16"))
+
+
+def test_more_steps_than_a_distilled_models_are_refused_before_its_turn(engines: Callable[..., DiffusionEngine]) -> None:
+    engine = engines("sd", "LCMScheduler")
+    assert engine.size(request("a cat", steps=50)) == (64, 64)
+    with pytest.raises(InvalidInput, match="cannot do 150 steps: ask for at most 50"):
+        engine.size(request("a cat", steps=150))
 
 
 def test_a_number_of_steps_below_the_schedulers_is_refused(pipelines: Callable[..., Path], tmp_path: Path) -> None:
