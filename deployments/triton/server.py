@@ -38,10 +38,18 @@ PROBE_S = 5.0
 """Longest wait for the probe inference of an idle model."""
 RECENT_S = 10.0
 """A model that responded this recently needs no probe."""
+MAX_FAILURES = 3
+"""Failed requests in a row, without one that succeeded, after which the health check runs a real inference."""
+REAL_S = 10.0
+"""Longest wait for that inference; below every deployment's `health_check_timeout_s`."""
 
 
 class StubDied(ModelUnavailable):
     """The process that holds the model has died; only a new replica helps."""
+
+
+class ModelBroken(StubDied):
+    """The model fails on every request, a small one of the health check's too; only a new replica helps."""
 
 
 class Triton(Protocol):
@@ -90,7 +98,9 @@ class InProcessTriton:
         max_batch: int | None = None,
     ) -> None:
         (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
-        self._probe = probe
+        self._probe, self._warm_up_inputs = probe, warm_up
+        self._failures = 0
+        """Requests in a row that failed by a defect of the model, not of the request."""
         self._stall_s = stall_s
         self._stub_died = False
         self._readers: dict[asyncio.Task[None], Any] = {}
@@ -117,16 +127,21 @@ class InProcessTriton:
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
-    async def infer(self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "") -> Tensors:
-        responses = [response async for response in self.stream(inputs, time_left, request_id)]
+    async def infer(
+        self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "", counts: bool = True
+    ) -> Tensors:
+        responses = [response async for response in self.stream(inputs, time_left, request_id, counts)]
         if len(responses) != 1:
             raise DeploymentError(f"{self._name} sent {len(responses)} responses where one was due")
         return responses[0]
 
     async def stream(
-        self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = ""
+        self, inputs: Mapping[str, NDArray[Any]], time_left: TimeLeft, request_id: str = "", counts: bool = True
     ) -> AsyncGenerator[Tensors]:
-        """BYTES have to be arrays of dtype object: those of another dtype lose trailing NULs."""
+        """BYTES have to be arrays of dtype object: those of another dtype lose trailing NULs.
+
+        `counts`: whether its outcome tells that the model works; the probe's does not, to which a broken model may respond.
+        """
         if time_left.seconds <= 0:
             raise DeadlineExceeded(f"no time was left when {self._name} was to start")
         if not self._readers:
@@ -135,7 +150,7 @@ class InProcessTriton:
         iterator = self._submit(inputs, request_id)
         responses = ResponseQueue()
         # A cancelled `__anext__` would lose the response, so a task always reads to the end.
-        reader = asyncio.create_task(self._read_responses(iterator, responses))
+        reader = asyncio.create_task(self._read_responses(iterator, responses, counts))
         self._readers[reader] = iterator
         reader.add_done_callback(self._remove_reader)
         try:
@@ -158,6 +173,9 @@ class InProcessTriton:
     async def check(self) -> None:
         if self._stub_died or not self._stubs or any(not processes.is_alive(stub) for stub in self._stubs):
             raise StubDied(f"the process that holds {self._name} has died")
+        if self._failures >= MAX_FAILURES:
+            await self._check_really()
+            return
         silent_s = time.monotonic() - self._last_response_s
         if silent_s < RECENT_S:
             return
@@ -166,9 +184,23 @@ class InProcessTriton:
                 raise ModelUnavailable(f"{self._name} has been working for {silent_s:.0f} s without an answer")
             return
         try:
-            await self.infer(self._probe, TimeLeft(PROBE_S))
+            await self.infer(self._probe, TimeLeft(PROBE_S), counts=False)
         except DeadlineExceeded as error:
             raise ModelUnavailable(f"{self._name} is idle and did not answer a probe within {PROBE_S:.0f} s") from error
+
+    async def _check_really(self) -> None:
+        """Run the inference of the warm-up. A model that works clears the failures: they came from what was asked."""
+        failures = self._failures
+        try:
+            await self.infer(self._warm_up_inputs, TimeLeft(REAL_S))
+        except DeadlineExceeded as error:
+            raise ModelUnavailable(
+                f"{self._name} failed {failures} times in a row and did not answer a small request within {REAL_S:.0f} s"
+            ) from error
+        except StubDied:
+            raise
+        except DeploymentError as error:
+            raise ModelBroken(f"{self._name} failed {failures} times in a row, and on a small request: {error}") from error
 
     def metrics(self) -> str:
         from tritonserver import MetricFormat
@@ -197,11 +229,15 @@ class InProcessTriton:
         except TritonError as error:
             raise self._translate_error(error) from None
 
-    async def _read_responses(self, iterator: Any, responses: ResponseQueue) -> None:
+    async def _read_responses(self, iterator: Any, responses: ResponseQueue, counts: bool) -> None:
         """Read to the end, and copy out of Triton's memory: one response that is kept would keep the server from stopping."""
+        from tritonserver import InternalError
+
+        failed: bool | None = None  # None where the outcome is the client's: a refused or a cancelled request
         try:
             async for response in iterator:
                 self._last_response_s = time.monotonic()
+                failed = False if response.error is None else isinstance(response.error, InternalError) or None
                 if response.error is not None:
                     responses.put_nowait(self._translate_error(response.error))
                 elif response.outputs:
@@ -209,6 +245,8 @@ class InProcessTriton:
         except Exception as error:
             responses.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
         finally:
+            if counts and failed is not None:
+                self._failures = self._failures + 1 if failed else 0
             responses.put_nowait(None)
 
     def _remove_reader(self, reader: asyncio.Task[None]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -19,6 +20,10 @@ log = logging.getLogger("sonograph")
 Outputs = Mapping[str, NDArray[Any]]
 """Tensors by name: a final or an intermediate response."""
 Send = Callable[[Outputs], None]
+
+
+DEVICE_LOST = ("CUDA error", "CUDA failed with error", "CUDA driver error")
+"""Beginnings of errors after which each further call of the same process fails: an illegal access, a lost device (torch, CTranslate2)."""
 
 
 class Cancelled(Exception):
@@ -130,7 +135,16 @@ def translate_error(error: Exception) -> Any:
         case Cancelled():
             return pb_utils.TritonError(str(error), pb_utils.TritonError.CANCELLED)
     log.error("the model failed", exc_info=error)
+    if is_device_lost(error):
+        log.error("the GPU's state is lost with this process: it ends, and a new replica takes its place")
+        os._exit(1)
     return pb_utils.TritonError(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
+
+
+def is_device_lost(error: Exception) -> bool:
+    """Whether the process can no longer use its GPU. A lack of memory passes."""
+    message = str(error)
+    return any(beginning in message for beginning in DEVICE_LOST) and "out of memory" not in message
 
 
 def _response(outputs: Outputs) -> Any:

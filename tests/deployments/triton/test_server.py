@@ -7,7 +7,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
-from deployments.triton.server import InProcessTriton, StubDied, Tensors
+from deployments.triton.server import MAX_FAILURES, InProcessTriton, ModelBroken, StubDied, Tensors
 
 pytestmark = pytest.mark.triton
 MODELS = Path(__file__).parents[3] / "testing" / "models"
@@ -254,6 +254,58 @@ async def test_busy_is_healthy_and_stalled_is_not() -> None:
     stub.resume()
     await running
     await server.close()
+
+
+@pytest.fixture
+async def breakable() -> AsyncIterator[InProcessTriton]:
+    """A model that responds to the probe whatever its state, as the real ones do."""
+    server = InProcessTriton(MODELS, {}, warm_up=command("work 1"), probe=command("echo"))
+    yield server
+    await server.close()
+
+
+async def fail(server: InProcessTriton, times: int, name: str = "work 1") -> None:
+    for _ in range(times):
+        with pytest.raises(DeploymentError):
+            await server.infer(command(name, b"no"), TimeLeft(10))
+
+
+async def test_a_model_that_fails_on_every_request_is_not_healthy(breakable: InProcessTriton) -> None:
+    await breakable.infer(command("break"), TimeLeft(10))
+    await fail(breakable, MAX_FAILURES - 1)
+    await asyncio.sleep(0.1)  # the last request's reader has ended
+    breakable._last_response_s -= 3600
+    await breakable.check()  # asks the probe alone, which no failure resets
+    await fail(breakable, 1)
+    with pytest.raises(ModelBroken, match=r"failed 3 times in a row, and on a small request: .*as if its GPU were lost"):
+        await breakable.check()
+    assert issubclass(ModelBroken, StubDied), "the replica ends"
+    await breakable.infer(command("mend"), TimeLeft(10))
+    await breakable.check()
+
+
+async def test_a_success_clears_the_failures(breakable: InProcessTriton) -> None:
+    assert breakable._failures == 0
+    await fail(breakable, 2, "fail")
+    assert breakable._failures == 2
+    await breakable.infer(command("work 1"), TimeLeft(10))
+    assert breakable._failures == 0
+
+
+async def test_requests_that_fail_by_themselves_do_not_end_a_model_that_works(breakable: InProcessTriton) -> None:
+    await fail(breakable, MAX_FAILURES + 2, "fail")
+    await breakable.check()
+    assert breakable._failures == 0, "the real inference succeeded"
+    for name in ("refuse", "unavailable"):
+        await fail(breakable, MAX_FAILURES + 2, name)
+    assert breakable._failures == 0
+
+
+async def test_a_lost_gpu_ends_the_models_process(breakable: InProcessTriton) -> None:
+    with pytest.raises(StubDied):
+        await breakable.infer(command("fail", b"CUDA error: an illegal memory access was encountered"), TimeLeft(10))
+    with pytest.raises(StubDied):
+        await breakable.check()
 
 
 def test_a_model_that_cannot_load_says_why_and_leaves_no_process() -> None:

@@ -1,7 +1,7 @@
 """COMMAND, DATA BYTES [1]; NUMBERS INT16 [n, m]  ->  DATA, NUMBERS as in the request; STEPS INT32 [1]: steps of the last `work`.
 
 COMMAND: `echo`; `work <steps>` (10 ms each, ends when cancelled); `count <steps>`: the same, with a response of STEPS after each;
-`refuse`, `unavailable`, `fail`: an error with DATA as its message.
+`refuse`, `unavailable`, `fail`: an error with DATA as its message; `break`: from now on all but `echo` and `mend` fail.
 """
 
 import time
@@ -16,6 +16,7 @@ from deployments.triton import stub
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self._steps = 0
+        self._is_broken = False
         if stub.parameters(args).get("broken"):
             raise ValueError("the weights are not where they should be")
 
@@ -30,6 +31,10 @@ class TritonPythonModel:
     def _run(self, request: Any, send: stub.Send) -> stub.Outputs:
         stub.check_cancelled(request)
         command, *arguments = stub.text(request, "COMMAND").split()
+        if command in ("break", "mend"):
+            self._is_broken = command == "break"
+        elif self._is_broken and command != "echo":
+            raise RuntimeError("as if its GPU were lost")
         match command:
             case "work":
                 self._work(request, int(arguments[0]), lambda outputs: None)
