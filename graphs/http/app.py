@@ -7,7 +7,9 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from graphs.http import problems
+from graphs.http.middleware.browsers import BrowserMiddleware
 from graphs.http.middleware.disconnect import DisconnectMiddleware
+from graphs.http.middleware.normalize import NormalizeMiddleware
 from graphs.http.routes import docs, graph, health, page
 from graphs.http.routes.openai import audio, images, models
 from graphs.http.schemas import examples, openapi
@@ -33,6 +35,8 @@ def create_app(services: Services) -> FastAPI:
             allow_headers=["*"],
             expose_headers=openapi.headers_of(services.graphs),
         )
+    app.add_middleware(NormalizeMiddleware)
+    app.add_middleware(BrowserMiddleware, settings=services.settings)
     problems.install(app)
     for resource in (graph, health, audio, images, models, page, docs):  # a request is compared with one route after the other
         app.include_router(resource.router(services))

@@ -15,6 +15,18 @@ class InvalidApiKey(DeploymentError):
     title = "API key needed"
 
 
+class CrossSiteRequest(DeploymentError):
+    status = 403
+    code = "cross_site_request"
+    title = "Request of another site"
+
+
+class UnknownHost(DeploymentError):
+    status = 403
+    code = "unknown_host"
+    title = "Host not known"
+
+
 class NotFound(DeploymentError):
     status = 404
     code = "not_found"
@@ -63,3 +75,9 @@ class RateLimitExceeded(DeploymentError):
     status = 429
     code = "rate_limit_exceeded"
     title = "Too many requests of this key"
+
+
+class HeadersTooLarge(DeploymentError):
+    status = 431
+    code = "headers_too_large"
+    title = "Headers too large"

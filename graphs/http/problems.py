@@ -73,7 +73,8 @@ def install(app: FastAPI) -> None:
             return respond(request, NotFound("there is nothing at this path: the service's routes are listed at /docs"))
         if error.status_code == 405:
             refused = respond(request, MethodNotAllowed(f"this path does not take the method {request.method}"))
-            refused.headers.update(error.headers or {})
+            allowed = (error.headers or {}).get("Allow", "")
+            refused.headers["Allow"] = f"{allowed}, HEAD" if "GET" in allowed and "HEAD" not in allowed else allowed
             return refused
         return respond(request, MalformedRequest(HTTPStatus(error.status_code).phrase))
 

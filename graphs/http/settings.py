@@ -38,6 +38,9 @@ class HttpSettings(Section):
     """Requests that one key may make in a minute, in each ingress replica; without it there is no such bound."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the service from a browser, such as `https://example.org`; `*` for all."""
+    trusted_hosts: tuple[str, ...] = ()
+    """Names besides localhost that Host may have on a connection over loopback: those that a proxy on this machine, or a sidecar,
+    forwards; `*` for all."""
     show_graph: bool = False
     """Answer `GET /graph`, which names nodes and resources, and queries Serve's controller each time."""
 

@@ -6,11 +6,13 @@ Its own errors are plain text; where a replica dies during a request it sends no
 
 import logging
 import uuid
+from collections.abc import Iterable
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
+from graphs.http.errors import HeadersTooLarge
 from graphs.http.middleware import upgrade
 from graphs.http.problems import problem
 from graphs.http.request_id import FORMAT
@@ -22,8 +24,16 @@ FOR_SERVE = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"x
 ID = b"x-request-id"
 
 
+MAX_HEADER_BYTES = 32 * 1024
+"""Of all names and values. A cookie has 4 KiB at most, and no header that the service reads is longer than MAX_ACCEPT_BYTES."""
+MAX_ACCEPT_BYTES = 1024
+
+
 class Headers:
-    """Middleware that drops the headers for Serve, and an X-Request-ID that is malformed or repeated: a new one is made then."""
+    """Middleware that drops the headers for Serve, and an X-Request-ID that is malformed or repeated: a new one is made then.
+
+    Headers beyond their bounds are refused with 431.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,9 +42,27 @@ class Headers:
         if scope["type"] in ("http", "websocket"):
             ids = [value for name, value in scope["headers"] if name == ID]
             well_formed = len(ids) == 1 and FORMAT.fullmatch(ids[0].decode("latin-1"))
+            if scope["type"] == "http" and (too_large := _too_large(scope["headers"])):
+                id = ids[0].decode() if well_formed else str(uuid.uuid4())
+                response = problem(too_large, id, scope["path"])
+                response.headers["X-Request-ID"] = id
+                await response(scope, receive, send)
+                return
             dropped = FOR_SERVE if well_formed else (*FOR_SERVE, ID)
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].replace(b"_", b"-") not in dropped]}
         await self._app(scope, receive, send)
+
+
+def _too_large(headers: Iterable[tuple[bytes, bytes]]) -> HeadersTooLarge | None:
+    total = accept = 0
+    for name, value in headers:
+        total += len(name) + len(value)
+        accept += len(value) if name == b"accept" else 0
+    if total > MAX_HEADER_BYTES:
+        return HeadersTooLarge(f"the headers have {total} bytes, more than {MAX_HEADER_BYTES}: send fewer, or shorter cookies")
+    if accept > MAX_ACCEPT_BYTES:
+        return HeadersTooLarge(f"Accept has {accept} bytes, more than {MAX_ACCEPT_BYTES}: name fewer media types")
+    return None
 
 
 class Problems:

@@ -8,10 +8,17 @@ import httptools
 from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MAX_UNFINISHED_BYTES = 64 * 1024
+"""Bytes of a request's line and headers that have not ended; finished headers have a bound of their own (`proxy.MAX_HEADER_BYTES`)."""
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
 
 class IgnoringUpgrades(HttpToolsProtocol):
     """Protocol that continues with a new parser after an Upgrade to anything but a WebSocket. The new one gets only the body's framing."""
 
+    _in_headers = False
+    _header_bytes = 0
+    """Bytes received of headers that have not ended."""
     _repeating_headers = False
     """True while the new parser parses headers that the first one has already parsed."""
 
@@ -20,6 +27,7 @@ class IgnoringUpgrades(HttpToolsProtocol):
             try:
                 self._unset_keepalive_if_required()
                 self.parser.feed_data(data)
+                self._bound_headers(len(data))
                 return
             except httptools.HttpParserUpgrade as upgrade:
                 if self._should_upgrade():
@@ -31,6 +39,13 @@ class IgnoringUpgrades(HttpToolsProtocol):
                 self.send_400_response("Invalid HTTP request received.")
                 return
 
+    def _bound_headers(self, received: int) -> None:
+        """End the connection where headers go on and on: they are kept until they end, before anything of the service sees them."""
+        self._header_bytes = self._header_bytes + received if self._in_headers else 0
+        if self._header_bytes > MAX_UNFINISHED_BYTES and not self.transport.is_closing():
+            self.transport.write(TOO_LARGE)
+            self.transport.close()
+
     def _restart_parser(self) -> None:
         framing = [pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
         self.parser = httptools.HttpRequestParser(self)
@@ -41,6 +56,7 @@ class IgnoringUpgrades(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if not self._repeating_headers:
+            self._in_headers = True
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -52,6 +68,7 @@ class IgnoringUpgrades(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._in_headers = False
         if not self._repeating_headers:
             super().on_headers_complete()
         self._repeating_headers = False

@@ -14,7 +14,7 @@ from ray.serve._private.constants import (
 from ray.serve._private.http_util import RequestIdMiddleware, _apply_middlewares, convert_object_to_asgi_messages
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from graphs.http.middleware.proxy import FOR_SERVE, Headers, Problems, middlewares, warn_if_absent
+from graphs.http.middleware.proxy import FOR_SERVE, MAX_HEADER_BYTES, Headers, Problems, middlewares, warn_if_absent
 from testing.service import ROOT
 
 
@@ -73,6 +73,37 @@ def test_exactly_the_headers_that_serve_obeys_are_dropped() -> None:
         SERVE_SESSION_ID,
     )
     assert {name.replace("_", "-").encode() for name in names} == set(FOR_SERVE)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sentence"),
+    [
+        ([(b"cookie", b"x" * MAX_HEADER_BYTES)], "send fewer, or shorter cookies"),
+        ([(b"x-%d" % number, b"y" * 1000) for number in range(40)], "send fewer, or shorter cookies"),
+        ([(b"accept", b"a/b," * 300)], "name fewer media types"),
+        ([(b"accept", b"image/png")] * 200, "name fewer media types"),
+    ],
+)
+async def test_headers_beyond_their_bounds_are_refused_before_the_app(headers: list[tuple[bytes, bytes]], sentence: str) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    scope = {"type": "http", "method": "GET", "path": "/graph", "headers": [*headers, (b"x-request-id", b"abc")]}
+    await Headers(app)(scope, None, send)
+    problem = json.loads(sent[1]["body"])
+    assert (sent[0]["status"], problem["code"], problem["request_id"]) == (431, "headers_too_large", "abc")
+    assert sentence in problem["detail"]
+    assert (b"x-request-id", b"abc") in sent[0]["headers"]
+
+
+async def test_headers_within_their_bounds_are_forwarded() -> None:
+    whole = [(b"cookie", b"x" * (MAX_HEADER_BYTES - 1100)), (b"accept", b"a" * 1024)]
+    assert await forwarded(*whole) == whole
 
 
 class Answer:

@@ -70,6 +70,36 @@ def requests_received(port: int, *parts: bytes) -> list[str]:
     return [part.split(b">")[0].decode() for part in content.split(b"<")[1:]]
 
 
+@pytest.mark.parametrize("start", [b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: ", b"GET /"])
+def test_headers_that_never_end_are_answered_and_end_the_connection(port: int, start: bytes) -> None:
+    """Also a line that never ends. The server keeps no more than the bound and what one read brings."""
+    sent, answer = 0, b""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(start)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                connection.sendall(b"x" * 65_536)
+                sent += 65_536
+        with contextlib.suppress(ConnectionError):
+            answer = connection.recv(65_536)
+    assert sent < 1000 * 65_536
+    assert answer in (b"", upgrade.TOO_LARGE), "the answer, unless the system's reset overtook it"
+
+
+def test_headers_that_end_within_the_bound_are_read(port: int) -> None:
+    long = b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 60_000 + b"\r\n\r\n"
+    assert requests_received(port, *(long[at : at + 10_000] for at in range(0, len(long), 10_000)), long) == [
+        "GET /a ",
+        "GET /a ",
+        "GET /z ",
+    ]
+    body = HEAD + b"Content-Length: 300000\r\n\r\n" + b"b" * 300_000
+    assert [one[:9] for one in requests_received(port, *(body[at : at + 50_000] for at in range(0, len(body), 50_000)))] == [
+        "POST /x b",
+        "GET /z ",
+    ]
+
+
 @pytest.mark.parametrize(
     ("parts", "received"),
     [
@@ -111,9 +141,9 @@ def test_serves_proxy_uses_the_protocol_with_the_middleware(monkeypatch: pytest.
 @pytest.mark.serve
 def test_the_service_reads_the_body_of_an_upgrade(service: Service) -> None:
     body = b'{"prompt": "a red apple", "steps": 1}'
-    head = HEAD.replace(b"/x", b"/v1/images/generations") + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-        body
-    )
+    head = HEAD.replace(b"/x", b"/v1/images/generations").replace(
+        b"Host: a", b"Host: localhost"
+    ) + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=60) as connection:
         connection.sendall(head + body)
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
