@@ -24,7 +24,7 @@ FORMATS = {**{f".{name}": name for name in IMAGE_FORMATS}, ".jpg": "jpeg"}
 """The image's format by its file's suffix."""
 STANDARD = "-"
 """Standard input as the recording, standard output as the image."""
-OWN = {"recording", "output", "url", "as_json"}
+OWN = {"recording", "output", "url", "as_json", "key_file"}
 """Options of the command itself; every other option is a form field of the same name."""
 JOINERS = "\u200c\u200d"
 """Invisible, but part of how Persian and emoji are written."""
@@ -41,6 +41,12 @@ def draw(
     ] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="The image; `-` writes it to standard output.")] = "picture.png",
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with an API key of the service, or with its name and it; without it SONOGRAPH_KEY.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything about the image as JSON.")] = False,
     language: Annotated[str | None, _parameter("The spoken language: `de`, `German`; without it Whisper detects it.")] = None,
     task: Annotated[Literal["transcribe", "translate"] | None, _parameter("`translate` draws the words in English.")] = None,
@@ -67,7 +73,8 @@ def draw(
         form = {name: str(value) for name, value in context.params.items() if name not in OWN and value is not None}
         if path and not output_format:
             form["output_format"] = FORMATS[Path(output).suffix.lower()]
-        drawing = _follow(events(url, _read(recording), form), console)
+        key = _key(key_file)
+        drawing = _follow(events(url, _read(recording), form, key), console)
         if path:
             _save(path, drawing.encoded)
         else:
@@ -180,6 +187,23 @@ def _read(recording: str | None) -> bytes:
         return sys.stdin.buffer.read() if recording in (None, STANDARD) else Path(str(recording)).read_bytes()
     except OSError as error:
         raise Failed(f"cannot read {recording or 'standard input'}: {error.strerror}") from error
+
+
+def _key(file: Path | None) -> str | None:
+    """The API key of the file or of SONOGRAPH_KEY; never of an argument, which other users of the machine can read."""
+    if file is None:
+        source, content = "SONOGRAPH_KEY", os.environ.get("SONOGRAPH_KEY", "")
+    else:
+        try:
+            source, content = str(file), file.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise Failed(f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+    lines = [line.split() for line in content.splitlines() if line.strip() and not line.startswith("#")]
+    if not lines and file is None:
+        return None
+    if len(lines) != 1 or len(lines[0]) > 2 or not (lines[0][-1].isascii() and lines[0][-1].isprintable()):
+        raise Failed(f"{source} has to hold one API key, or its name and it, on one line")
+    return lines[0][-1]
 
 
 def _path(output: str, output_format: str | None) -> Path:

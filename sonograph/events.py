@@ -13,16 +13,17 @@ class Failed(Exception):
     """One sentence on why no image was made."""
 
 
-def events(url: str, audio: bytes, form: dict[str, str]) -> Generator[dict[str, Any]]:
-    """The service's events up to `done`. Raises Failed for every failure, the event `error` too."""
+def events(url: str, audio: bytes, form: dict[str, str], key: str | None = None) -> Generator[dict[str, Any]]:
+    """The service's events up to `done`. `key`: an API key. Raises Failed for every failure, the event `error` too."""
     import httpx  # here, since `sonograph --help` does not need it
     import httpx_sse
 
     timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     local = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}  # never through a proxy
     try:
         with (
-            httpx.Client(timeout=timeout, mounts=local) as client,
+            httpx.Client(timeout=timeout, mounts=local, headers=headers) as client,
             httpx_sse.connect_sse(client, "POST", f"{url.rstrip('/')}/graph", files={"file": audio}, data=form) as source,
         ):
             _check(source.response, url)

@@ -92,6 +92,7 @@ class FakeService:
             fields = dict(form)
             assert request.headers["Accept"] == "text/event-stream"
             assert isinstance(form["file"], UploadFile)
+            self.authorization = request.headers.get("authorization")
             self.received.append({**fields, "file": await form["file"].read()})
         over = BackgroundTask(self.left.set)
         return self.answer or StreamingResponse(self.stream(request), media_type="text/event-stream", background=over)
@@ -168,7 +169,7 @@ def test_every_parameter_of_a_request_but_previews_is_an_option() -> None:
     command = get_command(cli).commands["draw"]
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     wanted = {f"--{name.replace('_', '-')}" for name in DrawParameters.model_fields if name != "previews"}
-    assert options - {"--output", "--url", "--json", "--help"} == wanted
+    assert options - {"--output", "--url", "--key-file", "--json", "--help"} == wanted
 
 
 def test_every_option_reaches_the_service(service: FakeService, draw: Callable[..., Result]) -> None:
@@ -243,6 +244,32 @@ def test_a_dash_writes_the_picture_alone_to_standard_output(service: FakeService
 def test_json_and_picture_do_not_share_standard_output(service: FakeService, draw: Callable[..., Result]) -> None:
     result = draw("--json", "-o", "-")
     assert (result.exit_code, result.stdout, service.received) == (1, "", [])
+
+
+@pytest.mark.parametrize("content", ["secret-1\n", "alice secret-1", "# of the shared service\nalice secret-1\n\n"])
+def test_a_key_comes_from_a_file(service: FakeService, draw: Callable[..., Result], tmp_path: Path, content: str) -> None:
+    (tmp_path / "key.txt").write_text(content)
+    result = draw("--key-file", str(tmp_path / "key.txt"), env={"SONOGRAPH_KEY": "another"})
+    assert (result.exit_code, service.authorization) == (0, "Bearer secret-1")
+    assert "key_file" not in service.received[0]
+
+
+def test_a_key_comes_from_the_environment_or_none_is_sent(service: FakeService, draw: Callable[..., Result]) -> None:
+    assert draw(env={"SONOGRAPH_KEY": "secret-2"}).exit_code == 0
+    assert service.authorization == "Bearer secret-2"
+    assert draw(env={"SONOGRAPH_KEY": ""}).exit_code == 0
+    assert service.authorization is None
+
+
+@pytest.mark.parametrize("content", [b"", b"two lines\nof keys", b"three words here", b"n\xc3\xb6", b"\xff\xfe", b"a\x1b[2J"])
+def test_a_file_without_one_key_is_refused_before_anything_is_sent(
+    service: FakeService, draw: Callable[..., Result], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "key.txt").write_bytes(content)
+    result = draw("--key-file", str(tmp_path / "key.txt"))
+    assert (result.exit_code, service.received) == (1, [])
+    assert "key.txt has to hold one API key" in result.stderr or "it is no text" in result.stderr
+    assert draw("--key-file", str(tmp_path / "none.txt")).stderr.startswith("sonograph: cannot read")
 
 
 def test_a_retry_voids_the_transcript_so_far(service: FakeService, draw: Callable[..., Result], picture: Path) -> None:
@@ -432,7 +459,7 @@ def test_bytes_neither_come_from_a_terminal_nor_go_to_one(
     assert service.received == []
 
 
-@pytest.mark.parametrize("option", ["--output", "--url", "--json"])
+@pytest.mark.parametrize("option", ["--output", "--url", "--key-file", "--json"])
 def test_each_option_that_is_no_parameter_is_documented(option: str) -> None:
     rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert any(f"`{option}`" in row for row in rows)
