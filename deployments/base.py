@@ -15,8 +15,9 @@ from deployments.concurrency import declared_cpus, max_ongoing_requests
 from deployments.engine_config import to_parameters
 from deployments.model_spec import ModelSettings, ModelSpec
 from deployments.time_left import TimeLeft
+from deployments.triton.health import StubDied
 from deployments.triton.metrics import TritonMetrics
-from deployments.triton.server import InProcessTriton, StubDied, Tensors, Triton
+from deployments.triton.server import InProcessTriton, Tensors, Triton
 
 
 class ModelDeployment[Settings: ModelSettings, Request, Result](ABC):

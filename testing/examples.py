@@ -44,6 +44,11 @@ ANSWERED: dict[str, Request] = {
 }
 REFUSED: list[Request] = [
     ("/graph", {"files": {"sound": APPLE}}),
+    *[
+        (path, {"method": "GET", "headers": headers})
+        for path in ("/graph", "/v1/models")
+        for headers in ({"Origin": "https://example.org"}, {"Host": "example.org"}, {"Accept": "image/png, " * 100})
+    ],
     ("/graphs", {}),
     ("/graph", {"method": "GET"}),
     ("/graph", {"files": {"file": APPLE}, "headers": {"Accept": "text/html"}}),

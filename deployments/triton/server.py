@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +22,7 @@ from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, 
 from deployments.time_left import TimeLeft
 from deployments.triton import processes
 from deployments.triton.contract import Contract
+from deployments.triton.health import Health, StubDied
 from deployments.triton.repository import copy_with_parameters
 
 log = logging.getLogger("ray.serve")
@@ -34,22 +34,6 @@ ResponseQueue = asyncio.Queue[Tensors | DeploymentError | None]
 
 STOP_S = 8
 """Longest wait for the server to stop; below every deployment's `graceful_shutdown_timeout_s`."""
-PROBE_S = 5.0
-"""Longest wait for the probe inference of an idle model."""
-RECENT_S = 10.0
-"""A model that responded this recently needs no probe."""
-MAX_FAILURES = 3
-"""Failed requests in a row, without one that succeeded, after which the health check runs a real inference."""
-REAL_S = 10.0
-"""Longest wait for that inference; below every deployment's `health_check_timeout_s`."""
-
-
-class StubDied(ModelUnavailable):
-    """The process that holds the model has died; only a new replica helps."""
-
-
-class ModelBroken(StubDied):
-    """The model fails on every request, a small one of the health check's too; only a new replica helps."""
 
 
 class Triton(Protocol):
@@ -98,13 +82,10 @@ class InProcessTriton:
         max_batch: int | None = None,
     ) -> None:
         (self._name,) = (folder.name for folder in repository.iterdir() if folder.is_dir())
-        self._probe, self._warm_up_inputs = probe, warm_up
-        self._failures = 0
-        """Requests in a row that failed by a defect of the model, not of the request."""
-        self._stall_s = stall_s
+        self._probe, self._real = probe, warm_up
+        self._health = Health(self._name, stall_s)
         self._stub_died = False
         self._readers: dict[asyncio.Task[None], Any] = {}
-        self._last_response_s = time.monotonic()
         _put_our_python_first()
         copy = Path(tempfile.mkdtemp(prefix="sonograph-"))
         try:
@@ -146,7 +127,7 @@ class InProcessTriton:
             raise DeadlineExceeded(f"no time was left when {self._name} was to start")
         if not self._readers:
             # An idle model has not stalled: the time since the last response counts from here.
-            self._last_response_s = time.monotonic()
+            self._health.responded()
         iterator = self._submit(inputs, request_id)
         responses = ResponseQueue()
         # A cancelled `__anext__` would lose the response, so a task always reads to the end.
@@ -173,34 +154,11 @@ class InProcessTriton:
     async def check(self) -> None:
         if self._stub_died or not self._stubs or any(not processes.is_alive(stub) for stub in self._stubs):
             raise StubDied(f"the process that holds {self._name} has died")
-        if self._failures >= MAX_FAILURES:
-            await self._check_really()
-            return
-        silent_s = time.monotonic() - self._last_response_s
-        if silent_s < RECENT_S:
-            return
-        if self._readers:
-            if silent_s > self._stall_s:
-                raise ModelUnavailable(f"{self._name} has been working for {silent_s:.0f} s without an answer")
-            return
-        try:
-            await self.infer(self._probe, TimeLeft(PROBE_S), counts=False)
-        except DeadlineExceeded as error:
-            raise ModelUnavailable(f"{self._name} is idle and did not answer a probe within {PROBE_S:.0f} s") from error
-
-    async def _check_really(self) -> None:
-        """Run the inference of the warm-up. A model that works clears the failures: they came from what was asked."""
-        failures = self._failures
-        try:
-            await self.infer(self._warm_up_inputs, TimeLeft(REAL_S))
-        except DeadlineExceeded as error:
-            raise ModelUnavailable(
-                f"{self._name} failed {failures} times in a row and did not answer a small request within {REAL_S:.0f} s"
-            ) from error
-        except StubDied:
-            raise
-        except DeploymentError as error:
-            raise ModelBroken(f"{self._name} failed {failures} times in a row, and on a small request: {error}") from error
+        await self._health.check(
+            bool(self._readers),
+            probe=lambda seconds: self.infer(self._probe, TimeLeft(seconds), counts=False),
+            real=lambda seconds: self.infer(self._real, TimeLeft(seconds)),
+        )
 
     def metrics(self) -> str:
         from tritonserver import MetricFormat
@@ -236,7 +194,7 @@ class InProcessTriton:
         failed: bool | None = None  # None where the outcome is the client's: a refused or a cancelled request
         try:
             async for response in iterator:
-                self._last_response_s = time.monotonic()
+                self._health.responded()
                 failed = False if response.error is None else isinstance(response.error, InternalError) or None
                 if response.error is not None:
                     responses.put_nowait(self._translate_error(response.error))
@@ -246,12 +204,12 @@ class InProcessTriton:
             responses.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
         finally:
             if counts and failed is not None:
-                self._failures = self._failures + 1 if failed else 0
+                self._health.ended(failed)
             responses.put_nowait(None)
 
     def _remove_reader(self, reader: asyncio.Task[None]) -> None:
         self._readers.pop(reader, None)
-        self._last_response_s = time.monotonic()
+        self._health.responded()
         if not reader.cancelled():
             reader.exception()  # retrieved, or asyncio would log it where the caller has disconnected
 

@@ -152,8 +152,10 @@ class Dependencies:
         return audio
 
     def _count(self, entry: Entry) -> None:
-        """Count a request of the ingress, and its error where no stage has counted it."""
+        """Count a request of the ingress, its end by its client, and its error where no stage has counted it."""
         self._metrics.started(INGRESS)
+        if entry.cancelled:
+            self._metrics.cancelled(INGRESS)
         if entry.code is not None and entry.stage is None:
             self._metrics.failed(INGRESS, entry.code)
 

@@ -7,6 +7,11 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.errors import InvalidInput
 
+MAX_NAMED = 10
+"""Errors, and unknown parameters, that a refusal names."""
+UNKNOWN = "extra_forbidden"
+"""pydantic's type of the error of an unknown name."""
+
 
 def validate[Parameters: BaseModel](fields: Iterable[tuple[str, str]], parameters: type[Parameters]) -> Parameters:
     """The parameters of fields from the query and the form. Empty fields, which HTML forms send, count as absent.
@@ -27,8 +32,14 @@ def validate[Parameters: BaseModel](fields: Iterable[tuple[str, str]], parameter
 
 def refusal(error: ValidationError, parameters: type[BaseModel]) -> InvalidInput:
     """The error in sentences that name parameter and bound. `parameters`: the class that raised it."""
-    refused = InvalidInput("; ".join(dict.fromkeys(_sentence(details, parameters) for details in error.errors())))
-    refused.param = next((name for details in error.errors() if (name := _name(details)) in parameters.model_fields), None)
+    errors = error.errors()
+    unknown = [printable(_name(details)) for details in errors if details["type"] == UNKNOWN]
+    sentences = list(dict.fromkeys(_sentence(details) for details in errors if details["type"] != UNKNOWN))
+    if unknown:
+        sentences.append(f"{_listed(unknown)} no parameter; there are {', '.join(parameters.model_fields)}")
+    more = [f"and {len(sentences) - MAX_NAMED} errors more"] if len(sentences) > MAX_NAMED else []
+    refused = InvalidInput("; ".join([*sentences[:MAX_NAMED], *more]))
+    refused.param = next((name for details in errors if (name := _name(details)) in parameters.model_fields), None)
     return refused
 
 
@@ -37,10 +48,14 @@ def printable(name: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in name[:64])
 
 
-def _sentence(details: Any, parameters: type[BaseModel]) -> str:
+def _listed(unknown: list[str]) -> str:
+    """The first names and the verb: an answer is no longer for more of them."""
+    more = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
+    return f"{', '.join(unknown[:MAX_NAMED])}{more} {'is' if len(unknown) == 1 else 'are'}"
+
+
+def _sentence(details: Any) -> str:
     name = printable(_name(details))
-    if details["type"] == "extra_forbidden":
-        return f"{name} is no parameter; there are {', '.join(parameters.model_fields)}"
     if details["type"] == "value_error":
         return str(details["ctx"]["error"])
     message = details["msg"].replace("Input should", "must").replace("String should", "must")

@@ -44,6 +44,15 @@ class HttpSettings(Section):
     show_graph: bool = False
     """Answer `GET /graph`, which names nodes and resources, and queries Serve's controller each time."""
 
+    @field_validator("key_requests_per_minute")
+    @classmethod
+    def _has_keys_to_count(cls, per_minute: int | None, info: ValidationInfo) -> int | None:
+        if per_minute is not None and info.data.get("api_keys_file") is None:
+            raise ValueError(
+                "key_requests_per_minute bounds each key, and there are none: set http.api_keys_file, or leave it out"
+            )
+        return per_minute
+
     @field_validator("max_buffered_bytes")
     @classmethod
     def _holds_one_recording(cls, max_buffered_bytes: int, info: ValidationInfo) -> int:

@@ -18,7 +18,7 @@ def monitoring(profile: Profile) -> list[Object]:
 
 
 def alerts(profile: Profile) -> list[Object]:
-    failing = _rate(ERRORS.exported, 'code=~"internal|model_unavailable|deadline_exceeded"')
+    failing = _rate(ERRORS.exported, 'code=~"internal|model_unavailable"')
     entered = _rate(REQUESTS.exported, 'stage="ingress"')
     waits_s = math.floor(profile.times.deadline_s / 4)
     return [

@@ -25,6 +25,8 @@ from graphs.http.upload import RAW_TYPES
 ERRORS: tuple[type[DeploymentError], ...] = (
     http.MalformedRequest,
     http.InvalidApiKey,
+    http.CrossSiteRequest,
+    http.UnknownHost,
     http.NotFound,
     http.ModelNotFound,
     http.MethodNotAllowed,
@@ -39,6 +41,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
     deployments.InvalidInput,
     deployments.ContentRefused,
     http.RateLimitExceeded,
+    http.HeadersTooLarge,
     deployments.Overloaded,
     deployments.ModelUnavailable,
     deployments.DeadlineExceeded,

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
-from deployments.triton.server import MAX_FAILURES, InProcessTriton, ModelBroken, StubDied, Tensors
+from deployments.triton.health import MAX_FAILURES, ModelBroken, StubDied
+from deployments.triton.server import InProcessTriton, Tensors
 
 pytestmark = pytest.mark.triton
 MODELS = Path(__file__).parents[3] / "testing" / "models"
@@ -237,18 +238,18 @@ async def test_a_killed_stub_is_unhealthy_and_its_request_ends() -> None:
 async def test_busy_is_healthy_and_stalled_is_not() -> None:
     others = stubs()
     server = InProcessTriton(MODELS, {}, warm_up=command("echo"), probe=command("echo"), stall_s=0.5)
-    server._last_response_s -= 3600  # idle for an hour
+    server._health.last_response_s -= 3600  # idle for an hour
     running = asyncio.create_task(server.infer(command("work 200"), TimeLeft(60)))
     await asyncio.sleep(0.1)
     await server.check()
     await running
-    server._last_response_s -= 3600
+    server._health.last_response_s -= 3600
     await server.check()  # idle: a probe answers
     (stub,) = set(stubs()) - set(others)
     stub.suspend()
     running = asyncio.create_task(server.infer(command("echo"), TimeLeft(60)))
     await asyncio.sleep(0.1)
-    server._last_response_s -= 3600
+    server._health.last_response_s -= 3600
     with pytest.raises(ModelUnavailable, match="without an answer"):
         await server.check()
     stub.resume()
@@ -274,7 +275,7 @@ async def test_a_model_that_fails_on_every_request_is_not_healthy(breakable: InP
     await breakable.infer(command("break"), TimeLeft(10))
     await fail(breakable, MAX_FAILURES - 1)
     await asyncio.sleep(0.1)  # the last request's reader has ended
-    breakable._last_response_s -= 3600
+    breakable._health.last_response_s -= 3600
     await breakable.check()  # asks the probe alone, which no failure resets
     await fail(breakable, 1)
     with pytest.raises(ModelBroken, match=r"failed 3 times in a row, and on a small request: .*as if its GPU were lost"):
@@ -285,20 +286,20 @@ async def test_a_model_that_fails_on_every_request_is_not_healthy(breakable: InP
 
 
 async def test_a_success_clears_the_failures(breakable: InProcessTriton) -> None:
-    assert breakable._failures == 0
+    assert breakable._health.failures == 0
     await fail(breakable, 2, "fail")
-    assert breakable._failures == 2
+    assert breakable._health.failures == 2
     await breakable.infer(command("work 1"), TimeLeft(10))
-    assert breakable._failures == 0
+    assert breakable._health.failures == 0
 
 
 async def test_requests_that_fail_by_themselves_do_not_end_a_model_that_works(breakable: InProcessTriton) -> None:
     await fail(breakable, MAX_FAILURES + 2, "fail")
     await breakable.check()
-    assert breakable._failures == 0, "the real inference succeeded"
+    assert breakable._health.failures == 0, "the real inference succeeded"
     for name in ("refuse", "unavailable"):
         await fail(breakable, MAX_FAILURES + 2, name)
-    assert breakable._failures == 0
+    assert breakable._health.failures == 0
 
 
 async def test_a_lost_gpu_ends_the_models_process(breakable: InProcessTriton) -> None:

@@ -140,6 +140,14 @@ def test_an_unknown_parameter_is_refused_by_a_sentence_with_the_others(name: str
     assert len(str(refusal.value)) < 300
 
 
+def test_a_thousand_unknown_names_are_answered_with_the_first_ten() -> None:
+    with pytest.raises(InvalidInput, match=r"^x0, x1, .*, x9 and 990 more are no parameter; there are timeout_ms,") as refusal:
+        parse((f"x{number}", "1") for number in range(1000))
+    assert len(str(refusal.value)) < 400
+    with pytest.raises(InvalidInput, match=r"^a, b are no parameter; there are") as refusal:
+        parse([("a", "1"), ("b", "1")])
+
+
 def test_a_field_without_a_value_counts_as_absent() -> None:
     assert parse((name, "") for name in DrawParameters.model_fields) == of()
 
