@@ -47,7 +47,7 @@ REFUSED: list[Request] = [
     *[
         (path, {"method": "GET", "headers": headers})
         for path in ("/graph", "/v1/models")
-        for headers in ({"Origin": "https://example.org"}, {"Host": "example.org"}, {"Accept": "image/png, " * 100})
+        for headers in ({"Origin": "https://example.org"}, {"Host": "example.org"}, {"Accept": ", ".join(["image/png"] * 100)})
     ],
     ("/graphs", {}),
     ("/graph", {"method": "GET"}),
