@@ -48,7 +48,7 @@ def _slow(item: pytest.Item) -> bool:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Run the service as `make serve` does, with a shorter deadline, with images that take longer than it, and with metrics at most a
     second old (a model's are collected at its health check)."""
-    settings = {"http": {"deadline_s": 30}, "diffusion": {"max_side_px": 512}}
+    settings = {"http": {"deadline_s": 30, "trusted_hosts": ["sonograph.test"]}, "diffusion": {"max_side_px": 512}}
     health_checks = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
     with sonograph(tmp_path_factory.mktemp("service"), health_checks, **settings) as service:
         yield service
