@@ -27,7 +27,7 @@ class ModelBroken(StubDied):
 
 
 class Health:
-    """What a model's responses say of it."""
+    """A judgement of the model by its responses."""
 
     def __init__(self, name: str, stall_s: float) -> None:
         """`stall_s`: longest silence of a model that works."""

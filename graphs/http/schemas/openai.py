@@ -167,4 +167,4 @@ def _events(route: str) -> dict[str, Any]:
 
 
 def _errors(classes: tuple[type[deployments.DeploymentError], ...]) -> dict[int | str, dict[str, Any]]:
-    return openapi.problems(classes, openai=True)
+    return openapi.problems((*classes, *openapi.MIDDLEWARE), openai=True)

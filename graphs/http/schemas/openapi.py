@@ -50,6 +50,8 @@ ERRORS: tuple[type[DeploymentError], ...] = (
 )
 """Every error that a client can get, in the order of the documents' table."""
 
+MIDDLEWARE = (http.CrossSiteRequest, http.UnknownHost, http.HeadersTooLarge)
+"""Responses of any route, before it is reached."""
 GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, http.BodyTooLarge))
 """Responses of a graph's route."""
 
