@@ -5,7 +5,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -92,13 +92,7 @@ def measure(name: str, part: Part, options: Options) -> None:
     """Measure the rows of the pipeline of this name in SHAPES."""
     shape = tiny(SHAPES[name]) if options.tiny else SHAPES[name]
     part.row("precision", lambda: precision(shape, options), expected_s=30)
-    built: list[Images] = []
-
-    def images() -> Images:
-        if not built:
-            built.append(Images(shape, options, options.dtype))
-        return built[0]
-
+    images = cache(lambda: Images(shape, options, options.dtype))  # made by the first row that needs it
     bound = part.rows["precision"].get("latents", {}).get("engine", {}).get("error", 0.0)
     part.row("an image in a batch against alone", lambda: together(images(), bound), expected_s=10)
     for batch in options.images:
@@ -135,6 +129,7 @@ def precision(shape: Shape, options: Options) -> Row:
         one.finish(states)
         found[dtype] = predicted, states[0].latents.float().cpu()
         del one
+        measuring.release()
     torch.backends.cudnn.allow_tf32 = tf32
     row: Row = {"prediction": {}, "latents": {}}
     holds = True

@@ -1,5 +1,6 @@
 """Time, memory, idleness and waits of a device, and the machine that it is in."""
 
+import gc
 import hashlib
 import platform
 import shutil
@@ -28,6 +29,13 @@ Work = Callable[[], object]
 def wait(device: str) -> None:
     if device != "cpu":
         torch.cuda.synchronize(device)
+
+
+def release() -> None:
+    """Free the memory of models that nothing names: an engine and its caches refer to each other, and would wait for Python's collector."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def seconds(work: Work, device: str) -> float:

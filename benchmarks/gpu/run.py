@@ -29,6 +29,7 @@ def run(names: list[str], tiny: bool, folder: Path, part_s: float) -> list[str]:
             transcription.measure(WHISPERS[name], part, options)
         else:
             images.measure(name, part, options)
+        measuring.release()
     report.save()
     draw(report.parts, folder / f"{slug}.png")
     console.print(table(report.machine, report.parts), markup=False, highlight=False, soft_wrap=True)

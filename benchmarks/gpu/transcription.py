@@ -1,7 +1,7 @@
 """Whisper's rows: correctness, then figures against openai-whisper's own loop, `whisper.decode`, on the same weights."""
 
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -98,13 +98,7 @@ def measure(name: str, part: Part, options: Options) -> None:
     """Measure the rows of the model of this name in WHISPER."""
     dims = TINY_WHISPER if options.tiny else WHISPER[name]
     part.row("precision", lambda: precision(dims, options), expected_s=20)
-    built: list[Transcriber] = []
-
-    def transcriber() -> Transcriber:
-        if not built:
-            built.append(Transcriber(dims, options, options.dtype))
-        return built[0]
-
+    transcriber = cache(lambda: Transcriber(dims, options, options.dtype))  # made by the first row that needs it
     bound = part.rows["precision"].get("logits", {}).get("engine", {}).get("error", 0.0)
     part.row("a transcript in a batch against alone", lambda: together(transcriber(), options, bound), expected_s=10)
     for batch in options.windows:
@@ -132,6 +126,7 @@ def precision(dims: whisper.ModelDimensions, options: Options) -> Row:
         one = Transcriber(dims, options, dtype)
         found[dtype] = one.encoded(some).float().cpu(), one.logits(some[0], tokens).cpu()
         del one
+        measuring.release()
     torch.backends.cudnn.allow_tf32 = tf32
     row: Row = {"encoder": {}, "logits": {}}
     holds = True
