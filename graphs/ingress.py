@@ -11,6 +11,7 @@ from ray.serve.metrics import Counter, Histogram
 
 from deployments import base
 from deployments.model_spec import ModelSpec
+from graphs.audio.pool import DecodePool
 from graphs.core.graph import Graph
 from graphs.core.metrics import Metrics
 from graphs.core.readiness import Readiness
@@ -45,7 +46,9 @@ class Ingress:
             for graph in map(load, self._settings.graphs)
         )
         topology = Topology(application, tuple(stages.values())) if self._settings.http.show_graph else None
-        return create_app(Services(self._settings.http, self._settings.audio, graphs, stages, readiness, metrics, topology))
+        audio = self._settings.audio
+        decode = DecodePool(audio).decode
+        return create_app(Services(self._settings.http, audio, graphs, stages, readiness, metrics, decode, topology))
 
 
 def load(name: str) -> type[Graph[Any, Any]]:

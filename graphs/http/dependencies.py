@@ -14,7 +14,7 @@ from starlette.requests import Request
 from deployments.errors import DeadlineExceeded
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
-from graphs.audio.settings import AudioSettings
+from graphs.audio.job import Sound
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
 from graphs.core.metrics import INGRESS, Metrics
@@ -29,8 +29,8 @@ from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import Upload
 
-Decode = Callable[[bytes, float], NDArray[np.int16]]
-"""A recording's samples, from its bytes and the longest duration in seconds; see `graphs.audio.decode.decode_speech`."""
+Decode = Callable[[bytes], Awaitable[Sound]]
+"""Decoding of a recording, as `graphs.audio.pool.DecodePool.decode` does it."""
 DECODE = "decode"
 """The stage of the decoding, in times, errors and metrics."""
 
@@ -83,14 +83,12 @@ class Dependencies:
     def __init__(
         self,
         settings: HttpSettings,
-        audio: AudioSettings,
         stages: Mapping[str, Stage[Any, Any]],
         readiness: Readiness,
         metrics: Metrics,
         decode: Decode,
     ) -> None:
         self._settings = settings
-        self._audio = audio
         self._stages = stages
         self._readiness = readiness
         self._metrics = metrics
@@ -143,13 +141,13 @@ class Dependencies:
         """Decode within the request's time. Raises a DeploymentError whose stage is `decode`."""
         started_s = time.perf_counter()
         with self._metrics.stage(DECODE), translated(DECODE):
-            work = asyncio.to_thread(self._decode, recording, self._audio.max_duration_s)
-            audio = await within(DECODE, work, context.time_left)
+            sound = await within(DECODE, self._decode(recording), context.time_left)
         took_s = time.perf_counter() - started_s
-        context.notes["audio_s"] = audio.size / SAMPLE_RATE_HZ
+        context.decode_warnings = sound.warnings
+        context.notes["audio_s"] = sound.samples.size / SAMPLE_RATE_HZ
         context.took(decode=took_s * 1000)
         self._metrics.finished(DECODE, took_s, audio_s=context.notes["audio_s"])
-        return audio
+        return sound.samples
 
     def _count(self, entry: Entry) -> None:
         """Count a request of the ingress, its end by its client, and its error where no stage has counted it."""

@@ -70,6 +70,8 @@ class NumberedSegment(Answer):
 class Transcription(Answer):
     text: str
     usage: Usage
+    decode_warnings: list[str] | None = None
+    """What was left out of a damaged recording; absent where nothing was."""
 
 
 class VerboseTranscription(Answer):
@@ -80,6 +82,8 @@ class VerboseTranscription(Answer):
     text: str
     segments: list[NumberedSegment]
     usage: Usage
+    decode_warnings: list[str] | None = None
+    """As in the short answer."""
 
 
 class GeneratedImage(Answer):
@@ -150,7 +154,8 @@ def _models(summary: str, route: str, *errors: type[deployments.DeploymentError]
 def _route(
     summary: str, model: Any, content: dict[str, Any], errors: tuple[type[deployments.DeploymentError], ...], body: dict[str, Any]
 ) -> dict[str, Any]:
-    headers = openapi.headers("X-Request-ID", "Server-Timing")
+    recording = ["X-Decode-Warnings"] if "multipart/form-data" in body else []
+    headers = openapi.headers("X-Request-ID", "Server-Timing", *recording)
     return {
         "summary": summary,
         "response_class": Response,

@@ -12,13 +12,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from deployments.errors import DeploymentError
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript
+from graphs.core.context import RequestContext
 from graphs.core.parameters import TimeoutMs
 from graphs.core.progress import Emit, Progress, Retry
 from graphs.http import problems
 from graphs.http.dependencies import Recording
 from graphs.http.events import sse
 from graphs.http.parameters import validate
-from graphs.http.responses import EVENTS, JSON, server_timing
+from graphs.http.responses import EVENTS, JSON, recording_headers
 from graphs.http.routes.openai import models, openai_router
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.schemas import openai
@@ -117,8 +118,9 @@ class TranscriptEvents:
         yield sse("error", {"type": "error", "error": problems.openai_content(error)})
 
 
-def response(transcript: Transcript, format: str, task: str, audio_s: float, timings_ms: dict[str, float]) -> Response:
-    headers = {"Server-Timing": server_timing(timings_ms)}
+def response(transcript: Transcript, format: str, task: str, audio_s: float, context: RequestContext) -> Response:
+    headers = recording_headers(context)
+    warnings = list(context.decode_warnings) or None
     usage = Usage(seconds=math.ceil(audio_s))
     match format:
         case "text":
@@ -136,10 +138,11 @@ def response(transcript: Transcript, format: str, task: str, audio_s: float, tim
                 text=transcript.text,
                 segments=segments,
                 usage=usage,
+                decode_warnings=warnings,
             )
         case _:
-            answer = Transcription(text=transcript.text, usage=usage)
-    return JSONResponse(answer.model_dump(), headers=headers)
+            answer = Transcription(text=transcript.text, usage=usage, decode_warnings=warnings)
+    return JSONResponse(answer.model_dump(exclude_none=True), headers=headers)
 
 
 def router(services: Services) -> APIRouter:
@@ -167,7 +170,7 @@ def router(services: Services) -> APIRouter:
     async def answered(recording: Recording[Any]) -> Response:
         transcript, parameters = await run(recording), recording.parameters
         audio_s, task = recording.audio.size / SAMPLE_RATE_HZ, parameters.request(recording).task
-        return response(transcript, parameters.response_format, task, audio_s, recording.admitted.context.timings_ms)
+        return response(transcript, parameters.response_format, task, audio_s, recording.admitted.context)
 
     of_transcription = services.dependencies.recording(receive_form, transcription)
     of_translation = services.dependencies.recording(receive_form, translation)
