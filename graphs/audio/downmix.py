@@ -3,10 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
-
-WINDOW = SAMPLE_RATE_HZ // 20
-"""Samples, 50 ms, that are mixed in one way."""
+WINDOWS_PER_S = 20
+"""Each window of 50 ms is mixed in one way."""
 CANCELLED = 1 / 32
 """Where the mean has less of the loudest channel's energy than this (-15 dB), the channels cancel each other, or most are silent."""
 
@@ -17,21 +15,20 @@ class Downmix:
     A balanced microphone that is recorded as stereo gives both channels in opposite phase.
     """
 
-    def __init__(self, channels: int) -> None:
-        self._energies = np.zeros(channels)
+    def __init__(self, channels: int, rate_hz: int) -> None:
+        self._window = max(1, rate_hz // WINDOWS_PER_S)
+        self._energies = np.zeros(channels, np.float32)
 
-    def __call__(self, block: NDArray[np.int16]) -> NDArray[np.int16]:
-        """`block`: [samples, channels], at least one of each. Returns [samples]."""
-        exact = block.astype(np.float32)
-        mean = exact.mean(axis=1)
-        starts = np.arange(0, len(block), WINDOW)
-        energies = np.add.reduceat(np.square(exact), starts, axis=0)
-        so_far = self._energies + energies.cumsum(axis=0)
-        self._energies = so_far[-1]
-        loudest = so_far.argmax(axis=1)
-        least = CANCELLED * energies[np.arange(len(starts)), loudest]
-        mixed: NDArray[np.int16] = np.rint(mean).astype(np.int16)
-        for window in np.flatnonzero(np.add.reduceat(np.square(mean), starts) < least):
-            part = slice(starts[window], starts[window] + WINDOW)
-            mixed[part] = block[part, loudest[window]]
+    def __call__(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`planes`: [channels, samples], at least one of each. Returns [samples]."""
+        mixed: NDArray[np.float32] = planes.mean(axis=0)
+        starts = np.arange(0, mixed.size, self._window)
+        energies = np.add.reduceat(np.square(planes), starts, axis=1)
+        so_far = self._energies[:, None] + energies.cumsum(axis=1)
+        self._energies = so_far[:, -1]
+        loudest = so_far.argmax(axis=0)
+        least = CANCELLED * energies[loudest, np.arange(starts.size)]
+        for window in np.flatnonzero(np.add.reduceat(np.square(mixed), starts) < least):
+            part = slice(starts[window], starts[window] + self._window)
+            mixed[part] = planes[loudest[window], part]
         return mixed

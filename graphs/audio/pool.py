@@ -55,23 +55,26 @@ class DecodePool:
         raise DeploymentError(f"decoding failed: {reply.message}")
 
     async def _run(self, *files: int) -> Reply:
-        while True:
-            worker = self._worker()
-            try:
-                reply = await worker.do(self._job, files)
-            except _NotSent:
-                worker.close()
-                continue
-            except BaseException:
-                await worker.end()
-                raise
-            if reply is None or reply.last:
-                worker.close()
-            if reply is None:
-                raise self._ended_by(await worker.ended)
-            if not reply.last:
-                self._idle.append(worker)
-            return reply
+        reply, number = await self._try(*files)
+        if reply is None and number not in (signal.SIGPROF, *CRASHES):
+            reply, number = await self._try(*files)  # the worker was ended from outside, perhaps before it took the job
+        if reply is None:
+            raise self._ended_by(number)
+        return reply
+
+    async def _try(self, *files: int) -> tuple[Reply | None, int]:
+        """A worker's reply, or the signal that ended it."""
+        worker = self._worker()
+        try:
+            reply = await worker.do(self._job, files)
+        except BaseException:
+            await worker.end()
+            raise
+        if reply is not None and not reply.last:
+            self._idle.append(worker)
+            return reply, 0
+        worker.close()
+        return reply, 0 if reply is not None else await worker.ended
 
     def _worker(self) -> "_Worker":
         """An idle worker, or a new one."""
@@ -103,10 +106,6 @@ class DecodePool:
         self._template.close()
 
 
-class _NotSent(Exception):
-    """The worker had ended before it could take the job."""
-
-
 class _Worker:
     """One process. Its number is the template's name for it."""
 
@@ -118,14 +117,11 @@ class _Worker:
         """The signal that ended it, 0 for none."""
 
     async def do(self, job: Job, files: tuple[int, ...]) -> Reply | None:
-        """The reply to a job; None if the process ended before it. Raises _NotSent."""
+        """The reply to a job; None if the process ended before it."""
         try:
             socket.send_fds(self._jobs, [json.dumps(asdict(job)).encode()], files)
-        except OSError as error:
-            raise _NotSent from error
-        try:
             message = await asyncio.get_running_loop().sock_recv(self._jobs, MESSAGE_BYTES)
-        except ConnectionResetError:
+        except ConnectionError:
             return None
         return Reply(**json.loads(message)) if message else None
 
@@ -156,6 +152,7 @@ class _Template:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),  # of a Python that is built as a shared library
             "OPENBLAS_NUM_THREADS": "1",
+            "OMP_THREAD_LIMIT": "1",  # the detector asks for 4 threads, and they take 4 times the CPU
             "MALLOC_ARENA_MAX": "1",
         }
         with theirs:
@@ -229,7 +226,6 @@ def _memory(content: bytes | int) -> Iterator[int]:
         else:
             with open(file, "wb", closefd=False) as whole:
                 whole.write(content)
-            os.lseek(file, 0, os.SEEK_SET)
         yield file
     finally:
         os.close(file)

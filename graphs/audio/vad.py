@@ -71,7 +71,7 @@ def _loudest(levels: NDArray[np.float32]) -> float:
 
 
 def _spoken(windows: NDArray[np.int16], gain: float) -> bool:
-    """Each window costs about 2 ms of CPU."""
+    """Each window costs about 0.3 ms of CPU in one thread."""
     silero, in_a_row = detector(), 0
     silero.reset()
     for window in windows:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from graphs.audio import links
-from graphs.audio.decode import MOST_CHANNELS, decode, decode_sound
+from graphs.audio.decode import decode, decode_sound
 from graphs.audio.errors import AudioTooLong, AudioUndecodable
+from graphs.audio.mono import MOST_CHANNELS
 from testing import media
 from testing.media import RATE_HZ, Samples
 from tests.graphs.audio.test_decode import similarity
