@@ -33,7 +33,7 @@ class GraphAnswer(BaseModel):
     degraded: dict[str, str] | None = None
     """Soft stages that failed, and why; absent where none did."""
     decode_warnings: list[str] | None = None
-    """What was left out of a damaged recording; absent where nothing was."""
+    """Sentences about what was left out of a damaged recording; absent where nothing was."""
 
     def content(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True)

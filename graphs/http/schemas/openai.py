@@ -71,7 +71,7 @@ class Transcription(Answer):
     text: str
     usage: Usage
     decode_warnings: list[str] | None = None
-    """What was left out of a damaged recording; absent where nothing was."""
+    """Sentences about what was left out of a damaged recording; absent where nothing was."""
 
 
 class VerboseTranscription(Answer):

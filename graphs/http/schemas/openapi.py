@@ -59,7 +59,7 @@ RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORM
 HEADERS = {
     "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
     "Server-Timing": "Milliseconds of each stage that ran.",
-    "X-Decode-Warnings": "What was left out of a damaged recording; absent where nothing was.",
+    "X-Decode-Warnings": "Sentences about what was left out of a damaged recording; absent where nothing was.",
     "X-Degraded": "Soft stages that failed; absent where none did.",
     "Retry-After": "Seconds after which trying again makes sense.",
     "WWW-Authenticate": "Bearer",
