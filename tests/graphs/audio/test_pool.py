@@ -120,6 +120,7 @@ class Peak(threading.Thread):
         self.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", hostile.KINDS)
 async def test_a_hostile_recording_is_answered_within_its_bounds_and_the_next_one_is_decoded(kind: str, pool: DecodePool) -> None:
     recording = hostile.KINDS[kind]()
@@ -137,6 +138,7 @@ async def test_a_hostile_recording_is_answered_within_its_bounds_and_the_next_on
     assert (await pool.decode(HONEST)).samples.tolist() == SAMPLES.tolist()
 
 
+@pytest.mark.slow
 async def test_cpu_beyond_the_bound_ends_the_worker_by_a_sentence_with_the_bound() -> None:
     with running(AudioSettings(decode_cpu_s=0.3, decode_cpu_s_per_s=0.01)) as pool:
         with pytest.raises(AudioUndecodable, match=r"more CPU than 0\.3 s and 0\.01 s for each second of sound"):
@@ -144,6 +146,7 @@ async def test_cpu_beyond_the_bound_ends_the_worker_by_a_sentence_with_the_bound
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
+@pytest.mark.slow
 async def test_sound_extends_the_bound() -> None:
     """A minute of noise costs the detector seconds."""
     noise = hostile.KINDS["a minute of noise"]()
@@ -153,6 +156,7 @@ async def test_sound_extends_the_bound() -> None:
         await pool.decode(noise)
 
 
+@pytest.mark.slow
 async def test_a_client_that_leaves_ends_the_work_before_its_place_is_free() -> None:
     with running(ENDLESS) as pool:
         task, process = await busy(pool, hostile.flac_of_names(80_000))
@@ -163,6 +167,7 @@ async def test_a_client_that_leaves_ends_the_work_before_its_place_is_free() -> 
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
+@pytest.mark.slow
 async def test_a_second_cancellation_does_not_free_the_place_earlier() -> None:
     with running(ENDLESS) as pool:
         task, process = await busy(pool, hostile.flac_of_names(80_000))
@@ -215,6 +220,7 @@ async def test_as_many_as_the_workers_are_decoded_at_once() -> None:
         assert len(workers(pool)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
 async def test_a_recording_that_takes_ffmpeg_down_is_refused(number: signal.Signals) -> None:
     with running(ENDLESS) as pool:
@@ -225,6 +231,7 @@ async def test_a_recording_that_takes_ffmpeg_down_is_refused(number: signal.Sign
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_killed_from_outside_is_no_fault_of_the_recording() -> None:
     with running(ENDLESS) as pool:
         task, process = await busy(pool, hostile.flac_of_names(80_000))
@@ -246,6 +253,7 @@ async def test_an_idle_worker_that_is_killed_costs_nothing(pool: DecodePool) -> 
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
+@pytest.mark.slow
 async def test_the_end_of_the_template_costs_no_request() -> None:
     with running(AudioSettings(decode_cpu_s=60)) as pool:
         task, process = await busy(pool, hostile.flac_of_names(20_000))
