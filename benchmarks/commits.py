@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.load import client
-from benchmarks.measure import Idle, commit, cpu_s, interval, record, recordings, roles, tree
+from benchmarks.measure import Idle, commit, cpu_s, interval, record, recordings, roles
 from benchmarks.services import BINARIES, running, variables
 from testing.service import Service, free_port
 
@@ -179,7 +179,7 @@ async def post(http: httpx.AsyncClient, answer: str) -> httpx.Response:
 
 def cpu_by_role(service: Service) -> dict[str, float]:
     """Return the CPU seconds of the proxy and of each replica, with their child processes."""
-    return {name: cpu_s(tree(process.pid)) for name, process in roles(service.process.pid).items()}
+    return {name: cpu_s([process]) for name, process in roles(service.process.pid).items()}
 
 
 def per_request_ms(before: Mapping[str, float], after: Mapping[str, float], requests: int) -> dict[str, float]:
@@ -285,7 +285,7 @@ def main() -> None:
         console.print(f"same answers: {'yes' if old == new else 'NO'}")
         sides = {}
         for name, service in services.items():
-            processes = [one for process in roles(service.process.pid).values() for one in tree(process.pid)]
+            processes = list(roles(service.process.pid).values())
             sides[name] = Side(service, commit(getattr(arguments, name)), Idle(processes, IDLE_S).cpu_per_s * 1000)
             console.print(f"{name}: commit {sides[name].commit}, {sides[name].idle_ms:.0f} CPU-ms a second without requests")
         parts = {

@@ -92,23 +92,23 @@ def flipped(make: Make, every: int) -> bytes:
 
 
 KINDS: dict[str, Make] = {
-    "20 tracks that claim 2.7 million samples each": partial(media.mov_of_indexes, 20, 2_700_000),
-    "12 tracks with indexes just below the bound": partial(media.mov_of_indexes, 12, 230_000),
-    "10 video tracks of 4096x4096": partial(media.film, SOUND, tracks=10, side_px=4096, frames=1),
-    "a FLAC's comments of 80,000 names": partial(flac_of_names, 80_000),
-    "an mp3's tags of 80,000 names": partial(mp3_of_names, 80_000),
-    "500,000 frames of one sample at 384 kHz": partial(mkv_of_laced_samples, 384_000, 500_000),
-    "955,000 frames of one sample at 16 kHz": partial(mkv_of_laced_samples, 16_000, 955_000),
-    "a minute of noise": lambda: media.encode(noise(59.9), "flac", "flac"),
-    "12 tracks of a minute of silence": lambda: media.tracks_of([(np.zeros(59 * RATE_HZ, np.int16), "alac")] * 12),
-    "half an hour of silence in few bytes": partial(media.silence_opus, 0.5),
-    "blocks of eight minutes each": partial(media.alac_at, 8),
-    "a cover picture of 15 MB": partial(media.flac_with_cover, SOUND, 15_000_000),
-    "millions of blocks beside a cover picture": partial(flac_of_blocks, 3_000_000),
-    "a comment that claims 2 GB": media.wav_of_gigabytes_of_tags,
-    "64 channels of noise": partial(wav_of_channels, 64, 6.0),
-    "thousands of damaged packets": partial(aac_of_damaged_packets, 20_000),
-    "thousands of links": lambda: media.encode(media.sweep(0.2), "ogg", "libopus", rate_hz=48_000) * 5000,
+    "large indexes": partial(media.mov_of_indexes, 20, 2_700_000),  # 8 KB: each of 20 tracks claims an index of 64 MB
+    "bounded indexes": partial(media.mov_of_indexes, 12, 230_000),  # each just below the largest allocation
+    "video tracks": partial(media.film, SOUND, tracks=10, side_px=4096, frames=1),  # of H.264
+    "FLAC comments": partial(flac_of_names, 80_000),
+    "ID3 tags": partial(mp3_of_names, 80_000),
+    "laced at 384 kHz": partial(mkv_of_laced_samples, 384_000, 500_000),
+    "laced at 16 kHz": partial(mkv_of_laced_samples, 16_000, 955_000),
+    "noise": lambda: media.encode(noise(59.9), "flac", "flac"),
+    "silent tracks": lambda: media.tracks_of([(np.zeros(59 * RATE_HZ, np.int16), "alac")] * 12),
+    "long silence": partial(media.silence_opus, 0.5),  # half an hour in 0.3 MB
+    "long blocks": partial(media.alac_at, 8),  # of eight minutes
+    "cover picture": partial(media.flac_with_cover, SOUND, 15_000_000),
+    "FLAC blocks": partial(flac_of_blocks, 3_000_000),
+    "2 GB comment": media.wav_of_gigabytes_of_tags,
+    "64 channels": partial(wav_of_channels, 64, 6.0),
+    "damaged packets": partial(aac_of_damaged_packets, 20_000),
+    "Ogg links": lambda: media.encode(media.sweep(0.2), "ogg", "libopus", rate_hz=48_000) * 5000,
     "flipped bits": partial(flipped, lambda: media.encode(noise(20), "webm", "libopus", rate_hz=48_000), 50),
 }
-"""Recordings by what they are."""
+"""Recordings by their names in tables."""

@@ -57,7 +57,9 @@ class Readiness:
                 async with asyncio.timeout(ANSWER_S):
                     await asyncio.shield(self._asking)
             except TimeoutError:
-                return {name: ModelState("absent", f"Serve's controller has not answered for {ANSWER_S:g} s") for name in self._names}
+                return {
+                    name: ModelState("absent", f"Serve's controller has not answered for {ANSWER_S:g} s") for name in self._names
+                }
         return {name: ModelState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
 
     def require(self, name: str) -> None:

@@ -149,7 +149,7 @@ async def test_cpu_beyond_the_bound_ends_the_worker_by_a_sentence_with_the_bound
 @pytest.mark.slow
 async def test_sound_extends_the_bound() -> None:
     """A minute of noise costs the detector seconds."""
-    noise = hostile.KINDS["a minute of noise"]()
+    noise = hostile.KINDS["noise"]()
     with running(AudioSettings(decode_cpu_s=0.05, decode_cpu_s_per_s=0.0)) as pool, pytest.raises(AudioUndecodable, match="CPU"):
         await pool.decode(noise)
     with running(AudioSettings(decode_cpu_s=0.05, decode_cpu_s_per_s=0.5)) as pool, pytest.raises(NoSpeech):
@@ -188,7 +188,7 @@ async def test_the_deadline_ends_the_work() -> None:
 
 async def test_one_who_waits_and_leaves_ends_no_other_work(pool: DecodePool) -> None:
     await pool.decode(HONEST)
-    working = asyncio.create_task(pool.decode(hostile.KINDS["a minute of noise"]()))
+    working = asyncio.create_task(pool.decode(hostile.KINDS["noise"]()))
     await asyncio.sleep(0.05)
     waiting = asyncio.create_task(pool.decode(HONEST))
     await asyncio.sleep(0.05)
@@ -269,7 +269,7 @@ async def test_memory_that_a_recording_took_is_given_back(pool: DecodePool) -> N
     (first,) = workers(pool)
     idle_mib = first.memory_info().rss / 2**20
     with pytest.raises(AudioUndecodable):
-        await pool.decode(hostile.KINDS["12 tracks with indexes just below the bound"]())
+        await pool.decode(hostile.KINDS["bounded indexes"]())
     await pool.decode(HONEST)
     (second,) = workers(pool)
     assert second.memory_info().rss / 2**20 < idle_mib + worker.MEMORY_BYTES / 2**20 / 4
