@@ -43,8 +43,8 @@ export class Generation {
         if (event.position > 0) return view.setStatus(`Waiting for its turn, place ${event.position}`);
         return view.setStatus(event.stage ? activeLabel(event.stage) : DRAWING); // the Images API has one stage, and names none
       case "transcript.delta":
-        this.#transcript = `${this.#transcript} ${event.text}`.trim();
-        view.showTranscript(this.#transcript);
+        this.#transcript += event.text;
+        view.showTranscript(this.#transcript.trim());
         return view.setStatus(LISTENING, false);
       case "transcript":
         view.showTranscript(event.text);
