@@ -27,11 +27,16 @@ export class Generation {
   /** Follows the events of `request(signal)` and resolves to the image. Throws UserFacingError, or AbortError after `cancel`. */
   async run(request) {
     const image = this.#image;
-    for await (const event of request(this.#abort.signal)) this.#handle(event);
-    image.durationMs = performance.now() - this.#startedMs;
-    image.displayUrl = URL.createObjectURL(await upscale(image.blob));
-    this.#abort.signal.throwIfAborted();
-    return image;
+    try {
+      for await (const event of request(this.#abort.signal)) this.#handle(event);
+      image.durationMs = performance.now() - this.#startedMs;
+      image.displayUrl = URL.createObjectURL(await upscale(image.blob));
+      this.#abort.signal.throwIfAborted();
+      return image;
+    } catch (error) {
+      for (const url of [image.url, image.displayUrl]) if (url) URL.revokeObjectURL(url);
+      throw error;
+    }
   }
 
   #handle(event) {
