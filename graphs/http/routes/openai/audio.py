@@ -90,32 +90,35 @@ def fields(form: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class TranscriptEvents:
-    """A transcript's stream in the form of OpenAI's API: text as it is recognised, then all of it."""
+    """A transcript's stream in the form of OpenAI's API: text as it is recognised, then all of it. The deltas add up to the text."""
 
     def __init__(self) -> None:
-        self._sent = 0
-        self._repeated = 0
-        """Segments that come a second time, since the replica died and another one started anew; they are the same."""
+        self._sent = ""
+        self._recognised = ""
+        """Text of the replica at work: another one, which starts anew where the first has died, recognises the same."""
 
     def started(self) -> Iterator[str]:
         return iter(())
 
     def progress(self, progress: Progress) -> Iterator[str]:
         if isinstance(progress, Retry):
-            self._repeated = self._sent
-        if isinstance(progress, Segment) and progress.text:
-            if self._repeated > 0:
-                self._repeated -= 1
-                return
-            delta = f" {progress.text}" if self._sent else progress.text
-            self._sent += 1
-            yield sse("transcript.text.delta", {"type": "transcript.text.delta", "delta": delta})
+            self._recognised = ""
+        if isinstance(progress, Segment):
+            self._recognised += progress.text
+            yield from self._delta(self._recognised.strip())
 
     def done(self, transcript: Transcript) -> Iterator[str]:
+        yield from self._delta(transcript.text)
         yield sse("transcript.text.done", {"type": "transcript.text.done", "text": transcript.text})
 
     def failed(self, error: DeploymentError) -> Iterator[str]:
         yield sse("error", {"type": "error", "error": problems.openai_content(error)})
+
+    def _delta(self, text: str) -> Iterator[str]:
+        """The rest of `text`, of which the beginning has been sent."""
+        if text.startswith(self._sent) and text != self._sent:
+            delta, self._sent = text.removeprefix(self._sent), text
+            yield sse("transcript.text.delta", {"type": "transcript.text.delta", "delta": delta})
 
 
 def response(transcript: Transcript, format: str, task: str, audio_s: float, context: RequestContext) -> Response:
