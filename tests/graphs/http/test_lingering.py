@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import json
 import socket
 import struct
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from graphs.http.middleware import lingering
 from testing.server import Endless, listening, respond
-from testing.service import ROOT
+from testing.service import ROOT, Service
 from tests.graphs.http.test_upgrade import JAVA
 
 MIB = 1024 * 1024
@@ -51,7 +52,7 @@ def rest(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("path", ["/", "/read"])
 def test_urllib_sees_the_refusal_of_a_large_upload(port: int, path: str) -> None:
-    """It says Connection: close, and reads only once it has written everything."""
+    """Connection: close, and a client that reads only once it has written everything."""
     for _ in range(5):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", bytes(25 * MIB), timeout=30)
@@ -234,3 +235,48 @@ def test_a_client_that_leaves_a_stream_ends_it_at_its_first_sign() -> None:
         assert b"first" in connection.recv(65_536)
         connection.close()
         assert app.cancelled.wait(5)
+
+
+@pytest.mark.serve
+def test_every_client_sees_the_services_refusal_of_a_large_upload(service: Service, tmp_path: Path) -> None:
+    """The proxy's process owns the socket, and the ingress refuses."""
+    upload = bytes(30 * MIB)
+    request = urllib.request.Request(f"{service.url}/graph", upload, {"Content-Type": "audio/wav"})
+    for _ in range(3):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=60)
+        assert (refused.value.code, json.load(refused.value)["code"]) == (413, "audio_too_large")
+    client = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=60)
+    for _ in range(3):
+        client.request("POST", "/graph", upload, {"Content-Type": "text/plain"})
+        answer = client.getresponse()
+        assert (answer.status, json.load(answer)["code"]) == (415, "unsupported_media_type")
+    client.close()
+    if JAVA is not None:
+        command = [str(JAVA), str(ROOT / "testing" / "clients" / "Refused.java"), f"{service.url}/graph"]
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        assert [line.split(" ", 1)[0] for line in printed.splitlines()] == ["413"] * 3
+    (tmp_path / "upload").write_bytes(upload)
+    command = ["curl", "-sS", "-F", f"file=@{tmp_path}/upload", f"{service.url}/graph", "-o", str(tmp_path / "answer")]
+    counted = ["-w", "%{http_code} %{size_upload}"]
+    printed = subprocess.run([*command, *counted], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert printed == "413 0", "it waited for 100 Continue, and sent the upload in vain"
+    (tmp_path / "upload").write_bytes((ROOT / "graphs" / "samples" / "red-apple.wav").read_bytes() + bytes(2 * MIB))
+    printed = subprocess.run(
+        [*command, *counted, "-H", "Expect: 100-continue"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    status, sent = map(int, printed.split())
+    assert status != 413
+    assert sent > 2 * MIB
+
+
+@pytest.mark.serve
+def test_the_service_answers_a_half_closed_socket(service: Service) -> None:
+    body = b'{"prompt": "a red apple", "steps": 2, "seed": 1}'
+    head = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=60) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"b64_json" in answer
