@@ -23,6 +23,9 @@ from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
 
+SPARE_PLACES = 96
+"""Places for refusals, probes and pages. Serve queues requests beyond `max_ongoing_requests` where nothing can refuse them."""
+
 
 class Ingress:
     """Deployment without a model of its own. Serve's HTTP proxy calls the app that `__serve_build_asgi_app__` returns."""
@@ -73,7 +76,7 @@ def app(settings: Settings) -> Application:
     ingress = serve.deployment(
         name="ingress",
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=64,
+        max_ongoing_requests=settings.http.max_concurrent_requests + settings.http.max_concurrent_uploads + SPARE_PLACES,
         health_check_period_s=4,
         graceful_shutdown_timeout_s=60,
     )(serve.ingress()(Ingress))

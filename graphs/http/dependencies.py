@@ -25,6 +25,7 @@ from graphs.http.access_log import Entry, logged
 from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
 from graphs.http.auth import Access
 from graphs.http.deadline import deadline_s
+from graphs.http.pace import Pace
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import Upload
@@ -52,14 +53,19 @@ class AdmittedRequest:
         self.deadline_s = deadline_s(self.setting_s, timeout_ms, self.x_timeout_ms)
         self.context.time_left = TimeLeft(self.deadline_s - (time.monotonic() - self.received_s))
 
-    async def read[Body](self, receive: Callable[[], Awaitable[Body]]) -> Body:
-        """The body, from `receive`. Raises DeadlineExceeded where it does not arrive in time."""
+    async def read[Body](self, request: Request, receive: Callable[[Request], Awaitable[Body]]) -> Body:
+        """The body, from `receive`. The request then has one of the places of `http.max_concurrent_requests`.
+
+        Raises DeadlineExceeded where it does not arrive in time, BodyTooSlow, Overloaded.
+        """
         self.limit()
         try:
             async with asyncio.timeout(self.context.time_left.seconds):
-                return await receive()
+                body = await receive(Request(request.scope, self.reservation.receiving(request.receive)))
         except TimeoutError as error:
             raise DeadlineExceeded("the request did not arrive within its time: send a smaller one") from error
+        self.reservation.begin()
+        return body
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,13 @@ class Dependencies:
         self._metrics = metrics
         self._decode = decode
         self._access = Access(settings.api_keys_file, settings.key_requests_per_minute)
-        self._admission = Admission(settings.max_concurrent_requests, settings.max_buffered_bytes)
+        self._admission = Admission(
+            settings.max_concurrent_requests,
+            settings.max_concurrent_uploads,
+            settings.max_buffered_bytes,
+            lambda: Pace(settings.body_idle_timeout_s, settings.min_body_bytes_per_s),
+            settings.key_max_concurrent_requests,
+        )
 
     @property
     def requests(self) -> int:
@@ -113,7 +125,7 @@ class Dependencies:
         with logged(context, request.scope["route"].path, settings.log_transcripts, self._count) as entry:
             entry.key = self._access.require(request)
             self._access.count(entry.key)
-            with self._admission.admit(declared, self._retry_after_s) as reservation:
+            with self._admission.admit(entry.key, declared, self._retry_after_s) as reservation:
                 x_timeout_ms = request.headers.getlist("x-timeout-ms")
                 yield AdmittedRequest(context, entry, reservation, settings.deadline_s, x_timeout_ms)
 
@@ -127,7 +139,7 @@ class Dependencies:
         """
 
         async def read(request: Request, admitted: Annotated[AdmittedRequest, Depends(self.admit)]) -> Recording[Parameters]:
-            upload = await admitted.read(lambda: receive(request, self._settings.max_upload_bytes))
+            upload = await admitted.read(request, lambda metered: receive(metered, self._settings.max_upload_bytes))
             admitted.reservation.resize(len(upload.recording))
             parameters, media_type = parse(request, upload)
             admitted.limit(getattr(parameters, "timeout_ms", None))
@@ -159,4 +171,4 @@ class Dependencies:
 
     def _retry_after_s(self) -> float:
         stages = [(stage.latency, self._readiness.replicas(stage.name)) for stage in self._stages.values()]
-        return retry_after_s(self.requests, stages)
+        return retry_after_s(self._admission.concurrent_requests, stages)

@@ -31,6 +31,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
     http.ModelNotFound,
     http.MethodNotAllowed,
     http.NotAcceptable,
+    http.BodyTooSlow,
     http.AudioTooLarge,
     audio.AudioTooLong,
     http.BodyTooLarge,
