@@ -59,7 +59,9 @@ def test_the_bounds_that_are_documented_as_overload_are_those_that_exist() -> No
     bounded = [path for path in CONFIGS if "max_queued_requests" in path.read_text()]
     assert bounded == [], "a deployment whose queue is bounded refuses requests: docs/api.md has to say so at `overloaded`"
     (row,) = (row for row in rows("overloaded") if row.startswith("| 503 "))
-    assert set(re.findall(r"`(http\.\w+)`", row)) == {"http.max_concurrent_requests", "http.max_buffered_bytes"}
+    assert set(re.findall(r"`(http\.\w+)`", row)) == {
+        *("http.max_concurrent_requests", "http.max_concurrent_uploads", "http.max_buffered_bytes")
+    }
     assert not re.search("queue (is|are) full|full queue", README), "no model's queue has a bound of its own"
 
 
