@@ -21,7 +21,6 @@ import typer
 import yaml
 from rich.console import Console
 
-from graphs.http.settings import HttpSettings
 from sonograph import greeting, state
 from sonograph.drain import wait_until_idle
 
@@ -119,6 +118,8 @@ def _arguments(config: Path) -> dict[str, Any]:
 
 def _require_time(options: dict[str, Any], arguments: dict[str, Any]) -> None:
     """End the command where Serve would end a request that still has time."""
+    from graphs.http.settings import HttpSettings  # here, since it loads pydantic, and other commands start quickly
+
     deadline_s = dict(arguments.get("http") or {}).get("deadline_s", HttpSettings().deadline_s)
     timeout_s = options.get("request_timeout_s")
     if isinstance(deadline_s, int | float) and timeout_s and timeout_s <= deadline_s:
