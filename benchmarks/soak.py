@@ -278,7 +278,8 @@ def grown(figure: str, early: float, late: float) -> bool:
 
 
 def plot(path: Path, result: Mapping[str, Any]) -> None:
-    kinds = ("ingress", "ProxyActor", "decode template", "decode worker")
+    shown = ("ingress", "ProxyActor", "decode template", "decode worker")
+    kinds = [kind for kind in shown if any(kind in one for one in result["samples"])]
     every = result["requests"] / max(1, len(result["samples"]) - 1)
 
     def line(kind: str, figure: str) -> list[tuple[float, float]]:

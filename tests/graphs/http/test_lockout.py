@@ -14,7 +14,7 @@ import httpx
 import pytest
 from ray.serve._private.http_util import _apply_middlewares
 
-from graphs.http.middleware import proxy
+from graphs.http.middleware import expect, proxy
 from graphs.http.settings import HttpSettings
 from testing.fakes import FakeService
 from testing.server import listening
@@ -39,6 +39,7 @@ class Eager:
             messages.put_nowait(message)
 
         task = asyncio.create_task(fetch())
+        await asyncio.sleep(0.02)  # the way to the replica
         try:
             await self._app(scope, messages.get, send)
         finally:
@@ -139,7 +140,10 @@ def test_bytes_that_no_longer_fit_are_refused_as_they_come() -> None:
 
 
 @pytest.mark.parametrize(("key", "first"), [(ALICE, b"HTTP/1.1 100 Continue\r\n\r\n"), (BOB, b"HTTP/1.1 401 ")])
-def test_a_client_is_told_to_send_its_body_only_where_the_app_reads_it(tmp_path: Path, key: str, first: bytes) -> None:
+def test_a_client_is_told_to_send_its_body_only_where_the_app_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, first: bytes
+) -> None:
+    monkeypatch.setattr(expect, "LONGEST_WAIT_S", 60)
     (tmp_path / "keys").write_text(f"alice {ALICE}\n")
     lines = *SLOW, "Host: localhost", "Expect: 100-continue", f"Authorization: Bearer {key}", "", ""
     with serving(api_keys_file=tmp_path / "keys") as (port, service):
