@@ -65,7 +65,7 @@ SMALL: dict[str, Callable[[], bytes]] = {
 
 @dataclass
 class Outcome:
-    """What became of all requests."""
+    """Results of all requests."""
 
     answers: Counter[str] = field(default_factory=Counter)
     """By kind and status."""
