@@ -265,13 +265,15 @@ async def test_the_end_of_the_template_costs_no_request() -> None:
 
 
 async def test_memory_that_a_recording_took_is_given_back(pool: DecodePool) -> None:
+    """A worker keeps what its allocator cannot return: millions of small objects, here."""
     await pool.decode(HONEST)
     (first,) = workers(pool)
     idle_mib = first.memory_info().rss / 2**20
     with pytest.raises(AudioUndecodable):
-        await pool.decode(hostile.KINDS["bounded indexes"]())
+        await pool.decode(hostile.KINDS["FLAC blocks"]())
     await pool.decode(HONEST)
     (second,) = workers(pool)
+    assert second.pid != first.pid
     assert second.memory_info().rss / 2**20 < idle_mib + worker.MEMORY_BYTES / 2**20 / 4
 
 
