@@ -168,7 +168,7 @@ def role(process: psutil.Process) -> str:
     """The kind of a process of the service."""
     name, command = process.name(), process.cmdline()
     if name.startswith("ray::"):
-        return name.removeprefix("ray::").removeprefix("ServeReplica:sonograph:")
+        return name.removeprefix("ray::").removeprefix("ServeReplica:sonograph:").split(".")[0]  # and the method that runs
     if DECODING in command:
         return "decode worker" if DECODING in process.parent().cmdline() else "decode template"
     scripts = [Path(part).stem for part in command[1:3] if part.endswith(".py")]
