@@ -16,7 +16,7 @@ STARTS = (
     re.compile(rb"RIFF(?=.{4}WAVE(?:fmt |JUNK|LIST|bext))", re.DOTALL),
     re.compile(rb"\0\0\0[\x10-\x40]ftyp(?=M4A |M4V |isom|iso[2-9]|mp4[12]|dash|qt  |3gp)", re.DOTALL),
 )
-"""Starts of a link, by format."""
+"""The start of a link, by format."""
 
 
 def bounds(recording: bytes) -> list[tuple[int, int]]:
