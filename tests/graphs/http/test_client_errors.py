@@ -17,7 +17,7 @@ from testing.serving import serving
 
 
 class Records(logging.Handler):
-    """Records that any thread logs."""
+    """Log records of every thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
