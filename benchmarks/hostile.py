@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -114,7 +115,7 @@ def send(service: Service, recording: bytes, honest: bytes) -> Cost:
     return Cost(len(recording) / 2**20, watch.peak_mib - watch.before_mib, used_s, honest_s, status)
 
 
-def measure(checkout: Path, console: Console) -> dict[str, object]:
+def measure(checkout: Path, console: Console) -> dict[str, Any]:
     (honest,) = recordings(1)
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
@@ -130,14 +131,14 @@ def measure(checkout: Path, console: Console) -> dict[str, object]:
     return {"alone_s": statistics.median(alone), "rows": {kind: asdict(one) for kind, one in rows.items()}, "circumstances": by}
 
 
-def table(results: Mapping[str, dict[str, object]]) -> list[str]:
+def table(results: Mapping[str, dict[str, Any]]) -> list[str]:
     """The lines of a Markdown table of all results."""
     names = list(results)
     figures = ("memory, MiB", "CPU, s", "next honest answer, s")
     heads = [f"{figure}: {name}" if len(names) > 1 else figure for figure in figures for name in names]
     lines = [f"| kind | upload, MiB | {' | '.join(heads)} |", "|---|" + "---:|" * (1 + len(heads))]
     for kind in KINDS:
-        costs = [results[name]["rows"][kind] for name in names]  # type: ignore[index]
+        costs = [results[name]["rows"][kind] for name in names]
         values = [
             f"{cost[figure]:.{digits}f}"
             for figure, digits in (("memory_mib", 0), ("cpu_s", 1), ("honest_s", 1))
@@ -147,10 +148,10 @@ def table(results: Mapping[str, dict[str, object]]) -> list[str]:
     return lines
 
 
-def plot(path: Path, results: Mapping[str, dict[str, object]]) -> None:
+def plot(path: Path, results: Mapping[str, dict[str, Any]]) -> None:
     def bars(title: str, figure: str) -> chart.Bars:
         found = [
-            chart.Bar(kind if number == 0 else "", result["rows"][kind][figure], number)  # type: ignore[index]
+            chart.Bar(kind if number == 0 else "", result["rows"][kind][figure], number)
             for kind in KINDS
             for number, result in enumerate(results.values())
         ]

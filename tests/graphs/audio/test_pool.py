@@ -24,7 +24,7 @@ from graphs.audio.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 from graphs.audio.pool import DecodePool
 from graphs.audio.settings import AudioSettings
 from graphs.core.policies.deadline import within
-from testing import hostile, speech
+from testing import hostile, media, speech
 from testing.media import wav
 from testing.service import ROOT
 
@@ -255,6 +255,14 @@ async def test_the_end_of_the_template_costs_no_request() -> None:
             await task
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
         assert not runs(process)
+
+
+async def test_memory_beyond_the_bound_is_refused(pool: DecodePool) -> None:
+    """Twelve indexes, each below FFmpeg's largest allocation, are within the bound of all in sum, and beyond it."""
+    with pytest.raises(NoSpeech):
+        await pool.decode(media.mov_of_indexes(12, 150_000))
+    with pytest.raises(AudioUndecodable, match="memory"):
+        await pool.decode(media.mov_of_indexes(12, 230_000))
 
 
 async def test_memory_that_a_recording_took_is_given_back(pool: DecodePool) -> None:
