@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from pathlib import Path
 
 import psutil
 
@@ -9,6 +10,9 @@ NAME = "triton_python_backend_stub"
 NICENESS_ADDED = 10
 """Niceness added to the model process, so that the replica, which accepts and cancels requests, is scheduled first."""
 MAX_NICENESS = 19
+SHARED_MEMORY = Path("/dev/shm")
+REGION = "triton_python_backend_shm_region_"
+"""Beginning of the name of a stub's shared memory, which is an argument of its command line."""
 
 
 def deprioritized_stubs() -> list[psutil.Process]:
@@ -28,6 +32,17 @@ def _lower_priority(process: psutil.Process) -> None:
     for thread in process.threads():
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.setpriority(os.PRIO_PROCESS, thread.id, niceness)
+
+
+def unlink_shared_memory(stubs: list[psutil.Process]) -> None:
+    """Remove the names of the stubs' shared memory, which stub and replica have mapped: it is freed with the last of them.
+
+    Triton itself removes a name only when its server stops in order, and not when the replica dies or ends at once.
+    """
+    for stub in stubs:
+        for argument in stub.cmdline():
+            if argument.startswith(REGION):
+                (SHARED_MEMORY / argument).unlink(missing_ok=True)
 
 
 def is_alive(process: psutil.Process) -> bool:

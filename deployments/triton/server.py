@@ -97,6 +97,7 @@ class InProcessTriton:
                 batched = self._model.config()["max_batch_size"] > 0
                 self._contract = Contract(self._name, self._model.metadata()["inputs"], batched)
                 self._stubs = processes.deprioritized_stubs()
+                processes.unlink_shared_memory(self._stubs)
                 self._warm_up(warm_up)
             except BaseException:
                 self._stop()

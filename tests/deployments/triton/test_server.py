@@ -57,6 +57,26 @@ def test_every_thread_of_the_model_process_has_a_raised_niceness(triton: InProce
     assert niceness == {10}
 
 
+async def test_no_shared_memory_remains_whatever_ends_the_processes() -> None:
+    """Its name is removed at the start, so it is freed with the processes; it still grows with what is sent."""
+
+    def named() -> set[str]:
+        return {path.name for path in Path("/dev/shm").glob("triton_python_backend_shm_region_*")}
+
+    others = stubs()
+    server = start_parrot()
+    (stub,) = (stub for stub in stubs() if stub not in others)
+    (region,) = (argument for argument in stub.cmdline() if "shm_region" in argument)
+    assert region not in named()
+    mapped = {path for path in Path(f"/proc/{stub.pid}/maps").read_text().split() if region in path}
+    assert mapped == {f"/dev/shm/{region}"}
+    numbers = np.arange(4_000_000, dtype=np.int16).reshape(2, -1)
+    response = await server.infer(command("echo", numbers=numbers), TimeLeft(30))
+    np.testing.assert_array_equal(response["NUMBERS"], numbers)
+    assert region not in named()
+    await server.close()
+
+
 async def test_trailing_nul_bytes_survive_both_ways(triton: InProcessTriton) -> None:
     response = await triton.infer(command("echo", b"RIFF\x00\x01\x00\x00"), TimeLeft(10))
     assert response["DATA"][0] == b"RIFF\x00\x01\x00\x00"
