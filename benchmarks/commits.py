@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.load import client
-from benchmarks.measure import Idle, commit, cpu_s, interval, record, recordings, roles, tree
+from benchmarks.measure import Idle, commit, cpu_s, interval, record, recordings, roles
 from benchmarks.services import BINARIES, running, variables
 from testing.service import Service, free_port
 
@@ -149,11 +149,11 @@ def module(checkout: Path) -> str:
     return "\n".join(line.strip() for line in imports.splitlines()) + guard + KNOWN_COST
 
 
-def start(checkout: Path, folder: Path) -> contextlib.AbstractContextManager[Service]:
-    """Serve the checkout's ingress over models of known cost; `folder`: for its files."""
+def start(checkout: Path, folder: Path, args: Mapping[str, Any] | None = None) -> contextlib.AbstractContextManager[Service]:
+    """Serve the checkout's ingress, with the settings `args`, over models of known cost; `folder`: for its files."""
     port = free_port()
     (folder / "known_cost.py").write_text(module(checkout))
-    application = {"name": "sonograph", "route_prefix": "/", "import_path": "known_cost:app", "args": {}}
+    application = {"name": "sonograph", "route_prefix": "/", "import_path": "known_cost:app", "args": dict(args or {})}
     config = {"http_options": {"host": "127.0.0.1", "port": port, "request_timeout_s": 180}, "applications": [application]}
     (folder / "serve.yaml").write_text(yaml.safe_dump(config))
     ours = {"PYTHONPATH": f"{checkout}:{folder}", "XDG_STATE_HOME": str(folder)}
@@ -179,7 +179,7 @@ async def post(http: httpx.AsyncClient, answer: str) -> httpx.Response:
 
 def cpu_by_role(service: Service) -> dict[str, float]:
     """Return the CPU seconds of the proxy and of each replica, with their child processes."""
-    return {name: cpu_s(tree(process.pid)) for name, process in roles(service.process.pid).items()}
+    return {name: cpu_s([process]) for name, process in roles(service.process.pid).items()}
 
 
 def per_request_ms(before: Mapping[str, float], after: Mapping[str, float], requests: int) -> dict[str, float]:
@@ -258,7 +258,7 @@ def table(title: str, found: Mapping[str, Any]) -> Table:
     for name in sorted(found["old_ms"]):
         old, new = found["old_ms"][name], found["new_ms"][name]
         shown.add_row(name, f"{old:.2f}", f"{new:.2f}", f"{new / old:.3f}" if old else "-")
-    for name, key, met in (("all four", "whole", found["verdict"]), ("the same, less idle CPU", "less_idle", "")):
+    for name, key, met in (("all", "whole", found["verdict"]), ("the same, less idle CPU", "less_idle", "")):
         one = found[key]
         ratio = f"{one['ratio']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}"
         shown.add_row(name, f"{one['old_ms']:.2f}", f"{one['new_ms']:.2f}", *ratio, met)
@@ -285,7 +285,7 @@ def main() -> None:
         console.print(f"same answers: {'yes' if old == new else 'NO'}")
         sides = {}
         for name, service in services.items():
-            processes = [one for process in roles(service.process.pid).values() for one in tree(process.pid)]
+            processes = list(roles(service.process.pid).values())
             sides[name] = Side(service, commit(getattr(arguments, name)), Idle(processes, IDLE_S).cpu_per_s * 1000)
             console.print(f"{name}: commit {sides[name].commit}, {sides[name].idle_ms:.0f} CPU-ms a second without requests")
         parts = {

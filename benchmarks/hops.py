@@ -20,8 +20,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
+import numpy as np
 import ray
 import yaml
+from numpy.typing import NDArray
 from ray import serve
 from rich.console import Console
 from rich.progress import track
@@ -34,7 +36,8 @@ from deployments.roles.speech_to_text import TranscribeRequest
 from deployments.roles.text_to_image import GenerateRequest
 from deployments.time_left import TimeLeft
 from deployments.whisper.settings import WhisperSettings
-from graphs.audio.decode import decode_speech
+from graphs.audio.decode import decode
+from graphs.audio.vad import require_speech
 from graphs.ingress import app
 from graphs.settings import Settings
 
@@ -42,6 +45,13 @@ SEED = 7
 PORT = 8765
 Answer = tuple[str, bytes]
 """The transcript and the encoded image."""
+
+
+def decode_speech(recording: bytes) -> NDArray[np.int16]:
+    """The samples of a recording with speech in it, as a worker of the ingress makes them."""
+    audio = decode(recording, 60)
+    require_speech(audio)
+    return audio
 
 
 def direct(connection: Connection) -> None:
@@ -54,7 +64,7 @@ def direct(connection: Connection) -> None:
     diffusion = DiffusionEngine(EngineConfig(settings.model))
 
     def run(recording: bytes) -> Answer:
-        text = whisper.transcribe(TranscribeRequest(decode_speech(recording, 60))).text
+        text = whisper.transcribe(TranscribeRequest(decode_speech(recording))).text
         metadata = {"prompt": text, "seed": str(SEED), "model": settings.model_name}
         image, _ = diffusion.generate(settings.with_defaults(GenerateRequest(text, seed=SEED)), metadata)
         return text, image.encoded
@@ -68,7 +78,7 @@ def triton(connection: Connection) -> None:
     from deployments.whisper.deployment import Whisper
 
     async def draw(recording: bytes) -> Answer:
-        transcript = await whisper.run(TranscribeRequest(decode_speech(recording, 60)), TimeLeft(60))
+        transcript = await whisper.run(TranscribeRequest(decode_speech(recording)), TimeLeft(60))
         image = await diffusion.run(GenerateRequest(transcript.text, seed=SEED), TimeLeft(60))
         return transcript.text, image.encoded
 
@@ -105,7 +115,7 @@ def _handles() -> Callable[[bytes], Answer]:
     whisper, diffusion = (serve.get_deployment_handle(name, "sonograph") for name in ("whisper", "diffusion"))
 
     def run(recording: bytes) -> Answer:
-        transcript = whisper.run.remote(TranscribeRequest(decode_speech(recording, 60)), TimeLeft(60)).result()
+        transcript = whisper.run.remote(TranscribeRequest(decode_speech(recording)), TimeLeft(60)).result()
         image = diffusion.run.remote(GenerateRequest(transcript.text, seed=SEED), TimeLeft(60)).result()
         return transcript.text, image.encoded
 

@@ -27,6 +27,10 @@ def recordings(count: int) -> list[bytes]:
     return [path.read_bytes() for path in [SAMPLE, *sorted(SPEECH.glob("*.ogg"))][:count]]
 
 
+DECODING = "graphs.audio.worker"
+"""An argument of the processes that decode recordings."""
+
+
 def tree(root: int) -> list[psutil.Process]:
     process = psutil.Process(root)
     return [process, *process.children(recursive=True)]
@@ -118,6 +122,8 @@ def roles(root: int) -> dict[str, psutil.Process]:
             name = f"replica of {_deployment(name)}"
         elif name.startswith("ray::ProxyActor"):
             name = "proxy"
+        elif DECODING in process.cmdline():
+            name = "decode worker" if DECODING in (process.parent() or process).cmdline() else "decode template"
         else:
             continue
         found[name] = process

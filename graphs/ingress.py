@@ -12,6 +12,7 @@ from ray.serve.metrics import Counter, Histogram
 
 from deployments import base
 from deployments.model_spec import ModelSpec
+from graphs.audio.pool import DecodePool
 from graphs.core.graph import Graph
 from graphs.core.metrics import Metrics
 from graphs.core.readiness import Readiness
@@ -22,6 +23,9 @@ from graphs.http.services import Services
 from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
+
+SPARE_PLACES = 96
+"""Places for refusals, probes and pages. Serve queues requests beyond `max_ongoing_requests` where nothing can refuse them."""
 
 
 class Ingress:
@@ -46,7 +50,9 @@ class Ingress:
             for graph in map(load, self._settings.graphs)
         )
         topology = Topology(application, tuple(stages.values())) if self._settings.http.show_graph else None
-        return create_app(Services(self._settings.http, self._settings.audio, graphs, stages, readiness, metrics, topology))
+        audio = self._settings.audio
+        decode = DecodePool(audio).decode
+        return create_app(Services(self._settings.http, audio, graphs, stages, readiness, metrics, decode, topology))
 
 
 def load(name: str) -> type[Graph[Any, Any]]:
@@ -76,7 +82,7 @@ def mounted(settings: Settings, models: Mapping[str, Application]) -> Applicatio
     ingress = serve.deployment(
         name="ingress",
         ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=64,
+        max_ongoing_requests=settings.http.max_concurrent_requests + settings.http.max_concurrent_uploads + SPARE_PLACES,
         health_check_period_s=4,
         graceful_shutdown_timeout_s=60,
     )(serve.ingress()(Ingress))

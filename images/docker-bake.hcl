@@ -3,7 +3,7 @@
 
 variable "REGISTRY" { default = "registry.example.com/sonograph" }
 variable "REVISION" { default = "" }
-variable "WEIGHTS" { default = "" } # "whisper=small.en diffusion=stabilityai/sd-turbo": into the images of these models
+variable "WEIGHTS" { default = "" } # "whisper=small.en diffusion=REPOSITORY@COMMIT": into the images of these models
 variable "TRITON_DIGEST" {
   validation {
     condition     = TRITON_DIGEST != ""

@@ -21,7 +21,7 @@ RUN --mount=type=cache,target=/var/cache/uv --mount=type=bind,from=requirements,
     && python /source/images/check_versions.py
 USER 10001:10001
 
-# Weights come on a volume. WEIGHTS="whisper=small.en diffusion=stabilityai/sd-turbo" puts those of the image's models into it instead.
+# Weights come on a volume. WEIGHTS="whisper=small.en diffusion=REPOSITORY@COMMIT" puts those of the image's models into it instead.
 ARG MODELS="whisper"
 ARG WEIGHTS=""
 RUN --mount=type=bind,from=requirements,source=/requirements,target=/source \

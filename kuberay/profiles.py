@@ -131,6 +131,8 @@ INGRESS = Group("ingress", (Deployment("ingress", cpus=1, min_replicas=2, max_re
 
 GPU = "nvidia.com/gpu"
 SD_TURBO = f"{WEIGHTS}/diffusion/sd-turbo"
+SD_TURBO_COMMIT = "b261bac6fd2cf515557d5d0707481eafa0485ec2"
+"""Of stabilityai/sd-turbo on the Hugging Face hub."""
 GPU_ARGS: dict[str, Any] = {
     "http": {"deadline_s": 120},
     "whisper": {"model": "small.en", "device": "cuda"},
@@ -144,7 +146,13 @@ GPU_WEIGHTS = (
             *("small.en", f"{WEIGHTS}/whisper"),
         ),
     ),
-    Weights("diffusion", ("hf", "download", "stabilityai/sd-turbo", "--exclude", "*.bin", "--local-dir", SD_TURBO)),
+    Weights(
+        "diffusion",
+        (
+            *("hf", "download", "stabilityai/sd-turbo", "--revision", SD_TURBO_COMMIT),
+            *("--exclude", "*.bin", "--local-dir", SD_TURBO),
+        ),
+    ),
 )
 CPU_NODE = Node("cpu", count=3, cpu=3.9, memory_gib=14)
 

@@ -8,6 +8,7 @@ from kuberay.worker_groups import Deployment, Group
 
 LOCAL_TIMES = Times(120)
 """http.deadline_s is at its default on one machine."""
+INGRESS = "ingress"
 LOCAL_CPUS = 1
 """CPUs of each model on one machine, as in `deployments.base.bind`: two models start on two cores."""
 
@@ -19,7 +20,7 @@ def cluster(profile: Profile) -> dict[str, Any]:
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": PORT, "request_timeout_s": profile.times.request_timeout_s},
         "logging_config": {"encoding": "JSON"},
-        "applications": [_application(profile.args, deployments)],
+        "applications": [_application(_with_decoders(profile), deployments)],
     }
 
 
@@ -30,6 +31,12 @@ def local(profile: Profile = CPU) -> dict[str, Any]:
         "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
         "applications": [_application({}, [{"name": "ingress"}, *models])],
     }
+
+
+def _with_decoders(profile: Profile) -> dict[str, Any]:
+    """The profile's settings, with a process that decodes for each CPU of the ingress."""
+    cpus = profile.group_of(INGRESS).deployments[0].cpus
+    return {**profile.args, "audio": {"decode_workers": cpus, **profile.args.get("audio", {})}}
 
 
 def _application(args: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Without it the config's.")] = None,
 ) -> None:
     """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, with a report of each step."""
-    host = host or str(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options", {}).get("host", LOCAL))
+    options = dict(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options") or {})
+    host = host or str(options.get("host", LOCAL))
+    _require_time(options, _arguments(config))
     keyed = _arguments(config).get("http", {}).get("api_keys_file") is not None
     if not keyed and not _loopback(host):
         console.print(
@@ -112,6 +114,19 @@ def _arguments(config: Path) -> dict[str, Any]:
     """The application's settings."""
     (application,) = yaml.safe_load(config.read_text(encoding="utf-8"))["applications"]
     return dict(application.get("args") or {})
+
+
+def _require_time(options: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """End the command where Serve would end a request that still has time."""
+    from graphs.http.settings import HttpSettings  # here, since other commands do without pydantic
+
+    deadline_s = dict(arguments.get("http") or {}).get("deadline_s", HttpSettings().deadline_s)
+    timeout_s = options.get("request_timeout_s")
+    if isinstance(deadline_s, int | float) and timeout_s and timeout_s <= deadline_s:
+        _fail(
+            f"Serve would end a request after {timeout_s:g} s (http_options: request_timeout_s), and it has {deadline_s:g} s "
+            f"(http.deadline_s): set request_timeout_s to {deadline_s + 60:g}"
+        )
 
 
 def _loopback(host: str) -> bool:

@@ -18,6 +18,17 @@ PHONE, DESK = (360, 640), (1280, 800)
 DRAWN_MS = 60_000.0
 WATCH = """
 document.addEventListener("securitypolicyviolation", (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+window.blobs = new Set();
+const { createObjectURL, revokeObjectURL } = URL;
+URL.createObjectURL = (blob) => {
+  const url = createObjectURL.call(URL, blob);
+  window.blobs.add(url);
+  return url;
+};
+URL.revokeObjectURL = (url) => {
+  window.blobs.delete(url);
+  revokeObjectURL.call(URL, url);
+};
 window.seen = [];
 new MutationObserver((records) => {
   for (const { target } of records) {
@@ -26,7 +37,7 @@ new MutationObserver((records) => {
   }
 }).observe(document, { subtree: true, childList: true, attributeFilter: ["data-canvas"] });
 """
-"""Script that records each content of the canvas and each status in `window.seen`."""
+"""Script that records each content of the canvas and each status in `window.seen`, and the object URLs that exist in `window.blobs`."""
 
 
 def launch(playwright: Playwright, *flags: str) -> Browser:
@@ -80,6 +91,11 @@ class Tab:
     @property
     def seen(self) -> list[str]:
         return list(self.page.evaluate("window.seen"))
+
+    @property
+    def blobs(self) -> int:
+        """Object URLs that the page has made and not revoked: each keeps its bytes in memory."""
+        return int(self.page.evaluate("window.blobs.size"))
 
     def fact(self, term: str) -> str:
         return self.facts.locator(f"div:has(dt:text-is('{term}')) dd").inner_text()

@@ -29,6 +29,7 @@ from deployments.roles.text_to_image import Image
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
 from deployments.whisper.spec import SPEC as WHISPER
+from graphs.audio.job import Sound
 from graphs.audio.settings import AudioSettings
 from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
@@ -178,16 +179,17 @@ class FakeService:
     more: tuple[FakeStage, ...] = ()
     """Stages of further models."""
     undecodable: Exception | None = None
+    decode_warnings: tuple[str, ...] = ()
     recordings: list[bytes] = field(default_factory=list)
     """Recordings that were decoded."""
     topology: Any = None
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
-    def decode(self, recording: bytes, max_duration_s: float) -> NDArray[np.int16]:
+    async def decode(self, recording: bytes) -> Sound:
         self.recordings.append(recording)
         if self.undecodable is not None:
             raise self.undecodable
-        return np.zeros(16_000, np.int16)
+        return Sound(np.zeros(16_000, np.int16), self.decode_warnings)
 
     @property
     def stages(self) -> dict[str, Any]:
@@ -205,7 +207,7 @@ class FakeService:
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
         metrics = Metrics(NullMetric, NullMetric)
-        return Services(self.http, self.audio, self.graphs(), self.stages, readiness, metrics, self.topology, self.decode)
+        return Services(self.http, self.audio, self.graphs(), self.stages, readiness, metrics, self.decode, self.topology)
 
     def app(self) -> FastAPI:
         return create_app(self.services())

@@ -3,9 +3,10 @@
 import contextlib
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -65,22 +66,27 @@ def encode(
         stream.codec_context.options = {"strict": "experimental"}  # FFmpeg's own Vorbis encoder requires it
         if bit_rate:
             stream.bit_rate = bit_rate
-        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout=layout)
-        frame.sample_rate = RATE_HZ
-        resampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate_hz)
-        fifo = av.AudioFifo()
-        for resampled in (*resampler.resample(frame), *resampler.resample(None)):
-            resampled.pts = None
-            fifo.write(resampled)
-        size = stream.codec_context.frame_size or 1024
-        written = 0
-        while fifo.samples:
-            part = fifo.read(min(size, fifo.samples))
-            part.pts, part.time_base = written, Fraction(1, rate_hz)
-            written += part.samples
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
+        _mux(container, stream, audio, layout, rate_hz)
     return bytes(pipe.written) if live else file.getvalue()
+
+
+def _mux(container: Any, stream: Any, audio: Samples, layout: str, rate_hz: int) -> None:
+    """Write the whole track."""
+    frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout=layout)
+    frame.sample_rate = RATE_HZ
+    resampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate_hz)
+    fifo = av.AudioFifo()
+    for resampled in (*resampler.resample(frame), *resampler.resample(None)):
+        resampled.pts = None
+        fifo.write(resampled)
+    size = stream.codec_context.frame_size or 1024
+    written = 0
+    while fifo.samples:
+        part = fifo.read(min(size, fifo.samples))
+        part.pts, part.time_base = written, Fraction(1, rate_hz)
+        written += part.samples
+        container.mux(stream.encode(part))
+    container.mux(stream.encode(None))
 
 
 def stereo(audio: Samples) -> Samples:
@@ -204,13 +210,17 @@ def film(audio: Samples, tracks: int = 1, side_px: int = 32, frames: int = 4, co
 
 def tracks(audio: Samples, number: int) -> bytes:
     """Return a QuickTime file of `number` tracks of the same sound."""
+    return tracks_of([(audio, "pcm_s16le")] * number)
+
+
+def tracks_of(sounds: Sequence[tuple[Samples, str]]) -> bytes:
+    """Return a QuickTime file with a track of each sound, by its codec's name."""
     file = io.BytesIO()
     with av.open(file, "w", format="mov") as container:
-        for stream in [container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono") for _ in range(number)]:
-            frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="s16", layout="mono")
-            frame.sample_rate = RATE_HZ
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+        rates = [48_000 if codec == "ac3" else RATE_HZ for _, codec in sounds]
+        streams = [container.add_stream(codec, rate=rate, layout="mono") for rate, (_, codec) in zip(rates, sounds, strict=True)]
+        for stream, rate_hz, (audio, _) in zip(streams, rates, sounds, strict=True):
+            _mux(container, stream, audio, "mono", rate_hz)
     return file.getvalue()
 
 

@@ -141,6 +141,11 @@ class Service:
         files = (self.session / "logs" / "serve").glob(f"replica_sonograph_{deployment}_*.log")
         return "".join(file.read_text() for file in sorted(files))
 
+    def serve_logs(self) -> dict[str, str]:
+        """Return the logs of the proxies, the controller and all replicas, and what their processes wrote to standard error, by path."""
+        folder = self.session / "logs"
+        return {str(file): file.read_text() for file in sorted([*folder.glob("serve/*.log"), *folder.glob("worker-*.err")])}
+
     def scrape(self) -> list[Metric]:
         """Return all metrics, discovered and parsed as Prometheus does it."""
         found = json.loads((self.session / "prom_metrics_service_discovery.json").read_text())

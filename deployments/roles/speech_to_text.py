@@ -1,7 +1,7 @@
 """Speech to text: the request and the result of every model of this role, the same on both sides of Triton. Loads neither Ray nor torch."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -37,6 +37,7 @@ class Segment:
     """Seconds from the recording's start."""
     end: float
     text: str
+    """With the space before it, where its language has one: the texts of all segments are the transcript's."""
     avg_logprob: float
     """Mean natural logarithm of the tokens' probabilities."""
     no_speech_prob: float
@@ -63,6 +64,11 @@ class Transcript:
         """Server-sent events, by type and data."""
         segments = [asdict(segment) for segment in self.segments]
         yield "transcript", {"text": self.text, "language": self.language, "segments": segments}
+
+
+def text_of(segments: Iterable[Segment]) -> str:
+    """The transcript's text."""
+    return "".join(segment.text for segment in segments).strip()
 
 
 def window_count(samples: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from whisper.audio import FRAMES_PER_SECOND
 
-from deployments.roles.speech_to_text import Segment, Transcript
+from deployments.roles.speech_to_text import Segment, Transcript, text_of
 from deployments.whisper.sequence import Sequence, SequenceGroup
 from deployments.whisper.transcription import DecodingResult, TranscriptionState, WindowRequest
 
@@ -39,7 +39,7 @@ class ChunkedGroup(SequenceGroup):
         self._detection: WindowRequest | None = None
         self._state: TranscriptionState | None = None
         self._segments: list[list[Segment]] = [[] for _ in spans]
-        self._texts: list[str | None] = [None] * len(spans)
+        self._decoded = [False] * len(spans)
         self._emitted = 0
         self._step_began_s, self._in_step, self._step_chunks, self._step_rows = 0.0, 0, 0, 1
         self._chunks = [_Chunk(self, index, span, device) for index, span in enumerate(spans)]
@@ -65,9 +65,9 @@ class ChunkedGroup(SequenceGroup):
             self._emit_in_order()
 
         yield from self._decode_windows(state, emit)
-        self._texts[index] = state.text
+        self._decoded[index] = True
         self._emit_in_order()
-        return Transcript(state.text, state.language, tuple(self._segments[index]))
+        return Transcript(text_of(self._segments[index]), state.language, tuple(self._segments[index]))
 
     def _detect_language(self) -> Generator[WindowRequest, object, TranscriptionState]:
         try:
@@ -93,7 +93,7 @@ class ChunkedGroup(SequenceGroup):
         elif all(one.done for one in self._chunks):
             assert self._state is not None
             segments = tuple(segment for segments in self._segments for segment in segments)
-            self.transcript = Transcript("".join(map(str, self._texts)).strip(), self._state.language, segments)
+            self.transcript = Transcript(text_of(segments), self._state.language, segments)
         else:
             return
         self._chunks = []  # they refer to the group, and would wait with it for Python's collector
@@ -116,9 +116,9 @@ class ChunkedGroup(SequenceGroup):
     def _emit_in_order(self) -> None:
         """Emit the segments of the first unfinished chunk so far, after all of the chunks before it."""
         ready: list[Segment] = []
-        for segments, text in zip(self._segments, self._texts, strict=True):
+        for segments, decoded in zip(self._segments, self._decoded, strict=True):
             ready += segments
-            if text is None:
+            if not decoded:
                 break
         for segment in ready[self._emitted :]:
             self._emitted += 1

@@ -16,7 +16,7 @@ from whisper.audio import N_SAMPLES
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
-from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript, text_of
 from deployments.torch_runtime import dtype, set_threads, upload
 from deployments.whisper.backends.torch import TorchBackend
 from deployments.whisper.chunk_boundaries import chunk_spans
@@ -139,7 +139,7 @@ class WhisperEngine:
                 on_segment(segment)
 
         yield from self._decode_windows(state, emit)
-        return Transcript(state.text.strip(), state.language, tuple(segments))
+        return Transcript(text_of(segments), state.language, tuple(segments))
 
     def _language_code(self, request: TranscribeRequest) -> str:
         """Empty where it is to be detected."""

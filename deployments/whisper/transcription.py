@@ -108,15 +108,9 @@ class TranscriptionState:
     """The caller's prompt, then the text so far."""
     prompt_begin: int = 0
     """First of the tokens that may prompt the next window."""
-    caller_tokens: int = 0
-    """Length of the caller's prompt in `tokens`."""
     temperatures: tuple[float, ...] = TEMPERATURES
     adaptive: bool = False
     """A window is padded to 30 s only where the shorter one gives a doubtful text."""
-
-    @property
-    def text(self) -> str:
-        return str(self.tokenizer.decode(self.tokens[self.caller_tokens :]))
 
     @property
     def prompt(self) -> list[int]:
@@ -137,7 +131,7 @@ def initial_state(
     tokenizer = get_tokenizer(dims.multilingual, num_languages=dims.languages, language=language, task=task)
     # A client's text may spell a special token; it is text all the same.
     tokens = tokenizer.encode(f" {prompt.strip()}", disallowed_special=()) if prompt.strip() else []
-    state = TranscriptionState(mel, mel.shape[-1], language, tokenizer, tokens=tokens, caller_tokens=len(tokens))
+    state = TranscriptionState(mel, mel.shape[-1], language, tokenizer, tokens=tokens)
     if temperature > 0:
         state.temperatures = (temperature,)
     return state
@@ -234,7 +228,7 @@ def _take_segments(dims: ModelDims, state: TranscriptionState, result: DecodingR
         if start_s == end_s or not text.strip():
             text, part = "", []
         state.tokens += part
-        segments.append(Segment(start_s, end_s, text.strip(), result.avg_logprob, result.no_speech_prob))
+        segments.append(Segment(start_s, end_s, text, result.avg_logprob, result.no_speech_prob))
     if result.temperature > 0.5:
         state.prompt_begin = len(state.tokens)
     return segments

@@ -1,8 +1,9 @@
-"""Decoding of untrusted recordings, in process, by FFmpeg through PyAV: it opens nothing but the bytes of the request."""
+"""Decoding of untrusted recordings by FFmpeg through PyAV: it opens nothing but the bytes of the request."""
 
 import ctypes
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
-from graphs.audio import covers
-from graphs.audio.errors import AudioEmpty, AudioTooLong, AudioUndecodable
-from graphs.audio.vad import require_speech
+from graphs.audio import covers, links
+from graphs.audio.errors import AudioEmpty, AudioUndecodable
+from graphs.audio.formats import CODECS, DECODERS, EXACT, FORMATS, listed
+from graphs.audio.job import Sound, capacity
+from graphs.audio.mono import Mono, Samples
+from graphs.audio.vad import is_silent
 
-FORMAT = "s16"
-"""FFmpeg's name of int16."""
 SHORTEST_S = 0.1
-HIGHEST_RATE_HZ = 384_000
-"""The highest rate of recording equipment. A resampler's filter grows with the rate: at 1 GHz it takes gigabytes and half a minute."""
-FORMATS = {
-    "wav": "wav",
-    "mp3": "mp3",
-    "flac": "flac",
-    "ogg": "ogg",
-    "opus": "ogg",
-    "webm": "matroska,webm",
-    "m4a": "mov,mp4,m4a,3gp,3g2,mj2",
-    "aac": "aac",
-}
-"""Accepted formats by their common name, and FFmpeg's names of the demuxers that may run for each.
-
-Playlists, lists of files and the like are not among them. Every document's list of formats is this one.
-"""
-CODECS = {
-    "mp3": "mp3,mp3float",
-    "flac": "flac",
-    "opus": "opus,libopus",
-    "vorbis": "vorbis",
-    "aac": "aac,aac_fixed",
-    "alac": "alac",
-    "PCM": ",".join(
-        ["pcm_alaw", "pcm_mulaw", "pcm_s8", "pcm_u8"]
-        + [f"pcm_{kind}{bits}{order}" for kind in "su" for bits in (16, 24, 32) for order in ("le", "be")]
-        + [f"pcm_f{bits}{order}" for bits in (32, 64) for order in ("le", "be")]
-    ),
-}
-"""The same for codecs: FFmpeg's names of the decoders that may run. FFmpeg opens no other, not even to probe a stream."""
-DECODERS = ",".join(CODECS.values())
 MOST_TRACKS = 12
 """Tracks of any kind in one recording; films of phones have up to 8. FFmpeg keeps an index for each."""
+MOST_DAMAGED = 1000
+"""Packets that are left out since they cannot be decoded; the recording ends at the next one."""
 LARGEST_ALLOCATION_BYTES = 8 * 1024 * 1024
 """The most that FFmpeg allocates at once; it allocates what a header claims, and by default up to 2 GB. An hour's index needs 5 MB."""
 OPTIONS = {
@@ -69,48 +42,111 @@ OPTIONS = {
 """No protocol exists under the name `none`: what a container refers to outside of itself cannot be opened."""
 
 
-def bound_allocations(at_most_bytes: int = LARGEST_ALLOCATION_BYTES) -> None:
-    """Of FFmpeg in this whole process. PyAV has no function for it; its wheel keeps FFmpeg's libraries beside itself."""
+def _libavutil() -> ctypes.CDLL:
+    """FFmpeg's library for what PyAV has no function for; PyAV's wheel keeps it beside itself."""
     (library,) = Path(av.__file__).parents[1].glob("av.libs/libavutil*")
-    ctypes.CDLL(str(library)).av_max_alloc(ctypes.c_size_t(at_most_bytes))
+    return ctypes.CDLL(str(library))
+
+
+def bound_allocations(at_most_bytes: int = LARGEST_ALLOCATION_BYTES) -> None:
+    """Of FFmpeg in this whole process."""
+    _libavutil().av_max_alloc(ctypes.c_size_t(at_most_bytes))
 
 
 bound_allocations()
+_libavutil().av_cpu_force_count(1)  # or each resampler starts a thread for each CPU
 
 
 def decode(recording: bytes, max_duration_s: float) -> NDArray[np.int16]:
-    """Return int16 [samples], mono 16 kHz. The content decides the format.
+    """The samples alone of `decode_sound`: int16 [samples], mono 16 kHz."""
+    return decode_sound(recording, max_duration_s).samples
 
-    Stops at the limit, however long the recording claims or turns out to be.
+
+def decode_sound(
+    recording: bytes,
+    max_duration_s: float,
+    buffer: NDArray[np.int16] | None = None,
+    each_second: Callable[[], None] = lambda: None,
+) -> Sound:
+    """Decode the first audio track with sound in it. The content decides the format.
+
+    Stops at the limit, however long the recording claims or turns out to be. `buffer` and `each_second`: as for `Samples`.
     Raises AudioEmpty, AudioTooLong, AudioUndecodable.
     """
     if not recording:
         raise AudioEmpty("the recording is empty: 0 bytes were received")
-    samples = bytearray()
-    try:
-        with _opened(recording) as container:
-            _read(container, max_duration_s, samples)
-    except (av.error.FFmpegError, ValueError, OverflowError) as error:
-        # The samples before the damage are used: players do the same with a file that was cut short.
-        if not samples:
-            raise _undecodable(error) from error
-    audio = np.frombuffer(samples, np.int16)
-    if audio.size < SHORTEST_S * SAMPLE_RATE_HZ:
-        raise AudioEmpty(f"the recording holds {audio.size / SAMPLE_RATE_HZ:.2f} s of sound; at least {SHORTEST_S} s is needed")
-    return audio
+    samples = Samples(np.empty(capacity(max_duration_s), np.int16) if buffer is None else buffer, max_duration_s, each_second)
+    reading = _Reading(samples)
+    for start, end in links.bounds(recording):
+        reading.link(recording[start:end])
+    if samples.size == 0 and reading.error is not None:
+        raise _undecodable(reading.error) from reading.error
+    if samples.size < SHORTEST_S * SAMPLE_RATE_HZ:
+        raise AudioEmpty(f"the recording holds {samples.seconds:.2f} s of sound; at least {SHORTEST_S} s is needed")
+    return Sound(samples.since(0), tuple(reading.warnings()))
 
 
-def decode_speech(recording: bytes, max_duration_s: float) -> NDArray[np.int16]:
-    """The same, of a recording with speech in it. Raises NoSpeech too."""
-    audio = decode(recording, max_duration_s)
-    require_speech(audio)
-    return audio
+class _Reading:
+    """The sound of one recording, read into `samples`, and what was left out of it."""
 
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._damaged = 0
+        self._left_out: list[str] = []
+        self.error: Exception | None = None
+        """The first one. What could be decoded is used: players do the same with a damaged file."""
 
-def listed(names: Iterable[str], last: str) -> str:
-    """Join names: `a, b or c`, where `last` is `or`."""
-    *most, one = names
-    return f"{', '.join(most)} {last} {one}"
+    def warnings(self) -> Iterator[str]:
+        if self._damaged:
+            yield f"packets that could not be decoded and were left out: {self._damaged}"
+        yield from self._left_out
+
+    def link(self, recording: bytes) -> None:
+        """Append the first audio track that has sound; if none has, the longest silence."""
+        start = end = self._samples.size
+        number, tracks = 0, 1
+        while number < tracks:
+            self._samples.cut(start)
+            mono = Mono(self._samples)
+            with self._tolerating(), _opened(recording) as container:
+                streams = _readable(container)
+                tracks = len(streams)
+                self._read(container, streams[number], mono)
+            with self._tolerating():
+                mono.flush()
+            if tracks == 1 or not is_silent(self._samples.since(start)):
+                if number:
+                    self._left_out.append(f"audio tracks without sound before the one that was taken: {number}")
+                return
+            end = max(end, self._samples.size)
+            number += 1
+        self._samples.cut(end)
+
+    @contextmanager
+    def _tolerating(self) -> Iterator[None]:
+        """Note an error of its block."""
+        try:
+            yield
+        except (av.error.FFmpegError, ValueError, OverflowError, AudioUndecodable) as error:
+            self.error = self.error or error
+            self._left_out.append(
+                f"a part after {self._samples.seconds:.2f} s could not be read and was left out ({_reason(error)})"
+            )
+
+    def _read(self, container: Any, stream: Any, mono: "Mono") -> None:
+        """Read one track. Video and pictures are neither read nor decoded. Packets that cannot be decoded are left out."""
+        mono.exact = any(stream.codec_context.name in CODECS[name].split(",") for name in EXACT)
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError as error:
+                self.error = self.error or error
+                self._damaged += 1
+                if self._damaged == MOST_DAMAGED:
+                    raise
+                continue
+            for frame in frames:
+                mono.append(frame)
 
 
 def _opened(recording: bytes) -> Any:
@@ -124,45 +160,20 @@ def _opened(recording: bytes) -> Any:
         return av.open(io.BytesIO(without), mode="r", options=OPTIONS)
 
 
-def _read(container: Any, max_duration_s: float, samples: bytearray) -> None:
-    """Append the sound of the first audio track to `samples`. Video and pictures are neither read nor decoded."""
+def _readable(container: Any) -> list[Any]:
+    """The audio tracks whose decoders may run; at least one. Raises AudioUndecodable."""
     if not container.streams.audio:
         raise AudioUndecodable("the recording has no audio track")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None or stream.codec_context.name not in DECODERS.split(","):
+    accepted = DECODERS.split(",")
+    found = [one for one in container.streams.audio if one.codec_context is not None and one.codec_context.name in accepted]
+    if not found:
         raise AudioUndecodable(f"the recording's audio codec is none of {listed(CODECS, 'and')}: convert it to one of them")
-    stream.codec_context.thread_count = 1
-    resampler = av.AudioResampler(format=FORMAT, layout="mono", rate=SAMPLE_RATE_HZ)
-    left = int(max_duration_s * SAMPLE_RATE_HZ)
-    for frame in container.decode(stream):
-        if frame.sample_rate > HIGHEST_RATE_HZ:
-            raise AudioUndecodable(
-                f"the recording claims a sample rate of {frame.sample_rate} Hz; at most {HIGHEST_RATE_HZ} is read"
-            )
-        # A frame of few bytes can stand for hours at a rate of a few Hz: asked before it is resampled.
-        if frame.samples > (left / SAMPLE_RATE_HZ + 1) * frame.sample_rate:
-            raise _too_long(max_duration_s)
-        as_it_is = (frame.format.name, frame.layout.nb_channels, frame.sample_rate) == (FORMAT, 1, SAMPLE_RATE_HZ)
-        left -= _keep([frame] if as_it_is else resampler.resample(frame), samples)
-        if left < 0:
-            raise _too_long(max_duration_s)
-    if _keep(resampler.resample(None), samples) > left:
-        raise _too_long(max_duration_s)
+    return found
 
 
-def _keep(frames: list[Any], samples: bytearray) -> int:
-    """Copy the frames' samples and return their number; a frame that was kept would hold FFmpeg's buffers."""
-    before = len(samples)
-    for frame in frames:
-        samples += memoryview(frame.planes[0])[: 2 * frame.samples]  # a plane is longer than its samples
-    return (len(samples) - before) // 2
-
-
-def _too_long(max_duration_s: float) -> AudioTooLong:
-    return AudioTooLong(f"the recording is longer than {max_duration_s:g} s, the limit of this service: send a shorter one")
-
-
-def _undecodable(error: Exception) -> AudioUndecodable:
+def _undecodable(error: Exception) -> Exception:
+    if isinstance(error, AudioUndecodable):
+        return error
     accepted = listed(FORMATS, "or")
     if isinstance(error, av.error.MemoryError):
         return AudioUndecodable(
@@ -173,4 +184,4 @@ def _undecodable(error: Exception) -> AudioUndecodable:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

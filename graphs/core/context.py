@@ -25,6 +25,8 @@ class RequestContext:
     """The stages that were tried again."""
     degraded: dict[str, str] = field(default_factory=dict)
     """Soft stages that failed, and why: the answer is what the graph has without them."""
+    decode_warnings: tuple[str, ...] = ()
+    """Sentences about what was left out of the recording."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Further fields of the access log, such as `seed`."""
 
@@ -42,7 +44,9 @@ class RequestContext:
         """The context of one branch of a fan-out: times of its own, progress under the branch's name."""
         emit = self.emit
         own = None if emit is None else lambda progress: emit(OfBranch(name, progress))
-        return RequestContext(self.id, self.time_left, own, {}, self.models, self.retried, self.degraded, self.notes)
+        return RequestContext(
+            self.id, self.time_left, own, {}, self.models, self.retried, self.degraded, self.decode_warnings, self.notes
+        )
 
 
 async def fan_out[Result](

@@ -32,6 +32,8 @@ class GraphAnswer(BaseModel):
     """Milliseconds by stage."""
     degraded: dict[str, str] | None = None
     """Soft stages that failed, and why; absent where none did."""
+    decode_warnings: list[str] | None = None
+    """Sentences about what was left out of a damaged recording; absent where nothing was."""
 
     def content(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True)
@@ -41,4 +43,10 @@ def common(context: RequestContext) -> dict[str, Any]:
     """The fields of GraphAnswer."""
     timings_ms = {stage: round(ms, 1) for stage, ms in context.timings_ms.items()}
     degraded = dict(context.degraded) or None
-    return {"request_id": context.id, "models": dict(context.models), "timings_ms": timings_ms, "degraded": degraded}
+    return {
+        "request_id": context.id,
+        "models": dict(context.models),
+        "timings_ms": timings_ms,
+        "degraded": degraded,
+        "decode_warnings": list(context.decode_warnings) or None,
+    }

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 FRESH_S = 1.0
 """A state as old as this is refreshed in the background; no request waits for it."""
+ANSWER_S = 3.0
+"""Longest wait of a probe for the controller's answer."""
 SERVING = ("RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION")
 """Serve's states of a replica that takes requests; it is RECOVERING while a restarted controller looks for it."""
 
@@ -48,10 +50,16 @@ class Readiness:
         self._asking: asyncio.Task[None] | None = None
 
     async def states(self) -> dict[str, ModelState]:
-        """Each model's state, at most a second old."""
+        """Each model's state, at most a second old; absent where the controller does not answer within ANSWER_S."""
         self._ask()
         if self._asking is not None:
-            await asyncio.shield(self._asking)
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await asyncio.shield(self._asking)
+            except TimeoutError:
+                return {
+                    name: ModelState("absent", f"Serve's controller has not answered for {ANSWER_S:g} s") for name in self._names
+                }
         return {name: ModelState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
 
     def require(self, name: str) -> None:

@@ -3,69 +3,147 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from deployments.errors import Overloaded
+from starlette.types import Message, Receive
+
+from deployments.errors import DeploymentError, Overloaded
 from graphs.core.latency import LatencyEstimator
+from graphs.http.errors import RateLimitExceeded
+from graphs.http.pace import Pace
 
 LONGEST_RETRY_AFTER_S = 60
 """A longer estimate is useless: by then replicas have been added, or clients have given up."""
 
 
-@dataclass(eq=False)
 class Reservation:
-    """One admitted request."""
+    """One request of the ingress: first an upload, and once its body is whole one of the concurrent requests."""
 
-    size_bytes: int
+    def __init__(self, admission: "Admission", key: str | None, pace: Pace, retry_after_s: Callable[[], float]) -> None:
+        self.key = key
+        self.pace = pace
+        self.size_bytes = 0
+        self.uploading = True
+        self._admission = admission
+        self._retry_after_s = retry_after_s
 
     def resize(self, size_bytes: int) -> None:
         """Set the bytes that the request really holds. They may grow beyond the bound: the next requests are then refused."""
         self.size_bytes = size_bytes
 
+    def receiving(self, receive: Receive) -> Receive:
+        """`receive` of the request, which then also raises BodyTooSlow, and Overloaded where no more bytes may be held."""
+
+        async def message() -> Message:
+            received = await self.pace.wait(receive)
+            size_bytes = len(received.get("body", b""))
+            self._admission.require_bytes(size_bytes, self._retry_after_s, self)
+            self.size_bytes += size_bytes
+            return received
+
+        return message
+
+    def begin(self) -> None:
+        """Take a place among the concurrent requests: the body is whole. Raises Overloaded."""
+        self._admission.require_place(self._retry_after_s)
+        self.uploading = False
+
 
 class Admission:
-    """Limiter that refuses at once every request of an ingress replica beyond `max_concurrent_requests` or `max_buffered_bytes`."""
+    """Limiter of an ingress replica. It refuses at once every request beyond its bounds.
 
-    def __init__(self, max_concurrent_requests: int, max_buffered_bytes: int) -> None:
+    A body that is still on its way has one of `max_concurrent_uploads` places, and holds the bytes that have come. Where they are
+    all taken, the slowest upload loses its place, if it has fallen behind. A request has one of `max_concurrent_requests` places
+    only once its body is whole. `max_of_key` bounds both for each API key.
+    """
+
+    def __init__(
+        self,
+        max_concurrent_requests: int,
+        max_concurrent_uploads: int,
+        max_buffered_bytes: int,
+        pace: Callable[[], Pace],
+        max_of_key: int | None = None,
+    ) -> None:
+        """`pace` makes that of one body."""
         self._max_concurrent_requests = max_concurrent_requests
+        self._max_concurrent_uploads = max_concurrent_uploads
         self._max_buffered_bytes = max_buffered_bytes
+        self._max_of_key = max_of_key
+        self._pace = pace
         self._admitted: set[Reservation] = set()
 
     @property
     def requests(self) -> int:
+        """All that are in the ingress, uploads too."""
         return len(self._admitted)
+
+    @property
+    def concurrent_requests(self) -> int:
+        return sum(not reservation.uploading for reservation in self._admitted)
 
     @property
     def bytes(self) -> int:
         return sum(reservation.size_bytes for reservation in self._admitted)
 
     @contextmanager
-    def admit(self, size_bytes: int, retry_after_s: Callable[[], float]) -> Iterator[Reservation]:
-        """Reserve one place and `size_bytes` until it ends, in whatever way. Raises Overloaded on entering.
+    def admit(self, key: str | None, declared_bytes: int, retry_after_s: Callable[[], float]) -> Iterator[Reservation]:
+        """Reserve a place until the request ends, in whatever way. Raises Overloaded and RateLimitExceeded on entering.
 
-        A request that is alone is admitted whatever its size: no wait could free the bytes that it needs.
-        `retry_after_s` is called when a request is refused; the client gets a whole number of seconds from 1 to 60.
+        `declared_bytes` are not reserved: a request is refused if they do not fit now. A request that is alone is admitted
+        whatever its size: no wait could free the bytes that it needs. `retry_after_s` is called when a request is refused; the
+        client gets a whole number of seconds from 1 to 60.
         """
-        if len(self._admitted) >= self._max_concurrent_requests:
-            bound = f"has all {self._max_concurrent_requests} requests that it takes at once (its setting http.max_concurrent_requests)"
-            raise _overloaded(bound, "", retry_after_s())
-        if self._admitted and self.bytes + size_bytes > self._max_buffered_bytes:
-            mib = self._max_buffered_bytes / 1024 / 1024
-            bound = f"holds all the recordings that fit in {mib:g} MiB (its setting http.max_buffered_bytes)"
-            raise _overloaded(bound, ", or send a shorter or compressed recording", retry_after_s())
-        reservation = Reservation(size_bytes)
+        self._require_share(key, retry_after_s)
+        self.require_place(retry_after_s)
+        self.require_bytes(declared_bytes, retry_after_s)
+        self._require_upload(retry_after_s)
+        reservation = Reservation(self, key, self._pace(), retry_after_s)
         self._admitted.add(reservation)
         try:
             yield reservation
         finally:
             self._admitted.discard(reservation)
 
+    def require_place(self, retry_after_s: Callable[[], float]) -> None:
+        if self.concurrent_requests >= self._max_concurrent_requests:
+            bound = f"has all {self._max_concurrent_requests} requests that it takes at once (its setting http.max_concurrent_requests)"
+            raise _refusal(Overloaded, f"the service {bound}", retry_after_s())
+
+    def require_bytes(self, size_bytes: int, retry_after_s: Callable[[], float], own: Reservation | None = None) -> None:
+        """`own`: the reservation that is to hold them."""
+        if self._admitted - {own} and self.bytes + size_bytes > self._max_buffered_bytes:
+            mib = self._max_buffered_bytes / 1024 / 1024
+            bound = f"holds all the recordings that fit in {mib:g} MiB (its setting http.max_buffered_bytes)"
+            raise _refusal(Overloaded, f"the service {bound}", retry_after_s(), ", or send a shorter or compressed recording")
+
+    def _require_share(self, key: str | None, retry_after_s: Callable[[], float]) -> None:
+        if self._max_of_key is None or key is None:
+            return
+        if sum(reservation.key == key for reservation in self._admitted) >= self._max_of_key:
+            bound = f"this key has all {self._max_of_key} requests at once that one may have (the service's setting "
+            raise _refusal(RateLimitExceeded, f"{bound}http.key_max_concurrent_requests)", retry_after_s())
+
+    def _require_upload(self, retry_after_s: Callable[[], float]) -> None:
+        uploads = [reservation for reservation in self._admitted if reservation.uploading]
+        if len(uploads) < self._max_concurrent_uploads:
+            return
+        evictable = [reservation for reservation in uploads if reservation.pace.evictable]
+        if not evictable:
+            bound = (
+                f"has all {self._max_concurrent_uploads} uploads that it takes at once (its setting http.max_concurrent_uploads)"
+            )
+            raise _refusal(Overloaded, f"the service {bound}", retry_after_s())
+        slowest = min(evictable, key=lambda reservation: reservation.pace.due_s)
+        slowest.pace.evict()
+        self._admitted.discard(slowest)
+
 
 def declared_bytes(content_length: str | None, max_upload_bytes: int) -> int:
-    """Bytes to reserve before a body is read: its Content-Length, at most the largest upload."""
+    """Bytes that a body announces, at most the largest upload; 0 where it announces none."""
     declared = content_length or ""
-    known = declared.isdecimal() and len(declared) <= 18  # int() refuses thousands of digits
-    return min(int(declared), max_upload_bytes) if known else max_upload_bytes
+    if not declared.isdecimal():
+        return 0
+    return min(int(declared), max_upload_bytes) if len(declared) <= 18 else max_upload_bytes  # int() refuses thousands of digits
 
 
 def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]) -> float:
@@ -77,8 +155,8 @@ def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]
     return in_flight * slowest_s + 1
 
 
-def _overloaded(bound: str, otherwise: str, retry_after_s: float) -> Overloaded:
+def _refusal[Refusal: DeploymentError](error: type[Refusal], bound: str, retry_after_s: float, otherwise: str = "") -> Refusal:
     seconds = math.ceil(min(LONGEST_RETRY_AFTER_S, max(1.0, retry_after_s)))
-    error = Overloaded(f"the service {bound}: try again in {seconds} s{otherwise}")
-    error.retry_after_s = seconds
-    return error
+    refusal = error(f"{bound}: try again in {seconds} s{otherwise}")
+    refusal.retry_after_s = seconds
+    return refusal

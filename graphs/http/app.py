@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from graphs.http import problems
 from graphs.http.middleware.browsers import BrowserMiddleware
 from graphs.http.middleware.disconnect import DisconnectMiddleware
+from graphs.http.middleware.expect import ExpectMiddleware
 from graphs.http.middleware.normalize import NormalizeMiddleware
 from graphs.http.routes import docs, graph, health, page
 from graphs.http.routes.openai import audio, images, models
@@ -37,6 +38,7 @@ def create_app(services: Services) -> FastAPI:
         )
     app.add_middleware(NormalizeMiddleware)
     app.add_middleware(BrowserMiddleware, settings=services.settings)
+    app.add_middleware(ExpectMiddleware)
     problems.install(app)
     for resource in (graph, health, audio, images, models, page, docs):  # a request is compared with one route after the other
         app.include_router(resource.router(services))

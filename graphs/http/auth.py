@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+import logging
 import math
+import os
 import re
 import time
 from collections.abc import Callable
@@ -12,22 +14,36 @@ from starlette.requests import Request
 
 from graphs.http.errors import InvalidApiKey, RateLimitExceeded
 
+log = logging.getLogger("ray.serve")
+CHECK_S = 1.0
+"""Least time between two looks at the file of keys, in seconds."""
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEY = re.compile(r"[!-~]{16,256}")
 
 
 class Access:
-    """Open where there are no keys. One for each ingress replica: a key's rate is counted in each."""
+    """Open where there are no keys. One for each ingress replica: a key's rate is counted in each.
+
+    The file is read again when it has changed; while the new one cannot be used, the old keys are valid.
+    """
 
     def __init__(self, keys: Path | None, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         """`keys`: a file as `read` takes it. Raises ValueError with a sentence that holds no key."""
-        self._names = {} if keys is None else read(keys)
-        self._buckets = {} if per_minute is None else {name: _Bucket(per_minute, clock) for name in self._names.values()}
+        self._keys = keys
+        self._per_minute = per_minute
+        self._clock = clock
+        self._buckets: dict[str, _Bucket] = {}
+        self._names: dict[bytes, str] = {}
+        self._checked_s = clock()
+        if keys is not None:
+            self._version = _version(keys)
+            self._use(read(keys))
 
     def require(self, request: Request) -> str | None:
         """The name of the request's key; None where none is needed. Raises InvalidApiKey."""
-        if not self._names:
+        if self._keys is None:
             return None
+        self._refresh(self._keys)
         scheme, _, key = ", ".join(request.headers.getlist("authorization")).partition(" ")
         digest_sent, found = _digest(key.strip()), None
         for digest, name in self._names.items():  # all of them: the time reveals nothing
@@ -41,6 +57,28 @@ class Access:
         """Raise RateLimitExceeded where the key `name` is used too often."""
         if name in self._buckets:
             self._buckets[name].take()
+
+    def _refresh(self, keys: Path) -> None:
+        now_s = self._clock()
+        if now_s - self._checked_s < CHECK_S:
+            return
+        self._checked_s = now_s
+        version = _version(keys)
+        if version == self._version:
+            return
+        self._version = version
+        try:
+            self._use(read(keys))
+        except ValueError as error:
+            log.warning("the API keys stay as they were, since their new file cannot be used: %s", ascii(str(error)))
+        else:
+            log.info("the API keys were read again: %d", len(self._names))
+
+    def _use(self, names: dict[bytes, str]) -> None:
+        self._names = names
+        if self._per_minute is not None:
+            old = self._buckets
+            self._buckets = {name: old.get(name) or _Bucket(self._per_minute, self._clock) for name in names.values()}
 
 
 class _Bucket:
@@ -65,6 +103,15 @@ class _Bucket:
         self._tokens -= 1
 
 
+def _version(keys: Path) -> tuple[int, ...] | None:
+    """Differs once the file, or the target of a link, is another one; None where there is none."""
+    try:
+        status = os.stat(keys)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def read(keys: Path) -> dict[bytes, str]:
     """Names by their keys' digests. Each line of the file is a name, blanks and a key; empty lines and those with # are skipped.
 
@@ -83,7 +130,7 @@ def read(keys: Path) -> dict[bytes, str]:
             raise ValueError(f"{keys}, line {number}: not a name of [A-Za-z0-9._-], a blank, and a key of 16 to 256 characters")
         digest = _digest(words[1])
         if digest in names or words[0] in names.values():
-            raise ValueError(f"{keys}, line {number}: the name {words[0]}, or its key, is there before")
+            raise ValueError(f"{keys}, line {number}: its name, or its key, is on a line before")
         names[digest] = words[0]
     if not names:
         raise ValueError(f"{keys} has no key, so no client could use the service: add one, or leave http.api_keys_file out")

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from deployments.errors import DeadlineExceeded
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
-from graphs.audio.settings import AudioSettings
+from graphs.audio.job import Sound
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
 from graphs.core.metrics import INGRESS, Metrics
@@ -25,12 +25,13 @@ from graphs.http.access_log import Entry, logged
 from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
 from graphs.http.auth import Access
 from graphs.http.deadline import deadline_s
+from graphs.http.pace import Pace
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import Upload
 
-Decode = Callable[[bytes, float], NDArray[np.int16]]
-"""A recording's samples, from its bytes and the longest duration in seconds; see `graphs.audio.decode.decode_speech`."""
+Decode = Callable[[bytes], Awaitable[Sound]]
+"""Decoding of a recording, as `graphs.audio.pool.DecodePool.decode` does it."""
 DECODE = "decode"
 """The stage of the decoding, in times, errors and metrics."""
 
@@ -52,14 +53,19 @@ class AdmittedRequest:
         self.deadline_s = deadline_s(self.setting_s, timeout_ms, self.x_timeout_ms)
         self.context.time_left = TimeLeft(self.deadline_s - (time.monotonic() - self.received_s))
 
-    async def read[Body](self, receive: Callable[[], Awaitable[Body]]) -> Body:
-        """The body, from `receive`. Raises DeadlineExceeded where it does not arrive in time."""
+    async def read[Body](self, request: Request, receive: Callable[[Request], Awaitable[Body]]) -> Body:
+        """The body, from `receive`. The request then has one of the places of `http.max_concurrent_requests`.
+
+        Raises DeadlineExceeded where it does not arrive in time, BodyTooSlow, Overloaded.
+        """
         self.limit()
         try:
             async with asyncio.timeout(self.context.time_left.seconds):
-                return await receive()
+                body = await receive(Request(request.scope, self.reservation.receiving(request.receive)))
         except TimeoutError as error:
             raise DeadlineExceeded("the request did not arrive within its time: send a smaller one") from error
+        self.reservation.begin()
+        return body
 
 
 @dataclass(frozen=True)
@@ -83,20 +89,24 @@ class Dependencies:
     def __init__(
         self,
         settings: HttpSettings,
-        audio: AudioSettings,
         stages: Mapping[str, Stage[Any, Any]],
         readiness: Readiness,
         metrics: Metrics,
         decode: Decode,
     ) -> None:
         self._settings = settings
-        self._audio = audio
         self._stages = stages
         self._readiness = readiness
         self._metrics = metrics
         self._decode = decode
         self._access = Access(settings.api_keys_file, settings.key_requests_per_minute)
-        self._admission = Admission(settings.max_concurrent_requests, settings.max_buffered_bytes)
+        self._admission = Admission(
+            settings.max_concurrent_requests,
+            settings.max_concurrent_uploads,
+            settings.max_buffered_bytes,
+            lambda: Pace(settings.body_idle_timeout_s, settings.min_body_bytes_per_s),
+            settings.key_max_concurrent_requests,
+        )
 
     @property
     def requests(self) -> int:
@@ -115,7 +125,7 @@ class Dependencies:
         with logged(context, request.scope["route"].path, settings.log_transcripts, self._count) as entry:
             entry.key = self._access.require(request)
             self._access.count(entry.key)
-            with self._admission.admit(declared, self._retry_after_s) as reservation:
+            with self._admission.admit(entry.key, declared, self._retry_after_s) as reservation:
                 x_timeout_ms = request.headers.getlist("x-timeout-ms")
                 yield AdmittedRequest(context, entry, reservation, settings.deadline_s, x_timeout_ms)
 
@@ -129,7 +139,7 @@ class Dependencies:
         """
 
         async def read(request: Request, admitted: Annotated[AdmittedRequest, Depends(self.admit)]) -> Recording[Parameters]:
-            upload = await admitted.read(lambda: receive(request, self._settings.max_upload_bytes))
+            upload = await admitted.read(request, lambda metered: receive(metered, self._settings.max_upload_bytes))
             admitted.reservation.resize(len(upload.recording))
             parameters, media_type = parse(request, upload)
             admitted.limit(getattr(parameters, "timeout_ms", None))
@@ -143,13 +153,13 @@ class Dependencies:
         """Decode within the request's time. Raises a DeploymentError whose stage is `decode`."""
         started_s = time.perf_counter()
         with self._metrics.stage(DECODE), translated(DECODE):
-            work = asyncio.to_thread(self._decode, recording, self._audio.max_duration_s)
-            audio = await within(DECODE, work, context.time_left)
+            sound = await within(DECODE, self._decode(recording), context.time_left)
         took_s = time.perf_counter() - started_s
-        context.notes["audio_s"] = audio.size / SAMPLE_RATE_HZ
+        context.decode_warnings = sound.warnings
+        context.notes["audio_s"] = sound.samples.size / SAMPLE_RATE_HZ
         context.took(decode=took_s * 1000)
         self._metrics.finished(DECODE, took_s, audio_s=context.notes["audio_s"])
-        return audio
+        return sound.samples
 
     def _count(self, entry: Entry) -> None:
         """Count a request of the ingress, its end by its client, and its error where no stage has counted it."""
@@ -161,4 +171,4 @@ class Dependencies:
 
     def _retry_after_s(self) -> float:
         stages = [(stage.latency, self._readiness.replicas(stage.name)) for stage in self._stages.values()]
-        return retry_after_s(self.requests, stages)
+        return retry_after_s(self._admission.concurrent_requests, stages)

@@ -51,6 +51,12 @@ class NotAcceptable(DeploymentError):
     title = "Not acceptable"
 
 
+class BodyTooSlow(DeploymentError):
+    status = 408
+    code = "body_too_slow"
+    title = "Body too slow"
+
+
 class AudioTooLarge(DeploymentError):
     status = 413
     code = "audio_too_large"

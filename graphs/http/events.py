@@ -37,7 +37,8 @@ class GraphEvents:
         for type, data in self._graph.result_events(answer):
             yield self._event(type, data)
         degraded = {"degraded": answer.degraded} if answer.degraded else {}
-        yield self._event("done", {"timings_ms": answer.timings_ms, **degraded})
+        warnings = {"decode_warnings": answer.decode_warnings} if answer.decode_warnings else {}
+        yield self._event("done", {"timings_ms": answer.timings_ms, **degraded, **warnings})
 
     def failed(self, error: DeploymentError) -> Iterator[str]:
         yield self._event("error", {"problem": problems.content(error, self._admitted.context.id)})

@@ -23,6 +23,8 @@ def problem(error: DeploymentError, id: str, path: str) -> Response:
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 408:
+        headers["Connection"] = "close"  # the rest of the body is not waited for
     if path.startswith("/v1/"):
         return JSONResponse({"error": openai_content(error)}, error.status, headers)
     return JSONResponse(content(error, id), error.status, headers, MEDIA_TYPE)

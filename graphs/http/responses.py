@@ -38,7 +38,7 @@ def negotiate(accept: str | None, output_format: str | None, formats: Mapping[st
 def response(graph: Graph[Any, Any], result: Any, parameters: Any, media_type: str, context: RequestContext) -> Response:
     headers = {
         **{name: percent_encoded(text) for name, text in graph.response_headers(result).items()},
-        "Server-Timing": server_timing(context.timings_ms),
+        **recording_headers(context),
         "Vary": "Accept",
     }
     if context.degraded:
@@ -50,6 +50,13 @@ def response(graph: Graph[Any, Any], result: Any, parameters: Any, media_type: s
 
 def server_timing(timings_ms: Mapping[str, float]) -> str:
     return ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in timings_ms.items())
+
+
+def recording_headers(context: RequestContext) -> dict[str, str]:
+    """Headers of every answer to a recording."""
+    warnings = "; ".join(context.decode_warnings)[:HEADER_BYTES]
+    printable = "".join(character if " " <= character <= "~" else "?" for character in warnings)
+    return {"Server-Timing": server_timing(context.timings_ms)} | ({"X-Decode-Warnings": printable} if printable else {})
 
 
 def percent_encoded(text: str) -> str:

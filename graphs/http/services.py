@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 from deployments.model_spec import Role
-from graphs.audio.decode import decode_speech
 from graphs.audio.settings import AudioSettings
 from graphs.core.graph import Graph
 from graphs.core.metrics import Metrics
@@ -28,13 +27,13 @@ class Services:
     """The deployed models' stages by name, in the order of the graphs."""
     readiness: Readiness
     metrics: Metrics
+    decode: Decode
     topology: Callable[[], Awaitable[dict[str, Any]]] | None = None
     """The response to `GET /graph`; None where the settings do not show it."""
-    decode: Decode = decode_speech
 
     @cached_property
     def dependencies(self) -> Dependencies:
-        return Dependencies(self.settings, self.audio, self.stages, self.readiness, self.metrics, self.decode)
+        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode)
 
     def stage(self, role: Role) -> Stage[Any, Any]:
         """The stage of a role. Raises NotFound where no model of that role is deployed."""

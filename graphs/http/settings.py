@@ -22,20 +22,26 @@ class HttpSettings(Section):
     """Largest recording, in bytes as it is sent."""
     deadline_s: float = Field(default=120.0, gt=0)
     """Longest time for one request, in seconds from its receipt."""
-    max_concurrent_requests: int = Field(default=32, ge=1, le=56)
-    """Requests in one ingress replica at once, waiting ones included; the rest are refused at once.
-
-    Serve passes at most 64 requests to the ingress (its max_ongoing_requests), and queues the rest where nothing can refuse them:
-    the places between both numbers are for refusals, and for the probes.
+    max_concurrent_requests: int = Field(default=32, ge=1)
+    """Requests whose body is whole in one ingress replica at once, waiting ones included; the rest are refused at once."""
+    max_concurrent_uploads: int = Field(default=128, ge=1)
+    """Requests whose body is on its way to one ingress replica. One more takes the place of the slowest, if that one has fallen behind
+    by a tenth of `body_idle_timeout_s`, and is refused otherwise.
     """
+    body_idle_timeout_s: float = Field(default=10.0, gt=0)
+    """Longest time without a byte of a body that is not whole, in seconds."""
+    min_body_bytes_per_s: int = Field(default=500, ge=1)
+    """Least rate of a body, on average from its start, after `body_idle_timeout_s`."""
     max_buffered_bytes: int = Field(default=256 * 1024 * 1024, gt=0, validate_default=True)
     """Bytes of recordings that one ingress replica holds at once, at least `max_upload_bytes`; a request beyond it is refused at once."""
     log_transcripts: bool = False
     """Write the transcript into the access log."""
     api_keys_file: Path | None = None
-    """File of the API keys, a name and a key on each line, read when the ingress starts; without it no key is needed."""
+    """File of the API keys, a name and a key on each line, read again when it changes; without it no key is needed."""
     key_requests_per_minute: int | None = Field(default=None, ge=1)
     """Requests that one key may make in a minute, in each ingress replica; without it there is no such bound."""
+    key_max_concurrent_requests: int | None = Field(default=None, ge=1)
+    """Requests that one key may have in one ingress replica at once, uploads included; without it one key may take every place."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the service from a browser, such as `https://example.org`; `*` for all."""
     trusted_hosts: tuple[str, ...] = ()
@@ -44,14 +50,12 @@ class HttpSettings(Section):
     show_graph: bool = False
     """Answer `GET /graph`, which names nodes and resources, and queries Serve's controller each time."""
 
-    @field_validator("key_requests_per_minute")
+    @field_validator("key_requests_per_minute", "key_max_concurrent_requests")
     @classmethod
-    def _has_keys_to_count(cls, per_minute: int | None, info: ValidationInfo) -> int | None:
-        if per_minute is not None and info.data.get("api_keys_file") is None:
-            raise ValueError(
-                "key_requests_per_minute bounds each key, and there are none: set http.api_keys_file, or leave it out"
-            )
-        return per_minute
+    def _has_keys_to_count(cls, bound: int | None, info: ValidationInfo) -> int | None:
+        if bound is not None and info.data.get("api_keys_file") is None:
+            raise ValueError(f"{info.field_name} bounds each key, and there are none: set http.api_keys_file, or leave it out")
+        return bound
 
     @field_validator("max_buffered_bytes")
     @classmethod

@@ -1,14 +1,16 @@
 """Recordings from request bodies, read into memory and refused at the first byte beyond the limit."""
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from graphs.http.errors import AudioTooLarge, BodyTooLarge, MalformedRequest, UnsupportedMediaType
 
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a client's malformed form is a warning to it
 RAW_TYPES = ("application/octet-stream", "video/webm", "video/mp4")
 """Media types accepted besides audio/*; browsers also label recordings of sound alone video/webm or video/mp4."""
 FIELD_BYTES = 8192
@@ -37,7 +39,11 @@ async def receive(request: Request, max_bytes: int) -> Upload:
         if not options.get(b"boundary"):
             raise MalformedRequest("the multipart body's Content-Type names no boundary")
         _refuse_declared(request, max_bytes + OVERHEAD_BYTES, max_bytes)
-        return await _Form(options[b"boundary"], max_bytes).read(request.stream())
+        try:
+            form = _Form(options[b"boundary"], max_bytes)
+        except FormParserError as error:
+            raise MalformedRequest("the multipart body's boundary is too long: it has at most 70 characters") from error
+        return await form.read(request.stream())
     media_type = kind.decode("latin-1").lower()
     if not media_type.startswith("audio/") and media_type not in RAW_TYPES:
         raise UnsupportedMediaType(
@@ -114,9 +120,14 @@ class _Form:
 
     async def read(self, chunks: AsyncIterator[bytes]) -> Upload:
         bytes_left = self._max_bytes + OVERHEAD_BYTES  # including bytes before the first boundary and after the last
+        begun = False
         try:
             async for chunk in chunks:
-                self._parser.write(chunk)
+                content = chunk[:bytes_left]
+                if not begun:  # the parser itself would skip whatever is in the same chunk, up to a dash
+                    content = content.lstrip(b"\r\n")
+                    begun = bool(content)
+                self._parser.write(content)
                 bytes_left -= len(chunk)
                 if bytes_left < 0:
                     raise _too_large(self._max_bytes)

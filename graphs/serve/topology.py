@@ -32,7 +32,7 @@ def cluster_state() -> ClusterState:
 
 
 class Topology:
-    """Topology of one application, answered to one request at a time from a fresh state."""
+    """Topology of one application. Requests that come while the state is read get the same one: there is one thread for all of them."""
 
     def __init__(
         self, application: str, stages: Sequence[Stage[Any, Any]], state: Callable[[], ClusterState] = cluster_state
@@ -40,13 +40,16 @@ class Topology:
         self._application = application
         self._stages = stages
         self._state = state
-        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[ClusterState] | None = None
 
     async def __call__(self) -> dict[str, Any]:
         """Return the description as JSON-compatible values. Raises ModelUnavailable."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(asyncio.to_thread(self._state))
+            self._reading.add_done_callback(asyncio.Task.exception)  # which nobody may wait for any more
         try:
-            async with asyncio.timeout(ANSWER_S), self._lock:
-                found = await asyncio.to_thread(self._state)
+            async with asyncio.timeout(ANSWER_S):
+                found = await asyncio.shield(self._reading)
         except Exception as error:
             raise ModelUnavailable(f"Ray does not answer: {type(error).__name__} {error}".rstrip()) from error
         return describe(self._application, self._stages, found)

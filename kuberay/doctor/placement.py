@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 
+from kuberay import app
 from kuberay.doctor.manifest import Finding, Rule, Service, WorkerGroup
 from kuberay.doctor.resource_requests import ResourceRequest, deployments, resource_requests, worker_group
 
@@ -139,6 +140,21 @@ def a_pods_cpus_are_requested(service: Service) -> Iterator[Finding]:
             yield service.finding(a_pods_cpus_are_requested, field, sentence, warning=True)
 
 
+def each_decoder_has_a_cpu(service: Service) -> Iterator[Finding]:
+    for application in service.config["applications"]:
+        try:
+            workers = app.settings(application).audio.decode_workers
+        except Exception:  # rules of their own report it; or the app is of another kind
+            continue
+        for request in resource_requests(service):
+            if request.name == "ingress" and request.amounts["CPU"] < workers:
+                sentence = (
+                    f"the ingress decodes recordings in {workers} processes (audio.decode_workers), and requests "
+                    f"{request.amounts['CPU']:g} CPUs (num_cpus): they would take those of others"
+                )
+                yield service.finding(each_decoder_has_a_cpu, f"{request.field}.ray_actor_options", sentence, warning=True)
+
+
 def a_gpu_that_is_shared_is_stated(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         if _unstated(group):
@@ -188,6 +204,7 @@ RULES: tuple[Rule, ...] = (
     replicas_fit_max_replicas,
     a_pods_gpu_is_requested,
     a_pods_cpus_are_requested,
+    each_decoder_has_a_cpu,
     a_gpu_that_is_shared_is_stated,
     a_custom_name_does_not_end_in_gpu,
     the_head_takes_no_work,

@@ -58,7 +58,7 @@ def test_the_table_has_every_process_and_the_verdict() -> None:
     console = Console(width=140, file=io.StringIO(), record=True)
     console.print(commits.table("image", commits.summary(costs(10.0, 20.0), costs(10.0, 20.0))))
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines() if "│" in line]
-    assert [row[0] for row in rows] == ["proxy", "replica of ingress", "all four", "the same, less idle CPU"]
+    assert [row[0] for row in rows] == ["proxy", "replica of ingress", "all", "the same, less idle CPU"]
     assert rows[2][3:] == ["1.000", "1.000 to 1.000", "met"]
 
 

@@ -71,7 +71,10 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("audio", "max_duration_s", 3601),
         ("http", "deadline_s", 0),
         ("http", "max_concurrent_requests", 0),
-        ("http", "max_concurrent_requests", 57),
+        ("http", "max_concurrent_uploads", 0),
+        ("http", "body_idle_timeout_s", 0),
+        ("http", "min_body_bytes_per_s", 0),
+        ("http", "key_max_concurrent_requests", 0),
         ("http", "max_buffered_bytes", 25 * 1024 * 1024 - 1),
         ("whisper", "engine", "whisper.cpp"),
         ("whisper", "device", "tpu"),
@@ -113,10 +116,12 @@ def test_the_bytes_of_one_largest_recording_suffice() -> None:
 
 
 def test_the_ingress_accepts_more_requests_than_it_admits() -> None:
-    most = Settings.model_validate({"http": {"max_concurrent_requests": 56}})
-    assert app(most)._bound_deployment.max_ongoing_requests >= most.http.max_concurrent_requests + 8, (
-        "at the bound the ingress can neither refuse a request nor answer a probe"
-    )
+    for http in ({}, {"max_concurrent_requests": 500, "max_concurrent_uploads": 1000}):
+        settings = Settings.model_validate({"http": http})
+        admitted = settings.http.max_concurrent_requests + settings.http.max_concurrent_uploads
+        assert app(settings)._bound_deployment.max_ongoing_requests >= admitted + 64, (
+            "at the bounds the ingress can neither refuse a request nor answer a probe"
+        )
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 8, 16])
@@ -133,6 +138,9 @@ def test_the_defaults_match_the_documentation() -> None:
     assert settings.audio.max_duration_s == 60
     assert settings.http.deadline_s == 120
     assert settings.http.max_concurrent_requests == 32
+    assert settings.http.max_concurrent_uploads == 128
+    assert settings.http.body_idle_timeout_s == 10
+    assert settings.http.min_body_bytes_per_s == 500
     assert settings.http.max_buffered_bytes == 256 * 1024 * 1024
     assert settings.http.log_transcripts is False
     assert settings.whisper.model == "tiny.en"

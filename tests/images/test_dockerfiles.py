@@ -98,6 +98,15 @@ def test_an_external_base_image_is_one_digest(path: Path) -> None:
         assert image in ("scratch", "${BASE}") or re.fullmatch(r"\S+:\S+@\$\{[A-Z]+_DIGEST\}", image), image
 
 
+def test_what_an_image_fetches_from_the_hub_is_a_commit() -> None:
+    scripts = [*DOCKERFILES, *ROOT.glob("deployments/*/fetch_weights.sh"), *ROOT.glob("images/*.py")]
+    commands = [line for path in scripts for line in path.read_text().replace("\\\n", " ").splitlines()]
+    fetched = [line for line in commands if re.search(r"hf download|from_pretrained|snapshot_download", line)]
+    assert fetched
+    for line in fetched:
+        assert re.search(r"--revision |revision=", line), f"name a commit, since what a branch holds can change: {line}"
+
+
 @pytest.mark.parametrize("image", BUILT)
 def test_an_image_ends_as_the_user_that_the_manifests_name(image: str) -> None:
     assert instructions(dockerfile(image), "USER")[-1] == f"{UID}:{UID}"

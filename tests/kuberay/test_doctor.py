@@ -83,6 +83,12 @@ BROKEN = [
         warning=True,
     ),
     Case(
+        "more_decoders_than_cpus",
+        "each_decoder_has_a_cpu",
+        lambda m: m.application["args"]["audio"].update(decode_workers=4),
+        warning=True,
+    ),
+    Case(
         "gpus_that_are_not_there",
         "ray_counts_no_more_gpus_than_a_pod_has",
         lambda m: m.group("all")["resources"].update(GPU="2"),

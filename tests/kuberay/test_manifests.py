@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import re
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,16 @@ def test_a_pod_runs_without_root_and_without_capabilities(profile: Profile) -> N
         for container in pod["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+@EACH
+def test_what_is_fetched_from_the_hub_is_a_commit(profile: Profile) -> None:
+    commands = [container["command"] for spec in pod_specs(profile) for container in spec["containers"] if "command" in container]
+    fetched = [command for command in commands if "hf" in command or "from_pretrained" in " ".join(command)]
+    assert len(fetched) == ("sd-turbo" in str(profile.args)), "a fetch in another form has to be found here too"
+    for command in fetched:
+        remedy = "name a commit with --revision: what a branch holds can change"
+        assert re.fullmatch("[0-9a-f]{40}", dict(pairwise(command)).get("--revision", "")), remedy
 
 
 @EACH

@@ -24,6 +24,12 @@ DOCS["settings.md"] += "".join(path.read_text(encoding="utf-8") for path in (ROO
 README = "\n".join(DOCS.values())
 OPENAI = DOCS["openai.md"]
 STUBS = [path.read_text() for path in (ROOT / "deployments").glob("*/repository/*/1/model.py")]
+CONFIGS = [
+    ROOT / "deployments" / "base.py",
+    ROOT / "graphs" / "ingress.py",
+    ROOT / "graphs" / "local.yaml",
+    *ROOT.glob("kuberay/**/*.yaml"),
+]
 ROWS = [line for line in README.splitlines() if line.startswith("|")]
 PARAMETERS = sorted({name for graph in GRAPHS for name in load(graph).parameters.model_fields})
 SETTINGS = ["graphs", "models"] + [
@@ -47,6 +53,16 @@ def test_each_parameter_is_documented(name: str) -> None:
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
 def test_each_error_is_documented_with_its_status(error: Any) -> None:
     assert any(str(error.status) in row for row in rows(error.code))
+
+
+def test_the_bounds_that_are_documented_as_overload_are_those_that_exist() -> None:
+    bounded = [path for path in CONFIGS if "max_queued_requests" in path.read_text()]
+    assert bounded == [], "a deployment whose queue is bounded refuses requests: docs/api.md has to say so at `overloaded`"
+    (row,) = (row for row in rows("overloaded") if row.startswith("| 503 "))
+    assert set(re.findall(r"`(http\.\w+)`", row)) == {
+        *("http.max_concurrent_requests", "http.max_concurrent_uploads", "http.max_buffered_bytes")
+    }
+    assert not re.search("queue (is|are) full|full queue", README), "no model's queue has a bound of its own"
 
 
 @pytest.mark.parametrize("name", SETTINGS)

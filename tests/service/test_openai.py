@@ -73,7 +73,7 @@ def test_each_response_format_of_a_transcript(client: openai.OpenAI) -> None:
     verbose = client.audio.transcriptions.create(**options, response_format="verbose_json", timestamp_granularities=["segment"])
     assert (verbose.text, verbose.language) == (transcript.text, "en")
     assert verbose.segments is not None
-    assert [one.text for one in verbose.segments] == [transcript.text]
+    assert [one.text for one in verbose.segments] == [f" {transcript.text}"], "with its space, as OpenAI's"
     assert 0 <= verbose.segments[0].start < verbose.segments[0].end <= verbose.duration + 1
 
 

@@ -82,6 +82,28 @@ def test_the_host_of_the_config_counts_without_an_option(tmp_path: Path) -> None
     assert "192.0.2.7 is no address of this machine" in printed
 
 
+@pytest.mark.parametrize(
+    ("http", "timeout_s", "sentence"),
+    [
+        ({"deadline_s": 300}, 180, "after 180 s (http_options: request_timeout_s), and it has 300 s (http.deadline_s)"),
+        ({"deadline_s": 180}, 180, "set request_timeout_s to 240"),
+        ({}, 120, "and it has 120 s"),
+        ({"deadline_s": 300}, 360, None),
+        ({"deadline_s": 300}, None, None),
+        ({}, 180, None),
+    ],
+)
+def test_a_timeout_of_serves_that_is_shorter_than_the_deadline_is_refused(
+    tmp_path: Path, http: dict[str, int], timeout_s: int | None, sentence: str | None
+) -> None:
+    file = tmp_path / "config.yaml"
+    content = yaml.safe_load(config(8000, http=http))
+    content["http_options"] |= {"host": "192.0.2.7", "request_timeout_s": timeout_s}
+    file.write_text(yaml.safe_dump(content))
+    printed = refused("--config", str(file))
+    assert (sentence or "192.0.2.7 is no address of this machine") in printed
+
+
 def test_the_server_gets_the_config_with_this_address() -> None:
     changed = yaml.safe_load(serve._listening(ROOT / "graphs" / "local.yaml", "0.0.0.0", 8001))
     assert (changed["http_options"]["host"], changed["http_options"]["port"]) == ("0.0.0.0", 8001)

@@ -7,7 +7,6 @@ of the same origin (DNS rebinding).
 """
 
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -51,7 +50,8 @@ class BrowserMiddleware:
         if "*" in self._origins or origin in self._origins:
             return None
         follows_link = scope["method"] in LINKS and headers.get("sec-fetch-mode") == "navigate"
-        if (origin and urlsplit(origin).netloc != host) or (headers.get("sec-fetch-site") == "cross-site" and not follows_link):
+        other_origin = origin not in ("", f"http://{host}", f"https://{host}")
+        if other_origin or (headers.get("sec-fetch-site") == "cross-site" and not follows_link):
             return CrossSiteRequest(
                 "a page of another site sent this request: name the page's origin in http.cors_origins to allow it"
             )

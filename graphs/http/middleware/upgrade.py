@@ -6,14 +6,15 @@ other protocol: the application gets no body, and uvicorn parses the body as the
 
 import httptools
 from uvicorn import config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from graphs.http.middleware.lingering import LingeringProtocol
 
 MAX_UNFINISHED_BYTES = 64 * 1024
 """Bytes of a request's line and headers that have not ended; finished headers have a bound of their own (`proxy.MAX_HEADER_BYTES`)."""
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class IgnoringUpgrades(HttpToolsProtocol):
+class IgnoringUpgrades(LingeringProtocol):
     """Protocol that continues with a new parser after an Upgrade to anything but a WebSocket. The new one gets only the body's framing."""
 
     _in_headers = False
@@ -23,6 +24,8 @@ class IgnoringUpgrades(HttpToolsProtocol):
     """True while the new parser parses headers that the first one has already parsed."""
 
     def data_received(self, data: bytes) -> None:
+        if self.throws_away(len(data)):
+            return
         while data:
             try:
                 self._unset_keepalive_if_required()
@@ -44,7 +47,7 @@ class IgnoringUpgrades(HttpToolsProtocol):
         self._header_bytes = self._header_bytes + received if self._in_headers else 0
         if self._header_bytes > MAX_UNFINISHED_BYTES and not self.transport.is_closing():
             self.transport.write(TOO_LARGE)
-            self.transport.close()
+            self.close_lingering()
 
     def _restart_parser(self) -> None:
         framing = [pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]

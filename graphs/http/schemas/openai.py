@@ -24,6 +24,7 @@ AUDIO = (
     http.InvalidApiKey,
     http.NotFound,
     http.ModelNotFound,
+    http.BodyTooSlow,
     http.AudioTooLarge,
     audio_errors.AudioTooLong,
     http.UnsupportedMediaType,
@@ -39,6 +40,7 @@ IMAGES = (
     http.InvalidApiKey,
     http.NotFound,
     http.ModelNotFound,
+    http.BodyTooSlow,
     http.BodyTooLarge,
     http.UnsupportedMediaType,
     deployments.InvalidInput,
@@ -70,6 +72,8 @@ class NumberedSegment(Answer):
 class Transcription(Answer):
     text: str
     usage: Usage
+    decode_warnings: list[str] | None = None
+    """Sentences about what was left out of a damaged recording; absent where nothing was."""
 
 
 class VerboseTranscription(Answer):
@@ -80,6 +84,8 @@ class VerboseTranscription(Answer):
     text: str
     segments: list[NumberedSegment]
     usage: Usage
+    decode_warnings: list[str] | None = None
+    """As in the short answer."""
 
 
 class GeneratedImage(Answer):
@@ -150,7 +156,8 @@ def _models(summary: str, route: str, *errors: type[deployments.DeploymentError]
 def _route(
     summary: str, model: Any, content: dict[str, Any], errors: tuple[type[deployments.DeploymentError], ...], body: dict[str, Any]
 ) -> dict[str, Any]:
-    headers = openapi.headers("X-Request-ID", "Server-Timing")
+    recording = ["X-Decode-Warnings"] if "multipart/form-data" in body else []
+    headers = openapi.headers("X-Request-ID", "Server-Timing", *recording)
     return {
         "summary": summary,
         "response_class": Response,

@@ -9,7 +9,7 @@ from deployments import errors as deployments
 from deployments.errors import DeploymentError
 from deployments.model_spec import specs
 from graphs.audio import errors as audio
-from graphs.audio.decode import FORMATS, listed
+from graphs.audio.formats import FORMATS, listed
 from graphs.core.graph import Graph
 from graphs.core.parameters import LARGEST_TIMEOUT_MS
 from graphs.http import errors as http
@@ -31,6 +31,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
     http.ModelNotFound,
     http.MethodNotAllowed,
     http.NotAcceptable,
+    http.BodyTooSlow,
     http.AudioTooLarge,
     audio.AudioTooLong,
     http.BodyTooLarge,
@@ -59,6 +60,7 @@ RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORM
 HEADERS = {
     "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
     "Server-Timing": "Milliseconds of each stage that ran.",
+    "X-Decode-Warnings": "Sentences about what was left out of a damaged recording; absent where nothing was.",
     "X-Degraded": "Soft stages that failed; absent where none did.",
     "Retry-After": "Seconds after which trying again makes sense.",
     "WWW-Authenticate": "Bearer",
@@ -114,7 +116,7 @@ def _answer(graph: Graph[Any, Any]) -> dict[str, Any]:
     progress = tuple(event for spec in graph.models for event in spec.events)
     stream = {"description": f"Server-sent events while the request is worked on: {', '.join(event_types(graph, progress))}."}
     soft = len(graph.models) > len(graph.required_models())
-    named = ("X-Request-ID", *graph.headers, "Server-Timing", *(["X-Degraded"] if soft else []))
+    named = ("X-Request-ID", *graph.headers, "Server-Timing", "X-Decode-Warnings", *(["X-Degraded"] if soft else []))
     return {
         "description": graph.summary,
         "model": graph.answer,

@@ -27,11 +27,16 @@ export class Generation {
   /** Follows the events of `request(signal)` and resolves to the image. Throws UserFacingError, or AbortError after `cancel`. */
   async run(request) {
     const image = this.#image;
-    for await (const event of request(this.#abort.signal)) this.#handle(event);
-    image.durationMs = performance.now() - this.#startedMs;
-    image.displayUrl = URL.createObjectURL(await upscale(image.blob));
-    this.#abort.signal.throwIfAborted();
-    return image;
+    try {
+      for await (const event of request(this.#abort.signal)) this.#handle(event);
+      image.durationMs = performance.now() - this.#startedMs;
+      image.displayUrl = URL.createObjectURL(await upscale(image.blob));
+      this.#abort.signal.throwIfAborted();
+      return image;
+    } catch (error) {
+      for (const url of [image.url, image.displayUrl]) if (url) URL.revokeObjectURL(url);
+      throw error;
+    }
   }
 
   #handle(event) {
@@ -43,8 +48,8 @@ export class Generation {
         if (event.position > 0) return view.setStatus(`Waiting for its turn, place ${event.position}`);
         return view.setStatus(event.stage ? activeLabel(event.stage) : DRAWING); // the Images API has one stage, and names none
       case "transcript.delta":
-        this.#transcript = `${this.#transcript} ${event.text}`.trim();
-        view.showTranscript(this.#transcript);
+        this.#transcript += event.text;
+        view.showTranscript(this.#transcript.trim());
         return view.setStatus(LISTENING, false);
       case "transcript":
         view.showTranscript(event.text);

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from whisper.normalizers import EnglishTextNormalizer
 from whisper.tokenizer import get_tokenizer
 
-from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript, text_of
 from deployments.whisper.chunk_boundaries import chunk_spans
 from deployments.whisper.chunked import ChunkedGroup
 from deployments.whisper.engine import WhisperEngine
@@ -111,6 +111,7 @@ def test_the_segments_of_chunks_are_emitted_in_order_though_the_last_chunk_ends_
     assert all(segment.start < SPANS[0][1] / 100 for segment in emitted), "the first chunk alone"
     finish(engine, long)
     assert tuple(emitted) == transcript(long).segments
+    assert text_of(emitted) == transcript(long).text
     assert len(emitted) > early
     assert [segment.start for segment in emitted] == sorted(segment.start for segment in emitted)
     assert {next(n for n, (_, end) in enumerate(SPANS) if one.start < end / 100) for one in emitted} == {0, 1, 2}

@@ -16,7 +16,7 @@ import whisper
 from numpy.typing import NDArray
 
 from deployments.errors import InvalidInput
-from deployments.roles.speech_to_text import Segment, TranscribeRequest
+from deployments.roles.speech_to_text import Segment, TranscribeRequest, text_of
 from deployments.whisper import adaptive_padding
 from deployments.whisper.adaptive_padding import MIN_FRAMES
 from deployments.whisper.backends import ct2_export
@@ -119,6 +119,7 @@ def test_so_is_that_of_several_windows_with_a_prompt_and_each_segment_emitted(ex
     theirs = stock.transcribe(request)
     assert ours.text == theirs.text
     assert tuple(emitted) == ours.segments
+    assert text_of(emitted) == ours.text
     assert ours.segments[-1].end > 60
     assert_equal(ours.segments, theirs.segments, within=1e-2)
 

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from graphs.audio import covers, decode
+from graphs.audio import covers, decode, formats
 from graphs.audio.errors import AudioUndecodable
 from graphs.http.schemas import openapi
 from testing import media
@@ -67,7 +67,7 @@ def test_no_unlisted_decoder_is_opened_to_probe_a_stream() -> None:
     recording = media.film(SOUND, codec="mjpeg")
     for options, colours in (
         (decode.OPTIONS, None),
-        (decode.OPTIONS | {"codec_whitelist": f"{decode.DECODERS},mjpeg"}, "yuvj420p"),
+        (decode.OPTIONS | {"codec_whitelist": f"{formats.DECODERS},mjpeg"}, "yuvj420p"),
     ):
         with av.open(io.BytesIO(recording), options=options) as container:
             assert container.streams.video[0].codec_context.pix_fmt == colours
@@ -107,25 +107,25 @@ def test_an_unsupported_codec_is_refused_by_a_sentence_with_the_supported_ones()
 
 
 def test_ffmpeg_has_every_decoder_of_the_table() -> None:
-    missing = set(decode.DECODERS.split(",")) - set(av.codecs_available)
-    assert missing == set(), "PyAV's FFmpeg lacks these decoders: correct CODECS in graphs/audio/decode.py"
+    missing = set(formats.DECODERS.split(",")) - set(av.codecs_available)
+    assert missing == set(), "PyAV's FFmpeg lacks these decoders: correct CODECS in graphs/audio/formats.py"
 
 
 @pytest.mark.parametrize("path", ["docs/api.md", "docs/openai.md"])
 def test_a_document_lists_the_formats_of_the_table(path: str) -> None:
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert f"{decode.listed(decode.FORMATS, 'or')}; the content decides" in text, (
-        f"{path} lists other formats than FORMATS in graphs/audio/decode.py"
+    assert f"{formats.listed(formats.FORMATS, 'or')}; the content decides" in text, (
+        f"{path} lists other formats than FORMATS in graphs/audio/formats.py"
     )
 
 
 def test_the_api_documentation_names_the_codecs_and_the_most_tracks() -> None:
     text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-    assert f"of another codec than {decode.listed(decode.CODECS, 'and')}, of more than {decode.MOST_TRACKS} tracks" in text
+    assert f"of another codec than {formats.listed(formats.CODECS, 'and')}, of more than {decode.MOST_TRACKS} tracks" in text
 
 
 def test_the_openapi_document_and_the_page_list_the_formats() -> None:
-    assert openapi.RECORDING["description"].startswith(decode.listed(decode.FORMATS, "or"))
+    assert openapi.RECORDING["description"].startswith(formats.listed(formats.FORMATS, "or"))
     page = (ROOT / "graphs" / "http" / "static" / "index.html").read_text(encoding="utf-8")
     (accepted,) = re.findall(r'accept="([^"]*)"', page)
-    assert {f".{name}" for name in decode.FORMATS} <= set(accepted.split(","))
+    assert {f".{name}" for name in formats.FORMATS} <= set(accepted.split(","))

@@ -14,6 +14,7 @@ from ray.serve.schema import (
 )
 
 from deployments.errors import ModelUnavailable
+from graphs.core import readiness as readiness_module
 from graphs.core.readiness import FRESH_S, ModelState, Readiness
 from graphs.serve.status import from_details
 from testing.fakes import deployment_status, serve_status
@@ -136,6 +137,18 @@ async def test_a_call_does_not_wait_for_the_controller() -> None:
     await checked.states()
     with pytest.raises(ModelUnavailable, match="whisper is absent"):
         checked.require("whisper")
+
+
+async def test_a_probe_ends_while_the_controller_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness_module, "ANSWER_S", 0.02)
+    controller = Controller(serve_status(whisper=deployment_status()))
+    controller.may_answer.clear()
+    checked = readiness(controller)
+    for _ in range(40):
+        assert (await checked.states())["whisper"] == ModelState("absent", "Serve's controller has not answered for 0.02 s")
+    assert controller.queries == 1
+    controller.may_answer.set()
+    assert (await checked.states())["whisper"].ready
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_query_of_the_others() -> None:

@@ -1,6 +1,7 @@
 """API keys, rate limits and CORS, over stages that answer at once."""
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from graphs.http.auth import Access, read
+from graphs.http.auth import CHECK_S, Access, read
 from graphs.http.errors import InvalidApiKey, RateLimitExceeded
 from graphs.http.settings import HttpSettings
 from testing.fakes import FakeService, access_log
@@ -194,3 +195,79 @@ async def test_without_a_list_no_origin_is_allowed() -> None:
     async with serving() as (client, _):
         answer = await client.post("/graph", headers={"Origin": ORIGIN}, files={"file": b"x"})
         assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def sends(access: Access, key: str) -> str | None:
+    """The name of the key, or None where it is refused."""
+    try:
+        return access.require(Request({"type": "http", "headers": [(b"authorization", f"Bearer {key}".encode())]}))
+    except InvalidApiKey:
+        return None
+
+
+CAROL = "carol-came-a-little-later"
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_keys_are_read_again_when_their_file_changes(keys: Path) -> None:
+    clock = Clock()
+    access = Access(keys, None, clock)
+    keys.write_text(f"alice {ALICE}\ncarol {CAROL}\n")
+    assert [sends(access, key) for key in (ALICE, BOB, CAROL)] == ["alice", "bob", None], "not on each request"
+    clock.now_s += CHECK_S
+    assert [sends(access, key) for key in (ALICE, BOB, CAROL)] == ["alice", None, "carol"]
+
+
+def test_keys_are_read_again_when_a_link_points_elsewhere(tmp_path: Path) -> None:
+    """A Secret of Kubernetes changes in this way, to files of the same size and time."""
+    for version, key in (("1", ALICE), ("2", CAROL[: len(ALICE)])):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "keys").write_text(f"alice {key}\n")
+        os.utime(tmp_path / version / "keys", (0, 0))
+    link, clock = tmp_path / "data", Clock()
+    link.symlink_to("1")
+    access = Access(link / "keys", None, clock)
+    (tmp_path / "new").symlink_to("2")
+    (tmp_path / "new").rename(link)
+    clock.now_s += CHECK_S
+    assert [sends(access, key) for key in (ALICE, CAROL[: len(ALICE)])] == [None, "alice"]
+
+
+@pytest.mark.parametrize("text", ["", f"alice {ALICE}\nbroken\x1b[31m {CAROL} {CAROL}\n", f"alice {CAROL}\nbob {CAROL}\n", None])
+def test_a_file_that_cannot_be_used_leaves_the_old_keys_and_is_logged_once(
+    keys: Path, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    access = Access(keys, None, clock)
+    keys.unlink() if text is None else keys.write_text(text)
+    for _ in range(5):
+        clock.now_s += CHECK_S
+        assert [sends(access, key) for key in (ALICE, BOB, CAROL)] == ["alice", "bob", None]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().isascii()
+    assert record.getMessage().isprintable()
+    assert not [key for key in (ALICE, BOB, CAROL) if key in caplog.text]
+    keys.write_text(f"carol {CAROL}\n")
+    clock.now_s += CHECK_S
+    assert [sends(access, key) for key in (ALICE, CAROL)] == [None, "carol"]
+
+
+def test_a_key_that_stays_keeps_its_rate_when_the_file_is_read_again(keys: Path) -> None:
+    clock = Clock()
+    access = Access(keys, 1, clock)
+    access.count("alice")
+    keys.write_text(f"alice {ALICE}\ncarol {CAROL}\n")
+    clock.now_s += CHECK_S
+    assert sends(access, CAROL) == "carol"
+    access.count("carol")
+    for name in ("alice", "carol"):
+        with pytest.raises(RateLimitExceeded):
+            access.count(name)
+    access.count("bob")

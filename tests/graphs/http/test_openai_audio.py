@@ -7,21 +7,24 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deployments.errors import ModelUnavailable, NoSpeech
-from deployments.roles.speech_to_text import Segment
+from deployments.roles.speech_to_text import Segment, Transcript, text_of
 from graphs.audio.errors import AudioUndecodable
 from graphs.core.graph import Graph
 from graphs.core.parameters import GraphAnswer, GraphParameters
 from graphs.core.progress import Queued, Retry
+from graphs.http.routes.openai.audio import TranscriptEvents
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.settings import HttpSettings
 from graphs.voice_to_text import VoiceToText
-from testing.fakes import FakeService
+from testing.fakes import CHARACTERS, FakeService
 from tests.graphs.http.test_openai_images import events, is_refused
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
-ONE, TWO = Segment(0.0, 1.5, "a red", -0.25, 0.125), Segment(1.5, 3661.0421, "apple", -0.25, 0.125)
+ONE, TWO = Segment(0.0, 1.5, " a red", -0.25, 0.125), Segment(1.5, 3661.0421, " apple", -0.25, 0.125)
 SILENT = Segment(1.5, 1.5, "", -0.25, 0.125)
 
 
@@ -99,6 +102,56 @@ async def test_a_retried_stage_sends_no_delta_twice(client: httpx.AsyncClient, s
     service.whisper.progress = (ONE, Retry("whisper"), ONE, TWO)
     deltas = [event["delta"] for event in events(await post(client, stream="true")) if "delta" in event]
     assert deltas == ["a red", " apple"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("こんにちは。", "元気ですか。"),
+        ("你好，", "", "世界"),
+        ("สวัสดี", "ชาวโลก"),
+        (" Guten", " ", " Tag\n", "", "\u3000ein Apfel "),
+        ("  ",),
+    ],
+)
+async def test_the_deltas_are_the_text_in_every_language(
+    client: httpx.AsyncClient, service: FakeService, texts: tuple[str, ...]
+) -> None:
+    segments = tuple(Segment(0.0, 1.0, text, -0.25, 0.125) for text in texts)
+    service.whisper.progress = segments
+    service.whisper.result = Transcript(text_of(segments), "ja", segments)
+    *deltas, done = events(await post(client, stream="true"))
+    assert "".join(event["delta"] for event in deltas) == done["text"] == "".join(texts).strip()
+
+
+@given(st.data(), st.lists(st.text(CHARACTERS + "  \n", max_size=4), max_size=6))
+def test_the_deltas_are_the_text_whatever_its_segments_are_and_wherever_a_replica_dies(
+    data: st.DataObject, texts: list[str]
+) -> None:
+    segments = [Segment(0.0, 1.0, text, -0.25, 0.125) for text in texts]
+    lost = data.draw(st.lists(st.integers(0, len(texts)), max_size=2))
+    progress = [one for count in lost for one in (*segments[:count], Retry("whisper"))] + segments
+    stream = TranscriptEvents()
+    sent = [event for one in progress for event in stream.progress(one)]
+    sent += stream.done(Transcript(text_of(segments), "en", tuple(segments)))
+    *deltas, done = (json.loads(event.partition("data: ")[2]) for event in sent)
+    assert "".join(event["delta"] for event in deltas) == done["text"] == "".join(texts).strip()
+    assert all(event["delta"] for event in deltas)
+
+
+async def test_a_model_without_segments_sends_its_text_as_one_delta(client: httpx.AsyncClient) -> None:
+    delta, done = events(await post(client, stream="true"))
+    assert delta["delta"] == done["text"] == "a red apple"
+
+
+async def test_other_words_of_a_second_replica_are_not_mixed_with_those_that_were_sent(
+    client: httpx.AsyncClient, service: FakeService
+) -> None:
+    service.whisper.progress = (Segment(0.0, 1.5, " a read", -0.25, 0.125), Retry("whisper"), ONE, TWO)
+    assert [event.get("delta", event.get("text")) for event in events(await post(client, stream="true"))] == [
+        "a read",
+        "a red apple",
+    ]
 
 
 async def test_an_error_in_a_stream_is_an_event(client: httpx.AsyncClient, service: FakeService) -> None:

@@ -48,6 +48,12 @@ def test_a_route_has_an_example_and_describes_its_parameters(operation: dict[str
             assert property["description"], name
 
 
+def test_every_route_that_reads_a_body_documents_a_slow_one() -> None:
+    reading = [operation.values[0] for operation in OPERATIONS if "requestBody" in operation.values[0]]
+    assert len(reading) == 5
+    assert [operation["summary"] for operation in reading if "408" not in operation["responses"]] == []
+
+
 def test_every_stored_answer_is_in_the_document() -> None:
     shown = [example for operation in OPERATIONS for *_, example in examples(operation.values[0])]
     missing = [name for name, answer in ANSWERS.items() if answer not in shown]

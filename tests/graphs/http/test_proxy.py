@@ -14,6 +14,7 @@ from ray.serve._private.constants import (
 from ray.serve._private.http_util import RequestIdMiddleware, _apply_middlewares, convert_object_to_asgi_messages
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from graphs.http.middleware.expect import ProxyExpectMiddleware
 from graphs.http.middleware.proxy import FOR_SERVE, MAX_HEADER_BYTES, Headers, Problems, middlewares, warn_if_absent
 from testing.service import ROOT
 
@@ -323,7 +324,8 @@ def test_serve_puts_the_middleware_around_its_own() -> None:
     outer = _apply_middlewares(app, middlewares())
     assert isinstance(outer, Headers)
     assert isinstance(outer._app, Problems)
-    assert isinstance(outer._app._app, RequestIdMiddleware)
+    assert isinstance(outer._app._app, ProxyExpectMiddleware)
+    assert isinstance(outer._app._app._app, RequestIdMiddleware)
 
 
 @pytest.mark.parametrize("configured", [None, "", "somebody.else:middlewares"])

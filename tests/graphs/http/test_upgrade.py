@@ -4,7 +4,6 @@ import contextlib
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,8 @@ import uvicorn
 
 from graphs.http.middleware import proxy, upgrade
 from testing import speech
-from testing.service import ROOT, Service, free_port
+from testing.server import listening
+from testing.service import ROOT, Service
 
 JAVA = shutil.which("java")
 CAT = speech.HERE / "cat-slt.ogg"
@@ -35,25 +35,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
-@contextlib.contextmanager
-def listening(http: Any) -> Iterator[int]:
-    """Run a real uvicorn with this HTTP protocol, and yield its port."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(echo, port=port, log_level="critical", lifespan="off", http=http))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield port
-    finally:
-        server.should_exit = True
-        thread.join(30)
-
-
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with listening(upgrade.IgnoringUpgrades) as port:
+    with listening(echo) as port:
         yield port
 
 
@@ -77,13 +61,20 @@ def test_headers_that_never_end_are_answered_and_end_the_connection(port: int, s
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(start)
         with contextlib.suppress(ConnectionError):
-            for _ in range(1000):
+            for _ in range(2000):
                 connection.sendall(b"x" * 65_536)
                 sent += 65_536
         with contextlib.suppress(ConnectionError):
             answer = connection.recv(65_536)
-    assert sent < 1000 * 65_536
+    assert sent < 2000 * 65_536
     assert answer in (b"", upgrade.TOO_LARGE), "the answer, unless the system's reset overtook it"
+
+
+@pytest.mark.parametrize("start", [b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: ", b"GET /"])
+def test_a_client_that_reads_after_too_many_headers_sees_why(port: int, start: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(start + b"x" * 1_000_000)
+        assert b"".join(iter(lambda: connection.recv(65_536), b"")) == upgrade.TOO_LARGE
 
 
 def test_headers_that_end_within_the_bound_are_read(port: int) -> None:
@@ -126,7 +117,7 @@ def test_two_framings_of_one_body_are_refused(port: int) -> None:
 
 def test_uvicorn_alone_loses_the_body() -> None:
     """The reason for graphs/http/middleware/upgrade.py: delete that module once this test fails."""
-    with listening("httptools") as port:
+    with listening(echo, "httptools") as port:
         assert requests_received(port, HEAD + LENGTH, b"hello")[:1] == ["POST /x "]
 
 

@@ -1,5 +1,6 @@
 """`GET /graph`: each stage with its replicas and nodes, from Serve's controller and Ray. test_placement.py uses a real cluster."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,26 @@ async def test_a_cluster_that_does_not_answer_is_a_problem_with_retry_after() ->
     assert answer.status_code == 503
     assert answer.json()["detail"] == "Ray does not answer: ConnectionError no route"
     assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_polls_of_a_cluster_that_does_not_answer_take_one_thread_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's control store is away: its client waits for a minute, and the executor has threads for six calls on two cores."""
+    monkeypatch.setattr(topology, "ANSWER_S", 0.05)
+    may_answer, calls = threading.Event(), []
+
+    def state() -> ClusterState:
+        calls.append(threading.current_thread())
+        may_answer.wait(30)
+        return cluster_state()
+
+    service = FakeService(topology=Topology("sonograph", [stage()], state))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
+        for _ in range(40):
+            assert (await client.get("/graph")).status_code == 503
+        assert len(calls) == 1
+        assert (await client.get("/readyz")).status_code == 200
+        may_answer.set()
+        assert (await client.get("/graph")).status_code == 200
 
 
 @pytest.mark.parametrize("model", ["whisper", "diffusion"])

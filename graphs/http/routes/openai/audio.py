@@ -12,13 +12,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from deployments.errors import DeploymentError
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, Segment, TranscribeRequest, Transcript
+from graphs.core.context import RequestContext
 from graphs.core.parameters import TimeoutMs
 from graphs.core.progress import Emit, Progress, Retry
 from graphs.http import problems
 from graphs.http.dependencies import Recording
 from graphs.http.events import sse
 from graphs.http.parameters import validate
-from graphs.http.responses import EVENTS, JSON, server_timing
+from graphs.http.responses import EVENTS, JSON, recording_headers
 from graphs.http.routes.openai import models, openai_router
 from graphs.http.routes.openai.subtitles import srt, vtt
 from graphs.http.schemas import openai
@@ -89,36 +90,40 @@ def fields(form: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class TranscriptEvents:
-    """A transcript's stream in the form of OpenAI's API: text as it is recognised, then all of it."""
+    """A transcript's stream in the form of OpenAI's API: text as it is recognised, then all of it. The deltas add up to the text."""
 
     def __init__(self) -> None:
-        self._sent = 0
-        self._repeated = 0
-        """Segments that come a second time, since the replica died and another one started anew; they are the same."""
+        self._sent = ""
+        self._recognised = ""
+        """Text of the replica at work: another one, which starts anew where the first has died, recognises the same."""
 
     def started(self) -> Iterator[str]:
         return iter(())
 
     def progress(self, progress: Progress) -> Iterator[str]:
         if isinstance(progress, Retry):
-            self._repeated = self._sent
-        if isinstance(progress, Segment) and progress.text:
-            if self._repeated > 0:
-                self._repeated -= 1
-                return
-            delta = f" {progress.text}" if self._sent else progress.text
-            self._sent += 1
-            yield sse("transcript.text.delta", {"type": "transcript.text.delta", "delta": delta})
+            self._recognised = ""
+        if isinstance(progress, Segment):
+            self._recognised += progress.text
+            yield from self._delta(self._recognised.strip())
 
     def done(self, transcript: Transcript) -> Iterator[str]:
+        yield from self._delta(transcript.text)
         yield sse("transcript.text.done", {"type": "transcript.text.done", "text": transcript.text})
 
     def failed(self, error: DeploymentError) -> Iterator[str]:
         yield sse("error", {"type": "error", "error": problems.openai_content(error)})
 
+    def _delta(self, text: str) -> Iterator[str]:
+        """The rest of `text`, of which the beginning has been sent."""
+        if text.startswith(self._sent) and text != self._sent:
+            delta, self._sent = text.removeprefix(self._sent), text
+            yield sse("transcript.text.delta", {"type": "transcript.text.delta", "delta": delta})
 
-def response(transcript: Transcript, format: str, task: str, audio_s: float, timings_ms: dict[str, float]) -> Response:
-    headers = {"Server-Timing": server_timing(timings_ms)}
+
+def response(transcript: Transcript, format: str, task: str, audio_s: float, context: RequestContext) -> Response:
+    headers = recording_headers(context)
+    warnings = list(context.decode_warnings) or None
     usage = Usage(seconds=math.ceil(audio_s))
     match format:
         case "text":
@@ -136,10 +141,11 @@ def response(transcript: Transcript, format: str, task: str, audio_s: float, tim
                 text=transcript.text,
                 segments=segments,
                 usage=usage,
+                decode_warnings=warnings,
             )
         case _:
-            answer = Transcription(text=transcript.text, usage=usage)
-    return JSONResponse(answer.model_dump(), headers=headers)
+            answer = Transcription(text=transcript.text, usage=usage, decode_warnings=warnings)
+    return JSONResponse(answer.model_dump(exclude_none=True), headers=headers)
 
 
 def router(services: Services) -> APIRouter:
@@ -167,7 +173,7 @@ def router(services: Services) -> APIRouter:
     async def answered(recording: Recording[Any]) -> Response:
         transcript, parameters = await run(recording), recording.parameters
         audio_s, task = recording.audio.size / SAMPLE_RATE_HZ, parameters.request(recording).task
-        return response(transcript, parameters.response_format, task, audio_s, recording.admitted.context.timings_ms)
+        return response(transcript, parameters.response_format, task, audio_s, recording.admitted.context)
 
     of_transcription = services.dependencies.recording(receive_form, transcription)
     of_translation = services.dependencies.recording(receive_form, translation)

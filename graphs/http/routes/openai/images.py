@@ -218,7 +218,7 @@ def router(services: Services) -> APIRouter:
 
     @routes.post("/images/generations", **openai.images(ImageParameters))
     async def generate(request: Request, admitted: Annotated[AdmittedRequest, Depends(dependencies.admit)]) -> Response:
-        body = await admitted.read(lambda: receive_json(request))
+        body = await admitted.read(request, receive_json)
         admitted.reservation.resize(len(body))
         stage = services.stage("text_to_image")
         parameters = parse(body, getattr(stage.settings, "max_side_px", LARGEST_PX), f"{stage.name}.max_side_px")
