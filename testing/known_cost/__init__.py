@@ -24,11 +24,11 @@ def segments(audio: NDArray[np.int16]) -> tuple[Segment, ...]:
     """The transcript of a recording, int16 [samples] at 16 kHz: two segments, the second of which is the samples' checksum."""
     middle_s, end_s = audio.size / SAMPLE_RATE_HZ / 2, audio.size / SAMPLE_RATE_HZ
     checksum = f"{zlib.crc32(audio.tobytes()):08x}"
-    return Segment(0.0, middle_s, "sound number", -0.25, 0.125), Segment(middle_s, end_s, checksum, -0.25, 0.125)
+    return Segment(0.0, middle_s, "sound number", -0.25, 0.125), Segment(middle_s, end_s, f" {checksum}", -0.25, 0.125)
 
 
 def text(audio: NDArray[np.int16]) -> str:
-    return " ".join(segment.text for segment in segments(audio))
+    return "".join(segment.text for segment in segments(audio))
 
 
 def picture(prompt: str, seed: int) -> bytes:

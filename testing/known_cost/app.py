@@ -1,4 +1,4 @@
-"""The service with models of known cost in the place of the real ones: `serve run testing.known_cost.app:app`, from the repository's root."""
+"""The service over models of known cost: `serve run testing.known_cost.app:app`, from the repository's root."""
 
 from dataclasses import replace
 
