@@ -180,6 +180,8 @@ class FakeService:
     """Stages of further models."""
     undecodable: Exception | None = None
     decode_warnings: tuple[str, ...] = ()
+    decode_s: float = 0.0
+    """Time that decoding takes."""
     recordings: list[bytes] = field(default_factory=list)
     """Recordings that were decoded."""
     topology: Any = None
@@ -187,6 +189,7 @@ class FakeService:
 
     async def decode(self, recording: bytes) -> Sound:
         self.recordings.append(recording)
+        await asyncio.sleep(self.decode_s)
         if self.undecodable is not None:
             raise self.undecodable
         return Sound(np.zeros(16_000, np.int16), self.decode_warnings)

@@ -109,7 +109,8 @@ def _reply(job: Job, recording: int, samples: int) -> Reply:
     signal.setitimer(signal.ITIMER_PROF, job.cpu_s)
     size_bytes, samples_bytes = (os.fstat(file).st_size for file in (recording, samples))
     most_bytes = _process_bytes(0) + 3 * size_bytes + samples_bytes + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.RLIM_INFINITY))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)  # which only root may raise
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard), hard))
 
     def allow_a_second() -> None:
         signal.setitimer(signal.ITIMER_PROF, signal.getitimer(signal.ITIMER_PROF)[0] + job.cpu_s_per_s)
@@ -131,7 +132,7 @@ def _reply(job: Job, recording: int, samples: int) -> Reply:
         return Reply(error=DeploymentError.code, message=f"{type(error).__name__}: {error}")
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def _process_bytes(field: int) -> int:

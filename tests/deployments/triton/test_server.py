@@ -68,7 +68,8 @@ async def test_no_shared_memory_remains_whatever_ends_the_processes() -> None:
     (stub,) = (stub for stub in stubs() if stub not in others)
     (region,) = (argument for argument in stub.cmdline() if "shm_region" in argument)
     assert region not in named()
-    assert any(region in mapped.path for mapped in stub.memory_maps())
+    mapped = {one.path for one in stub.memory_maps() if region in one.path}
+    assert mapped == {f"/dev/shm/{region}"}
     numbers = np.arange(4_000_000, dtype=np.int16).reshape(2, -1)
     response = await server.infer(command("echo", numbers=numbers), TimeLeft(30))
     np.testing.assert_array_equal(response["NUMBERS"], numbers)

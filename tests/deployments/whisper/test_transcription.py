@@ -65,7 +65,7 @@ def transcribed(language: str, prompt: str) -> list[Segment]:
 
 
 def returned(generator: Generator[WindowRequest, Any, Any]) -> Any:
-    """The value that it returns without a request."""
+    """Result of a generator that makes no request."""
     with pytest.raises(StopIteration) as end:
         next(generator)
     return end.value.value

@@ -5,6 +5,7 @@ import pytest
 from graphs.audio.pool import DecodePool
 from testing import mutations
 
+pytestmark = pytest.mark.slow
 EACH = 25
 """Mutants of each format; `python -m testing.mutations` tries more."""
 

@@ -28,6 +28,7 @@ from testing import hostile, speech
 from testing.media import wav
 from testing.service import ROOT
 
+pytestmark = pytest.mark.slow
 HONEST = (speech.HERE / "cat-slt.ogg").read_bytes()
 SAMPLES = decode(HONEST, 60.0)
 MOST_MIB = 150
@@ -120,7 +121,6 @@ class Peak(threading.Thread):
         self.join()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", hostile.KINDS)
 async def test_a_hostile_recording_is_answered_within_its_bounds_and_the_next_one_is_decoded(kind: str, pool: DecodePool) -> None:
     recording = hostile.KINDS[kind]()
@@ -138,7 +138,6 @@ async def test_a_hostile_recording_is_answered_within_its_bounds_and_the_next_on
     assert (await pool.decode(HONEST)).samples.tolist() == SAMPLES.tolist()
 
 
-@pytest.mark.slow
 async def test_cpu_beyond_the_bound_ends_the_worker_by_a_sentence_with_the_bound() -> None:
     with running(AudioSettings(decode_cpu_s=0.3, decode_cpu_s_per_s=0.01)) as pool:
         with pytest.raises(AudioUndecodable, match=r"more CPU than 0\.3 s and 0\.01 s for each second of sound"):
@@ -146,7 +145,6 @@ async def test_cpu_beyond_the_bound_ends_the_worker_by_a_sentence_with_the_bound
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
-@pytest.mark.slow
 async def test_sound_extends_the_bound() -> None:
     """A minute of noise costs the detector seconds."""
     noise = hostile.KINDS["noise"]()
@@ -156,7 +154,6 @@ async def test_sound_extends_the_bound() -> None:
         await pool.decode(noise)
 
 
-@pytest.mark.slow
 async def test_a_client_that_leaves_ends_the_work_before_its_place_is_free() -> None:
     with running(ENDLESS) as pool:
         task, process = await busy(pool, hostile.flac_of_names(80_000))
@@ -167,7 +164,6 @@ async def test_a_client_that_leaves_ends_the_work_before_its_place_is_free() -> 
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
-@pytest.mark.slow
 async def test_a_second_cancellation_does_not_free_the_place_earlier() -> None:
     with running(ENDLESS) as pool:
         task, process = await busy(pool, hostile.flac_of_names(80_000))
@@ -220,7 +216,6 @@ async def test_as_many_as_the_workers_are_decoded_at_once() -> None:
         assert len(workers(pool)) == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
 async def test_a_recording_that_takes_ffmpeg_down_is_refused(number: signal.Signals) -> None:
     with running(ENDLESS) as pool:
@@ -231,7 +226,6 @@ async def test_a_recording_that_takes_ffmpeg_down_is_refused(number: signal.Sign
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
-@pytest.mark.slow
 async def test_a_worker_that_is_killed_from_outside_is_no_fault_of_the_recording() -> None:
     with running(ENDLESS) as pool:
         task, process = await busy(pool, hostile.flac_of_names(80_000))
@@ -253,7 +247,6 @@ async def test_an_idle_worker_that_is_killed_costs_nothing(pool: DecodePool) -> 
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size
 
 
-@pytest.mark.slow
 async def test_the_end_of_the_template_costs_no_request() -> None:
     with running(AudioSettings(decode_cpu_s=60)) as pool:
         task, process = await busy(pool, hostile.flac_of_names(20_000))

@@ -17,7 +17,7 @@ from testing.serving import serving
 
 
 class Records(logging.Handler):
-    """Records that any thread logs."""
+    """Log records of every thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -58,6 +58,7 @@ def statuses(http: HttpSettings, records: Records, leaving: int) -> dict[str, in
     """Each error's answer. `leaving`: the clients that leave in a body, whose lines are waited for."""
     service = FakeService(http)
     service.whisper.endless = True
+    service.decode_s = 0.01  # longer than the shortest deadline
     app = _apply_middlewares(service.app(), middlewares())
     with serving(app, http=upgrade.IgnoringUpgrades, log_config=None) as url:
         answers = {error.name: error.send(int(url.rsplit(":", 1)[1])) for error in CLIENT_ERRORS}

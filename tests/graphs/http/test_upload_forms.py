@@ -35,7 +35,7 @@ bodies = st.lists(pieces, max_size=6).map(b"".join) | st.lists(parts, max_size=4
 
 
 async def outcome(chunks: list[bytes]) -> Upload | tuple[type[DeploymentError], str]:
-    """The upload, or the error. Everything else is raised."""
+    """Upload, or the error with its sentence; another exception is raised."""
     try:
         return await receive(Body(chunks).request, LIMIT_BYTES)
     except DeploymentError as error:
