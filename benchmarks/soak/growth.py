@@ -18,7 +18,7 @@ LEAST = {"pss_mib": 0.2, "rss_mib": 0.2, "mib": 0.1}
 FIGURES = ("pss_mib", "rss_mib", "files", "threads", "entries", "mib")
 HEADS = ("PSS, MiB", "RSS, MiB", "open files", "threads", "entries", "MiB")
 RAYS = ("gcs_server", "monitor", "dashboard", "log_monitor", "raylet", "DashboardAgent", "RuntimeEnvAgent", "ServeController")
-"""Kinds of Ray's own processes that grow with dead actors; `Ray's logs` and `ray-dashboard-...` too."""
+"""Kinds of Ray's own processes, of which some grow with dead actors; `Ray's logs` and `ray-dashboard` too."""
 FEWEST = 5
 """Samples of a window from which a verdict can come."""
 

@@ -78,6 +78,8 @@ def role(process: psutil.Process) -> str:
     title = " ".join(command).strip() or name
     if title.startswith("ray::"):
         return title.removeprefix("ray::").removeprefix("ServeReplica:sonograph:").split(".")[0]  # and the method that runs
+    if title.startswith("ray-dashboard") or "from multiprocessing." in title:
+        return "ray-dashboard"  # the dashboard's modules, their fork server and its resource tracker
     if name.startswith(NAME[:15]):
         return f"stub of {Path(command[1]).parts[-3]}"
     if DECODING in command:

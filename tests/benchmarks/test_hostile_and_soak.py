@@ -112,6 +112,8 @@ def test_a_shared_memory_that_nobody_has_mapped_is_counted(tmp_path: Path) -> No
         (["/x/triton_python_backend_stub", "/tmp/sonograph-a/whisper/1/model.py", "region"], "stub of whisper"),
         (["/x/python", "-u", "/x/ray/_private/log_monitor.py"], "log_monitor"),
         (["/x/python", "/x/bin/serve", "run"], "serve"),
+        (["/x/python", "-B", "-c", "from multiprocessing.forkserver import main; main()"], "ray-dashboard"),
+        (["ray-dashboard-JobHead-0 (/x/python -B)"], "ray-dashboard"),
         (["/x/raylet", "--port=1"], "raylet"),
     ],
 )
