@@ -76,7 +76,7 @@ async def die(service: Service, http: httpx.AsyncClient, is_replica: bool) -> fl
 
 
 async def run(service: Service, processes: Processes, requests: int, deaths: int, seed: int, console: Console) -> dict[str, Any]:
-    outcome, samples, replaced_s = Outcome(), list[Sample](), list[float]()
+    outcome, at, samples, replaced_s = Outcome(), list[int](), list[Sample](), list[float]()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rounds = max(1, deaths // len(MODELS))
     async with client(service.url) as http:
@@ -97,6 +97,7 @@ async def run(service: Service, processes: Processes, requests: int, deaths: int
                 for number in range(rounds):
                     while outcome.done < (number + 1) * requests / (rounds + 1):  # noqa: ASYNC110
                         await asyncio.sleep(0.2)
+                    at.append(outcome.done)
                     samples.append(await asyncio.to_thread(processes.sample))
                     replaced_s.append(await die(service, http, number % REPLICA_EVERY == REPLICA_EVERY - 1))
                     progress.update(bars[1], advance=len(MODELS))
@@ -107,6 +108,7 @@ async def run(service: Service, processes: Processes, requests: int, deaths: int
                 tasks.create_task(kill())
         await asyncio.sleep(2)
         left = (await http.get("/healthz")).json()["requests"]
+    at.append(outcome.done)
     samples.append(processes.sample())
     return {
         "requests": outcome.done,
@@ -117,6 +119,7 @@ async def run(service: Service, processes: Processes, requests: int, deaths: int
         "lost": outcome.lost,
         "left": left,
         "replaced_s": [round(seconds, 1) for seconds in replaced_s],
+        "at": at,
         "samples": samples,
     }
 
@@ -144,10 +147,10 @@ def report(result: dict[str, Any], console: Console) -> None:
     shown.add_row("every answer is what it should be", str(result["wrong"][:5] or "yes"))
     shown.add_row("no request is lost, and none is left", str(result["lost"][:5] or result["left"] or "yes"))
     shown.add_row("no process is left", str(result["processes_left"] or "yes"))
-    for owner, rays in (("the service", False), ("Ray's own", True)):
-        grows, open_ = (found(result, verdict, rays) for verdict in ("grows", "not decided"))
-        met = "; ".join([*grows, *(f"not decided: {figure}" for figure in open_)])
-        shown.add_row(f"nothing of {owner} grows by more than {MOST:.0%} in 1,000 requests", met or "yes")
+    for owner, rays in (("the service's own", False), ("Ray's own", True)):
+        grows, undecided = (found(result, verdict, rays) for verdict in ("grows", "not decided"))
+        met = f"no: {', '.join(grows)}" if grows else f"not decided of {len(undecided)} figures" if undecided else "yes"
+        shown.add_row(f"nothing of {owner} grows by more than {MOST:.0%} in 1,000 requests", met)
     console.print(shown)
     took = f"replaced after {statistics.median(result['replaced_s']):.0f} s, at most {max(result['replaced_s']):.0f} s"
     summary = f"{result['answers']}, {result['retried']} tries while a model was down, {took}; {result['minutes']} minutes"

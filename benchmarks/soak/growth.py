@@ -40,7 +40,9 @@ def growth(result: Mapping[str, Any]) -> dict[str, dict[str, Growth]]:
     """The growth of each figure of each kind that is in most samples."""
     samples: Sequence[Mapping[str, Mapping[str, float]]] = result["samples"]
     kinds = [kind for kind in samples[-1] if sum(kind in one for one in samples) > len(samples) / 2]
-    between = result["requests"] * (sum(LATE) - sum(EARLY)) / 2 / 1000
+    at = [{"at": {"requests": requests}} for requests in result["at"]]
+    early, late = (statistics.median(_window(at, part, "at", "requests")) for part in (EARLY, LATE))
+    between = (late - early) / 1000
     return {
         kind: {
             figure: _growth(figure, _window(samples, EARLY, kind, figure), _window(samples, LATE, kind, figure), between)
@@ -101,10 +103,9 @@ def plot(path: Path, result: Mapping[str, Any]) -> None:
     shown = ("ingress", "ProxyActor", "ServeController", "decode template")
     samples = result["samples"]
     kinds = [kind for kind in shown if any(kind in one for one in samples)]
-    every = result["requests"] / max(1, len(samples) - 1)
 
     def line(kind: str, figure: str) -> list[tuple[float, float]]:
-        return [(number * every, one[kind][figure]) for number, one in enumerate(samples) if kind in one]
+        return [(at, one[kind][figure]) for at, one in zip(result["at"], samples, strict=True) if kind in one]
 
     panels = [
         chart.Panel(title, "requests", [line(kind, figure) for kind in kinds])

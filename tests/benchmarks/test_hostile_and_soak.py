@@ -50,7 +50,7 @@ def test_a_table_of_two_commits_has_both(tmp_path: Path) -> None:
 
 def run_of(pss_mib: list[float], files: list[float]) -> dict[str, Any]:
     return {
-        "requests": 10_000,
+        "at": [10_000 * number // (len(files) - 1) for number in range(len(files))],
         "samples": [
             {"ingress": {"pss_mib": pss, "files": count}, "raylet": {"files": count}}
             for pss, count in zip(pss_mib, files, strict=True)
@@ -67,10 +67,10 @@ def test_growth_between_the_windows_is_found_and_noise_is_not(tmp_path: Path) ->
     assert growth.found(leak, "grows", rays=True) == ["raylet files"]
     one = growth.growth(leak)["ingress"]["pss_mib"]
     assert (one.early, one.late) == (132.25, 164.75)
-    assert one.per_1000 == pytest.approx(5.0)
+    assert one.per_1000 == pytest.approx(5.0, rel=0.02)
     assert one.low < one.per_1000 < one.high
     soak.plot(tmp_path / "chart.png", leak)
-    assert "| ingress | 132 to 165; +5.0 (" in "\n".join(growth.table(leak))
+    assert "| ingress | 132 to 165; +4.9 (" in "\n".join(growth.table(leak))
 
 
 def test_a_few_samples_decide_nothing() -> None:
