@@ -70,7 +70,7 @@ def test_growth_between_the_windows_is_found_and_noise_is_not(tmp_path: Path) ->
     assert one.per_1000 == pytest.approx(5.0, rel=0.02)
     assert one.low < one.per_1000 < one.high
     soak.plot(tmp_path / "chart.png", leak)
-    assert "| ingress | 132 to 165; +4.9 (" in "\n".join(growth.table(leak))
+    assert "| ingress | 132 to 165; +5.0 (" in "\n".join(growth.table(leak))
 
 
 def test_a_few_samples_decide_nothing() -> None:
