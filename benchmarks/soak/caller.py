@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.load import client
 from benchmarks.measure import recordings
 from benchmarks.soak.answers import STEPS, Spoken, events, good, spoken
 from graphs.audio.errors import REFUSALS
@@ -174,7 +175,10 @@ class Caller:
         self._count("hostile", answer, is_right)
 
     async def _cancelled(self) -> None:
-        """Leave during the upload, the decoding, a model's work, or a stream."""
+        """Leave during the upload, the decoding, a model's work, or a stream, by a client of its own.
+
+        httpx keeps the connections of some requests that are cancelled until the client is closed.
+        """
         recording = self._chance.choice([*(sound.recording for sound in sounds()), hostile_recordings()["FLAC comments"]])
         pause_s = 0.02 if self._chance.random() < 0.3 else 0.0
 
@@ -188,7 +192,7 @@ class Caller:
         options: dict[str, Any] = {"content": body(), "params": {"steps": STEPS}, "headers": headers}
 
         async def leave() -> None:
-            async with self._http.stream("POST", "/graph", **options) as answer:
+            async with http.stream("POST", "/graph", **options) as answer:
                 if answer.status_code >= 500 and answer.status_code != 503:
                     self._outcome.wrong.append(f"cancelled: {answer.status_code}")
                 read = 0
@@ -197,10 +201,11 @@ class Caller:
                     if read == lines:
                         return
 
-        request = asyncio.create_task(leave())
-        await asyncio.wait({request}, timeout=None if lines else after_s)
-        request.cancel()
-        await asyncio.wait({request})
+        async with client(str(self._http.base_url)) as http:
+            request = asyncio.create_task(leave())
+            await asyncio.wait({request}, timeout=None if lines else after_s)
+            request.cancel()
+            await asyncio.wait({request})
         if not request.cancelled() and (error := request.exception()):
             raise error
         self._outcome.answers["cancelled"] += 1
