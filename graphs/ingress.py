@@ -1,6 +1,7 @@
 """The ingress: the Serve deployment that mounts the graphs on one HTTP edge, over one deployment for each model."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -73,6 +74,11 @@ def deployed(settings: BaseSettings) -> list[ModelSpec]:
 
 def app(settings: Settings) -> Application:
     """`serve run graphs.voice_to_image:app`; the settings are the application's `args`."""
+    return mounted(settings, {spec.name: base.bind(spec, settings.section(spec)) for spec in deployed(settings)})
+
+
+def mounted(settings: Settings, models: Mapping[str, Application]) -> Application:
+    """The ingress over these models, by name."""
     ingress = serve.deployment(
         name="ingress",
         ray_actor_options={"num_cpus": 0},
@@ -80,4 +86,4 @@ def app(settings: Settings) -> Application:
         health_check_period_s=4,
         graceful_shutdown_timeout_s=60,
     )(serve.ingress()(Ingress))
-    return ingress.bind(settings, **{spec.name: base.bind(spec, settings.section(spec)) for spec in deployed(settings)})
+    return ingress.bind(settings, **models)

@@ -1,0 +1,1 @@
+"""A long run of mixed requests and deaths: `python -m benchmarks.soak`."""

@@ -1,0 +1,1 @@
+"""Whisper of known cost."""
