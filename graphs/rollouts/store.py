@@ -33,7 +33,10 @@ class Memory:
         return self._values.get(key)
 
     def add(self, key: str, value: bytes) -> bool:
-        return self._values.setdefault(key, value) is value
+        if key in self._values:
+            return False
+        self._values[key] = value
+        return True
 
     def put(self, key: str, value: bytes) -> None:
         self._values[key] = value
