@@ -80,7 +80,7 @@ def test_imports_point_one_way(module: str) -> None:
             assert model_of(name) in (None, model_of(module)), f"{module}: one model imports another: {name}"
         elif model_of(name):
             assert name.split(".")[-1] in DOORS, f"{module} goes past a model's {', '.join(DOORS)}: {name}"
-        if module.startswith(("graphs.core", "graphs.audio", "graphs.serve")):
+        if module.startswith(("graphs.core", "graphs.audio", "graphs.rollouts", "graphs.serve")):
             assert not name.startswith("graphs.http"), f"{module} stands on the HTTP edge: {name}"
         if module.startswith("graphs.http"):
             assert not model_of(name), f"{module}: the edge knows no model by name: {name}"
@@ -96,7 +96,8 @@ def test_no_import_goes_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [module for module in TREES if module.startswith(("graphs.core", "graphs.audio", "graphs.serve"))]
+    "module",
+    [module for module in TREES if module.startswith(("graphs.core", "graphs.audio", "graphs.rollouts", "graphs.serve"))],
 )
 def test_the_core_knows_no_web_framework(module: str) -> None:
     assert not roots(imports(module)) & WEB, f"{module} belongs to graphs/http, or does without"
@@ -203,6 +204,7 @@ def loaded_by(program: str, names: set[str]) -> list[str]:
     [
         ("import graphs.voice_to_image", HEAVY),
         ("import graphs.core.stage, graphs.core.graph, graphs.core.readiness, graphs.core.metrics", WEB | HEAVY | {"ray.serve"}),
+        ("import graphs.rollouts.compare, graphs.rollouts.judge, graphs.rollouts.store", WEB | HEAVY | {"ray"}),
         ("from deployments.model_spec import specs; specs()", WEB | HEAVY | {"ray"}),
         *((f"import deployments.{model}.settings", {"ray", *HEAVY}) for model in IN_TRITON),
     ],
