@@ -33,6 +33,7 @@ class ModelDeployment[Settings: ModelSettings, Request, Result](ABC):
         self._triton = triton or self._start()
         self._end = end
         self._metrics = TritonMetrics()
+        self._cpu_s = self._triton.cpu_s()
 
     @abstractmethod
     def engine_config(self, threads: int) -> Any:
@@ -81,6 +82,11 @@ class ModelDeployment[Settings: ModelSettings, Request, Result](ABC):
         except StubDied:
             self._end()
             raise
+
+    def cpu_s(self) -> float:
+        """CPU time of the replica's processes since the last call: for `ComputeTime.cpu_s` of a request that ends now."""
+        before_s, self._cpu_s = self._cpu_s, self._triton.cpu_s()
+        return max(0.0, self._cpu_s - before_s)
 
     async def check_health(self) -> None:
         """Raise where the model does not serve; publish Triton's metrics. Serve calls it every `health_check_period_s`."""

@@ -14,6 +14,8 @@ class ComputeTime:
     units: int = 1
     batch_size: float = 1.0
     """Requests in the batch, on average."""
+    cpu_s: float = 0.0
+    """CPU time of the replica's processes since the request before it ended: its mean is a request's cost."""
 
     @property
     def total_s(self) -> float:

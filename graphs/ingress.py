@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
-from ray.serve.metrics import Counter, Histogram
+from ray.serve.metrics import Counter, Gauge, Histogram
 
 from deployments import base
 from deployments.model_spec import ModelSpec
@@ -20,6 +20,11 @@ from graphs.core.stage import Stage
 from graphs.http.app import create_app
 from graphs.http.middleware import proxy
 from graphs.http.services import Services
+from graphs.rollouts.manager import Candidate, Rollouts
+from graphs.rollouts.samples import Samples
+from graphs.rollouts.store import Store
+from graphs.serve.key_values import RayKeyValues
+from graphs.serve.status import application_args, dashboard_url
 from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
@@ -40,7 +45,7 @@ class Ingress:
         proxy.warn_if_absent()
         application = serve.get_replica_context().app_name
         readiness = Readiness(application, tuple(self._handles), serve_status)
-        metrics = Metrics(Counter, Histogram)
+        metrics = Metrics(Counter, Histogram, Gauge)
         stages = {
             spec.name: Stage[Any, Any](spec, self._settings.section(spec), self._handles[spec.name], readiness, metrics)
             for spec in deployed(self._settings)
@@ -49,10 +54,36 @@ class Ingress:
             graph(**{attribute: stages.get(self._settings.spec(target).name) for attribute, target in graph.stages.items()})
             for graph in map(load, self._settings.graphs)
         )
-        topology = Topology(application, tuple(stages.values())) if self._settings.http.show_graph else None
+        rollouts = self._rollouts(application, stages, metrics)
+        topology = Topology(application, tuple(stages.values()), rollouts.summaries) if self._settings.http.show_graph else None
         audio = self._settings.audio
         decode = DecodePool(audio).decode
-        return create_app(Services(self._settings.http, audio, graphs, stages, readiness, metrics, decode, topology))
+        services = Services(
+            self._settings.http, audio, graphs, stages, readiness, metrics, decode, topology, rollouts, dashboard_url()
+        )
+        return create_app(services)
+
+    def _rollouts(self, application: str, stages: dict[str, Stage[Any, Any]], metrics: Metrics) -> Rollouts:
+        def candidate(stage: Stage[Any, Any], name: str) -> Candidate | None:
+            arguments = application_args(name)
+            if arguments is None:
+                return None
+            settings = stage.spec.settings.model_validate(arguments.get("settings") or {})
+            readiness = Readiness(name, (stage.name,), serve_status)
+            handle = serve.get_deployment_handle(stage.name, app_name=name)
+            label = f"{stage.name}-candidate"
+            return Candidate(Stage(stage.spec, settings, handle, readiness, metrics, label), readiness)
+
+        return Rollouts(
+            application,
+            Store(RayKeyValues(), application),
+            stages,
+            candidate,
+            metrics,
+            serve.get_replica_context().replica_id.unique_id,
+            self._settings.http.deadline_s,
+            Samples(self._settings.rollouts) if self._settings.rollouts.samples else None,
+        )
 
 
 def load(name: str) -> type[Graph[Any, Any]]:

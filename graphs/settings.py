@@ -9,6 +9,7 @@ from deployments.model_spec import ModelSettings, ModelSpec, Role, specs
 from deployments.settings import Section
 from graphs.audio.settings import AudioSettings
 from graphs.http.settings import HttpSettings
+from graphs.rollouts.settings import RolloutSettings
 
 GRAPHS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*_to_*.py")))
 """The graphs that can be mounted: each is a module of this folder, named INPUT_to_OUTPUT."""
@@ -31,6 +32,8 @@ class BaseSettings(Section):
     """Recordings: the longest one."""
     http: HttpSettings = Field(default_factory=HttpSettings)
     """The HTTP edge: limits and the deadline."""
+    rollouts: RolloutSettings = Field(default_factory=RolloutSettings)
+    """Rollouts: mirrored requests that are kept."""
 
     @field_validator("graphs")
     @classmethod

@@ -23,7 +23,7 @@ from ray.serve.schema import (
 
 from deployments.compute_time import ComputeTime
 from deployments.diffusion.spec import SPEC as DIFFUSION
-from deployments.model_spec import ModelSpec
+from deployments.model_spec import ModelSpec, Workload
 from deployments.roles.speech_to_text import Segment, Transcript
 from deployments.roles.text_to_image import Image
 from deployments.time_left import TimeLeft
@@ -35,11 +35,14 @@ from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
 from graphs.core.latency import LatencyEstimator
 from graphs.core.metrics import Metrics
+from graphs.core.policies.policy import Call
 from graphs.core.policies.queue import FifoLimiter
+from graphs.core.policies.rollout import Rollout
 from graphs.core.readiness import Readiness
 from graphs.http.app import create_app
 from graphs.http.services import Services
 from graphs.http.settings import HttpSettings
+from graphs.rollouts.manager import Rollouts
 from graphs.voice_to_image import VoiceToImage
 from graphs.voice_to_text import VoiceToText
 
@@ -89,6 +92,9 @@ class FakeTriton:
         if self.script and isinstance(self.script[0], Exception):
             raise self.script[0]
 
+    def cpu_s(self) -> float:
+        return 0.0
+
     def metrics(self) -> str:
         return ""
 
@@ -123,6 +129,8 @@ class FakeStage:
         self.latency = LatencyEstimator()
         self.limiter = FifoLimiter(lambda: 1)
         self.unready: Exception | None = None
+        self.rollout = Rollout(self)
+        self.is_busy = False
         self.endless = False
         """True if it runs until it is cancelled."""
         self.started, self.cancelled = asyncio.Event(), asyncio.Event()
@@ -135,7 +143,14 @@ class FakeStage:
         if self.unready is not None:
             raise self.unready
 
+    def typical_s(self) -> float | None:
+        return self.took_ms / 1000
+
     async def __call__(self, request: Any, context: RequestContext) -> Any:
+        return await self.rollout(Call(self.name, request, Workload(None, 1), context), self._run)
+
+    async def _run(self, call: Call) -> Any:
+        request, context = call.request, call.context
         self.calls.append((request, context))
         for one in self.progress:
             context.report(one)
@@ -163,7 +178,7 @@ class NullMetric:
     def inc(self, value: float, labels: Mapping[str, str]) -> None:
         pass
 
-    observe = inc
+    observe = set = inc
 
 
 @dataclass
@@ -185,6 +200,7 @@ class FakeService:
     recordings: list[bytes] = field(default_factory=list)
     """Recordings that were decoded."""
     topology: Any = None
+    rollouts: Rollouts | None = None
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
     async def decode(self, recording: bytes) -> Sound:
@@ -209,8 +225,10 @@ class FakeService:
 
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
-        metrics = Metrics(NullMetric, NullMetric)
-        return Services(self.http, self.audio, self.graphs(), self.stages, readiness, metrics, self.decode, self.topology)
+        metrics = Metrics(NullMetric, NullMetric, NullMetric)
+        return Services(
+            self.http, self.audio, self.graphs(), self.stages, readiness, metrics, self.decode, self.topology, self.rollouts
+        )
 
     def app(self) -> FastAPI:
         return create_app(self.services())

@@ -64,7 +64,9 @@ class Diffusion(ModelDeployment[DiffusionSettings, GenerateRequest, Image]):
             prompt_truncated=bool(outputs["PROMPT_TRUNCATED"][0]),
             encode_ms=float(outputs["ENCODE_MS"][0]),
             model=self.settings.model_name,
-            compute_time=ComputeTime(fixed_s, unit_s, int(outputs["STEPS_TAKEN"][0]), float(outputs["BATCH_SIZE"][0])),
+            compute_time=ComputeTime(
+                fixed_s, unit_s, int(outputs["STEPS_TAKEN"][0]), float(outputs["BATCH_SIZE"][0]), self.cpu_s()
+            ),
         )
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,6 +51,9 @@ class Triton(Protocol):
 
     async def check(self) -> None:
         """Return when the model serves. Raises StubDied or ModelUnavailable, with the reason."""
+
+    def cpu_s(self) -> float:
+        """CPU time so far, of this process and of those that hold the model."""
 
     def metrics(self) -> str:
         """Triton's own metrics, in Prometheus's text format; empty once the server has stopped."""
@@ -160,6 +164,9 @@ class InProcessTriton:
             probe=lambda seconds: self.infer(self._probe, TimeLeft(seconds), counts=False),
             real=lambda seconds: self.infer(self._real, TimeLeft(seconds)),
         )
+
+    def cpu_s(self) -> float:
+        return time.process_time() + sum(processes.cpu_s(stub.pid) for stub in self._stubs)
 
     def metrics(self) -> str:
         from tritonserver import MetricFormat

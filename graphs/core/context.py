@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deployments.time_left import TimeLeft
@@ -29,6 +29,10 @@ class RequestContext:
     """Sentences about what was left out of the recording."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Further fields of the access log, such as `seed`."""
+    key: str | None = None
+    """The name of its API key."""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """`stable` or `candidate`, by stage: the model that an operator asks for, where a rollout would choose."""
 
     def took(self, **timings_ms: float) -> None:
         """Add to the stages' times."""
@@ -44,9 +48,7 @@ class RequestContext:
         """The context of one branch of a fan-out: times of its own, progress under the branch's name."""
         emit = self.emit
         own = None if emit is None else lambda progress: emit(OfBranch(name, progress))
-        return RequestContext(
-            self.id, self.time_left, own, {}, self.models, self.retried, self.degraded, self.decode_warnings, self.notes
-        )
+        return replace(self, emit=own, timings_ms={})
 
 
 async def fan_out[Result](

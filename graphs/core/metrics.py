@@ -21,14 +21,15 @@ class Metric:
     name: str
     meaning: str
     bounds: tuple[float, ...] = ()
-    """A histogram's bucket bounds; a counter has none."""
+    """A histogram's bucket bounds; others have none."""
     labels: tuple[str, ...] = ("stage",)
     """Beside Serve's own `deployment`, `replica` and `application`, which Ray reserves and adds."""
+    is_gauge: bool = False
 
     @property
     def exported(self) -> str:
         """The name that Prometheus reads. A histogram has `_bucket`, `_sum` and `_count` of it."""
-        return f"ray_{self.name}" if self.bounds else f"ray_{self.name}_total"
+        return f"ray_{self.name}" if self.bounds or self.is_gauge else f"ray_{self.name}_total"
 
 
 REQUESTS = Metric("sonograph_requests", "requests that entered the stage")
@@ -39,20 +40,50 @@ QUEUE_DURATION = Metric("sonograph_queue_duration_seconds", "time in the stage's
 COMPUTE_DURATION = Metric("sonograph_compute_duration_seconds", "compute time of a request in the stage", SECONDS)
 BATCH = Metric("sonograph_batch_size", "requests in the model's batch", BATCH_SIZES)
 AUDIO = Metric("sonograph_audio_seconds", "seconds of audio processed by the stage")
-METRICS = (REQUESTS, ERRORS, CANCELLATIONS, RETRIES, QUEUE_DURATION, COMPUTE_DURATION, BATCH, AUDIO)
+FALLBACKS = Metric(
+    "sonograph_rollout_fallbacks", "requests that the stable model answered after the candidate failed", (), ("stage", "code")
+)
+MIRRORED = Metric(
+    "sonograph_rollout_mirrored",
+    "mirrored requests; dropped ones were not sent, or were ended for a client's request",
+    (),
+    ("stage", "dropped"),
+)
+SHARE = Metric("sonograph_rollout_share", "candidate's share of the stage's requests, in percent", is_gauge=True)
+SCORE = Metric(
+    "sonograph_rollout_score",
+    "candidate against the stable model, over every ingress replica: value, low and high end of the 95% interval",
+    (),
+    ("stage", "score", "bound"),
+    is_gauge=True,
+)
+METRICS = (
+    REQUESTS,
+    ERRORS,
+    CANCELLATIONS,
+    RETRIES,
+    QUEUE_DURATION,
+    COMPUTE_DURATION,
+    BATCH,
+    AUDIO,
+    FALLBACKS,
+    MIRRORED,
+    SHARE,
+    SCORE,
+)
 
 
 class Metrics:
     """The metrics of one replica, made inside of it: Serve's labels are fixed when it is made. A call costs 3 to 5 µs for each metric."""
 
-    def __init__(self, counter: Callable[..., Any], histogram: Callable[..., Any]) -> None:
-        """`counter` and `histogram`: the classes of `ray.serve.metrics`, or others with their methods."""
+    def __init__(self, counter: Callable[..., Any], histogram: Callable[..., Any], gauge: Callable[..., Any]) -> None:
+        """The classes of `ray.serve.metrics`, or others with their methods."""
         self._metrics: dict[str, Any] = {}
         for metric in METRICS:
             if metric.bounds:
                 made = histogram(metric.name, metric.meaning, list(metric.bounds), metric.labels)
             else:
-                made = counter(metric.name, metric.meaning, metric.labels)
+                made = (gauge if metric.is_gauge else counter)(metric.name, metric.meaning, metric.labels)
             self._metrics[metric.name] = made
 
     def started(self, stage: str) -> None:
@@ -97,6 +128,19 @@ class Metrics:
 
     def retried(self, stage: str) -> None:
         self._add(RETRIES, 1, stage=stage)
+
+    def fell_back(self, stage: str, code: str) -> None:
+        self._add(FALLBACKS, 1, stage=stage, code=code)
+
+    def mirrored(self, stage: str, dropped: bool = False) -> None:
+        self._add(MIRRORED, 1, stage=stage, dropped=str(dropped).lower())
+
+    def share(self, stage: str, percent: float) -> None:
+        self._metrics[SHARE.name].set(percent, {"stage": stage})
+
+    def score(self, stage: str, score: str, value: float, low: float, high: float) -> None:
+        for bound, one in (("value", value), ("low", low), ("high", high)):
+            self._metrics[SCORE.name].set(float(one), {"stage": stage, "score": score, "bound": bound})
 
     def _add(self, metric: Metric, value: float, **labels: str) -> None:
         if value > 0:  # Ray refuses 0 and numpy's numbers

@@ -72,6 +72,10 @@ class Readiness:
         if state is not None and not state.ready:
             raise ModelUnavailable(f"{name} is {state.phase}: {state.reason or 'no replica of it serves now'}; try again shortly")
 
+    def last(self, name: str) -> ModelState | None:
+        """The model's state when it was last seen, also while the controller does not answer; None before the first answer."""
+        return self._states.get(name)
+
     def replicas(self, name: str) -> int:
         """The model's serving replicas when it was last seen."""
         state = self._states.get(name)

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from graphs.core.policies.policy import Call, Policy, Proceed, chained
 from graphs.core.policies.queue import FifoLimiter, Queue
 from graphs.core.policies.ready import Ready
 from graphs.core.policies.retry import Retry
+from graphs.core.policies.rollout import Rollout
 from graphs.core.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -43,22 +45,29 @@ class Stage[Request, Result]:
         handle: "DeploymentHandle[Any]",
         readiness: Readiness,
         metrics: Metrics,
+        label: str | None = None,
     ) -> None:
+        """`label`: its name in the metrics, where that is not the model's."""
+        self.label = label or spec.name
         self.spec = spec
         self.settings = settings
         self.latency = LatencyEstimator()
         per_replica = requests_per_replica(settings.max_batch)
-        self.limiter = FifoLimiter(lambda: per_replica * readiness.replicas(spec.name))
+        self._capacity: Callable[[], int] = lambda: per_replica * readiness.replicas(spec.name)
+        self.limiter = FifoLimiter(self._capacity)
+        self.rollout = Rollout(self)
         self._readiness = readiness
         self._metrics = metrics
         self._handle: Any = handle
         self._streaming: Any = handle.options(stream=True)
         self._run = self._chain(())
+        self._call = chained((self.rollout,), self._measured)
 
     def with_policies(self, *policies: Policy) -> "Stage[Request, Result]":
         """This stage, with the same queue and estimates, and further policies around each call that has its slot in the queue."""
         extended = copy.copy(self)
         extended._run = extended._chain(policies)
+        extended._call = chained((self.rollout,), extended._measured)
         return extended
 
     def _chain(self, policies: tuple[Policy, ...]) -> Proceed:
@@ -79,8 +88,18 @@ class Stage[Request, Result]:
     def name(self) -> str:
         return self.spec.name
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a further request would wait in the queue."""
+        return self.limiter.running + self.limiter.waiting >= max(1, self._capacity())
+
+    def typical_s(self) -> float | None:
+        return self.latency.typical_s()
+
     def require_ready(self) -> None:
-        """Raise ModelUnavailable, naming this stage, where no replica of the model serves."""
+        """Raise ModelUnavailable, naming this stage, where no replica of the model serves, nor a candidate in its place."""
+        if self.rollout.replaces_stable:
+            return
         try:
             self._readiness.require(self.name)
         except DeploymentError as error:
@@ -89,19 +108,21 @@ class Stage[Request, Result]:
 
     async def __call__(self, request: Request, context: RequestContext) -> Result:
         """The model's result. Raises a DeploymentError with `stage` set. Cancelling this cancels the work, down to the model."""
+        answer: Result = await self._call(Call(self.name, request, self.spec.workload(request, self.settings), context))
+        return answer
+
+    async def _measured(self, call: Call) -> Any:
         started_s = time.perf_counter()
-        call = Call(self.name, request, self.spec.workload(request, self.settings), context)
-        with self._metrics.stage(self.name), translated(self.name):
+        with self._metrics.stage(self.label), translated(self.name):
             result = await self._run(call)
         self._record(call, result, time.perf_counter() - started_s)
-        answer: Result = result
-        return answer
+        return result
 
     def _record(self, call: Call, result: Any, took_s: float) -> None:
         time_ = result.compute_time
         # A request in a batch takes no longer than it would alone, times the batch: its share is the least, and sets the rate.
         self.latency.record(call.workload.key, time_.fixed_s / time_.batch_size, time_.unit_s / time_.batch_size, time_.units)
-        self._metrics.finished(self.name, time_.total_s, max(0.0, took_s - time_.total_s), time_.batch_size)
+        self._metrics.finished(self.label, time_.total_s, max(0.0, took_s - time_.total_s), time_.batch_size)
         parts_ms: dict[str, float] = getattr(result, "breakdown_ms", {})
         call.context.took(**{self.name: took_s * 1000 - sum(parts_ms.values()), **parts_ms})
         call.context.models[self.name] = result.model

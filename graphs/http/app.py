@@ -1,6 +1,8 @@
 """The ASGI app of the HTTP edge: middleware and routers, all built from one `Services`."""
 
 import importlib.metadata
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,7 +13,7 @@ from graphs.http.middleware.browsers import BrowserMiddleware
 from graphs.http.middleware.disconnect import DisconnectMiddleware
 from graphs.http.middleware.expect import ExpectMiddleware
 from graphs.http.middleware.normalize import NormalizeMiddleware
-from graphs.http.routes import docs, graph, health, page
+from graphs.http.routes import docs, graph, health, page, rollouts
 from graphs.http.routes.openai import audio, images, models
 from graphs.http.schemas import examples, openapi
 from graphs.http.services import Services
@@ -26,7 +28,18 @@ class App(FastAPI):
 
 def create_app(services: Services) -> FastAPI:
     version = importlib.metadata.version("sonograph")
-    app = App(title="Sonograph", summary="Speech in, picture out.", version=version, docs_url=None, redoc_url=None)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        if services.rollouts is not None:
+            await services.rollouts.start()
+        yield
+        if services.rollouts is not None:
+            await services.rollouts.stop()
+
+    app = App(
+        title="Sonograph", summary="Speech in, picture out.", version=version, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
     app.add_middleware(DisconnectMiddleware)
     if services.settings.cors_origins:
         app.add_middleware(
@@ -40,6 +53,15 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(BrowserMiddleware, settings=services.settings)
     app.add_middleware(ExpectMiddleware)
     problems.install(app)
-    for resource in (graph, health, audio, images, models, page, docs):  # a request is compared with one route after the other
+    for resource in (
+        graph,
+        health,
+        audio,
+        images,
+        models,
+        rollouts,
+        page,
+        docs,
+    ):  # a request is compared with one route after the other
         app.include_router(resource.router(services))
     return app

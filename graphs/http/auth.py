@@ -8,17 +8,27 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
 
-from graphs.http.errors import InvalidApiKey, RateLimitExceeded
+from graphs.http.errors import InvalidApiKey, OperatorKeyNeeded, RateLimitExceeded
+from graphs.http.middleware.browsers import is_loopback
 
 log = logging.getLogger("ray.serve")
 CHECK_S = 1.0
 """Least time between two looks at the file of keys, in seconds."""
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 KEY = re.compile(r"[!-~]{16,256}")
+OPERATOR = "operator"
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+
+
+@dataclass(frozen=True)
+class Key:
+    name: str
+    is_operator: bool
 
 
 class Access:
@@ -34,6 +44,7 @@ class Access:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self._names: dict[bytes, str] = {}
+        self._operators: frozenset[str] = frozenset()
         self._checked_s = clock()
         if keys is not None:
             self._version = _version(keys)
@@ -52,6 +63,25 @@ class Access:
         if found is None or scheme.lower() != "bearer":
             raise InvalidApiKey("this service needs one of its API keys: send it as the header Authorization: Bearer KEY")
         return found
+
+    def require_operator(self, request: Request) -> str:
+        """The name of an operator's key. Raises InvalidApiKey, OperatorKeyNeeded.
+
+        Where there are no keys, a client on this machine that no proxy has forwarded is an operator.
+        """
+        name = self.require(request)
+        if name is None:
+            forwarded = any(header in request.headers for header in FORWARDED)
+            if forwarded or request.client is None or not is_loopback(request.client.host):
+                raise OperatorKeyNeeded(
+                    "without API keys only a client on this machine may do this: set http.api_keys_file, and give an operator a key"
+                )
+            return "loopback"
+        if name not in self._operators:
+            raise OperatorKeyNeeded(
+                f"the key {name} is no operator's: its line in the file of keys needs the third word {OPERATOR}"
+            )
+        return name
 
     def count(self, name: str | None) -> None:
         """Raise RateLimitExceeded where the key `name` is used too often."""
@@ -74,8 +104,9 @@ class Access:
         else:
             log.info("the API keys were read again: %d", len(self._names))
 
-    def _use(self, names: dict[bytes, str]) -> None:
-        self._names = names
+    def _use(self, keys: dict[bytes, "Key"]) -> None:
+        self._names = names = {digest: key.name for digest, key in keys.items()}
+        self._operators = frozenset(key.name for key in keys.values() if key.is_operator)
         if self._per_minute is not None:
             old = self._buckets
             self._buckets = {name: old.get(name) or _Bucket(self._per_minute, self._clock) for name in names.values()}
@@ -112,29 +143,33 @@ def _version(keys: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def read(keys: Path) -> dict[bytes, str]:
-    """Names by their keys' digests. Each line of the file is a name, blanks and a key; empty lines and those with # are skipped.
+def read(keys: Path) -> dict[bytes, Key]:
+    """Keys by their digests. Each line of the file is a name, blanks, a key, and for an operator blanks and `operator`.
 
-    Raises ValueError.
+    Empty lines and those with # are skipped. Raises ValueError.
     """
     try:
         lines = keys.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"http.api_keys_file is {str(keys)!r}, which cannot be read: {type(error).__name__}") from None
-    names: dict[bytes, str] = {}
+    found: dict[bytes, Key] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        if len(words) != 2 or not NAME.fullmatch(words[0]) or not KEY.fullmatch(words[1]):
-            raise ValueError(f"{keys}, line {number}: not a name of [A-Za-z0-9._-], a blank, and a key of 16 to 256 characters")
+        known = len(words) == 2 or (len(words) == 3 and words[2] == OPERATOR)
+        if not known or not NAME.fullmatch(words[0]) or not KEY.fullmatch(words[1]):
+            raise ValueError(
+                f"{keys}, line {number}: not a name of [A-Za-z0-9._-], a blank, and a key of 16 to 256 characters, "
+                f"nor these, a blank and the word {OPERATOR}"
+            )
         digest = _digest(words[1])
-        if digest in names or words[0] in names.values():
+        if digest in found or words[0] in {key.name for key in found.values()}:
             raise ValueError(f"{keys}, line {number}: its name, or its key, is on a line before")
-        names[digest] = words[0]
-    if not names:
+        found[digest] = Key(words[0], len(words) == 3)
+    if not found:
         raise ValueError(f"{keys} has no key, so no client could use the service: add one, or leave http.api_keys_file out")
-    return names
+    return found
 
 
 def _digest(key: str) -> bytes:

@@ -11,7 +11,7 @@ from fastapi import Depends
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from deployments.errors import DeadlineExceeded
+from deployments.errors import DeadlineExceeded, InvalidInput
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
 from graphs.audio.job import Sound
@@ -34,6 +34,21 @@ Decode = Callable[[bytes], Awaitable[Sound]]
 """Decoding of a recording, as `graphs.audio.pool.DecodePool.decode` does it."""
 DECODE = "decode"
 """The stage of the decoding, in times, errors and metrics."""
+
+
+VARIANT = "x-rollout"
+"""Header by which an operator chooses the model of a stage with a rollout: `whisper=candidate`, or `whisper=stable`."""
+
+
+def variants(values: list[str], stages: Mapping[str, Any]) -> dict[str, str]:
+    """The chosen model by stage. Raises InvalidInput."""
+    found = dict[str, str]()
+    for one in ",".join(values).split(","):
+        stage, _, variant = one.strip().partition("=")
+        if stage not in stages or variant not in ("stable", "candidate"):
+            raise InvalidInput(f"X-Rollout is STAGE=stable or STAGE=candidate, and a stage is {' or '.join(stages)}")
+        found[stage] = variant
+    return found
 
 
 @dataclass
@@ -117,13 +132,23 @@ class Dependencies:
         """For routes that compute nothing: a key suffices. Raises InvalidApiKey."""
         self._access.require(request)
 
+    async def operator(self, request: Request) -> str:
+        """The name of the operator's key. Raises InvalidApiKey, OperatorKeyNeeded."""
+        return self._access.require_operator(request)
+
     async def admit(self, request: Request) -> AsyncIterator[AdmittedRequest]:
-        """Reserve the request's place and bytes until it ends, and log it. Raises InvalidApiKey, RateLimitExceeded, Overloaded."""
+        """Reserve the request's place and bytes until it ends, and log it. Raises InvalidApiKey, RateLimitExceeded, Overloaded.
+
+        With X-Rollout also OperatorKeyNeeded and InvalidInput.
+        """
         settings = self._settings
         context = RequestContext(request_id(request), TimeLeft(settings.deadline_s))
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
         with logged(context, request.scope["route"].path, settings.log_transcripts, self._count) as entry:
-            entry.key = self._access.require(request)
+            entry.key = context.key = self._access.require(request)
+            if VARIANT in request.headers:
+                self._access.require_operator(request)
+                context.variants = variants(request.headers.getlist(VARIANT), self._stages)
             self._access.count(entry.key)
             with self._admission.admit(entry.key, declared, self._retry_after_s) as reservation:
                 x_timeout_ms = request.headers.getlist("x-timeout-ms")

@@ -27,6 +27,12 @@ class UnknownHost(DeploymentError):
     title = "Host not known"
 
 
+class OperatorKeyNeeded(DeploymentError):
+    status = 403
+    code = "operator_key_needed"
+    title = "Key of an operator needed"
+
+
 class NotFound(DeploymentError):
     status = 404
     code = "not_found"

@@ -14,6 +14,7 @@ from graphs.core.stage import Stage
 from graphs.http.dependencies import Decode, Dependencies
 from graphs.http.errors import NotFound
 from graphs.http.settings import HttpSettings
+from graphs.rollouts.manager import Rollouts
 
 ROLES = {"speech_to_text": "speech to text", "text_to_image": "text to image", "image_to_image": "image to image"}
 
@@ -30,6 +31,10 @@ class Services:
     decode: Decode
     topology: Callable[[], Awaitable[dict[str, Any]]] | None = None
     """The response to `GET /graph`; None where the settings do not show it."""
+    rollouts: Rollouts | None = None
+    """None outside of Ray Serve."""
+    serve_api: str | None = None
+    """Address of Ray's dashboard, which has Serve's REST API."""
 
     @cached_property
     def dependencies(self) -> Dependencies:

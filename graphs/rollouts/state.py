@@ -92,9 +92,11 @@ class Rollout(Section):
     samples: int = Field(default=0, ge=0, le=10_000)
     """Mirrored requests to be kept, at most; 0 keeps none."""
     started_at: float
-    """Unix time, as the next one."""
+    """Unix time, as the next ones."""
     changed_at: float
     """Time of the last change of the share."""
+    written_at: float
+    """Time of this revision."""
     revision: int = Field(default=1, ge=1)
 
     @property
@@ -104,4 +106,5 @@ class Rollout(Section):
     def changed(self, at: float, **changes: Any) -> "Rollout":
         """The next revision. Raises ValidationError."""
         moved = {"changed_at": at} if changes.get("share", self.share) != self.share else {}
-        return Rollout.model_validate(self.model_dump() | moved | changes | {"revision": self.revision + 1})
+        written = {"revision": self.revision + 1, "written_at": at}
+        return Rollout.model_validate(self.model_dump() | moved | changes | written)

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import ray
+from ray._private.services import get_webui_url_from_internal_kv
 from ray.serve._private.constants import RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview, ServeStatus
@@ -21,6 +22,24 @@ def status() -> ServeStatus:
         return ServeStatus()
     details: dict[str, Any] = ray.get(cast(Any, client)._controller.get_serve_instance_details.remote())
     return from_details(details)
+
+
+def application_args(name: str) -> dict[str, Any] | None:
+    """The `args` of an application's configuration; None where Serve has no application of this name. Raises Ray's errors."""
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return None
+    details: dict[str, Any] = ray.get(cast(Any, client)._controller.get_serve_instance_details.remote())
+    found = details["applications"].get(name)
+    if found is None or found["status"] == "DELETING":
+        return None
+    return dict((found.get("deployed_app_config") or {}).get("args") or {})
+
+
+def dashboard_url() -> str | None:
+    """Address of Ray's dashboard; None where it does not run."""
+    found = get_webui_url_from_internal_kv()  # type: ignore[no-untyped-call]
+    return f"http://{found}" if found else None
 
 
 def from_details(details: dict[str, Any]) -> ServeStatus:

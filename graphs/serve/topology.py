@@ -35,10 +35,16 @@ class Topology:
     """Topology of one application. Requests that come while the state is read get the same one: there is one thread for all of them."""
 
     def __init__(
-        self, application: str, stages: Sequence[Stage[Any, Any]], state: Callable[[], ClusterState] = cluster_state
+        self,
+        application: str,
+        stages: Sequence[Stage[Any, Any]],
+        rollouts: Callable[[], Mapping[str, Any]] = dict,
+        state: Callable[[], ClusterState] = cluster_state,
     ) -> None:
+        """`rollouts`: the rollouts by stage, as `graphs.rollouts.manager.Rollouts.summaries` gives them."""
         self._application = application
         self._stages = stages
+        self._rollouts = rollouts
         self._state = state
         self._reading: asyncio.Task[ClusterState] | None = None
 
@@ -52,7 +58,11 @@ class Topology:
                 found = await asyncio.shield(self._reading)
         except Exception as error:
             raise ModelUnavailable(f"Ray does not answer: {type(error).__name__} {error}".rstrip()) from error
-        return describe(self._application, self._stages, found)
+        described = describe(self._application, self._stages, found)
+        rollouts = self._rollouts()
+        for stage in described["stages"]:
+            stage["rollout"] = rollouts.get(stage["stage"])
+        return described
 
 
 def describe(application: str, stages: Sequence[Stage[Any, Any]], state: ClusterState) -> dict[str, Any]:

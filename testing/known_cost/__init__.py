@@ -18,13 +18,32 @@ STEP_S = 0.002
 SIDE_PX = 64
 """Side of a picture whose size is not requested."""
 PNG_BYTES = 20_000
+DIGITS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+]
 
 
 def segments(audio: NDArray[np.int16]) -> tuple[Segment, ...]:
-    """The transcript of a recording, int16 [samples] at 16 kHz: two segments, the second of which is the samples' checksum."""
+    """The transcript of a recording, int16 [samples] at 16 kHz: two segments of five words, whose digits are the samples' checksum."""
     middle_s, end_s = audio.size / SAMPLE_RATE_HZ / 2, audio.size / SAMPLE_RATE_HZ
-    checksum = f"{zlib.crc32(audio.tobytes()):08x}"
-    return Segment(0.0, middle_s, "sound number", -0.25, 0.125), Segment(middle_s, end_s, f" {checksum}", -0.25, 0.125)
+    digits = [DIGITS[int(digit, 16)] for digit in f"{zlib.crc32(audio.tobytes()):08x}"]
+    first, second = " ".join(["sound", "number", *digits[:3]]), " ".join(["", *digits[3:]])
+    return Segment(0.0, middle_s, first, -0.25, 0.125), Segment(middle_s, end_s, second, -0.25, 0.125)
 
 
 def text(audio: NDArray[np.int16]) -> str:

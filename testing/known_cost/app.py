@@ -1,12 +1,15 @@
-"""The service over models of known cost: `serve run testing.known_cost.app:app`, from the repository's root."""
+"""The service over models of known cost, and its candidates: `serve run testing.known_cost.app:app`, from the repository's root."""
 
 from dataclasses import replace
+from typing import Any
 
 from ray.serve import Application
 
 from deployments import base
+from deployments.whisper.spec import SPEC as WHISPER
 from graphs.ingress import deployed, mounted
 from graphs.settings import Settings
+from testing.known_cost.whisper.deployment import FaultySettings
 
 CLASSES = {
     "whisper": "testing.known_cost.whisper.deployment:KnownCostWhisper",
@@ -17,3 +20,9 @@ CLASSES = {
 def app(settings: Settings) -> Application:
     specs = [replace(spec, deployment=CLASSES[spec.name]) for spec in deployed(settings)]
     return mounted(settings, {spec.name: base.bind(spec, settings.section(spec)) for spec in specs})
+
+
+def candidate(args: dict[str, Any]) -> Application:
+    """A candidate of Whisper. `args`: those of `deployments.candidate:app`, and `fault`, the fields of a Fault."""
+    spec = replace(WHISPER, deployment="testing.known_cost.whisper.deployment:FaultyWhisper")
+    return base.bind(spec, FaultySettings.model_validate({**args.get("settings", {}), "fault": args.get("fault", {})}))

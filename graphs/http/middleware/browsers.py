@@ -41,7 +41,7 @@ class BrowserMiddleware:
     def _refusal(self, scope: Scope) -> DeploymentError | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
-        if host and _is_loopback((scope.get("server") or ("",))[0]) and not self._is_known(_name(host)):
+        if host and is_loopback((scope.get("server") or ("",))[0]) and not self._is_known(_name(host)):
             return UnknownHost(
                 "the request came over loopback, and Host names another machine: use localhost or 127.0.0.1, or, where a proxy on "
                 "this machine forwards the name, set http.trusted_hosts to it"
@@ -58,7 +58,7 @@ class BrowserMiddleware:
         return None
 
     def _is_known(self, name: str) -> bool:
-        return name == "localhost" or name.endswith(".localhost") or _is_loopback(name) or bool({name, "*"} & self._hosts)
+        return name == "localhost" or name.endswith(".localhost") or is_loopback(name) or bool({name, "*"} & self._hosts)
 
 
 def _name(host: str) -> str:
@@ -66,7 +66,7 @@ def _name(host: str) -> str:
     return host[1:].split("]")[0] if host.startswith("[") else host.rsplit(":", 1)[0]
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     try:
         return ip_address(address).is_loopback
     except ValueError:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 
 from deployments import errors as deployments
 from deployments.errors import DeploymentError
@@ -21,17 +22,20 @@ from graphs.http.responses import EVENTS, JSON
 from graphs.http.schemas.errors import OpenAIErrorAnswer, Problem
 from graphs.http.schemas.examples import ANSWERS, MARK, shown
 from graphs.http.upload import RAW_TYPES
+from graphs.rollouts import errors as rollouts
 
 ERRORS: tuple[type[DeploymentError], ...] = (
     http.MalformedRequest,
     http.InvalidApiKey,
     http.CrossSiteRequest,
     http.UnknownHost,
+    http.OperatorKeyNeeded,
     http.NotFound,
     http.ModelNotFound,
     http.MethodNotAllowed,
     http.NotAcceptable,
     http.BodyTooSlow,
+    rollouts.RolloutConflict,
     http.AudioTooLarge,
     audio.AudioTooLong,
     http.BodyTooLarge,
@@ -53,7 +57,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
 
 MIDDLEWARE = (http.CrossSiteRequest, http.UnknownHost, http.HeadersTooLarge)
 """Responses of any route, before it is reached."""
-GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, http.BodyTooLarge))
+GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, http.BodyTooLarge, rollouts.RolloutConflict))
 """Responses of a graph's route."""
 
 RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORMATS, 'or')}; the content decides."}
@@ -133,6 +137,21 @@ def health(route: str, summary: str) -> dict[str, Any]:
     """Keyword arguments for a route of the probes."""
     errors = (deployments.Overloaded, deployments.ModelUnavailable, deployments.DeadlineExceeded, deployments.DeploymentError)
     return {"summary": summary, "responses": {200: {"description": summary, "content": {JSON: shown(route)}}, **problems(errors)}}
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """OpenAPI's `requestBody` of a JSON body that the route parses itself."""
+    schema = model.model_json_schema()
+    return {"required": True, "content": {JSON: {"schema": _inlined(schema, schema.pop("$defs", {}))}}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema with each reference replaced by its definition."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        return {name: _inlined(value, definitions) for name, value in schema.items()}
+    return [_inlined(one, definitions) for one in schema] if isinstance(schema, list) else schema
 
 
 def problems(classes: tuple[type[DeploymentError], ...], openai: bool = False) -> dict[int | str, dict[str, Any]]:

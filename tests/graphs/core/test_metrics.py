@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ray.serve.metrics import Counter, Histogram
+from ray.serve.metrics import Counter, Gauge, Histogram
 
 from graphs.core.metrics import METRICS, Metric, Metrics
 
@@ -27,7 +27,7 @@ class Recorder:
         return _Recorded(self, name, tag_keys)
 
     def metrics(self) -> Metrics:
-        return Metrics(self.counter, self.histogram)
+        return Metrics(self.counter, self.histogram, self.counter)
 
 
 class _Recorded:
@@ -38,6 +38,9 @@ class _Recorded:
 
     def inc(self, value: float, tags: dict[str, str]) -> None:
         assert value > 0
+        self.observe(value, tags)
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
         self.observe(value, tags)
 
     def observe(self, value: float, tags: dict[str, str]) -> None:
@@ -104,8 +107,26 @@ def test_a_retry_is_counted(recorder: Recorder) -> None:
     assert recorder.seen == {("sonograph_retries", "whisper"): [1]}
 
 
+def test_a_rollout_has_its_share_and_scores(recorder: Recorder) -> None:
+    metrics = recorder.metrics()
+    metrics.share("whisper", 20.0)
+    metrics.score("whisper", "word_drift", 0.02, 0.01, 0.04)
+    metrics.fell_back("whisper", "internal")
+    metrics.mirrored("whisper")
+    metrics.mirrored("whisper", dropped=True)
+    assert recorder.seen == {
+        ("sonograph_rollout_share", "whisper"): [20.0],
+        ("sonograph_rollout_score", "whisper", "word_drift", "value"): [0.02],
+        ("sonograph_rollout_score", "whisper", "word_drift", "low"): [0.01],
+        ("sonograph_rollout_score", "whisper", "word_drift", "high"): [0.04],
+        ("sonograph_rollout_fallbacks", "whisper", "internal"): [1],
+        ("sonograph_rollout_mirrored", "whisper", "false"): [1],
+        ("sonograph_rollout_mirrored", "whisper", "true"): [1],
+    }
+
+
 def test_outside_of_ray_serves_metrics_do_nothing_and_raise_nothing() -> None:
-    metrics = Metrics(Counter, Histogram)
+    metrics = Metrics(Counter, Histogram, Gauge)
     metrics.started("whisper")
     metrics.finished("whisper", compute_s=1, queue_s=0.1, batch_size=1, audio_s=2)
     metrics.failed("whisper", "no_speech")

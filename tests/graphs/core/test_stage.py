@@ -128,7 +128,7 @@ class Harness:
         self.progress: list[Any] = []
         self.status = status or serve_status(painter=deployment_status())
         self.readiness = Readiness("sonograph", ("painter",), lambda: self.status)
-        metrics = Metrics(NullMetric, NullMetric)
+        metrics = Metrics(NullMetric, NullMetric, NullMetric)
         stage = Stage[PaintRequest, Painting](SPEC, PainterSettings(), self.handle, self.readiness, metrics)
         self.stage = stage.with_policies(*policies)
         self.context = RequestContext("id-1", TimeLeft(60))
