@@ -341,6 +341,7 @@ BROKEN = [
             ),
         ),
     ),
+    Case("a_share_in_words", "a_route_is_well_formed", lambda m: m.split()["backendRefs"][1].update(weight="a fifth")),
     Case("shares_above_100", "shares_add_up_to_100", lambda m: m.split()["backendRefs"][1].update(weight=30)),
     Case("no_shares", "shares_add_up_to_100", lambda m: [backend.pop("weight") for backend in m.split()["backendRefs"]]),
     Case("a_route_too_short", "a_route_outlasts_the_deadline", lambda m: m.split().update(timeouts={"request": "1m30s500ms"})),
@@ -357,7 +358,9 @@ BROKEN = [
     Case(
         "a_route_of_a_pattern",
         "a_route_leaves_out_what_is_private",
-        lambda m: m.split()["matches"].append({"path": {"type": "RegularExpression", "value": "/gr.*"}}),
+        lambda m: m.split()["matches"].extend(
+            {"path": {"type": "RegularExpression", "value": value}} for value in ("/gr.*", "/page[")
+        ),
         warning=True,
     ),
     Case("no_nodes_for_the_candidate", "the_pods_that_start_fit_the_nodes", lambda m: m.split(), profile=ONE_GPU),

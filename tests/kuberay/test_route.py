@@ -134,6 +134,7 @@ def test_two_services_of_one_namespace_do_not_share_a_name(profile: Profile) -> 
 def test_the_first_service_is_what_it_is_without_a_second() -> None:
     """A change of its cluster would start another."""
     assert of_kind("RayService")[NAME] == ray_service(CPU, Images())["spec"]
+    assert "sonograph/revision" not in str(of_kind("RayService")[NAME])
 
 
 def test_the_services_share_the_volume_of_the_weights_redis_and_the_api_keys() -> None:
