@@ -42,7 +42,7 @@ check: setup
 	@$(PYTHON) -m mypy & types=$$!; PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -q --quick -p no:schemathesis -n logical --dist worksteal; tests=$$?; wait $$types && exit $$tests
 
 lock: $(DONE)/environment
-	@$(UV) pip compile --quiet --python-version 3.12 --python-platform x86_64-unknown-linux-gnu --all-extras --generate-hashes \
+	@$(UV) pip compile --quiet --python-version 3.12 --python-platform x86_64-manylinux_2_31 --all-extras --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock $(ARGS) pyproject.toml
 
 clean:

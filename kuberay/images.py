@@ -15,10 +15,11 @@ class Images:
     registry: str = REGISTRY
     digests: dict[str, str] = field(default_factory=dict)
     """`sha256:...` by image name."""
+    tag: str = TAG
 
     def __getitem__(self, name: str) -> str:
         digest = self.digests.get(name)
-        return f"{self.registry}/{name}:{TAG}" + (f"@{digest}" if digest else "")
+        return f"{self.registry}/{name}:{self.tag}" + (f"@{digest}" if digest else "")
 
 
 def digests(metadata: Path) -> dict[str, str]:

@@ -8,6 +8,8 @@ from kuberay.worker_groups import Deployment, Group, Model, Size, group_for_each
 
 NAME = "sonograph"
 """Name of the RayService, the application, the namespace."""
+CANDIDATE = f"{NAME}-candidate"
+"""Name of the second RayService and its application, beside the first in the namespace."""
 IMPORT_PATH = "graphs.voice_to_image:app"
 PORT = 8000
 REDIS_SECRET = "sonograph-redis"

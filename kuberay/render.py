@@ -15,8 +15,9 @@ from kuberay.manifest.network import network
 from kuberay.manifest.objects import Object
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import redis
+from kuberay.manifest.route import Split, route
 from kuberay.manifest.weights import weights
-from kuberay.profiles import ONE_GPU, SMALL_GPUS, Profile
+from kuberay.profiles import CANDIDATE, ONE_GPU, SMALL_GPUS, Profile
 
 ROOT = Path(__file__).parents[1]
 LOCAL = """\
@@ -29,22 +30,28 @@ TARGETS = "# Rendered by `sonograph render`: the tag and the images of the model
 """Lines before and after the rendered part of a file."""
 
 
-def manifests(profile: Profile, images: Images, dns_cidrs: Sequence[str] = ()) -> dict[str, str]:
-    """Each file's name and text. kubectl applies them in the order of their names; their pods may start in any order."""
+def manifests(profile: Profile, images: Images, dns_cidrs: Sequence[str] = (), split: Split | None = None) -> dict[str, str]:
+    """Each file's name and text. kubectl applies them in the order of their names; their pods may start in any order.
+
+    `split`: a second RayService too, and the route to both.
+    """
     objects = {
-        "disruption.yaml": disruption(profile),
+        "disruption.yaml": disruption(profile, split is not None),
         "monitoring.yaml": monitoring(profile),
         "network.yaml": network(dns_cidrs),
         "rayservice.yaml": [ray_service(profile, images)],
+        "rayservice-candidate.yaml": [ray_service(profile, split.images, CANDIDATE)] if split else [],
         "redis.yaml": redis(images),
+        "route.yaml": [route(profile, split)] if split else [],
         "weights.yaml": weights(profile, images),
     }
-    return {name: header(profile, dns_cidrs) + dump(documents) for name, documents in objects.items() if documents}
+    options = [*(f"--dns-cidr {cidr}" for cidr in dns_cidrs), *(split.options if split else ())]
+    return {name: header(profile, options) + dump(documents) for name, documents in objects.items() if documents}
 
 
-def header(profile: Profile, dns_cidrs: Sequence[str] = ()) -> str:
+def header(profile: Profile, options: Sequence[str] = ()) -> str:
     sizes = "Memory is measured." if profile.measured else "CPU, memory and GPU shares are ESTIMATES: they are not measured."
-    command = " ".join(["sonograph render", profile.name, *(f"--dns-cidr {cidr}" for cidr in dns_cidrs)])
+    command = " ".join(["sonograph render", profile.name, *options])
     source = f"Rendered by `{command}` from kuberay/profiles.py: change that, not this."
     return f"# {source}\n# {profile.name}: {profile.summary}.\n# {sizes}\n"
 

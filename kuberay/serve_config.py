@@ -13,14 +13,17 @@ LOCAL_CPUS = 1
 """CPUs of each model on one machine, as in `deployments.base.bind`: two models start on two cores."""
 
 
-def cluster(profile: Profile) -> dict[str, Any]:
-    """The config that KubeRay submits to Serve: every deployment pinned, with all that the doctor compares with its group."""
+def cluster(profile: Profile, name: str = NAME) -> dict[str, Any]:
+    """The config that KubeRay submits to Serve: every deployment pinned, with all that the doctor compares with its group.
+
+    `name`: the application's, a label of all its metrics.
+    """
     deployments = [_pinned(deployment, group, profile) for group in profile.groups for deployment in group.deployments]
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": PORT, "request_timeout_s": profile.times.request_timeout_s},
         "logging_config": {"encoding": "JSON"},
-        "applications": [_application(_with_decoders(profile), deployments)],
+        "applications": [_application(name, _with_decoders(profile), deployments)],
     }
 
 
@@ -29,7 +32,7 @@ def local(profile: Profile = CPU) -> dict[str, Any]:
     models = [{"name": spec.name, "ray_actor_options": {"num_cpus": LOCAL_CPUS}} for spec, _ in replace(profile, args={}).models]
     return {
         "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
-        "applications": [_application({}, [{"name": "ingress"}, *models])],
+        "applications": [_application(NAME, {}, [{"name": "ingress"}, *models])],
     }
 
 
@@ -39,8 +42,8 @@ def _with_decoders(profile: Profile) -> dict[str, Any]:
     return {**profile.args, "audio": {"decode_workers": cpus, **profile.args.get("audio", {})}}
 
 
-def _application(args: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": NAME, "route_prefix": "/", "import_path": IMPORT_PATH, "args": args, "deployments": deployments}
+def _application(name: str, args: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"name": name, "route_prefix": "/", "import_path": IMPORT_PATH, "args": args, "deployments": deployments}
 
 
 def _pinned(deployment: Deployment, group: Group, profile: Profile) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`sonograph render` and `sonograph doctor`: manifests for a cluster, written and examined."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,20 @@ def render(
     dns_cidr: Annotated[
         list[str] | None, typer.Option(help="A DNS resolver that the policies do not name: address or range. Repeatable.")
     ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Shares of two RayServices in percent, `stable=80,candidate=20`: renders the second, and the HTTPRoute."
+        ),
+    ] = "",
+    gateway: Annotated[str, typer.Option(help="The Gateway of the HTTPRoute: [NAMESPACE/]NAME; by default sonograph.")] = "",
+    hostname: Annotated[
+        list[str] | None, typer.Option(help="A host that the HTTPRoute is for; by default all. Repeatable.")
+    ] = None,
+    candidate_tag: Annotated[str, typer.Option(help="Tag of the candidate's images; by default this release's.")] = "",
+    candidate_digests: Annotated[
+        Path | None, typer.Option(help="As --digests, of the candidate's images; by default the same.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the manifests, one below it for each profile.")] = MANIFESTS,
 ) -> None:
     """Write a profile's manifests from kuberay/profiles.py; in this repository also graphs/local.yaml and other rendered files."""
@@ -26,23 +41,47 @@ def render(
     from kuberay.images import REGISTRY, Images
     from kuberay.images import digests as read
     from kuberay.manifest.network import resolver
+    from kuberay.manifest.route import Split, parse_gateway, parse_hostname, parse_shares
+    from kuberay.profiles import NAME
+    from kuberay.versions import TAG
 
     if profile and profile not in PROFILES:
         raise typer.BadParameter(f"there is no {profile}, only {', '.join(PROFILES)}", param_hint="PROFILE")
-    try:
-        resolvers = [resolver(cidr) for cidr in dns_cidr or ()]
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--dns-cidr") from error
+    resolvers = [_parsed(resolver, cidr, "--dns-cidr") for cidr in dns_cidr or ()]
     images = Images(registry or REGISTRY, read(digests) if digests else {})
+    of_a_split = {
+        "--gateway": gateway,
+        "--hostname": hostname,
+        "--candidate-tag": candidate_tag,
+        "--candidate-digests": candidate_digests,
+    }
+    for option, value in of_a_split.items():
+        if value and not split:
+            raise typer.BadParameter("it is for two RayServices: give --split stable=80,candidate=20 too", param_hint=option)
+    routed = None
+    if split:
+        routed = Split(
+            _parsed(parse_shares, split, "--split"),
+            Images(images.registry, read(candidate_digests) if candidate_digests else images.digests, candidate_tag or TAG),
+            _parsed(parse_gateway, gateway or NAME, "--gateway"),
+            tuple(_parsed(parse_hostname, one, "--hostname") for one in hostname or ()),
+        )
     own = out.resolve() == rendering.ROOT / MANIFESTS
     for name in [profile] if profile else PROFILES:
-        files = {out / name / file: text for file, text in rendering.manifests(PROFILES[name], images, resolvers).items()}
+        files = {out / name / file: text for file, text in rendering.manifests(PROFILES[name], images, resolvers, routed).items()}
         for path, text in (files | (rendering.shared() if own else {})).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         for stale in set((out / name).glob("*.yaml")) - set(files) if own else ():
             stale.unlink()
         console.print(f"{out / name}: {len(files)} files")
+
+
+def _parsed[Parsed](parse: Callable[[str], Parsed], text: str, option: str) -> Parsed:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 def doctor(

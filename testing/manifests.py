@@ -11,8 +11,9 @@ from kuberay.doctor.manifest import Document, Finding, Service, services
 from kuberay.images import Images
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import redis
+from kuberay.manifest.route import Split, route
 from kuberay.manifest.weights import weights
-from kuberay.profiles import CPU, Profile
+from kuberay.profiles import CANDIDATE, CPU, Profile
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -21,7 +22,8 @@ class Manifests:
     """One profile's documents, which tests change in place; `config` is serveConfigV2 as a mapping."""
 
     def __init__(self, profile: Profile = CPU) -> None:
-        images = Images(digests=dict.fromkeys(("redis", *(group.name for group in profile.groups)), DIGEST))
+        self._profile = profile
+        self._images = images = Images(digests=dict.fromkeys(("redis", *(group.name for group in profile.groups)), DIGEST))
         self.service = ray_service(profile, images)
         self.beside = [*redis(images), *weights(profile, images)]
         self.config: Any = yaml.safe_load(self.service["spec"]["serveConfigV2"])
@@ -65,6 +67,13 @@ class Manifests:
 
     def scaling(self, name: str) -> dict[str, Any]:
         return self.deployment(name)["autoscaling_config"]
+
+    def split(self) -> dict[str, Any]:
+        """Add the candidate and the route before both, and return the route's rule."""
+        split = Split({"stable": 80, "candidate": 20}, self._images)
+        made = route(self._profile, split)
+        self.beside += [ray_service(self._profile, split.images, CANDIDATE), made]
+        return dict(made["spec"])["rules"][0]
 
     def add_env(self, name: str, value: str) -> None:
         """Add a variable to the head's container."""

@@ -6,7 +6,7 @@ A rule is a function that yields findings about one RayService, and about the ot
 from collections.abc import Iterable
 from pathlib import Path
 
-from kuberay.doctor import operator, placement, pods, serve_config, times, versions
+from kuberay.doctor import operator, placement, pods, route, serve_config, times, versions
 from kuberay.doctor.manifest import Finding, Rule, Service, Unreadable, read
 
 FIRST: tuple[Rule, ...] = (
@@ -15,7 +15,15 @@ FIRST: tuple[Rule, ...] = (
     serve_config.serve_accepts_the_config,
 )
 """Rules about manifests that the others cannot read."""
-RULES: tuple[Rule, ...] = (*operator.RULES, *serve_config.RULES, *placement.RULES, *pods.RULES, *versions.RULES, *times.RULES)
+RULES: tuple[Rule, ...] = (
+    *operator.RULES,
+    *serve_config.RULES,
+    *placement.RULES,
+    *pods.RULES,
+    *versions.RULES,
+    *times.RULES,
+    *route.RULES,
+)
 
 
 def examine(paths: Iterable[Path]) -> list[Finding]:
@@ -30,7 +38,7 @@ def examine(paths: Iterable[Path]) -> list[Finding]:
         findings += diagnose(service)
     if not services and not findings:
         raise Unreadable("these paths hold no RayService: name a rendered folder such as kuberay/manifests/cpu")
-    return findings
+    return list(dict.fromkeys(findings))  # two RayServices of one folder have the same documents beside them
 
 
 def diagnose(service: Service) -> list[Finding]:

@@ -1,5 +1,6 @@
 """Rules: pods request of Kubernetes what they use, and the described nodes have it."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from graphs.serve.autoscaler import parse_quantity
-from kuberay.doctor.manifest import Finding, Group, PodResources, Rule, Service
+from kuberay.doctor.manifest import Cluster, Finding, Group, PodResources, RayService, Rule, Service
 from kuberay.manifest.rayservice import NODES
 
 GPU = re.compile(r"gpu|/mig-")
@@ -104,10 +105,7 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
         sentence = f"it does not describe the nodes ({type(error).__name__}: {error}), so the doctor cannot tell whether the pods fit them"
         yield service.finding(rule, f"metadata.annotations.{NODES}", sentence, warning=True)
         return
-    cluster = service.cluster
-    head = _sum(requests(cluster.head_group_spec.ray.resources), requests(cluster.autoscaler_options.resources))
-    pods: list[tuple[Group, dict[str, Decimal], int]] = [(cluster.head_group_spec, head, 1)]
-    pods += [(group, requests(group.ray.resources), group.min_replicas) for group in service.groups]
+    pods = _pods(service.cluster)
     homeless = False
     for group, wanted, _ in pods:
         if not any(_fits(wanted, node) for node in nodes):
@@ -116,14 +114,39 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
             yield service.finding(
                 rule, service.field(group, _RESOURCES), f"its pod requests {listed}, and no described node has that"
             )
-    start = [wanted for _, wanted, count in pods for _ in range(count)]
+    start, others = _start(service.cluster), [pod for one in _beside(service) for pod in _start(one.spec.ray_cluster_config)]
     if not homeless and not _hold(nodes, start):
         yield service.finding(rule, f"metadata.annotations.{NODES}", "these nodes together do not hold the pods of the start")
+    elif not homeless and others and not _hold(nodes, start + others):
+        names = " and ".join(one.metadata.name for one in _beside(service))
+        sentence = f"these nodes do not hold the pods of the start beside those of {names}: they would wait"
+        yield service.finding(rule, f"metadata.annotations.{NODES}", sentence)
     elif (
         not homeless and service.parsed.spec.upgrade_strategy.get("type", "NewCluster") != "None" and not _hold(nodes, start * 2)
     ):
         sentence = "an upgrade starts a second cluster beside the first, and the described nodes do not hold both: it would wait"
         yield service.finding(rule, "spec.upgradeStrategy.type", sentence, warning=True)
+
+
+def _pods(cluster: Cluster) -> list[tuple[Group, dict[str, Decimal], int]]:
+    """The kinds of pods: group, requests, and the number at the start."""
+    head = _sum(requests(cluster.head_group_spec.ray.resources), requests(cluster.autoscaler_options.resources))
+    workers = [(group, requests(group.ray.resources), group.min_replicas) for group in cluster.worker_group_specs]
+    return [(cluster.head_group_spec, head, 1), *workers]
+
+
+def _start(cluster: Cluster) -> list[dict[str, Decimal]]:
+    return [wanted for _, wanted, count in _pods(cluster) for _ in range(count)]
+
+
+def _beside(service: Service) -> Iterator[RayService]:
+    """The other RayServices of the folder; one that cannot be read has findings of its own."""
+    for document in service.beside:
+        if document.content.get("kind") == "RayService":
+            with contextlib.suppress(ValueError):
+                other = RayService.model_validate(document.content)
+                _start(other.spec.ray_cluster_config)
+                yield other
 
 
 def _hold(nodes: list[dict[str, Decimal]], pods: list[dict[str, Decimal]]) -> bool:

@@ -12,7 +12,7 @@ PRE_STOP = ("lifecycle", "preStop", "exec", "command")
 
 def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
     rule = each_wait_outlasts_the_next
-    deadline_s = max((_deadline_s(application) for application in service.config["applications"]), default=0.0)
+    deadline_s = longest_deadline_s(service)
     timeout_s = (service.config.get("http_options") or {}).get("request_timeout_s")
     if timeout_s is not None and timeout_s <= deadline_s:
         sentence = (
@@ -62,6 +62,10 @@ def a_pod_waits_for_its_requests(service: Service) -> Iterator[Finding]:
             )
             field = service.field(group, f"template.spec.containers[0].{'.'.join(PRE_STOP)}")
             yield service.finding(a_pod_waits_for_its_requests, field, sentence)
+
+
+def longest_deadline_s(service: Service) -> float:
+    return max((_deadline_s(application) for application in service.config["applications"]), default=0.0)
 
 
 def _deadline_s(application: dict[str, object]) -> float:

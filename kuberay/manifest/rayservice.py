@@ -8,9 +8,10 @@ import yaml
 
 from kuberay import serve_config
 from kuberay.images import Images
-from kuberay.manifest.objects import CONTAINER_SECURITY, HEAD_PORTS, POD_SECURITY, PORTS, Object
+from kuberay.manifest.objects import CONTAINER_SECURITY, HEAD_PORTS, POD_SECURITY, PORTS, REVISION, Object
 from kuberay.profiles import (
     AUTOSCALER_CPU,
+    CANDIDATE,
     HEAD_CPU,
     HEAD_MEMORY_GIB,
     KEYS,
@@ -32,8 +33,10 @@ SIZES = "sonograph/sizes"
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
 
 
-def ray_service(profile: Profile, images: Images) -> Object:
+def ray_service(profile: Profile, images: Images, name: str = NAME) -> Object:
+    """`name`: NAME, or CANDIDATE for the second RayService. Both share Redis, the volume of the weights and the API keys."""
     times = profile.times
+    labels: Object = {"metadata": {"labels": {REVISION: "candidate"}}} if name == CANDIDATE else {}
     annotations = {
         "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
         NODES: json.dumps([asdict(node) for node in profile.nodes]),
@@ -42,12 +45,12 @@ def ray_service(profile: Profile, images: Images) -> Object:
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
-        "metadata": {"name": NAME, "namespace": NAME, "annotations": annotations},
+        "metadata": {"name": name, "namespace": NAME, "annotations": annotations},
         "spec": {
             "excludeHeadPodFromServeSvc": True,
             "rayClusterDeletionDelaySeconds": times.deletion_delay_s,
             "upgradeStrategy": {"type": profile.upgrade},
-            "serveConfigV2": yaml.safe_dump(serve_config.cluster(profile), sort_keys=False),
+            "serveConfigV2": yaml.safe_dump(serve_config.cluster(profile, name), sort_keys=False),
             "rayClusterConfig": {
                 "rayVersion": RAY,
                 "enableInTreeAutoscaling": True,
@@ -62,21 +65,22 @@ def ray_service(profile: Profile, images: Images) -> Object:
                     "redisAddress": "redis:6379",
                     "redisPassword": {"valueFrom": {"secretKeyRef": {"name": REDIS_SECRET, "key": "password"}}},
                 },
-                "headGroupSpec": _head(profile, images),
-                "workerGroupSpecs": [_group(group, profile, images) for group in profile.groups],
+                "headGroupSpec": _head(profile, images, labels),
+                "workerGroupSpecs": [_group(group, profile, images, labels) for group in profile.groups],
             },
         },
     }
 
 
-def _head(profile: Profile, images: Images) -> Object:
+def _head(profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(HEAD_CPU, f"{HEAD_MEMORY_GIB}Gi")
     container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
     spec = {"securityContext": POD_SECURITY, "containers": [container]}
-    return {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "resources": {"CPU": "0"}, "template": {"spec": spec}}
+    template = {**labels, "spec": spec}
+    return {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "resources": {"CPU": "0"}, "template": template}
 
 
-def _group(group: Group, profile: Profile, images: Images) -> Object:
+def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(group.cpus + POD_CPU, f"{group.memory_gib}Gi", group.gpu)
     container = _container("ray-worker", images[group.name], resources, PORTS, profile)
     # Serve's proxy ends with the pod, and with the proxy every connection to it.
@@ -114,7 +118,7 @@ def _group(group: Group, profile: Profile, images: Images) -> Object:
         "resources": group.resources,
         "labels": group.labels,
         "rayStartParams": {},
-        "template": {"spec": spec},
+        "template": {**labels, "spec": spec},
     }
 
 

@@ -318,6 +318,52 @@ BROKEN = [
         "the_head_service_has_no_name",
         lambda m: m.head.update(headService={"metadata": {"name": "x"}}),
     ),
+    Case(
+        "a_backend_that_no_service_has",
+        "a_route_leads_to_services_that_there_are",
+        lambda m: m.split()["backendRefs"][1].update(name="sonograph-next-serve-svc"),
+    ),
+    Case(
+        "a_backend_of_another_port",
+        "a_route_leads_to_services_that_there_are",
+        lambda m: m.split()["backendRefs"][0].update(port=8265),
+    ),
+    Case(
+        "a_backend_with_random_names",
+        "a_route_leads_to_services_that_there_are",
+        lambda m: (
+            m.split(),
+            m.service["spec"].update(
+                upgradeStrategy={
+                    "type": "NewClusterWithIncrementalUpgrade",
+                    "clusterUpgradeOptions": {"gatewayClassName": "g", "stepSizePercent": 10, "intervalSeconds": 60},
+                }
+            ),
+        ),
+    ),
+    Case("a_share_in_words", "a_route_is_well_formed", lambda m: m.split()["backendRefs"][1].update(weight="a fifth")),
+    Case("shares_above_100", "shares_add_up_to_100", lambda m: m.split()["backendRefs"][1].update(weight=30)),
+    Case("no_shares", "shares_add_up_to_100", lambda m: [backend.pop("weight") for backend in m.split()["backendRefs"]]),
+    Case("a_route_too_short", "a_route_outlasts_the_deadline", lambda m: m.split().update(timeouts={"request": "1m30s500ms"})),
+    Case("a_backend_too_short", "a_route_outlasts_the_deadline", lambda m: m.split()["timeouts"].update(backendRequest="120s")),
+    Case("a_route_without_timeout", "a_route_outlasts_the_deadline", lambda m: m.split().pop("timeouts")),
+    Case("a_timeout_that_is_none", "a_route_outlasts_the_deadline", lambda m: m.split()["timeouts"].update(request="2 min")),
+    Case("a_route_of_everything", "a_route_leaves_out_what_is_private", lambda m: m.split().pop("matches"), warning=True),
+    Case(
+        "a_route_of_a_graph_and_all_below_it",
+        "a_route_leaves_out_what_is_private",
+        lambda m: m.split()["matches"].append({"path": {"type": "PathPrefix", "value": "/graph"}}),
+        warning=True,
+    ),
+    Case(
+        "a_route_of_a_pattern",
+        "a_route_leaves_out_what_is_private",
+        lambda m: m.split()["matches"].extend(
+            {"path": {"type": "RegularExpression", "value": value}} for value in ("/gr.*", "/page[")
+        ),
+        warning=True,
+    ),
+    Case("no_nodes_for_the_candidate", "the_pods_that_start_fit_the_nodes", lambda m: m.split(), profile=ONE_GPU),
     Case("a_gated_field", "a_gated_field_is_left_out", lambda m: m.cluster.update(networkPolicy={"mode": "DenyAll"})),
 ]
 
@@ -325,6 +371,36 @@ BROKEN = [
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_rendered_manifests_are_healthy(profile: Profile) -> None:
     assert [str(finding) for finding in Manifests(profile).findings()] == []
+
+
+@pytest.mark.parametrize("profile", [CPU, SMALL_GPUS, MIG], ids=lambda profile: profile.name)
+def test_a_split_service_is_healthy(profile: Profile) -> None:
+    manifests = Manifests(profile)
+    manifests.split()
+    assert [str(finding) for finding in manifests.findings()] == []
+
+
+@pytest.mark.parametrize("timeout", ["0s", "2m1s", "1h", "120s1ms"])
+def test_a_route_may_wait_longer_than_the_deadline_or_for_ever(timeout: str) -> None:
+    manifests = Manifests()
+    manifests.split().update(timeouts={"request": timeout})
+    assert manifests.findings() == []
+
+
+def test_a_fault_beside_two_services_is_found_once(tmp_path: Path) -> None:
+    manifests = Manifests()
+    manifests.split()["backendRefs"][1].update(weight=30)
+    result = run(manifests.write(tmp_path / "cpu"))
+    assert result.stdout.count("make them add up to 100") == 1
+    assert "80 + 30 is 110" in result.stdout
+
+
+def test_a_candidate_that_is_broken_itself_does_not_hide_the_others_faults() -> None:
+    manifests = Manifests(ONE_GPU)
+    manifests.split()
+    (candidate,) = (one for one in manifests.beside if one["kind"] == "RayService")
+    candidate["spec"]["rayClusterConfig"]["autoscalerOptions"]["resources"]["requests"]["cpu"] = "many"
+    assert manifests.findings() == []
 
 
 @pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.name)

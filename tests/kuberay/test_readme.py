@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from ray.serve.config import HTTPOptions
 
 from kuberay import render
 from kuberay.images import Images
@@ -17,6 +18,7 @@ from kuberay.manifest.monitoring import alerts
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB, REDIS_MEMORY_MIB
+from kuberay.manifest.route import Split, route
 from kuberay.profiles import CPU, PROFILES, REDIS_SECRET, Profile
 from kuberay.versions import TRITON
 from sonograph.cli import cli
@@ -25,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 (PATCH,) = (json.loads(text) for text in re.findall(r"patch raycluster \$CLUSTER --type=json -p '(.*?)'", README, re.DOTALL))
+(WEIGHTS,) = (json.loads(text) for text in re.findall(r"patch httproute sonograph --type=json -p '(.*?)'", README, re.DOTALL))
+SPLIT = Split({"stable": 95, "candidate": 5})
 COMMANDS = [line.removeprefix("$ ").strip() for line in README.splitlines() for line in [line.strip()] if line.startswith("$ ")]
 
 
@@ -41,7 +45,7 @@ def test_each_profile_is_documented_with_its_groups(profile: Profile) -> None:
 
 
 def test_each_file_and_alert_is_documented() -> None:
-    for file in render.manifests(CPU, Images()):
+    for file in render.manifests(CPU, Images(), split=SPLIT):
         assert row(file)
     for alert in alerts(CPU):
         assert f"`{alert['alert']}`" in README
@@ -90,6 +94,20 @@ def test_the_patch_is_refused_where_its_number_is_another_groups() -> None:
     del spec["workerGroupSpecs"][0]
     with pytest.raises(AssertionError, match="/spec/workerGroupSpecs/1/groupName"):
         patched(spec, PATCH)
+
+
+def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:
+    before, after = route(CPU, SPLIT)["spec"], patched(route(CPU, SPLIT)["spec"], WEIGHTS)
+    shares = [backend["weight"] for backend in after["rules"][0]["backendRefs"]]
+    assert f"one patch, here {shares[0]} and {shares[1]}:" in README
+    assert sum(shares) == 100
+    assert after == route(CPU, Split(dict(zip(SPLIT.shares, shares, strict=True))))["spec"] != before
+
+
+def test_the_waits_of_the_gateway_are_those_of_the_manifests_and_of_serve() -> None:
+    (rule,) = route(CPU, SPLIT)["spec"]["rules"]
+    assert f"The gateway waits {rule['timeouts']['request'].removesuffix('s')} s for" in README
+    assert f"closes a connection after {HTTPOptions().keep_alive_timeout_s} s without a request" in README
 
 
 @pytest.mark.slow

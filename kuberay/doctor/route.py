@@ -1,0 +1,168 @@
+"""Rules: an HTTPRoute sends every request to a service that there is, waits for its answer, and leaves out what is not for clients."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from kuberay.doctor.manifest import Document, Finding, Part, Rule, Service
+from kuberay.doctor.times import longest_deadline_s
+from kuberay.manifest.route import serve_service
+from kuberay.profiles import PORT
+
+PRIVATE = ("/graph", "/graph/rollouts", "/-/routes")
+"""Paths whose GET is for operators: what runs where, the rollouts, and Serve's own."""
+SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+INCREMENTAL = "NewClusterWithIncrementalUpgrade"
+
+
+class Path(Part):
+    type: str = "PathPrefix"
+    value: str = "/"
+
+
+class Match(Part):
+    """A match; without a path it takes all."""
+
+    path: Path = Path()
+    method: str = ""
+
+    def takes_get(self, path: str) -> bool:
+        if self.method not in ("", "GET"):
+            return False
+        if self.path.type == "Exact":
+            return path == self.path.value
+        if self.path.type == "RegularExpression":
+            with contextlib.suppress(re.error):  # the gateway's own syntax
+                return re.fullmatch(self.path.value, path) is not None
+            return False
+        return f"{path}/".startswith(f"{self.path.value.rstrip('/')}/")
+
+
+class Backend(Part):
+    name: str
+    port: int | None = None
+    weight: int = 1
+
+
+class Timeouts(Part):
+    request: str = ""
+    backend_request: str | None = None
+
+
+class RouteRule(Part):
+    matches: list[Match] = []
+    backend_refs: list[Backend] = []
+    timeouts: Timeouts = Timeouts()
+
+
+class RouteSpec(Part):
+    rules: list[RouteRule] = []
+
+
+class HttpRoute(Part):
+    spec: RouteSpec
+
+
+def a_route_is_well_formed(service: Service) -> Iterator[Finding]:
+    for document in service.beside:
+        if document.content.get("kind") == "HTTPRoute":
+            try:
+                HttpRoute.model_validate(document.content)
+            except ValidationError as error:
+                for wrong in error.errors():
+                    sentence = f"is not what Gateway API expects there: {wrong['msg']}"
+                    yield Finding(document.file, ".".join(map(str, wrong["loc"])), sentence, a_route_is_well_formed.__name__)
+
+
+def a_route_leads_to_services_that_there_are(service: Service) -> Iterator[Finding]:
+    rule, strategies = a_route_leads_to_services_that_there_are, _upgrade_strategies(service)
+    for document, field, routed in _rules(service):
+        for number, backend in enumerate(routed.backend_refs):
+            name, sentence = backend.name, ""
+            if name not in strategies:
+                sentence = f"{name} belongs to no RayService here, only {' and '.join(strategies)} do: its requests would fail"
+            elif backend.port != PORT:
+                sentence = f"{name} listens on {PORT}, and not on {backend.port}: its requests would fail"
+            elif strategies[name] == INCREMENTAL:
+                sentence = (
+                    f"with {INCREMENTAL} KubeRay makes a Service for each cluster, under a random name, and {name} may have no pod "
+                    "in an upgrade: take KubeRay's own Gateway, or NewCluster"
+                )
+            if sentence:
+                yield Finding(document.file, f"{field}.backendRefs[{number}]", sentence, rule.__name__)
+
+
+def shares_add_up_to_100(service: Service) -> Iterator[Finding]:
+    for document, field, routed in _rules(service):
+        weights = [backend.weight for backend in routed.backend_refs]
+        if len(weights) > 1 and sum(weights) != 100:
+            added = " + ".join(map(str, weights))
+            sentence = f"the weights are meant as percent, and {added} is {sum(weights)}: make them add up to 100"
+            yield Finding(document.file, f"{field}.backendRefs", sentence, shares_add_up_to_100.__name__)
+
+
+def a_route_outlasts_the_deadline(service: Service) -> Iterator[Finding]:
+    deadline_s = longest_deadline_s(service)
+    for document, field, routed in _rules(service):
+        for name, duration in (("request", routed.timeouts.request), ("backendRequest", routed.timeouts.backend_request)):
+            timeout_s = None if duration is None else _seconds(duration)
+            if duration is not None and timeout_s is None:
+                sentence = f"it is {duration or 'not stated'}, and Envoy then ends a request after 15 s: state it, such as 180s"
+            elif timeout_s is not None and 0 < timeout_s <= deadline_s:
+                sentence = (
+                    f"{timeout_s:g} s is not above the deadline (http.deadline_s, {deadline_s:g} s): "
+                    "the gateway would end a request that still has time"
+                )
+            else:  # 0s is no timeout
+                continue
+            yield Finding(document.file, f"{field}.timeouts.{name}", sentence, a_route_outlasts_the_deadline.__name__)
+
+
+def a_route_leaves_out_what_is_private(service: Service) -> Iterator[Finding]:
+    rule = a_route_leaves_out_what_is_private
+    for document, field, routed in _rules(service):
+        found = [path for path in PRIVATE if any(match.takes_get(path) for match in routed.matches or [Match()])]
+        if found:
+            sentence = (
+                f"it lets GET {', '.join(found)} through, which shows clients what runs where: name the paths that they need"
+            )
+            yield Finding(document.file, f"{field}.matches", sentence, rule.__name__, warning=True)
+
+
+def _seconds(duration: str) -> float | None:
+    """The seconds of a duration of Gateway API (GEP-2257), such as 2m30s; None for any other text."""
+    if not re.fullmatch("([0-9]{1,5}(h|m|s|ms)){1,4}", duration):
+        return None
+    return sum(int(number) * SECONDS[unit] for number, unit in re.findall("([0-9]+)(ms|h|m|s)", duration))
+
+
+def _upgrade_strategies(service: Service) -> dict[str, str]:
+    """The kind of upgrade of each RayService in the folder, by the name of its Service."""
+    contents = [document.content for document in (service.document, *service.beside)]
+    return {
+        serve_service((one.get("metadata") or {}).get("name", "")): ((one.get("spec") or {}).get("upgradeStrategy") or {}).get(
+            "type", ""
+        )
+        for one in contents
+        if one.get("kind") == "RayService"
+    }
+
+
+def _rules(service: Service) -> Iterator[tuple[Document, str, RouteRule]]:
+    """Each rule of each HTTPRoute in the folder, with its field."""
+    for document in service.beside:
+        if document.content.get("kind") == "HTTPRoute":
+            with contextlib.suppress(ValidationError):
+                for number, routed in enumerate(HttpRoute.model_validate(document.content).spec.rules):
+                    yield document, f"spec.rules[{number}]", routed
+
+
+RULES: tuple[Rule, ...] = (
+    a_route_is_well_formed,
+    a_route_leads_to_services_that_there_are,
+    shares_add_up_to_100,
+    a_route_outlasts_the_deadline,
+    a_route_leaves_out_what_is_private,
+)

@@ -1,0 +1,220 @@
+"""Two RayServices and the HTTPRoute that splits requests between them: as rendered, and refused where it makes no sense."""
+
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from graphs.http.settings import HttpSettings
+from kuberay import render
+from kuberay.images import Images
+from kuberay.manifest.rayservice import ray_service
+from kuberay.manifest.route import Split, parse_shares, route
+from kuberay.profiles import CANDIDATE, CPU, NAME, PROFILES, Profile
+from kuberay.versions import TAG
+from sonograph.cli import cli
+from testing.fakes import FakeService
+from tests.kuberay.test_manifests import KUBERNETES, SCHEMAS, schema
+
+SPLIT = Split({"stable": 80, "candidate": 20})
+EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+
+
+def documents(profile: Profile = CPU) -> list[dict[str, Any]]:
+    return [one for text in render.manifests(profile, Images(), split=SPLIT).values() for one in yaml.safe_load_all(text)]
+
+
+def of_kind(kind: str) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one["spec"] for one in documents() if one["kind"] == kind}
+
+
+def run(out: Path, *options: str) -> Result:
+    return CliRunner().invoke(cli, ["render", "cpu", "--out", str(out), *options], env={"TERMINAL_WIDTH": "100"})
+
+
+def sentences(result: Result) -> str:
+    return " ".join(line.strip("│ ") for line in result.output.splitlines())
+
+
+def test_the_command_writes_both_services_and_their_shares(tmp_path: Path) -> None:
+    options = ["--split", "candidate=20, stable=80", "--gateway", "gateways/edge", "--hostname", "pictures.example.org"]
+    result = run(tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "cpu").iterdir()} == {
+        *render.manifests(CPU, Images()),
+        "rayservice-candidate.yaml",
+        "route.yaml",
+    }
+    text = (tmp_path / "cpu" / "route.yaml").read_text()
+    options = "--split stable=80,candidate=20 --gateway gateways/edge --hostname pictures.example.org"
+    assert f"`sonograph render cpu {options}`" in text.splitlines()[0]
+    spec = yaml.safe_load(text)["spec"]
+    assert spec["parentRefs"] == [{"name": "edge", "namespace": "gateways"}]
+    assert spec["hostnames"] == ["pictures.example.org"]
+    (rule,) = spec["rules"]
+    assert rule["backendRefs"] == [
+        {"name": "sonograph-serve-svc", "port": 8000, "weight": 80},
+        {"name": "sonograph-candidate-serve-svc", "port": 8000, "weight": 20},
+    ]
+
+
+def test_no_share_is_kept_out_of_the_route() -> None:
+    """A patch that sets the weights needs both backends to be there."""
+    (rule,) = route(CPU, Split({"stable": 100, "candidate": 0}))["spec"]["rules"]
+    assert [backend["weight"] for backend in rule["backendRefs"]] == [100, 0]
+
+
+@EACH
+def test_the_gateway_waits_longer_than_the_deadline_and_repeats_no_request(profile: Profile) -> None:
+    (rule,) = route(profile, SPLIT)["spec"]["rules"]
+    assert rule["timeouts"] == {"request": f"{profile.times.request_timeout_s}s"}
+    assert profile.times.request_timeout_s > profile.times.deadline_s
+    assert "retry" not in rule
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "sentence"),
+    [
+        ("--split", "stable=80,candidate=30", "the shares are percent, and 80 + 30 is 110: make them add up to 100"),
+        ("--split", "stable=0,candidate=0", "the shares are percent, and 0 + 0 is 0: make them add up to 100"),
+        ("--split", "stable=120,candidate=-20", "the share of stable is 120: give whole percent from 0 to 100"),
+        ("--split", "candidate=-20,stable=120", "the share of candidate is -20: give whole percent from 0 to 100"),
+        ("--split", "stable=79.5,candidate=20.5", "the share of stable is 79.5: give whole percent from 0 to 100"),
+        ("--split", "stable,candidate=20", "the share of stable is missing: give whole percent from 0 to 100"),
+        ("--split", "stable=80,canary=20", "there is no 'canary', only stable and candidate: give both"),
+        ("--split", "80,20", "there is no '80', only stable and candidate: give both"),
+        ("--split", "stable=100", "candidate has no share: give both, such as stable=80,candidate=20"),
+        ("--split", "stable=50,stable=50", "stable is named twice: give each its share once"),
+        ("--gateway", "Edge", "'Edge' names no Gateway: give NAME, or NAMESPACE/NAME"),
+        ("--gateway", "a/b/c", "'a/b/c' names no Gateway"),
+        ("--hostname", "https://pictures.example.org", "is no hostname: give a name such as pictures.example.org"),
+        ("--hostname", "10.0.0.1", "'10.0.0.1' is no hostname"),
+    ],
+)
+def test_what_makes_no_route_is_refused_with_a_sentence(option: str, text: str, sentence: str, tmp_path: Path) -> None:
+    result = run(tmp_path, *(() if option == "--split" else ("--split", "stable=80,candidate=20")), option, text)
+    assert result.exit_code == 2
+    assert option in result.output
+    assert sentence in sentences(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--gateway", "--hostname", "--candidate-tag", "--candidate-digests"])
+def test_an_option_of_a_split_is_refused_without_one(option: str, tmp_path: Path) -> None:
+    result = run(tmp_path, option, "images.json")
+    assert result.exit_code == 2
+    assert option in result.output
+    assert "it is for two RayServices: give --split stable=80,candidate=20 too" in sentences(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_candidate_has_images_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "new.json").write_text(f'{{"whisper": {{"containerimage.digest": "sha256:{"b" * 64}"}}}}')
+    candidate = ["--candidate-tag", "0.2.0-ray2.60.0-py3.12.3", "--candidate-digests", str(tmp_path / "new.json")]
+    result = run(tmp_path, "--registry", "registry.internal/team", "--split", "stable=80,candidate=20", *candidate)
+    assert result.exit_code == 0, result.output
+    new = f"registry.internal/team/whisper:0.2.0-ray2.60.0-py3.12.3@sha256:{'b' * 64}"
+    old = f"registry.internal/team/whisper:{TAG}\n"
+    stable, second = ((tmp_path / "cpu" / name).read_text() for name in ("rayservice.yaml", "rayservice-candidate.yaml"))
+    assert (new in second, old in second) == (True, False)
+    assert (new in stable, old in stable) == (False, True)
+    assert (tmp_path / "cpu" / "weights.yaml").read_text().count(old) == 1, "the Job is the first service's"
+
+
+@EACH
+def test_two_services_of_one_namespace_do_not_share_a_name(profile: Profile) -> None:
+    names = [(one["kind"], one["metadata"]["name"]) for one in documents(profile)]
+    assert len(names) == len(set(names))
+    assert {name for kind, name in names if kind == "RayService"} == {NAME, CANDIDATE}
+
+
+def test_the_first_service_is_what_it_is_without_a_second() -> None:
+    """A change of its cluster would start another."""
+    assert of_kind("RayService")[NAME] == ray_service(CPU, Images())["spec"]
+    assert "sonograph/revision" not in str(of_kind("RayService")[NAME])
+
+
+def test_the_services_share_the_volume_of_the_weights_redis_and_the_api_keys() -> None:
+    first, second = (str(spec) for spec in of_kind("RayService").values())
+    for shared in ("'claimName': 'weights'", "'redisAddress': 'redis:6379'", "'secretName': 'sonograph-keys'"):
+        assert first.count(shared) == second.count(shared) > 0
+    # Ray's state is kept under each cluster's own id.
+    assert "externalStorageNamespace" not in first + second
+
+
+def test_the_metrics_and_the_alerts_tell_the_services_apart() -> None:
+    applications = [yaml.safe_load(spec["serveConfigV2"])["applications"][0]["name"] for spec in of_kind("RayService").values()]
+    assert sorted(applications) == [NAME, CANDIDATE]
+    (group,) = of_kind("PrometheusRule")[NAME]["groups"]
+    for rule in group["rules"]:
+        assert rule["expr"].count("sum by (application") == rule["expr"].count("sum")
+        assert "{{ $labels.application }}" in rule["annotations"]["summary"]
+
+
+def test_a_pod_is_counted_by_the_budget_of_its_own_service_alone() -> None:
+    budgets = of_kind("PodDisruptionBudget")
+    assert set(budgets) == {"ingress", "ingress-candidate"}
+    for name, spec in of_kind("RayService").items():
+        (group,) = (one for one in spec["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "ingress")
+        labels = {"ray.io/group": "ingress", **group["template"].get("metadata", {}).get("labels", {})}
+        counting = [budget for budget, stated in budgets.items() if selects(stated["selector"], labels)]
+        assert counting == [name.replace(NAME, "ingress")]
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    exist = {"Exists": True, "DoesNotExist": False}
+    return selector["matchLabels"].items() <= labels.items() and all(
+        (one["key"] in labels) == exist[one["operator"]] for one in selector["matchExpressions"]
+    )
+
+
+def test_every_pod_of_the_candidate_is_labelled() -> None:
+    cluster = of_kind("RayService")[CANDIDATE]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["metadata"]["labels"] == {"sonograph/revision": "candidate"}
+
+
+def test_every_path_of_the_service_is_for_clients_or_for_operators() -> None:
+    async def topology() -> dict[str, str]:
+        return {}
+
+    (rule,) = route(CPU, SPLIT)["spec"]["rules"]
+    app = FakeService(HttpSettings(show_graph=True), topology=topology).app()
+    routes = [one for part in app.routes for one in (part.original_router.routes if hasattr(part, "original_router") else [part])]
+    assert {"/", "/graph", "/listen", "/v1/models", "/docs", "/openapi.json", "/healthz"} <= {one.path for one in routes}
+    for one in routes:
+        for method in one.methods or {"GET"}:
+            private = method == "GET" and f"{one.path}/".startswith("/graph/")
+            taken = any(takes(match, method, one.path) for match in rule["matches"])
+            assert taken != private, f"{method} {one.path}: name it in kuberay/manifest/route.py, or keep it from clients"
+
+
+def takes(match: dict[str, Any], method: str, path: str) -> bool:
+    value = match["path"]["value"]
+    same = path == value if match["path"]["type"] == "Exact" else f"{path}/".startswith(f"{value}/")
+    return same and match.get("method", method) == method
+
+
+@EACH
+def test_kubernetes_own_objects_have_only_fields_that_it_knows(profile: Profile) -> None:
+    for document in documents(profile):
+        if document["apiVersion"] in ("v1", "apps/v1", "batch/v1", "policy/v1", "networking.k8s.io/v1"):
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
+@pytest.mark.parametrize("name", ["route", "rayservice-candidate"])
+def test_the_route_and_the_candidate_fit_their_definitions(name: str) -> None:
+    split = Split(parse_shares("stable=80,candidate=20"), gateway="gateways/edge", hostnames=("*.example.org", "a.example.org"))
+    (document,) = yaml.safe_load_all(render.manifests(CPU, Images(), split=split)[f"{name}.yaml"])
+    file = {
+        "route": "gateway.networking.k8s.io_httproutes.yaml",
+        "rayservice-candidate": "ray.io_rayservices.yaml",
+    }[name]
+    assert [f"{error.json_path}: {error.message}" for error in schema(file, "v1").iter_errors(document)] == []
+    document["spec"]["wieght"] = 1
+    assert list(schema(file, "v1").iter_errors(document))
