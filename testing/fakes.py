@@ -43,6 +43,7 @@ from graphs.http.app import create_app
 from graphs.http.services import Services
 from graphs.http.settings import HttpSettings
 from graphs.rollouts.manager import Rollouts
+from graphs.rollouts.store import Memory, Store
 from graphs.voice_to_image import VoiceToImage
 from graphs.voice_to_text import VoiceToText
 
@@ -201,6 +202,7 @@ class FakeService:
     """Recordings that were decoded."""
     topology: Any = None
     rollouts: Rollouts | None = None
+    """Without one there is no candidate."""
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
     async def decode(self, recording: bytes) -> Sound:
@@ -226,6 +228,9 @@ class FakeService:
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
         metrics = Metrics(NullMetric, NullMetric, NullMetric)
+        if self.rollouts is None:
+            store = Store(Memory(), "sonograph")
+            self.rollouts = Rollouts("sonograph", store, self.stages, lambda *candidate: None, metrics, "ingress", mirror_s=5)
         return Services(
             self.http, self.audio, self.graphs(), self.stages, readiness, metrics, self.decode, self.topology, self.rollouts
         )

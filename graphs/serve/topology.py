@@ -38,8 +38,8 @@ class Topology:
         self,
         application: str,
         stages: Sequence[Stage[Any, Any]],
-        rollouts: Callable[[], Mapping[str, Any]] = dict,
         state: Callable[[], ClusterState] = cluster_state,
+        rollouts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """`rollouts`: the rollouts by stage, as `graphs.rollouts.manager.Rollouts.summaries` gives them."""
         self._application = application

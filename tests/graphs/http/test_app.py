@@ -418,7 +418,7 @@ async def test_openapi_describes_every_route_and_error(service: Edge) -> None:
     assert "503" in document["paths"]["/readyz"]["get"]["responses"]
     assert set(document["paths"]) == {
         "/graph", "/listen", "/healthz", "/readyz", "/v1/images/generations", "/v1/models", "/v1/models/{model}",
-        "/v1/audio/transcriptions", "/v1/audio/translations",
+        "/v1/audio/transcriptions", "/v1/audio/translations", "/graph/rollouts", "/graph/rollouts/{stage}",
     }  # fmt: skip
 
 
@@ -426,7 +426,7 @@ def test_openapi_lists_every_error_class() -> None:
     def with_subclasses(error: type[DeploymentError]) -> set[type[DeploymentError]]:
         return {error}.union(*(with_subclasses(subclass) for subclass in error.__subclasses__()))
 
-    modules = ("deployments.errors", "graphs.audio.errors", "graphs.http.errors")
+    modules = ("deployments.errors", "graphs.audio.errors", "graphs.http.errors", "graphs.rollouts.errors")
     defined = {error for error in with_subclasses(DeploymentError) if error.__module__ in modules}
     assert set(ERRORS) == defined
     assert len({error.code for error in ERRORS}) == len(ERRORS)
