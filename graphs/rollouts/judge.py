@@ -17,8 +17,6 @@ from graphs.rollouts.state import Budgets, Labelled
 State = Literal["within", "broken", "undecided"]
 TAIL = 0.001
 """Chance that a budget counts as broken at one look while the candidate just keeps it."""
-TIMES_TAIL = 0.005
-"""The same for ratios of times."""
 STABLE_TAIL = 0.01
 """Chance that the stable model's own share is above the bound that the candidate's is compared with."""
 FIGURES_TAIL = 0.025
@@ -150,18 +148,13 @@ class _Rule(NamedTuple):
     unit: _Unit
     least: int
     sample: Callable[[_Data], _Sample]
-    tail: float = TAIL
 
 
 RULES = {
     "max_errors": _Rule("share of failed requests beyond the stable model's", SHARE, LEAST_REQUESTS, _errors),
-    "max_p50": _Rule("median time as a multiple of the stable model's", TIMES, LEAST, _quantile(0.5), TIMES_TAIL),
-    "max_p95": _Rule(
-        "95th percentile of time as a multiple of the stable model's", TIMES, LEAST_P95, _quantile(0.95), TIMES_TAIL
-    ),
-    "max_cpu": _Rule(
-        "CPU time as a multiple of the stable model's", TIMES, LEAST, _of_both("cpu_s", intervals.mean_ratio), TIMES_TAIL
-    ),
+    "max_p50": _Rule("median time as a multiple of the stable model's", TIMES, LEAST, _quantile(0.5)),
+    "max_p95": _Rule("95th percentile of time as a multiple of the stable model's", TIMES, LEAST_P95, _quantile(0.95)),
+    "max_cpu": _Rule("CPU time as a multiple of the stable model's", TIMES, LEAST, _of_both("cpu_s", intervals.mean_ratio)),
     "max_empty": _Rule("share of empty results beyond the stable model's", SHARE, LEAST_REQUESTS, _excess("empty")),
     "max_repetition": _Rule(
         "share of repetitive results beyond the stable model's", SHARE, LEAST_REQUESTS, _excess("repetitive")
@@ -190,9 +183,9 @@ def judge(budgets: Budgets, observations: Observations, labelled: Labelled | Non
 
 
 def _judged(name: str, bound: float, data: _Data) -> Verdict:
-    label, unit, least, measure, tail = RULES[name]
+    label, unit, least, measure = RULES[name]
     sample = measure(data)
-    found = sample.interval(tail) if min(sample.sizes) >= least else None
+    found = sample.interval(TAIL) if min(sample.sizes) >= least else None
     if found is None:
         sentence = f"{label}: {sample.of} are too few, at least {least} of each are needed"
         return Verdict(name, bound, None, None, None, sample.sizes[0], "undecided", sentence)
