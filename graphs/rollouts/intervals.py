@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 5000
 SEED = 20_260_101
-"""Of the bootstrap: the same observations always have the same interval."""
+"""Seed of the bootstrap: the same observations always have the same interval."""
 
 
 class Interval(NamedTuple):
