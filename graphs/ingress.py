@@ -20,9 +20,10 @@ from graphs.core.stage import Stage
 from graphs.http.app import create_app
 from graphs.http.middleware import proxy
 from graphs.http.services import Services
-from graphs.rollouts.manager import Candidate, Rollouts
+from graphs.rollouts.manager import Rollouts
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.store import Store
+from graphs.rollouts.tracked import Candidate
 from graphs.serve.key_values import RayKeyValues
 from graphs.serve.status import application_args, dashboard_url
 from graphs.serve.status import status as serve_status
@@ -55,7 +56,9 @@ class Ingress:
             for graph in map(load, self._settings.graphs)
         )
         rollouts = self._rollouts(application, stages, metrics)
-        topology = Topology(application, tuple(stages.values()), rollouts=rollouts.summaries) if self._settings.http.show_graph else None
+        topology = (
+            Topology(application, tuple(stages.values()), rollouts=rollouts.summaries) if self._settings.http.show_graph else None
+        )
         audio = self._settings.audio
         decode = DecodePool(audio).decode
         services = Services(

@@ -9,9 +9,10 @@ from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, Serve
 from graphs.core.metrics import Metrics
 from graphs.core.readiness import Readiness
 from graphs.http.settings import HttpSettings
-from graphs.rollouts.manager import Candidate, Rollouts
+from graphs.rollouts.manager import Rollouts
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.store import Memory, Store
+from graphs.rollouts.tracked import Candidate
 from testing.fakes import FakeService, FakeStage, NullMetric, deployment_status, transcript
 
 APPLICATION = "whisper-candidate"
@@ -19,7 +20,7 @@ APPLICATION = "whisper-candidate"
 
 @dataclass
 class Cluster:
-    """What ingress replicas share: the store, the time, and Serve's applications."""
+    """The part that ingress replicas share: the store, the time, and Serve's applications."""
 
     values: Memory = field(default_factory=Memory)
     now: float = 1_000_000.0

@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,18 +13,17 @@ from pydantic import ValidationError
 from deployments.errors import DeploymentError, InvalidInput, ModelUnavailable
 from graphs.core.metrics import Metrics
 from graphs.core.policies.rollout import Split
-from graphs.core.readiness import ModelState, Readiness
 from graphs.core.stage import Stage
 from graphs.rollouts import plan
 from graphs.rollouts.change import Change, begun, changed
 from graphs.rollouts.errors import RolloutConflict
 from graphs.rollouts.judge import Verdict, figures, judge
-from graphs.rollouts.observations import Observations
 from graphs.rollouts.recorder import Keep, Recorder
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.shape import check_shape
 from graphs.rollouts.state import Rollout
 from graphs.rollouts.store import Store
+from graphs.rollouts.tracked import Candidate, Tracked
 
 log = logging.getLogger("ray.serve")
 POLL_S = 0.4
@@ -35,37 +33,6 @@ START_S = 5.0
 """Longest wait for the store when the ingress starts."""
 WRITES = 5
 """Tries of one change, where other ingress replicas make others at the same time."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """The candidate's stage, and its readiness in its own Serve application."""
-
-    stage: Stage[Any, Any]
-    readiness: Readiness
-
-
-@dataclass
-class Tracked:
-    """A stage's rollout as this replica knows it."""
-
-    rollout: Rollout
-    recorder: Recorder
-    candidate: Candidate | None = None
-    others: dict[str, bytes] = field(default_factory=dict)
-    """What the other ingress replicas have seen."""
-    verdicts: list[Verdict] = field(default_factory=list)
-    waiting: str = ""
-    """The reason why the next step has not begun."""
-
-    def observations(self) -> Observations:
-        """Of all ingress replicas."""
-        return Observations.merged([self.recorder.observations, *map(Observations.load, self.others.values())])
-
-    def state(self) -> ModelState:
-        if self.candidate is None:
-            return ModelState("absent", f"Serve has no application {self.rollout.application}")
-        return self.candidate.readiness.last(self.rollout.stage) or ModelState("starting")
 
 
 class Rollouts:
@@ -204,22 +171,13 @@ class Rollouts:
         seen = tracked.observations()
         if rollout.plan is not None:
             tracked.verdicts = await asyncio.to_thread(judge, rollout.plan.budgets, seen, rollout.labelled)
-        self._publish(rollout.stage, figures(seen), tracked.verdicts)
+        _publish(self._metrics, rollout.stage, figures(seen), tracked.verdicts)
         evidence = plan.Evidence(tracked.state(), tracked.verdicts, len(seen.latest("candidate", rollout.step)))
         now = self._clock()
         tracked.waiting = plan.waiting(rollout, evidence, now)
         changes = plan.next_change(rollout, evidence, now)
         if changes is not None:
             await self._write(rollout.changed(now, **changes), "the plan")
-
-    def _publish(self, stage: str, seen: Mapping[str, Any], verdicts: Sequence[Verdict]) -> None:
-        drifts = {name: one for name, one in seen["pairs"].items() if isinstance(one, dict)}
-        for name, one in drifts.items():
-            self._metrics.score(stage, name, one["value"], one["low"], one["high"])
-        for verdict in verdicts:
-            name = verdict.budget.removeprefix("max_")
-            if name not in drifts and verdict.estimate is not None and verdict.low is not None and verdict.high is not None:
-                self._metrics.score(stage, name, verdict.estimate, verdict.low, verdict.high)
 
     async def _write(self, rollout: Rollout, by: str) -> bool:
         """Whether this revision is the stage's latest now. Of several ingress replicas one writes it, and one line to the log."""
@@ -282,7 +240,7 @@ class Rollouts:
             return None
         with _answering():
             history = await asyncio.to_thread(self._store.history, stage)
-        return self._summary(tracked) | {
+        return tracked.summary() | {
             "history": [
                 one.model_dump(include=AUDITED | {"revision"}) | {"at": one.written_at}
                 for one in history
@@ -292,21 +250,7 @@ class Rollouts:
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """The rollouts by stage, without their history."""
-        return {stage: self._summary(tracked) for stage, tracked in self._tracked.items()}
-
-    def _summary(self, tracked: Tracked) -> dict[str, Any]:
-        state = tracked.state()
-        return {
-            "rollout": tracked.rollout.model_dump(mode="json"),
-            "candidate": {
-                "model": tracked.candidate.stage.settings.model_name if tracked.candidate else None,
-                "ready": state.ready,
-                "reason": state.reason,
-            },
-            "waiting": tracked.waiting,
-            "figures": figures(tracked.observations()),
-            "verdicts": [asdict(verdict) for verdict in tracked.verdicts],
-        }
+        return {stage: tracked.summary() for stage, tracked in self._tracked.items()}
 
 
 AUDITED = {"application", "share", "mirror", "step", "status", "reason"}
@@ -327,3 +271,13 @@ def _answering() -> Any:
         raise ModelUnavailable(
             f"Ray's control store does not answer, so the rollout stays as it is: {type(error).__name__}"
         ) from error
+
+
+def _publish(metrics: Metrics, stage: str, seen: Mapping[str, Any], verdicts: Sequence[Verdict]) -> None:
+    drifts = {name: one for name, one in seen["pairs"].items() if isinstance(one, dict)}
+    for name, one in drifts.items():
+        metrics.score(stage, name, one["value"], one["low"], one["high"])
+    for verdict in verdicts:
+        name = verdict.budget.removeprefix("max_")
+        if name not in drifts and verdict.estimate is not None and verdict.low is not None and verdict.high is not None:
+            metrics.score(stage, name, verdict.estimate, verdict.low, verdict.high)

@@ -74,7 +74,7 @@ class RemoteFolder:
     """A folder by fsspec, such as an S3-compatible bucket's."""
 
     def __init__(self, url: str) -> None:
-        """Raises ValueError where the packages for such URLs are not installed."""
+        """`url`: as fsspec takes it. Raises ValueError where the packages for such URLs are not installed."""
         try:
             import fsspec
 

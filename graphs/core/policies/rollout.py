@@ -77,7 +77,7 @@ class Split:
     candidate: Model
     recorder: Recorder
     check: Callable[[Any], None]
-    """Raises ValueError for a result of another shape than the stage's."""
+    """Function that raises ValueError for a result of another shape than the stage's."""
     mirror_s: float
     """Longest time of a mirrored request."""
     mirrors: set[asyncio.Task[None]] = field(default_factory=set)
