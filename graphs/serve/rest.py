@@ -58,7 +58,9 @@ class Dashboard:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise DashboardError(f"Ray's dashboard does not answer at {self.url}: {error}") from error
         if answer.status_code in (401, 403):
-            raise DashboardError(f"Ray's dashboard at {self.url} takes only its cluster's token, which the head has: {answer.text}")
+            raise DashboardError(
+                f"Ray's dashboard at {self.url} takes only its cluster's token, which the head has: {answer.text}"
+            )
         if answer.status_code != 200:
             raise DashboardError(f"Ray's dashboard refuses ({answer.status_code}): {answer.text.strip()[-2000:]}")
         return answer

@@ -36,9 +36,9 @@ def lacking(
 def _free(nodes: Iterable[dict[str, Any]], actors: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
     free = {node["node_id"]: dict(node["resources_total"]) for node in nodes}
     for actor in actors:
-        on_node = free.get(actor.get("node_id") or "")
-        for name, amount in (actor.get("required_resources") or {}).items() if on_node is not None else ():
-            on_node[name] = round(on_node.get(name, 0) - amount, 4)
+        if on_node := free.get(actor.get("node_id") or ""):
+            for name, amount in (actor.get("required_resources") or {}).items():
+                on_node[name] = round(on_node.get(name, 0) - amount, 4)
     return free
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from deployments.model_spec import specs
 from sonograph.events import Failed
+from sonograph.rollouts.options import IMPORT_PATH
 
-IMPORT_PATH = "deployments.candidate:app"
 OPTIONS = ("proxy_location", "http_options", "grpc_options", "target_capacity")
 """Options of the whole config that Serve reports."""
 REPLICAS = ("num_replicas", "autoscaling_config")
@@ -34,7 +34,9 @@ def running(details: dict[str, Any]) -> dict[str, Any]:
     """The config that Serve runs, from the answer of its REST API. Raises Failed where an application has none."""
     imperative = [name for name, application in details["applications"].items() if not application.get("deployed_app_config")]
     if imperative:
-        raise Failed(f"the application {imperative[0]} was started without a config: start it by `sonograph serve` or `serve deploy`")
+        raise Failed(
+            f"the application {imperative[0]} was started without a config: start it by `sonograph serve` or `serve deploy`"
+        )
     options = {name: details[name] for name in OPTIONS if details.get(name) is not None}
     return {**options, "applications": [deepcopy(one["deployed_app_config"]) for one in details["applications"].values()]}
 

@@ -70,7 +70,9 @@ class Service:
         except httpx.HTTPError as error:
             raise Failed(f"{self.url} ended the connection: repeat the command, which goes on where it ended") from error
         except ValueError as error:
-            raise Failed(f"{self.url}{path} does not answer as Sonograph does ({answer.status_code}): is this its address?") from error
+            raise Failed(
+                f"{self.url}{path} does not answer as Sonograph does ({answer.status_code}): is this its address?"
+            ) from error
         if answer.is_success or (missing and answer.status_code == 404):
             return document
         if isinstance(document, dict) and document.get("detail"):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sonograph.events import Failed
@@ -21,7 +22,8 @@ class Run:
     """What the steps work on, and where they report to."""
 
     service: Service
-    target: Target
+    open: Callable[[], Target]
+    """Finds the target, once a step needs it."""
     stage: str
     application: str
     """The service's."""
@@ -31,6 +33,10 @@ class Run:
     """Longest wait for an application."""
     settle_s: float = SETTLE_S
     poll_s: float = POLL_S
+
+    @cached_property
+    def target(self) -> Target:
+        return self.open()
 
     def deploy(self, candidate: Candidate, even_if_full: bool = False) -> None:
         """Add the candidate's application to Serve's config; nothing where it is there with these settings."""
@@ -51,21 +57,21 @@ class Run:
 
     def wait_until_ready(self) -> None:
         """Wait until the service's ingress can use the candidate. Raises Failed where its application fails, or the rollout is aborted."""
-        deadline_s = time.monotonic() + self.wait_s
+        deadline_s, application, reason = time.monotonic() + self.wait_s, "", ""
         while time.monotonic() < deadline_s:
             view = self.service.view(self.stage)
             if view is None:
                 raise Failed(f"the rollout of {self.stage} has been removed")
-            application = view["rollout"]["application"]
+            application, reason = view["rollout"]["application"], view["candidate"]["reason"]
             if view["rollout"]["status"] == "aborted":
                 raise Failed(f"the rollout of {self.stage} was aborted: {view['rollout']['reason']}")
             if view["candidate"]["ready"]:
                 return
             self._running(application, f"`sonograph rollout abort {self.stage}` removes it")
-            self.report(f"Waiting for {application}: {view['candidate']['reason'] or 'it starts'}")
+            self.report(f"Waiting for {application}: {reason or 'it starts'}")
             time.sleep(self.poll_s)
         raise Failed(
-            f"{application} was not ready within {self.wait_s:.0f} s ({view['candidate']['reason']}): repeat the command to wait on, "
+            f"{application} was not ready within {self.wait_s:.0f} s ({reason}): repeat the command to wait on, "
             f"or remove it: sonograph rollout abort {self.stage}"
         )
 
@@ -87,7 +93,9 @@ class Run:
             changed = serve_config.promoted(config, self.application, self.stage, candidate)
             if changed != config:
                 if view is None:
-                    raise Failed(f"{self.stage} has no rollout, and {candidate} other settings: `sonograph rollout remove {self.stage}`")
+                    raise Failed(
+                        f"{self.stage} has no rollout, and {candidate} other settings: `sonograph rollout remove {self.stage}`"
+                    )
                 time.sleep(self.settle_s)
                 self.report(f"{self.application} gets the candidate's settings of {self.stage}")
                 self.target.apply(changed)
@@ -108,7 +116,9 @@ class Run:
         """End the rollout: the stable model answers every request."""
         view = self.service.view(self.stage)
         if view is None:
-            raise Failed(f"{self.stage} has no rollout: `sonograph rollout remove {self.stage}` removes an application that is left")
+            raise Failed(
+                f"{self.stage} has no rollout: `sonograph rollout remove {self.stage}` removes an application that is left"
+            )
         if view["rollout"]["status"] != "aborted":
             self.report(f"Aborting the rollout of {self.stage}")
             self.service.change(self.stage, status="aborted")
