@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from deployments.paths import model_name, model_version
 from deployments.settings import Section
@@ -93,6 +93,15 @@ class ModelSpec:
     def in_triton(self) -> bool:
         """Whether the model runs in Triton, with packages and an image of its own; a stub does not."""
         return bool(self.version)
+
+    def section(self, values: dict[str, Any]) -> ModelSettings:
+        """The model's settings. Raises ValueError with a line for each wrong one, which names it."""
+        try:
+            return self.settings.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(
+                "\n".join(f"{'.'.join(map(str, (self.name, *one['loc'])))}: {one['msg']}" for one in error.errors())
+            ) from error
 
     def load(self) -> type:
         """Import the Serve class, which loads Ray."""

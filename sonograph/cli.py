@@ -8,11 +8,13 @@ import typer
 from sonograph.drain import drain
 from sonograph.draw import draw
 from sonograph.kubernetes import doctor, render
+from sonograph.rollouts.commands import cli as rollout
 from sonograph.serve import serve
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
 for subcommand in (draw, render, doctor, drain, serve):
     cli.command()(subcommand)
+cli.add_typer(rollout, name="rollout")
 
 
 def _version(requested: bool) -> None:

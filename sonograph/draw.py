@@ -73,7 +73,7 @@ def draw(
         form = {name: str(value) for name, value in context.params.items() if name not in OWN and value is not None}
         if path and not output_format:
             form["output_format"] = FORMATS[Path(output).suffix.lower()]
-        key = _key(key_file)
+        key = api_key(key_file)
         drawing = _follow(events(url, _read(recording), form, key), console)
         if path:
             _save(path, drawing.encoded)
@@ -83,7 +83,7 @@ def draw(
             print(json.dumps(drawing.document(output), indent=2))
         drawing.caption(output if path else "The image", console)
     except Failed as failed:
-        _print(Console(stderr=True, highlight=False), Text(f"sonograph: {_printable(str(failed))}"))
+        _print(Console(stderr=True, highlight=False), Text(f"sonograph: {printable(str(failed))}"))
         raise typer.Exit(1) from failed
     except KeyboardInterrupt:
         raise typer.Exit(130) from None  # as shells count: 128, and SIGINT's number
@@ -120,7 +120,7 @@ class Drawing:
             _print(console, Text("The transcript is too long for the model, which drew only its first words.", "yellow"))
         image, took_s = self.image["image"], time.monotonic() - self.started_s
         about = f"{image.get('width')}x{image.get('height')}, seed {self.image.get('seed')}, {took_s:.1f} s"
-        _print(console, Text.assemble((_printable(name), "bold"), _printable(f": {about}")))
+        _print(console, Text.assemble((printable(name), "bold"), printable(f": {about}")))
 
 
 def _follow(received: Generator[dict[str, Any]], console: Console) -> Drawing:
@@ -137,7 +137,7 @@ def _follow(received: Generator[dict[str, Any]], console: Console) -> Drawing:
                     progress.update(task, description=activity)
                 case {"type": "queued", "stage": str(stage), "position": int(position)}:
                     waiting = f"Waiting for {stage}, place {position}"
-                    progress.update(task, description=_printable(waiting) if position > 0 else activity)
+                    progress.update(task, description=printable(waiting) if position > 0 else activity)
                 case {"type": "transcript.delta", "text": str(text), "start": int() | float() as start_s}:
                     _print_segment(console, start_s, text)
                     progress.update(task, description=activity)
@@ -154,8 +154,8 @@ def _follow(received: Generator[dict[str, Any]], console: Console) -> Drawing:
                 case {"type": "image", "image": {"base64": str(encoded)}}:
                     drawing.image, drawing.encoded = event, _decoded(encoded)
                 case {"type": "retry", "stage": stage}:
-                    _print(console, Text(_printable(f"The service lost a replica: {stage} begins again."), "yellow"))
-                    progress.reset(task, description=_printable(f"Waiting for {stage}"), total=None)
+                    _print(console, Text(printable(f"The service lost a replica: {stage} begins again."), "yellow"))
+                    progress.reset(task, description=printable(f"Waiting for {stage}"), total=None)
                     segments_shown = segments_shown and bool(drawing.transcript)
                 case {"type": "done"}:
                     drawing.done = event
@@ -166,7 +166,7 @@ def _follow(received: Generator[dict[str, Any]], console: Console) -> Drawing:
 
 def _print_segment(console: Console, start_s: float, text: str) -> None:
     minutes, seconds = divmod(int(start_s), 60)
-    _print(console, Text.assemble((f"{minutes:3}:{seconds:02}  ", "dim"), _printable(text.strip())))
+    _print(console, Text.assemble((f"{minutes:3}:{seconds:02}  ", "dim"), printable(text.strip())))
 
 
 def _left(eta_ms: object) -> str:
@@ -189,7 +189,7 @@ def _read(recording: str | None) -> bytes:
         raise Failed(f"cannot read {recording or 'standard input'}: {error.strerror}") from error
 
 
-def _key(file: Path | None) -> str | None:
+def api_key(file: Path | None) -> str | None:
     """The API key of the file or of SONOGRAPH_KEY; never of an argument, which other users of the machine can read."""
     if file is None:
         source, content = "SONOGRAPH_KEY", os.environ.get("SONOGRAPH_KEY", "")
@@ -237,7 +237,7 @@ def _print(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=True)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """The text with characters escaped that could steer a terminal or turn the direction of reading."""
     return "".join(character.encode("unicode_escape").decode() if _steers(character) else character for character in text)
 

@@ -10,7 +10,7 @@ SILENCE_S = 60.0
 
 
 class Failed(Exception):
-    """One sentence on why no image was made."""
+    """One sentence on why the command failed."""
 
 
 def events(url: str, audio: bytes, form: dict[str, str], key: str | None = None) -> Generator[dict[str, Any]]:

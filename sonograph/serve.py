@@ -4,6 +4,7 @@ import contextlib
 import errno
 import ipaddress
 import json
+import math
 import os
 import signal
 import socket
@@ -64,7 +65,7 @@ def serve(
         file.flush()
         log, output = _log(port)
         # `local`: a cluster of its own, also where another one runs on this machine. Ray's files are for this user only.
-        command = [str(Path(sys.prefix) / "bin" / "serve"), "run", "--address", "local", file.name]
+        command = [*_with_spare_cpu(config), str(Path(sys.prefix) / "bin" / "serve"), "run", "--address", "local", file.name]
         with os.fdopen(output, "ab") as file_of_log:
             server = subprocess.Popen(command, stdout=file_of_log, stderr=subprocess.STDOUT, start_new_session=True, umask=0o077)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -114,6 +115,26 @@ def _arguments(config: Path) -> dict[str, Any]:
     """The application's settings."""
     (application,) = yaml.safe_load(config.read_text(encoding="utf-8"))["applications"]
     return dict(application.get("args") or {})
+
+
+def _with_spare_cpu(config: Path) -> list[str]:
+    """A command that runs its arguments as the server: Ray counts a CPU more than the deployments need, for one candidate's model.
+
+    Ray's CPUs are only a count, and the models share the real ones. Empty where this machine has as many.
+    """
+    (application,) = yaml.safe_load(config.read_text(encoding="utf-8"))["applications"]
+    needed = math.ceil(sum(map(_cpus, application.get("deployments") or ()))) + 1
+    if needed <= (os.cpu_count() or 1):
+        return []
+    return ["/usr/bin/env", f"RAY_OVERRIDE_RESOURCES={json.dumps({'CPU': needed})}"]  # which Ray's head reads at its start
+
+
+def _cpus(deployment: dict[str, Any]) -> float:
+    """CPUs of all of a deployment's replicas; a model's without options has one, as in `deployments.base.bind`."""
+    default = 0 if deployment["name"] == "ingress" else 1
+    each = (deployment.get("ray_actor_options") or {}).get("num_cpus", default)
+    scaled = (deployment.get("autoscaling_config") or {}).get("max_replicas")
+    return float(each * (scaled or deployment.get("num_replicas") or 1))
 
 
 def _require_time(options: dict[str, Any], arguments: dict[str, Any]) -> None:

@@ -1,0 +1,80 @@
+"""The service's API of its rollouts."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from sonograph.events import Failed
+
+ANSWER_S = 30.0
+TRANSCRIPT_S = 180.0
+"""Longest wait for a transcript."""
+PATH = "/graph/rollouts"
+
+
+class Service:
+    """A running service. Every method raises Failed with the service's own sentence."""
+
+    def __init__(self, url: str, key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        """`key`: of an operator."""
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        local = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}  # never through a proxy
+        self._client = httpx.Client(
+            base_url=self.url, headers=headers, timeout=ANSWER_S, transport=transport, mounts=None if transport else local
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def all(self) -> dict[str, Any]:
+        """`rollouts` by stage, the service's `application`, and the address of Ray's dashboard, `serve_api`, or None."""
+        return dict(self._ask("GET", PATH))
+
+    def view(self, stage: str) -> dict[str, Any] | None:
+        """The stage's rollout with its figures and verdicts; None where it has none."""
+        found: dict[str, Any] | None = self.all()["rollouts"].get(stage)
+        return found
+
+    def change(self, stage: str, **content: Any) -> None:
+        """Begin a rollout, or change the present one."""
+        self._ask("PUT", f"{PATH}/{stage}", json=content)
+
+    def remove(self, stage: str) -> None:
+        """Remove the stage's rollout, where it has one: the stable model answers every request at once."""
+        self._ask("DELETE", f"{PATH}/{stage}", missing=True)
+
+    def transcribe(self, recording: bytes, stage: str, model: str) -> str:
+        """The transcript by one of the stage's two models: `stable` or `candidate`."""
+        answer = self._ask(
+            "POST", "/listen", files={"file": recording}, headers={"X-Rollout": f"{stage}={model}"}, timeout=TRANSCRIPT_S
+        )
+        return str(answer["transcript"])
+
+    def _ask(self, method: str, path: str, missing: bool = False, **content: Any) -> Any:
+        """The answer's JSON. `missing`: whether 404 is as good as success."""
+        headers = {"Accept": "application/json", **content.pop("headers", {})}
+        try:
+            answer = self._client.request(method, path, headers=headers, **content)
+            document = answer.json() if answer.content else {}
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Failed(f"nothing answers at {self.url}: `make serve` starts the service") from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise Failed(f"{self.url} is not the address of a service, as http://127.0.0.1:8000 is") from error
+        except httpx.TimeoutException as error:
+            raise Failed(f"{self.url} has been silent for too long: its ingress hangs, or the network is cut") from error
+        except httpx.HTTPError as error:
+            raise Failed(f"{self.url} ended the connection: repeat the command, which goes on where it ended") from error
+        except ValueError as error:
+            raise Failed(
+                f"{self.url}{path} does not answer as Sonograph does ({answer.status_code}): is this its address?"
+            ) from error
+        if answer.is_success or (missing and answer.status_code == 404):
+            return document
+        if isinstance(document, dict) and document.get("detail"):
+            raise Failed(f"{document['detail']} ({document.get('code', answer.status_code)})")
+        raise Failed(f"{self.url}{path} answers {answer.status_code}: is this the address of a service of this version?")

@@ -1,0 +1,166 @@
+"""Where Serve's config is changed: in a running Serve, by Ray's dashboard, or in a RayService, by kubectl."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import typer
+import yaml
+from rich.console import Console
+
+from graphs.serve.rest import Dashboard
+from sonograph.events import Failed
+from sonograph.rollouts import fit, serve_config
+
+FAILED = "DEPLOY_FAILED"
+KUBECTL_S = 60.0
+
+
+class Target(Protocol):
+    def config(self) -> dict[str, Any]:
+        """Serve's whole config."""
+
+    def apply(self, config: dict[str, Any]) -> None:
+        """Make this Serve's whole config."""
+
+    def status(self, application: str) -> tuple[str, str]:
+        """Serve's status of an application, such as RUNNING, and a sentence on it; ABSENT where there is none."""
+
+    def lacking(self, options: dict[str, Any], application: str) -> str:
+        """One sentence on the resources that a replica with these options would wait for; empty where it fits."""
+
+
+class RunningServe:
+    """Serve, by its REST API. It changes at once, and no file is changed with it."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._dashboard = dashboard
+
+    def config(self) -> dict[str, Any]:
+        return serve_config.running(self._dashboard.details())
+
+    def apply(self, config: dict[str, Any]) -> None:
+        self._dashboard.deploy(config)
+
+    def status(self, application: str) -> tuple[str, str]:
+        return _status(self._dashboard.details()["applications"], application)
+
+    def lacking(self, options: dict[str, Any], application: str) -> str:
+        return fit.lacking(options, self._dashboard.nodes(), self._dashboard.actors(), application)
+
+
+class RayService:
+    """A RayService, by kubectl: KubeRay gives its serveConfigV2 to Serve. Its autoscaler adds nodes, so that nothing is refused."""
+
+    def __init__(self, name: str, namespace: str) -> None:
+        """`namespace`: empty for kubectl's own."""
+        self._name = name
+        self._namespace = ["--namespace", namespace] if namespace else []
+
+    def config(self) -> dict[str, Any]:
+        return _serve_config(self._read(), self._name)
+
+    def apply(self, config: dict[str, Any]) -> None:
+        arguments = ["patch", "rayservice", self._name, *self._namespace, "--type", "merge", "--patch-file", "/dev/stdin"]
+        _kubectl(arguments, patch(config))
+
+    def status(self, application: str) -> tuple[str, str]:
+        found = self._read()
+        status = found.get("status") or {}
+        if status.get("observedGeneration", 0) < found["metadata"].get("generation", 0):
+            return "DEPLOYING", "KubeRay has not read the change yet"
+        return _status((status.get("activeServiceStatus") or {}).get("applicationStatuses") or {}, application)
+
+    def lacking(self, options: dict[str, Any], application: str) -> str:
+        return ""
+
+    def _read(self) -> dict[str, Any]:
+        return dict(json.loads(_kubectl(["get", "rayservice", self._name, *self._namespace, "--output", "json"])))
+
+
+class Manifest:
+    """A RayService whose change is printed, and left to whoever applies it: the command ends there, and goes on when repeated."""
+
+    def __init__(self, source: str, namespace: str) -> None:
+        """`source`: a manifest's path, or the name of a RayService in the cluster."""
+        self._source = source
+        self._cluster = None if Path(source).is_file() else RayService(source, namespace)
+        self._name, self._namespace = (source, namespace) if self._cluster else _names(Path(source))
+
+    def config(self) -> dict[str, Any]:
+        if self._cluster:
+            return self._cluster.config()
+        return _serve_config(_rayservice(Path(self._source)), self._source)
+
+    def apply(self, config: dict[str, Any]) -> None:
+        """Print the patch on standard output, and how to apply it on standard error. Ends the command."""
+        namespace = f" --namespace {self._namespace}" if self._namespace else ""
+        sys.stdout.write(patch(config))
+        Console(stderr=True, highlight=False).print(
+            "This patch changes serveConfigV2 alone, so KubeRay keeps the cluster. Save it as patch.yaml, apply it by\n"
+            f"  kubectl patch rayservice {self._name}{namespace} --type merge --patch-file patch.yaml\n"
+            f"{'' if self._cluster else f'and write it into {self._source}, '}and repeat the command, which then goes on.",
+            soft_wrap=True,
+            markup=False,
+        )
+        raise typer.Exit
+
+    def status(self, application: str) -> tuple[str, str]:
+        return self._cluster.status(application) if self._cluster else ("UNKNOWN", "")
+
+    def lacking(self, options: dict[str, Any], application: str) -> str:
+        return ""
+
+
+def patch(config: dict[str, Any]) -> str:
+    """A merge patch of a RayService, in YAML."""
+    text = yaml.safe_dump(config, sort_keys=False)
+    indented = "".join(f"    {line}\n" for line in text.splitlines())
+    return f"spec:\n  serveConfigV2: |\n{indented}"
+
+
+def _status(applications: dict[str, Any], name: str) -> tuple[str, str]:
+    found = applications.get(name)
+    if found is None:
+        return "ABSENT", ""
+    messages = [found.get("message") or "", *(one.get("message") or "" for one in (found.get("deployments") or {}).values())]
+    lines = [line.strip() for message in messages for line in message.strip().splitlines()[-1:]]
+    return found["status"], "; ".join(dict.fromkeys(lines))
+
+
+def _names(path: Path) -> tuple[str, str]:
+    metadata = _rayservice(path)["metadata"]
+    return metadata["name"], metadata.get("namespace", "")
+
+
+def _rayservice(path: Path) -> dict[str, Any]:
+    try:
+        found = [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if (one or {}).get("kind") == "RayService"]
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise Failed(f"cannot read {path}: {error}") from error
+    if len(found) != 1:
+        raise Failed(f"{path} has {len(found)} RayServices, and needs one")
+    return dict(found[0])
+
+
+def _serve_config(rayservice: dict[str, Any], name: str) -> dict[str, Any]:
+    try:
+        return dict(yaml.safe_load(rayservice["spec"]["serveConfigV2"]))
+    except (KeyError, TypeError, yaml.YAMLError) as error:
+        raise Failed(f"{name} has no serveConfigV2 that can be read: {error}") from error
+
+
+def _kubectl(arguments: list[str], content: str = "") -> str:
+    try:
+        done = subprocess.run(
+            ["kubectl", *arguments], input=content, capture_output=True, text=True, timeout=KUBECTL_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise Failed("kubectl is not installed: install it, or name the manifest's file instead of the RayService") from error
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"kubectl has not answered within {KUBECTL_S:.0f} s: does it reach the cluster?") from error
+    if done.returncode:
+        raise Failed(f"kubectl {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout
