@@ -73,7 +73,7 @@ class Ingress:
                 return None
             settings = stage.spec.settings.model_validate(arguments.get("settings") or {})
             readiness = Readiness(name, (stage.name,), serve_status)
-            handle = serve.get_deployment_handle(stage.name, app_name=name)
+            handle = serve.get_deployment_handle(stage.name, app_name=name, _check_exists=False)  # it may be starting
             label = f"{stage.name}-candidate"
             return Candidate(Stage(stage.spec, settings, handle, readiness, metrics, label), readiness)
 

@@ -268,6 +268,7 @@ def _answering() -> Any:
     except DeploymentError:
         raise
     except Exception as error:
+        log.error("the rollouts' store failed", exc_info=error)
         raise ModelUnavailable(
             f"Ray's control store does not answer, so the rollout stays as it is: {type(error).__name__}"
         ) from error
