@@ -42,7 +42,7 @@ def router(services: Services) -> APIRouter:
         responses=openapi.problems(REFUSALS),
     )
     async def all(by: Operator) -> dict[str, Any]:
-        return {"rollouts": rollouts.summaries(), "application": rollouts.application, "serve_api": services.serve_api}
+        return {"rollouts": await rollouts.views(), "application": rollouts.application, "serve_api": services.serve_api}
 
     @routes.get(
         "/graph/rollouts/{stage}",
