@@ -21,6 +21,8 @@ LEAST_PART = 0.5
 """Of a request's time, the candidate's part where nothing is known of the stable model's time."""
 STABLE_TIMES = 3.0
 """Typical times of the stable model that are kept for it, in case that the candidate fails."""
+LEAST_KEPT_S = 1.0
+"""Least time that is kept for it, as long as the candidate has LEAST_PART: a typical time is the model's alone, without Serve's."""
 LOOK_S = 0.5
 """Time between two looks whether the candidate, which a request waits for, still serves."""
 
@@ -129,7 +131,7 @@ class Rollout:
         except DeploymentError:
             return None
         left_s = call.context.time_left.seconds
-        kept_s = min(left_s * (1 - LEAST_PART), STABLE_TIMES * (self._stable.typical_s() or left_s))
+        kept_s = min(left_s * (1 - LEAST_PART), max(LEAST_KEPT_S, STABLE_TIMES * (self._stable.typical_s() or left_s)))
         context = replace(call.context, time_left=TimeLeft(left_s - kept_s))
         return await _outcome(split, "candidate", self._while_serving(split, split.candidate(call.request, context)))
 

@@ -25,6 +25,8 @@ class FakeModel:
     take_s: float = 0.0
     ready: bool = True
     is_busy: bool = False
+    typical: float | None = 0.01
+    """In seconds."""
     calls: list[RequestContext] = field(default_factory=list)
     gate: asyncio.Event | None = None
     ended: int = 0
@@ -48,7 +50,7 @@ class FakeModel:
             raise ModelUnavailable("it does not serve")
 
     def typical_s(self) -> float | None:
-        return 0.01
+        return self.typical
 
 
 @dataclass
@@ -197,11 +199,15 @@ async def test_a_result_of_another_shape_reaches_no_client() -> None:
     assert stage.recorder.fallbacks == ["wrong_shape"]
 
 
-async def test_the_candidate_leaves_the_stable_model_its_time() -> None:
+@pytest.mark.parametrize(
+    ("left_s", "typical_s", "kept_s"), [(10, 0.5, 1.5), (10, 0.01, 1), (1, 0.01, 0.5), (10, None, 5), (10, 5, 5)]
+)
+async def test_the_candidate_leaves_the_stable_model_its_time(left_s: float, typical_s: float | None, kept_s: float) -> None:
     stage = Stage(100)
-    await stage.call(left_s=10)
+    stage.stable.typical = typical_s
+    await stage.call(left_s=left_s)
     (context,) = stage.candidate.calls
-    assert 9.5 < context.time_left.seconds < 9.98  # three times a typical request of 10 ms is kept
+    assert left_s - kept_s - 0.1 < context.time_left.seconds <= left_s - kept_s
 
 
 async def test_a_mirrored_request_has_one_answer_and_the_client_waits_for_one() -> None:
