@@ -163,14 +163,14 @@ class Rollouts:
 
     async def _judge(self, tracked: Tracked) -> None:
         rollout = tracked.rollout
-        if not rollout.active:
-            return
         if tracked.recorder.changed:
             tracked.recorder.changed = False
             content = tracked.recorder.observations.dump()
             await asyncio.to_thread(self._store.put_scores, rollout.stage, rollout.id, self._replica, content)
         scores = await asyncio.to_thread(self._store.scores, rollout.stage, rollout.id)
         tracked.others = {replica: content for replica, content in scores.items() if replica != self._replica}
+        if not rollout.active:
+            return
         seen = tracked.observations()
         if rollout.plan is not None:
             tracked.verdicts = await asyncio.to_thread(judge, rollout.plan.budgets, seen, rollout.labelled)

@@ -166,6 +166,19 @@ async def test_a_change_by_one_ingress_replica_is_seen_through_the_other_at_once
     assert await one.rollouts.view("whisper") is None
 
 
+async def test_all_ingress_replicas_show_the_same_figures_of_an_aborted_rollout(cluster: Cluster) -> None:
+    one, other = Ingress(cluster, "ingress-1"), Ingress(cluster, "ingress-2")
+    await begin(one)
+    await other.look()
+    await send(one, 100)
+    await one.rollouts.change("whisper", Change(status="aborted"), "anna")
+    for ingress in (one, other):
+        await ingress.look()
+    figures = [(await ingress.rollouts.views())["whisper"]["figures"] for ingress in (one, other)]
+    assert figures[0] == figures[1]
+    assert figures[0]["stable"]["requests"] > 50
+
+
 async def test_the_requests_of_all_ingress_replicas_count_those_that_have_ended_too(cluster: Cluster) -> None:
     one = Ingress(cluster, "ingress-1")
     await begin(one, {"max_errors": 0.01}, mirror=100)
