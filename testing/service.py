@@ -104,16 +104,23 @@ class Service:
     def processes(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def replicas(self, deployment: str) -> list[psutil.Process]:
-        return [one for one in self.processes() if f"ServeReplica:sonograph:{deployment}" in " ".join(_cmdline(one))]
+    def replicas(self, deployment: str, application: str = "sonograph") -> list[psutil.Process]:
+        return [one for one in self.processes() if f"ServeReplica:{application}:{deployment}" in " ".join(_cmdline(one))]
 
-    def replica(self, deployment: str) -> psutil.Process:
-        (found,) = self.replicas(deployment)
+    def replica(self, deployment: str, application: str = "sonograph") -> psutil.Process:
+        (found,) = self.replicas(deployment, application)
         return found
 
-    def stub(self, deployment: str) -> psutil.Process:
+    def stub(self, deployment: str, application: str = "sonograph") -> psutil.Process:
         """Return the process that holds the deployment's model."""
-        (found,) = (one for one in self.replica(deployment).children(recursive=True) if "triton_python" in one.name())
+        of_replica = self.replica(deployment, application).children(recursive=True)
+        (found,) = (one for one in of_replica if "triton_python" in one.name())
+        return found
+
+    @property
+    def controller(self) -> psutil.Process:
+        """Serve's controller."""
+        (found,) = (one for one in self.processes() if "ServeController" in " ".join(_cmdline(one)))
         return found
 
     def interrupt(self) -> int:
