@@ -1,4 +1,4 @@
-"""`sonograph rollout start|status|pause|resume|promote|abort|remove`. What a command needs is imported when it runs."""
+"""`sonograph rollout start|status|pause|resume|promote|abort|remove|remove-samples`. What a command needs is imported when it runs."""
 
 import contextlib
 import json
@@ -196,3 +196,13 @@ def remove(
     with session.running(stage, url, key_file, place) as run:
         run.remove()
         session.say(f"{stage} has no rollout")
+
+
+@cli.command()
+def remove_samples(stage: options.StageName, url: options.Url = options.LOCAL, key_file: options.KeyFile = None) -> None:
+    """Remove the mirrored requests that the service has kept of a stage."""
+    from sonograph.rollouts import session
+    from sonograph.rollouts.service import Service
+
+    with session.reporting(), Service(url, api_key(key_file)) as service:
+        session.say(f"{service.remove_samples(stage)} samples removed")

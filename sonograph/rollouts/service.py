@@ -48,6 +48,10 @@ class Service:
         """Remove the stage's rollout, where it has one: the stable model answers every request at once."""
         self._ask("DELETE", f"{PATH}/{stage}", missing=True)
 
+    def remove_samples(self, stage: str) -> int:
+        """Remove the samples that the service has kept of the stage, and return their number."""
+        return int(self._ask("DELETE", f"{PATH}/{stage}/samples")["removed"])
+
     def transcribe(self, recording: bytes, stage: str, model: str) -> str:
         """The transcript by one of the stage's two models: `stable` or `candidate`."""
         answer = self._ask(

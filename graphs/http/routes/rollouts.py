@@ -17,7 +17,7 @@ from graphs.http.errors import (
 )
 from graphs.http.parameters import refusal
 from graphs.http.schemas import openapi
-from graphs.http.schemas.rollouts import RolloutsAnswer, RolloutWithHistory
+from graphs.http.schemas.rollouts import RemovedSamples, RolloutsAnswer, RolloutWithHistory
 from graphs.http.services import Services
 from graphs.http.upload import receive_json
 from graphs.rollouts.change import Change
@@ -77,6 +77,18 @@ def router(services: Services) -> APIRouter:
             raise refusal(error, Change) from error
         await rollouts.change(stage, change, by)
         return await one(stage, by)
+
+    @routes.delete(
+        "/graph/rollouts/{stage}/samples",
+        summary="Remove the samples that are kept of a stage",
+        response_model=RemovedSamples,
+        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput)),
+    )
+    async def delete_samples(stage: Stage, by: Operator) -> dict[str, int]:
+        removed = await rollouts.remove_samples(stage, by)
+        if removed is None:
+            raise NotFound("this service keeps no samples: the setting rollouts.samples names no folder")
+        return {"removed": removed}
 
     @routes.delete(
         "/graph/rollouts/{stage}",
