@@ -1,4 +1,4 @@
-"""What a command of `sonograph rollout` has: the service, the place of Serve's config, and the terminal."""
+"""Parts of a `sonograph rollout` command: the service, the place of Serve's config, and the terminal."""
 
 import contextlib
 import ipaddress

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from deployments.errors import DeadlineExceeded, InvalidInput, ModelUnavailable
+from deployments.errors import InvalidInput, ModelUnavailable
 from graphs.http.errors import (
     BodyTooLarge,
+    BodyTooSlow,
     InvalidApiKey,
     NotFound,
     OperatorKeyNeeded,
@@ -25,6 +26,7 @@ from graphs.rollouts.errors import RolloutConflict
 
 BODY_S = 10.0
 REFUSALS = (InvalidApiKey, OperatorKeyNeeded, ModelUnavailable)
+ONE = openapi.answer("The rollout, its figures, verdicts and history", "/graph/rollouts/{stage}")
 Stage = Annotated[str, Path(description="A stage: the name of its model.")]
 
 
@@ -39,7 +41,7 @@ def router(services: Services) -> APIRouter:
         "/graph/rollouts",
         summary="Every stage's rollout",
         response_model=RolloutsAnswer,
-        responses=openapi.problems(REFUSALS),
+        responses=openapi.problems(REFUSALS) | openapi.answer("Rollouts by stage", "/graph/rollouts"),
     )
     async def all(by: Operator) -> dict[str, Any]:
         return {"rollouts": rollouts.summaries(), "application": rollouts.application, "serve_api": services.serve_api}
@@ -48,7 +50,7 @@ def router(services: Services) -> APIRouter:
         "/graph/rollouts/{stage}",
         summary="A stage's rollout",
         response_model=RolloutWithHistory,
-        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput)),
+        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput)) | ONE,
     )
     async def one(stage: Stage, by: Operator) -> dict[str, Any]:
         found = await rollouts.view(stage)
@@ -61,16 +63,15 @@ def router(services: Services) -> APIRouter:
         summary="Begin or change a stage's rollout",
         response_model=RolloutWithHistory,
         openapi_extra={"requestBody": openapi.json_body(Change)},
-        responses=openapi.problems(
-            (*REFUSALS, RolloutConflict, InvalidInput, BodyTooLarge, UnsupportedMediaType, DeadlineExceeded)
-        ),
+        responses=openapi.problems((*REFUSALS, RolloutConflict, InvalidInput, BodyTooLarge, UnsupportedMediaType, BodyTooSlow))
+        | ONE,
     )
     async def put(stage: Stage, request: Request, by: Operator) -> dict[str, Any]:
         try:
             async with asyncio.timeout(BODY_S):
                 body = await receive_json(request)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"the body did not arrive within {BODY_S:g} s") from error
+            raise BodyTooSlow(f"the body did not arrive within {BODY_S:g} s") from error
         try:
             change = Change.model_validate_json(body)
         except ValidationError as error:
@@ -82,7 +83,8 @@ def router(services: Services) -> APIRouter:
         "/graph/rollouts/{stage}/samples",
         summary="Remove the samples that are kept of a stage",
         response_model=RemovedSamples,
-        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput)),
+        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput))
+        | {200: {"description": "Their number", "content": {openapi.JSON: {"example": {"removed": 3}}}}},
     )
     async def delete_samples(stage: Stage, by: Operator) -> dict[str, int]:
         removed = await rollouts.remove_samples(stage, by)
