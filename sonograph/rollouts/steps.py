@@ -19,11 +19,11 @@ SETTLE_S = 3.0
 
 @dataclass(frozen=True)
 class Run:
-    """What the steps work on, and where they report to."""
+    """Common data of the steps."""
 
     service: Service
     open: Callable[[], Target]
-    """Finds the target, once a step needs it."""
+    """Find the target, once a step needs it."""
     stage: str
     application: str
     """The service's."""

@@ -1,4 +1,4 @@
-"""Where Serve's config is changed: in a running Serve, by Ray's dashboard, or in a RayService, by kubectl."""
+"""Places of Serve's config: a running Serve, over Ray's dashboard, or a RayService, by kubectl."""
 
 import json
 import subprocess

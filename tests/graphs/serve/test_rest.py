@@ -27,9 +27,9 @@ def test_a_dashboard_that_is_away_is_named() -> None:
     def away(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    with Dashboard("http://ray.example:8265", None, httpx.MockTransport(away)) as dashboard:
-        with pytest.raises(DashboardError, match="does not answer at http://ray.example:8265: refused"):
-            dashboard.details()
+    dashboard = Dashboard("http://ray.example:8265", None, httpx.MockTransport(away))
+    with dashboard, pytest.raises(DashboardError, match=r"does not answer at http://ray\.example:8265: refused"):
+        dashboard.details()
 
 
 def test_the_token_goes_with_each_request() -> None:
