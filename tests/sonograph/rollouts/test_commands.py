@@ -124,6 +124,14 @@ def test_the_services_refusal_is_shown(command: Command) -> None:
     assert (result.exit_code, result.output) == (1, "sonograph: this needs an operator's key (forbidden)\n")
 
 
+def test_a_service_without_rollouts_is_told(cluster: FakeCluster) -> None:
+    other = CliRunner().invoke(cli, ["rollout", "status", "--service", f"{cluster.service}/other"])
+    assert (other.exit_code, other.output) == (
+        1,
+        f"sonograph: {cluster.service}/other has no rollouts: it is a service of an older version, or not Sonograph's\n",
+    )
+
+
 def test_status_is_a_sentence_a_table_or_json(command: Command, cluster: FakeCluster) -> None:
     assert "No stage has a rollout" in command("status").stdout
     assert "whisper has no rollout" in command("status", "whisper").output
