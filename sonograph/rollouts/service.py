@@ -41,7 +41,7 @@ class Service:
     def view(self, stage: str) -> dict[str, Any] | None:
         """The stage's rollout with its figures and verdicts; None where it has none."""
         found: dict[str, Any] | None = self.all()["rollouts"].get(stage)
-        return dict(found)
+        return found
 
     def change(self, stage: str, **content: Any) -> None:
         """Begin a rollout, or change the present one."""
