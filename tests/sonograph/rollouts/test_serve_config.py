@@ -92,14 +92,17 @@ def test_without_a_candidate_the_config_is_as_before() -> None:
     assert serve_config.without(both, NAME) == CONFIG
 
 
-def test_the_running_config_keeps_serves_options() -> None:
+def test_the_running_config_keeps_serves_options_and_no_application_that_is_being_removed() -> None:
     details = {
         "controller_info": {},
         "proxy_location": "EveryNode",
         "http_options": {"port": 8000},
         "grpc_options": {"port": 9000},
         "target_capacity": None,
-        "applications": {"sonograph": {"status": "RUNNING", "deployed_app_config": STABLE}},
+        "applications": {
+            "sonograph": {"status": "RUNNING", "deployed_app_config": STABLE},
+            NAME: {"status": "DELETING", "deployed_app_config": None},
+        },
     }
     assert serve_config.running(details) == {
         "proxy_location": "EveryNode",
@@ -111,4 +114,4 @@ def test_the_running_config_keeps_serves_options() -> None:
 
 def test_an_application_without_a_config_is_refused_since_a_new_config_would_not_have_it() -> None:
     with pytest.raises(Failed, match="the application other was started without a config"):
-        serve_config.running({"applications": {"other": {"deployed_app_config": None}}})
+        serve_config.running({"applications": {"other": {"status": "RUNNING", "deployed_app_config": None}}})

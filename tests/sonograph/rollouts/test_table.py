@@ -54,7 +54,7 @@ def test_the_table_has_the_share_the_step_the_figures_and_the_verdicts() -> None
     assert not any(line.startswith("CPU time") for line in lines), "figures that neither has are left out"
     assert "word errors 2.10% 1.00% to 3.40%" in lines
     assert "broken p95 is 1.33 times the stable model's, above 1.2" in lines
-    assert next(line for line in lines if "20% of the requests" in line).startswith("share")
+    assert f"share {'━' * 6}{'┄' * 24} 20% of the requests" in lines
 
 
 def test_columns_are_aligned() -> None:
