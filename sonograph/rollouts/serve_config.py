@@ -31,7 +31,7 @@ class Candidate:
 
 
 def running(details: dict[str, Any]) -> dict[str, Any]:
-    """The config that Serve runs, from its REST API's answer, without what is being removed. Raises Failed where an application has none."""
+    """The config that Serve runs, from its REST API's answer, without what is being removed. Raises Failed where one has none."""
     kept = {name: one for name, one in details["applications"].items() if one["status"] != "DELETING"}
     imperative = [name for name, application in kept.items() if not application.get("deployed_app_config")]
     if imperative:
