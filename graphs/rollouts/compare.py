@@ -173,4 +173,4 @@ ROLES: dict[type, _Role] = {
     Transcript: _Role(_transcript_traits, _compare_transcripts),
     Image: _Role(_image_traits, _compare_images),
 }
-"""By the class of a role's result. A result of another class has no traits, and no differences."""
+"""Functions by the class of a role's result. A result of another class has no traits, and no differences."""

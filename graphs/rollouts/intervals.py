@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 2000
+RESAMPLES = 5000
 SEED = 20_260_101
-"""Of the bootstrap: the same observations always have the same interval."""
+"""Seed of the bootstrap: the same observations always have the same interval."""
 
 
 class Interval(NamedTuple):

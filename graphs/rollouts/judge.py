@@ -1,7 +1,7 @@
 """Judgement of a rollout's candidate: each budget against what has been observed.
 
 It is asked again every second, so its intervals are wide: a budget is broken once its one-sided bound of 99.9% lies beyond it.
-A candidate that is just at its budget may still break it in the long run; see the simulations in tests/graphs/rollouts/test_judge.py.
+A candidate that is just at its budget may still break it in time: in simulations of 300 looks 1 to 3 of 100 did, by ratios of times.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,6 @@ from graphs.rollouts.state import Budgets, Labelled
 State = Literal["within", "broken", "undecided"]
 TAIL = 0.001
 """Chance that a budget counts as broken at one look while the candidate just keeps it."""
-TIMES_TAIL = 0.005
-"""The same for ratios of times."""
 STABLE_TAIL = 0.01
 """Chance that the stable model's own share is above the bound that the candidate's is compared with."""
 FIGURES_TAIL = 0.025
@@ -60,9 +58,9 @@ class _Sample(NamedTuple):
     of: str
     """Its size, such as `412 words in 41 pairs`."""
     sizes: tuple[int, ...]
-    """Of the candidate or the pairs, then of the stable model where its requests are another sample."""
+    """Size of the candidate's sample or of the pairs, then of the stable model's where its requests are another sample."""
     interval: Callable[[float], Interval | None]
-    """By the chance that a bound misses. Needs 2 of each size."""
+    """Interval by the chance that a bound misses. Needs 2 of each size."""
 
 
 class _Data:
@@ -150,18 +148,13 @@ class _Rule(NamedTuple):
     unit: _Unit
     least: int
     sample: Callable[[_Data], _Sample]
-    tail: float = TAIL
 
 
 RULES = {
     "max_errors": _Rule("share of failed requests beyond the stable model's", SHARE, LEAST_REQUESTS, _errors),
-    "max_p50": _Rule("median time as a multiple of the stable model's", TIMES, LEAST, _quantile(0.5), TIMES_TAIL),
-    "max_p95": _Rule(
-        "95th percentile of time as a multiple of the stable model's", TIMES, LEAST_P95, _quantile(0.95), TIMES_TAIL
-    ),
-    "max_cpu": _Rule(
-        "CPU time as a multiple of the stable model's", TIMES, LEAST, _of_both("cpu_s", intervals.mean_ratio), TIMES_TAIL
-    ),
+    "max_p50": _Rule("median time as a multiple of the stable model's", TIMES, LEAST, _quantile(0.5)),
+    "max_p95": _Rule("95th percentile of time as a multiple of the stable model's", TIMES, LEAST_P95, _quantile(0.95)),
+    "max_cpu": _Rule("CPU time as a multiple of the stable model's", TIMES, LEAST, _of_both("cpu_s", intervals.mean_ratio)),
     "max_empty": _Rule("share of empty results beyond the stable model's", SHARE, LEAST_REQUESTS, _excess("empty")),
     "max_repetition": _Rule(
         "share of repetitive results beyond the stable model's", SHARE, LEAST_REQUESTS, _excess("repetitive")
@@ -176,7 +169,7 @@ RULES = {
     "max_pixel_drift": _Rule("pixel drift", SHARE, LEAST, _difference("pixels")),
     "max_picture_drift": _Rule("picture drift", SHARE, LEAST, _difference("picture")),
 }
-"""By the field of Budgets; max_word_errors, a count, has none."""
+"""Rules by the field of Budgets; max_word_errors, a count, has none."""
 
 
 def judge(budgets: Budgets, observations: Observations, labelled: Labelled | None, step: int | None = None) -> list[Verdict]:
@@ -190,9 +183,9 @@ def judge(budgets: Budgets, observations: Observations, labelled: Labelled | Non
 
 
 def _judged(name: str, bound: float, data: _Data) -> Verdict:
-    label, unit, least, measure, tail = RULES[name]
+    label, unit, least, measure = RULES[name]
     sample = measure(data)
-    found = sample.interval(tail) if min(sample.sizes) >= least else None
+    found = sample.interval(TAIL) if min(sample.sizes) >= least else None
     if found is None:
         sentence = f"{label}: {sample.of} are too few, at least {least} of each are needed"
         return Verdict(name, bound, None, None, None, sample.sizes[0], "undecided", sentence)
@@ -217,7 +210,7 @@ def _counted(name: str, bound: float, labelled: Labelled | None) -> Verdict:
 
 
 def figures(observations: Observations) -> dict[str, Any]:
-    """Counts since the start, and figures of the latest requests and pairs, for people and metrics. None where there is no data."""
+    """Numbers since the start, and figures of the latest requests and pairs, for people and metrics. None where there is no data."""
     data = _Data(observations)
     drifts = {name: _drift(RULES[f"max_{name}"].sample(data)) for name in ("word_drift", "pixel_drift", "picture_drift")}
     models: dict[str, Any] = {variant: _model(observations, data, variant) for variant in VARIANTS}

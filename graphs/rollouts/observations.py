@@ -52,7 +52,7 @@ def _windows() -> dict[Variant, deque[Observation]]:
 
 @dataclass
 class Observations:
-    """Counts since the rollout's start, and the latest observations and pairs. Numbers have four significant digits."""
+    """Totals since the rollout's start, and the latest observations and pairs; measured numbers have four significant digits."""
 
     requests: Counter[Variant] = field(default_factory=Counter)
     errors: dict[Variant, Counter[str]] = field(default_factory=lambda: {variant: Counter() for variant in VARIANTS})
