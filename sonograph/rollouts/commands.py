@@ -57,7 +57,7 @@ def start(
         str, typer.Option(help="In Kubernetes: a worker group with an image of its own, by its custom resource.")
     ] = "",
     even_if_full: Annotated[
-        bool, typer.Option("--even-if-full", help="Do not ask first whether a node has the resources: an autoscaler adds one.")
+        bool, typer.Option("--even-if-full", help="Do not ask first whether it fits on a node: an autoscaler adds one.")
     ] = False,
     import_path: Annotated[str, typer.Option(help="The candidate's application.")] = options.IMPORT_PATH,
     url: options.Url = options.LOCAL,
