@@ -117,7 +117,9 @@ class FakeCluster:
         if "application" in content and present and present["status"] != "aborted":
             return JSONResponse({"detail": f"{stage} has a rollout", "code": "rollout_active"}, 409)
         if "application" in content:
-            found = Rollout.model_validate({"stage": stage, "id": "r", "started_at": 0.0, "changed_at": 0.0, **content})
+            found = Rollout.model_validate(
+                {"stage": stage, "id": "r", "started_at": 0.0, "changed_at": 0.0, "written_at": 0.0, **content}
+            )
         else:
             found = Rollout.model_validate(present).changed(0.0, **content)
         self.rollouts[stage] = found.model_dump(mode="json")

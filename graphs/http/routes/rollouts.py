@@ -17,6 +17,7 @@ from graphs.http.errors import (
     UnsupportedMediaType,
 )
 from graphs.http.parameters import refusal
+from graphs.http.responses import JSON
 from graphs.http.schemas import openapi
 from graphs.http.schemas.rollouts import RemovedSamples, RolloutsAnswer, RolloutWithHistory
 from graphs.http.services import Services
@@ -84,7 +85,7 @@ def router(services: Services) -> APIRouter:
         summary="Remove the samples that are kept of a stage",
         response_model=RemovedSamples,
         responses=openapi.problems((*REFUSALS, NotFound, InvalidInput))
-        | {200: {"description": "Their number", "content": {openapi.JSON: {"example": {"removed": 3}}}}},
+        | {200: {"description": "Their number", "content": {JSON: {"example": {"removed": 3}}}}},
     )
     async def delete_samples(stage: Stage, by: Operator) -> dict[str, int]:
         removed = await rollouts.remove_samples(stage, by)
