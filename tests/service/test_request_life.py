@@ -201,7 +201,7 @@ def test_an_interrupted_sonograph_draw_frees_the_model(service: Service, steps: 
 def test_an_exceeded_deadline_frees_the_model(service: Service) -> None:
     transcription_ms, step_ms = times_ms(service, **LARGE)
     steps = Steps(service)
-    with service.events(CAT, steps="150", timeout_ms=f"{3 * transcription_ms + 15 * step_ms:.0f}", **LARGE) as events:
+    with service.events(CAT, steps="150", timeout_ms=f"{3 * transcription_ms + 8 * step_ms:.0f}", **LARGE) as events:
         received = list(events)
     problem = received[-1]["problem"]
     assert (problem["status"], problem["code"], problem["stage"]) == (504, "deadline_exceeded", "diffusion")
@@ -239,7 +239,7 @@ async def test_an_exceeded_deadline_is_a_504_that_names_the_running_stage(servic
         await call.disconnect()
     assert (in_form.json()["code"], in_form.json()["stage"]) == ("deadline_exceeded", "whisper")
     options = {"files": {"file": CAT}, "data": {"steps": "150", **LARGE}}
-    enough_to_transcribe = f"{3 * transcription_ms + 15 * step_ms:.0f}"
+    enough_to_transcribe = f"{3 * transcription_ms + 8 * step_ms:.0f}"
     headers = {"X-Timeout-Ms": enough_to_transcribe, "x-request-timeout-seconds": "0"}
     in_query, in_header = await asyncio.gather(
         asyncio.to_thread(service.client.post, f"/graph?timeout_ms={enough_to_transcribe}", **options),
