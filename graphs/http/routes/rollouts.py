@@ -28,7 +28,6 @@ from graphs.rollouts.errors import RolloutConflict
 BODY_S = 10.0
 REFUSALS = (InvalidApiKey, OperatorKeyNeeded, ModelUnavailable)
 ONE = openapi.answer("The rollout, its figures, verdicts and history", "/graph/rollouts/{stage}")
-Stage = Annotated[str, Path(description="A stage: the name of its model.")]
 
 
 def router(services: Services) -> APIRouter:
@@ -36,6 +35,7 @@ def router(services: Services) -> APIRouter:
     rollouts = services.rollouts
     if rollouts is None:
         return routes
+    Stage = Annotated[str, Path(description="A stage: the name of its model.", json_schema_extra={"enum": list(services.stages)})]
     Operator = Annotated[str, Depends(services.dependencies.operator)]
 
     @routes.get(
