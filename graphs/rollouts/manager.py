@@ -101,15 +101,18 @@ class Rollouts:
 
     async def refresh(self) -> None:
         """Read what is new in the store, publish what this replica has seen, and make the plans' next changes."""
-        for stage, revision in (await asyncio.to_thread(self._store.latest)).items():
-            if stage in self._stages and revision > self._known.get(stage, 0):
-                self._apply(stage, revision, await asyncio.to_thread(self._store.read, stage, revision))
+        await self._read()
         for tracked in list(self.tracked.values()):
             await self._find_candidate(tracked)
         if self.tracked and time.monotonic() - self._judged_s >= JUDGE_S:
             self._judged_s = time.monotonic()
             for tracked in list(self.tracked.values()):
                 await self._judge(tracked)
+
+    async def _read(self) -> None:
+        for stage, revision in (await asyncio.to_thread(self._store.latest)).items():
+            if stage in self._stages and revision > self._known.get(stage, 0):
+                self._apply(stage, revision, await asyncio.to_thread(self._store.read, stage, revision))
 
     def _apply(self, stage: str, revision: int, rollout: Rollout | None) -> None:
         if revision <= self._known.get(stage, 0):
@@ -245,10 +248,11 @@ class Rollouts:
     async def view(self, stage: str) -> dict[str, Any] | None:
         """The rollout, its figures, verdicts and history; None where there is none. Raises InvalidInput for an unknown stage."""
         self._require(stage)
-        tracked = self.tracked.get(stage)
-        if tracked is None:
-            return None
         with _answering():
+            await self._read()  # another ingress replica may have written the client's change
+            tracked = self.tracked.get(stage)
+            if tracked is None:
+                return None
             history = await asyncio.to_thread(self._store.history, stage)
         return tracked.summary() | {
             "history": [
@@ -258,8 +262,14 @@ class Rollouts:
             ]
         }
 
+    async def views(self) -> dict[str, dict[str, Any]]:
+        """Every stage's latest rollout, without its history. Raises ModelUnavailable."""
+        with _answering():
+            await self._read()
+        return self.summaries()
+
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """The rollouts by stage, without their history."""
+        """The rollouts by stage as this replica knows them, without their history."""
         return {stage: tracked.summary() for stage, tracked in self.tracked.items()}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from deployments.errors import DeploymentError
+from deployments.errors import DeploymentError, ModelUnavailable
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext
 from graphs.core.policies.policy import Call, Proceed
@@ -21,6 +21,8 @@ LEAST_PART = 0.5
 """Of a request's time, the candidate's part where nothing is known of the stable model's time."""
 STABLE_TIMES = 3.0
 """Typical times of the stable model that are kept for it, in case that the candidate fails."""
+LOOK_S = 0.5
+"""Time between two looks whether the candidate, which a request waits for, still serves."""
 
 
 class Model(Protocol):
@@ -129,7 +131,22 @@ class Rollout:
         left_s = call.context.time_left.seconds
         kept_s = min(left_s * (1 - LEAST_PART), STABLE_TIMES * (self._stable.typical_s() or left_s))
         context = replace(call.context, time_left=TimeLeft(left_s - kept_s))
-        return await _outcome(split, "candidate", split.candidate(call.request, context))
+        return await _outcome(split, "candidate", self._while_serving(split, split.candidate(call.request, context)))
+
+    async def _while_serving(self, split: Split, call: Awaitable[Any]) -> Any:
+        """The candidate's result. Raises ModelUnavailable once no replica of it serves, or its rollout has ended.
+
+        Serve would let the call wait for a new replica as long as the request's time allows.
+        """
+        task = asyncio.ensure_future(call)
+        try:
+            while not (await asyncio.wait({task}, timeout=LOOK_S))[0]:
+                split.candidate.require_ready()
+                if self.split is None or self.split.id != split.id:
+                    raise ModelUnavailable("the candidate's rollout has ended")
+            return await task
+        finally:
+            task.cancel()
 
     async def _run_stable(self, split: Split, call: Call, proceed: Proceed, failed: Outcome | None) -> Outcome:
         """The stable model's outcome, after the candidate's failure if there is one: that counts once this one succeeds."""

@@ -21,7 +21,7 @@ class ReadinessAnswer(BaseModel):
 
     status: str
     models: dict[str, str]
-    """Each model's phase: `ready`."""
+    """Each model's phase: `ready`, or another one while a rollout's candidate answers every request in its place."""
 
 
 def router(services: Services) -> APIRouter:
@@ -42,7 +42,7 @@ def router(services: Services) -> APIRouter:
         unready = [
             f"{name} is {state.phase}: {state.reason}".rstrip(": ")
             for name, state in states.items()
-            if not state.ready and name in required
+            if not state.ready and name in required and not services.stages[name].rollout.replaces_stable
         ]
         if unready:
             raise ModelUnavailable("; ".join(unready))

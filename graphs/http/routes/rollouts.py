@@ -45,7 +45,7 @@ def router(services: Services) -> APIRouter:
         responses=openapi.problems(REFUSALS) | openapi.answer("Rollouts by stage", "/graph/rollouts"),
     )
     async def all(by: Operator) -> dict[str, Any]:
-        return {"rollouts": rollouts.summaries(), "application": rollouts.application, "serve_api": services.serve_api}
+        return {"rollouts": await rollouts.views(), "application": rollouts.application, "serve_api": services.serve_api}
 
     @routes.get(
         "/graph/rollouts/{stage}",

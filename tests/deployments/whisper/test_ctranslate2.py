@@ -125,7 +125,7 @@ def test_so_is_that_of_several_windows_with_a_prompt_and_each_segment_emitted(ex
 
 
 INSTRUCTION_SETS = ("AVX2", "AVX512")
-"""Instruction sets that CTranslate2 chooses on the CPUs that Triton and torch run on. GENERIC and AVX, which it has too, have to be forced."""
+"""Instruction sets that CTranslate2 chooses where Triton and torch run. GENERIC and AVX, which it has too, have to be forced."""
 MOST_POINTS_WORSE = 2.0
 """Of the word error rate, which is 9%; on all four instruction sets the intervals ended at 0.4 to 1.1."""
 

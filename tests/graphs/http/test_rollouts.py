@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from deployments.errors import ModelUnavailable
 from graphs.http.settings import HttpSettings
+from testing.fakes import deployment_status, serve_status
 from testing.rollouts import APPLICATION, Cluster, Ingress
 
 OPERATOR, CLIENT = "operator-has-a-long-key", "client-has-a-long-key"
@@ -157,6 +159,21 @@ async def test_a_second_plan_for_a_stage_is_a_conflict(ingress: Ingress, change:
             await client.put(PATH, json={"status": "promoting"})
         answer = await client.put(PATH, json=change)
         assert (answer.status_code, answer.json()["code"]) == (409, "rollout_conflict")
+
+
+async def test_the_service_is_ready_while_a_promoted_candidate_answers_for_a_stable_model_that_starts_anew(
+    ingress: Ingress,
+) -> None:
+    starting = deployment_status("UPDATING", STARTING=1)
+    ingress.service.status = serve_status(whisper=starting, diffusion=deployment_status())
+    async with ingress.client() as client:
+        await client.put(PATH, json=START)
+        await ingress.look()
+        assert (await client.get("/readyz")).status_code == 503
+        await client.put(PATH, json={"status": "promoting"})
+        assert (await client.get("/readyz")).status_code == 200
+        ingress.candidate.unready = ModelUnavailable("it does not serve")
+        assert (await client.get("/readyz")).status_code == 503
 
 
 async def test_an_ended_rollout_takes_no_change(ingress: Ingress) -> None:

@@ -151,6 +151,18 @@ async def test_two_ingress_replicas_agree_and_make_each_step_once(cluster: Clust
     assert state(one).status == "finished"
 
 
+async def test_a_change_by_one_ingress_replica_is_seen_through_the_other_at_once(cluster: Cluster) -> None:
+    one, other = Ingress(cluster, "ingress-1"), Ingress(cluster, "ingress-2")
+    await begin(one)
+    view = await other.rollouts.view("whisper")
+    assert view is not None
+    assert view["rollout"]["application"] == APPLICATION
+    await one.rollouts.change("whisper", Change(status="aborted"), "anna")
+    assert (await other.rollouts.views())["whisper"]["rollout"]["status"] == "aborted"
+    await other.rollouts.remove("whisper", "anna")
+    assert await one.rollouts.view("whisper") is None
+
+
 async def test_the_requests_of_all_ingress_replicas_count_those_that_have_ended_too(cluster: Cluster) -> None:
     one = Ingress(cluster, "ingress-1")
     await begin(one, {"max_errors": 0.01}, mirror=100)

@@ -27,12 +27,18 @@ class FakeModel:
     is_busy: bool = False
     calls: list[RequestContext] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    ended: int = 0
+    """Calls that were cancelled."""
 
     async def __call__(self, request: Any, context: RequestContext) -> Any:
         self.calls.append(context)
-        if self.gate is not None:
-            await self.gate.wait()
-        await asyncio.sleep(self.take_s)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            await asyncio.sleep(self.take_s)
+        except asyncio.CancelledError:
+            self.ended += 1
+            raise
         if self.error is not None:
             raise self.error
         return self.name
@@ -136,6 +142,32 @@ async def test_where_the_candidate_fails_the_stable_model_answers(error: Deploym
     assert progress == [Retry("whisper")]
     assert stage.recorder.seen == [("candidate", error.code), ("stable", "")]
     assert stage.recorder.fallbacks == [error.code]
+
+
+@pytest.mark.parametrize("cause", ["it dies", "its rollout is aborted"])
+async def test_a_request_waits_no_longer_for_a_candidate_that_serves_no_more(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphs.core.policies.rollout.LOOK_S", 0.01)
+    stage = Stage(100)
+    stage.candidate.gate = asyncio.Event()
+    asked = asyncio.create_task(stage.call())
+    await asyncio.sleep(0.01)
+    if cause == "it dies":
+        stage.candidate.ready = False
+    else:
+        stage.policy.split = None
+    assert await asyncio.wait_for(asked, 20) == "stable"
+    assert stage.recorder.seen == [("candidate", "model_unavailable"), ("stable", "")]
+
+
+async def test_a_client_that_leaves_ends_the_candidates_work() -> None:
+    stage = Stage(100)
+    stage.candidate.gate = asyncio.Event()
+    asked = asyncio.create_task(stage.call())
+    await asyncio.sleep(0.01)
+    asked.cancel()
+    await asyncio.wait({asked})
+    await asyncio.sleep(0.01)
+    assert stage.candidate.ended == 1
 
 
 async def test_an_error_of_both_is_the_clients_and_counts_for_neither() -> None:
