@@ -1,7 +1,6 @@
 """The benchmark of rollouts: its table is the document's, and its verdicts follow from the numbers."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,14 +57,3 @@ def test_runs_without_any_abort_have_a_row() -> None:
 @pytest.mark.parametrize(("found", "verdict"), [(runs(200, 203, after_s=None), "| met |"), (runs(40), "| **not met** |")])
 def test_a_good_candidate_may_not_be_aborted(found: list[dict[str, Any]], verdict: str) -> None:
     assert row({"aborts": {"good": found}}).endswith(verdict)
-
-
-@pytest.mark.serve
-def test_a_bad_candidate_is_aborted_and_a_good_one_is_not(tmp_path: Path) -> None:
-    rollouts.main(["aborts", "--runs", "1", "--out", str(tmp_path)])
-    found = json.loads((tmp_path / "rollouts.json").read_text())["aborts"]
-    assert {name: [one["aborted_after_s"] is not None for one in found[name]] for name in rollouts.CANDIDATES} == {
-        "a tenth of the words wrong": [True],
-        "twice as slow": [True],
-        "good": [False],
-    }

@@ -16,7 +16,7 @@ from graphs.core.progress import Retry
 
 Variant = Literal["stable", "candidate"]
 MIRRORS = 16
-"""Mirrored requests of a stage at once, in one ingress replica; each holds its request and a result."""
+"""Mirrored requests of a stage at once, in one ingress replica, those whose client still waits too; each holds its request and a result."""
 LEAVES_S = 0.02
 """Time in which Serve's replica passes an answer's last bytes on, before a mirrored request takes this process's time."""
 LEAST_PART = 0.5
