@@ -21,14 +21,17 @@ help:
 serve: setup
 	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT)) $(if $(ADDRESS),--host $(ADDRESS))
 
-# Tests of code in their own process run side by side, each on one core; a service, a browser and what is measured run alone.
-ALONE := triton or serve or browser or slow
+# Tests of code in their own process run side by side, each on one core: the slow ones by file, since those of a file share what takes
+# long to make. A service, a Triton and a browser run alone.
+ALONE := triton or serve or browser
+BESIDE := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical
 test: setup
 ifdef ARGS
 	@$(PYTHON) -m pytest $(ARGS)
 else
-	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n logical --dist worksteal -m "not ($(ALONE))"; beside=$$?; \
-		$(PYTHON) -m pytest -m "$(ALONE)"; alone=$$?; exit $$((beside || alone))
+	@$(BESIDE) --dist worksteal -m "not (slow or $(ALONE))"; quick=$$?; \
+		$(BESIDE) --dist loadfile -m "slow and not ($(ALONE))"; slow=$$?; \
+		$(PYTHON) -m pytest -m "$(ALONE)"; alone=$$?; exit $$((quick || slow || alone))
 endif
 
 lint: setup

@@ -117,6 +117,7 @@ def mounted(settings: Settings, models: Mapping[str, Application]) -> Applicatio
         name="ingress",
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=settings.http.max_concurrent_requests + settings.http.max_concurrent_uploads + SPARE_PLACES,
+        max_surge_percent=100,  # without CPUs of its own a new replica fits beside the old one
         health_check_period_s=4,
         graceful_shutdown_timeout_s=60,
     )(serve.ingress()(Ingress))

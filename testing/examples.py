@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,23 @@ def collect(service: Service) -> dict[str, Any]:
         shape = "openai" if request[0].startswith("/v1/") else "problem"
         content = answer.json()
         found[f"{shape} {content.get('error', content)['code']}"] = content
-    return found
+    return found | _rollout(service)
+
+
+def _rollout(service: Service) -> dict[str, Any]:
+    """Answers about a rollout whose candidate is the service itself, which is removed again."""
+    path, wait_s = "/graph/rollouts/whisper", time.monotonic() + 30
+    begin = {"application": "sonograph", "plan": {"steps": [5, 20, 100]}}
+    _content(_send(service, path, {"method": "PUT", "json": begin}))
+    try:
+        while not (found := _content(_send(service, path, {"method": "GET"})))["rollout"]["share"]:
+            assert time.monotonic() < wait_s, found
+            time.sleep(0.2)
+        every = _content(_send(service, "/graph/rollouts", {"method": "GET"}))
+        refused = _send(service, path, {"method": "PUT", "json": begin}).json()
+    finally:
+        service.client.delete(path)
+    return {"/graph/rollouts": every, "/graph/rollouts/{stage}": found, f"problem {refused['code']}": refused}
 
 
 def shape(content: Any) -> Any:
@@ -93,7 +110,7 @@ def shape(content: Any) -> Any:
     if isinstance(content, list):
         return [shape(value) for value in content]
     if isinstance(content, str):
-        return re.sub(r"\d+(\.\d+)?", "0", content)
+        return re.sub(r"\d+(\.\d+)?", "0", re.sub(r"^[0-9a-f]{8}$", "", content))
     return type(content).__name__ if isinstance(content, bool) or content is None else "number"
 
 

@@ -1,5 +1,6 @@
 """The HTTP edge with rollouts, over stages that answer at once and a store in memory: several ingress replicas share it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,3 +72,10 @@ class Ingress:
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.service.app(), raise_app_exceptions=False, client=("127.0.0.1", 50_000))
         return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
+
+    async def finish(self) -> None:
+        """Wait until mirrored requests have ended, and all that has been seen of both models is recorded."""
+        split = self.service.whisper.rollout.split
+        await asyncio.gather(*(split.mirrors if split else ()), return_exceptions=True)
+        for tracked in self.rollouts.tracked.values():
+            await tracked.recorder.drained()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import psutil
 import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 ROOT = Path(__file__).parent.parent
 START_S = 240
@@ -153,21 +155,25 @@ class Service:
         folder = self.session / "logs"
         return {str(file): file.read_text() for file in sorted([*folder.glob("serve/*.log"), *folder.glob("worker-*.err")])}
 
-    def scrape(self) -> list[Metric]:
-        """Return all metrics, discovered and parsed as Prometheus does it."""
+    def exported(self) -> list[str]:
+        """Return the text of each process's metrics, discovered as Prometheus does it."""
         found = json.loads((self.session / "prom_metrics_service_discovery.json").read_text())
         targets = [target for entry in found for target in entry["targets"]]
-        texts = [httpx.get(f"http://{target}/metrics", timeout=30).text for target in targets]
-        return [family for text in texts for family in text_string_to_metric_families(text)]
+        return [self.client.get(f"http://{target}/metrics", timeout=30).text for target in targets]
+
+    def scrape(self) -> list[Metric]:
+        """Return all metrics, parsed as Prometheus does it."""
+        return [family for text in self.exported() for family in text_string_to_metric_families(text)]
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of all samples of this name that have these labels."""
-        return sum(
-            sample.value
-            for family in self.scrape()
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return sum(sample.value for sample in self._samples(name) if labels.items() <= sample.labels.items())
+
+    def _samples(self, name: str) -> Iterator[Sample]:
+        """Parse the lines of this name alone: all of them take a core from the service that a test waits for."""
+        lines = [line for text in self.exported() for line in text.splitlines() if re.match(rf"{name}[{{ ]", line)]
+        for family in text_string_to_metric_families("\n".join([*lines, ""])):
+            yield from family.samples
 
     def wait_until(self, condition: Callable[[], bool], description: str, wait_s: float = 60) -> None:
         deadline_s = time.monotonic() + wait_s

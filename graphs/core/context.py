@@ -33,6 +33,8 @@ class RequestContext:
     """The name of its API key."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """`stable` or `candidate`, by stage: the model that an operator asks for, where a rollout would choose."""
+    ended: asyncio.Event | None = None
+    """Set once its client has its answer; None where no client waits."""
 
     def took(self, **timings_ms: float) -> None:
         """Add to the stages' times."""

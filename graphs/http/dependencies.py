@@ -142,7 +142,7 @@ class Dependencies:
         With X-Rollout also OperatorKeyNeeded and InvalidInput.
         """
         settings = self._settings
-        context = RequestContext(request_id(request), TimeLeft(settings.deadline_s))
+        context = RequestContext(request_id(request), TimeLeft(settings.deadline_s), ended=(ended := asyncio.Event()))
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
         with logged(context, request.scope["route"].path, settings.log_transcripts, self._count) as entry:
             entry.key = context.key = self._access.require(request)
@@ -152,7 +152,10 @@ class Dependencies:
             self._access.count(entry.key)
             with self._admission.admit(entry.key, declared, self._retry_after_s) as reservation:
                 x_timeout_ms = request.headers.getlist("x-timeout-ms")
-                yield AdmittedRequest(context, entry, reservation, settings.deadline_s, x_timeout_ms)
+                try:
+                    yield AdmittedRequest(context, entry, reservation, settings.deadline_s, x_timeout_ms)
+                finally:
+                    ended.set()
 
     def recording[Parameters](
         self, receive: Callable[[Request, int], Awaitable[Upload]], parse: Callable[[Request, Upload], tuple[Parameters, str]]

@@ -1,4 +1,4 @@
-"""What an operator changes of a stage's rollout, and the revision that follows."""
+"""Changes of a stage's rollout by an operator, and the revision that follows."""
 
 import secrets
 from collections.abc import Mapping

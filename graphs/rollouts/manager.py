@@ -62,7 +62,8 @@ class Rollouts:
         self._samples = samples
         self._clock = clock
         self._known: dict[str, int] = {}
-        self._tracked: dict[str, Tracked] = {}
+        self.tracked: dict[str, Tracked] = {}
+        """The rollouts by stage."""
         self._judged_s = -JUDGE_S
         self._failed = False
         self._task: asyncio.Task[None] | None = None
@@ -101,11 +102,11 @@ class Rollouts:
     async def refresh(self) -> None:
         """Read what is new in the store, publish what this replica has seen, and make the plans' next changes."""
         await self._read()
-        for tracked in list(self._tracked.values()):
+        for tracked in list(self.tracked.values()):
             await self._find_candidate(tracked)
-        if self._tracked and time.monotonic() - self._judged_s >= JUDGE_S:
+        if self.tracked and time.monotonic() - self._judged_s >= JUDGE_S:
             self._judged_s = time.monotonic()
-            for tracked in list(self._tracked.values()):
+            for tracked in list(self.tracked.values()):
                 await self._judge(tracked)
 
     async def _read(self) -> None:
@@ -117,7 +118,7 @@ class Rollouts:
         if revision <= self._known.get(stage, 0):
             return
         self._known[stage] = revision
-        old = self._tracked.pop(stage, None)
+        old = self.tracked.pop(stage, None)
         if rollout is None:
             self._stages[stage].rollout.split = None
             self._metrics.share(stage, 0.0)
@@ -125,7 +126,7 @@ class Rollouts:
         if old is None or old.rollout.id != rollout.id:
             old = Tracked(rollout, Recorder(self._stages[stage].spec, self._metrics, self._keep(rollout)))
         old.rollout, old.recorder.step = rollout, rollout.step
-        self._tracked[stage] = old
+        self.tracked[stage] = old
         self._route(old)
 
     def _route(self, tracked: Tracked) -> None:
@@ -150,7 +151,7 @@ class Rollouts:
         rollout = tracked.rollout
         if tracked.candidate is None and rollout.active:
             tracked.candidate = await asyncio.to_thread(self._candidate, self._stages[rollout.stage], rollout.application)
-            if tracked.candidate is not None and self._tracked.get(rollout.stage) is tracked:
+            if tracked.candidate is not None and self.tracked.get(rollout.stage) is tracked:
                 self._route(tracked)
         if tracked.candidate is not None:
             await tracked.candidate.readiness.states()
@@ -231,6 +232,15 @@ class Rollouts:
                     return
         raise RolloutConflict(f"the rollout of {stage} is being changed by others: try again")
 
+    async def remove_samples(self, stage: str, by: str) -> int | None:
+        """Remove what is kept of a stage, and return the number; None where the settings keep nothing. Raises InvalidInput."""
+        self._require(stage)
+        if self._samples is None:
+            return None
+        removed = await asyncio.to_thread(self._samples.remove, stage)
+        _audit(stage, self._known.get(stage, 0), by, {"samples_removed": removed})
+        return removed
+
     def _require(self, stage: str) -> None:
         if stage not in self._stages:
             raise InvalidInput(f"there is no such stage: the stages are {', '.join(self._stages)}")
@@ -240,7 +250,7 @@ class Rollouts:
         self._require(stage)
         with _answering():
             await self._read()  # another ingress replica may have written the client's change
-            tracked = self._tracked.get(stage)
+            tracked = self.tracked.get(stage)
             if tracked is None:
                 return None
             history = await asyncio.to_thread(self._store.history, stage)
@@ -260,7 +270,7 @@ class Rollouts:
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """The rollouts by stage as this replica knows them, without their history."""
-        return {stage: tracked.summary() for stage, tracked in self._tracked.items()}
+        return {stage: tracked.summary() for stage, tracked in self.tracked.items()}
 
 
 AUDITED = {"application", "share", "mirror", "step", "status", "reason"}

@@ -65,6 +65,10 @@ class Recorder:
         self.observations.observe(outcome.variant, seen)
         self.changed = True
 
+    async def drained(self) -> None:
+        """Return once every result so far has been looked at."""
+        await asyncio.gather(*self._tasks)
+
     def fell_back(self, code: str) -> None:
         self._metrics.fell_back(self._spec.name, code)
 

@@ -27,7 +27,7 @@ class Tracked:
     recorder: Recorder
     candidate: Candidate | None = None
     others: dict[str, bytes] = field(default_factory=dict)
-    """What the other ingress replicas have seen."""
+    """Observations of the other ingress replicas, by replica."""
     verdicts: list[Verdict] = field(default_factory=list)
     waiting: str = ""
     """The reason why the next step has not begun."""

@@ -1,4 +1,4 @@
-"""`sonograph rollout start|status|pause|resume|promote|abort|remove`. What a command needs is imported when it runs."""
+"""`sonograph rollout start|status|pause|resume|promote|abort|remove|remove-samples`. What a command needs is imported when it runs."""
 
 import contextlib
 import json
@@ -57,7 +57,7 @@ def start(
         str, typer.Option(help="In Kubernetes: a worker group with an image of its own, by its custom resource.")
     ] = "",
     even_if_full: Annotated[
-        bool, typer.Option("--even-if-full", help="Do not ask first whether a node has room: an autoscaler adds one.")
+        bool, typer.Option("--even-if-full", help="Do not ask first whether it fits on a node: an autoscaler adds one.")
     ] = False,
     import_path: Annotated[str, typer.Option(help="The candidate's application.")] = options.IMPORT_PATH,
     url: options.Url = options.LOCAL,
@@ -196,3 +196,13 @@ def remove(
     with session.running(stage, url, key_file, place) as run:
         run.remove()
         session.say(f"{stage} has no rollout")
+
+
+@cli.command()
+def remove_samples(stage: options.StageName, url: options.Url = options.LOCAL, key_file: options.KeyFile = None) -> None:
+    """Remove the mirrored requests that the service has kept of a stage."""
+    from sonograph.rollouts import session
+    from sonograph.rollouts.service import Service
+
+    with session.reporting(), Service(url, api_key(key_file)) as service:
+        session.say(f"{service.remove_samples(stage)} samples removed")

@@ -44,9 +44,12 @@ def measure(
 
     `transcribe`: of a recording, by `stable` or `candidate`. `report`: called with the recordings done.
     """
-    from rapidfuzz.distance import Levenshtein  # here, since other commands do without it
+    try:
+        from rapidfuzz.distance import Levenshtein  # of the ingress's packages, which the command line does without otherwise
 
-    from graphs.rollouts.compare import words
+        from graphs.rollouts.compare import words
+    except ImportError as error:
+        raise Failed(f"--labelled needs the ingress's packages ({error}): pip install 'sonograph[ingress]'") from error
 
     errors = dict.fromkeys(MODELS, 0)
     for number, recording in enumerate(recordings):

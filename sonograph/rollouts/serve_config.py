@@ -31,14 +31,15 @@ class Candidate:
 
 
 def running(details: dict[str, Any]) -> dict[str, Any]:
-    """The config that Serve runs, from the answer of its REST API. Raises Failed where an application has none."""
-    imperative = [name for name, application in details["applications"].items() if not application.get("deployed_app_config")]
+    """The config that Serve runs, from its REST API's answer, without what is being removed. Raises Failed where one has none."""
+    kept = {name: one for name, one in details["applications"].items() if one["status"] != "DELETING"}
+    imperative = [name for name, application in kept.items() if not application.get("deployed_app_config")]
     if imperative:
         raise Failed(
             f"the application {imperative[0]} was started without a config: start it by `sonograph serve` or `serve deploy`"
         )
     options = {name: details[name] for name in OPTIONS if details.get(name) is not None}
-    return {**options, "applications": [deepcopy(one["deployed_app_config"]) for one in details["applications"].values()]}
+    return {**options, "applications": [deepcopy(one["deployed_app_config"]) for one in kept.values()]}
 
 
 def with_candidate(config: dict[str, Any], application: str, candidate: Candidate) -> dict[str, Any]:

@@ -33,7 +33,10 @@ class Service:
 
     def all(self) -> dict[str, Any]:
         """`rollouts` by stage, the service's `application`, and the address of Ray's dashboard, `serve_api`, or None."""
-        return dict(self._ask("GET", PATH))
+        found = self._ask("GET", PATH, missing=True)
+        if not isinstance(found, dict) or "rollouts" not in found:
+            raise Failed(f"{self.url} has no rollouts: it is a service of an older version, or not Sonograph's")
+        return dict(found)
 
     def view(self, stage: str) -> dict[str, Any] | None:
         """The stage's rollout with its figures and verdicts; None where it has none."""
@@ -48,6 +51,10 @@ class Service:
         """Remove the stage's rollout, where it has one: the stable model answers every request at once."""
         self._ask("DELETE", f"{PATH}/{stage}", missing=True)
 
+    def remove_samples(self, stage: str) -> int:
+        """Remove the samples that the service has kept of the stage, and return their number."""
+        return int(self._ask("DELETE", f"{PATH}/{stage}/samples")["removed"])
+
     def transcribe(self, recording: bytes, stage: str, model: str) -> str:
         """The transcript by one of the stage's two models: `stable` or `candidate`."""
         answer = self._ask(
@@ -56,10 +63,12 @@ class Service:
         return str(answer["transcript"])
 
     def _ask(self, method: str, path: str, missing: bool = False, **content: Any) -> Any:
-        """The answer's JSON. `missing`: whether 404 is as good as success."""
+        """The answer's JSON. `missing`: whether 404 is as good as success, and empty."""
         headers = {"Accept": "application/json", **content.pop("headers", {})}
         try:
             answer = self._client.request(method, path, headers=headers, **content)
+            if missing and answer.status_code == 404:
+                return {}
             document = answer.json() if answer.content else {}
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Failed(f"nothing answers at {self.url}: `make serve` starts the service") from error
@@ -73,7 +82,7 @@ class Service:
             raise Failed(
                 f"{self.url}{path} does not answer as Sonograph does ({answer.status_code}): is this its address?"
             ) from error
-        if answer.is_success or (missing and answer.status_code == 404):
+        if answer.is_success:
             return document
         if isinstance(document, dict) and document.get("detail"):
             raise Failed(f"{document['detail']} ({document.get('code', answer.status_code)})")

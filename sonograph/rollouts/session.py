@@ -1,4 +1,4 @@
-"""What a command of `sonograph rollout` has: the service, the place of Serve's config, and the terminal."""
+"""Common parts of the commands of `sonograph rollout`: the service, the place of Serve's config, the terminal."""
 
 import contextlib
 import ipaddress

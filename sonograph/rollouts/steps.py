@@ -19,11 +19,11 @@ SETTLE_S = 3.0
 
 @dataclass(frozen=True)
 class Run:
-    """What the steps work on, and where they report to."""
+    """Common data of the steps."""
 
     service: Service
     open: Callable[[], Target]
-    """Finds the target, once a step needs it."""
+    """Find the target, once a step needs it."""
     stage: str
     application: str
     """The service's."""
@@ -143,7 +143,7 @@ class Run:
         while time.monotonic() < deadline_s:
             if self._running(self.application, "the candidate still answers; repeat the command once the cause is mended"):
                 return
-            self.report(f"Waiting for {self.application}, whose models start anew")
+            self.report(f"Waiting for {self.application}, whose ingress and {self.stage} start anew")
             time.sleep(self.poll_s)
         raise Failed(f"{self.application} did not run within {self.wait_s:.0f} s: repeat the command to wait on")
 

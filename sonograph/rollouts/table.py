@@ -1,10 +1,10 @@
 """A rollout for a terminal: its share and step, the figures of both models, and each budget's verdict."""
 
+import math
 import time
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -52,8 +52,8 @@ def _head(found: dict[str, Any], candidate: dict[str, Any], now_s: float) -> lis
     status = Text(found["status"], STATUSES.get(found["status"], ""))
     if found["reason"]:
         status.append(f": {printable(found['reason'])}", "default")
-    share = Table.grid(padding=(0, 1))
-    share.add_row(ProgressBar(total=100, completed=found["share"], width=BAR), f"{found['share']:g}% of the requests")
+    filled = math.ceil(found["share"] / 100 * BAR)  # of any share at least one
+    share = Text.assemble(("━" * filled, "cyan"), ("┄" * (BAR - filled), "dim"), f" {found['share']:g}% of the requests")
     ready = Text("ready", "green") if candidate["ready"] else Text(printable(candidate["reason"] or "not ready"), "yellow")
     rows: list[tuple[str, RenderableType]] = [
         ("status", status),

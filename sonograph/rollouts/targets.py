@@ -1,4 +1,4 @@
-"""Where Serve's config is changed: in a running Serve, by Ray's dashboard, or in a RayService, by kubectl."""
+"""Places of Serve's config: a running Serve, over Ray's dashboard, or a RayService, by kubectl."""
 
 import json
 import subprocess
@@ -125,9 +125,9 @@ def _status(applications: dict[str, Any], name: str) -> tuple[str, str]:
     found = applications.get(name)
     if found is None:
         return "ABSENT", ""
-    messages = [found.get("message") or "", *(one.get("message") or "" for one in (found.get("deployments") or {}).values())]
-    lines = [line.strip() for message in messages for line in message.strip().splitlines()[-1:]]
-    return found["status"], "; ".join(dict.fromkeys(lines))
+    messages = [one.get("message") or "" for one in (found.get("deployments") or {}).values()]
+    causes = [message for message in messages if message] or [found.get("message") or ""]
+    return found["status"], "; ".join(line.strip() for cause in causes for line in cause.strip().splitlines()[-1:])
 
 
 def _names(path: Path) -> tuple[str, str]:

@@ -9,12 +9,16 @@ from deployments import base
 from deployments.whisper.spec import SPEC as WHISPER
 from graphs.ingress import deployed, mounted
 from graphs.settings import Settings
+from testing.known_cost.fault import Fault
 from testing.known_cost.whisper.deployment import FaultySettings
 
 CLASSES = {
     "whisper": "testing.known_cost.whisper.deployment:KnownCostWhisper",
     "diffusion": "testing.known_cost.diffusion.deployment:KnownCostDiffusion",
 }
+FAULTY_WHISPER = replace(WHISPER, deployment="testing.known_cost.whisper.deployment:FaultyWhisper")
+SLOWER = 20.0
+"""Multiple of Whisper's known cost in `slow`."""
 
 
 def app(settings: Settings) -> Application:
@@ -22,7 +26,14 @@ def app(settings: Settings) -> Application:
     return mounted(settings, {spec.name: base.bind(spec, settings.section(spec)) for spec in specs})
 
 
+def slow(settings: Settings) -> Application:
+    """The service with a Whisper that takes SLOWER times its known cost: the stack's own time hardly counts in a ratio of times."""
+    whisper = FaultySettings.model_validate({**settings.whisper.model_dump(), "fault": Fault(slower=SLOWER)})
+    others = [replace(spec, deployment=CLASSES[spec.name]) for spec in deployed(settings) if spec.name != WHISPER.name]
+    models = {spec.name: base.bind(spec, settings.section(spec)) for spec in others}
+    return mounted(settings, {WHISPER.name: base.bind(FAULTY_WHISPER, whisper), **models})
+
+
 def candidate(args: dict[str, Any]) -> Application:
     """A candidate of Whisper. `args`: those of `deployments.candidate:app`, and `fault`, the fields of a Fault."""
-    spec = replace(WHISPER, deployment="testing.known_cost.whisper.deployment:FaultyWhisper")
-    return base.bind(spec, FaultySettings.model_validate({**args.get("settings", {}), "fault": args.get("fault", {})}))
+    return base.bind(FAULTY_WHISPER, FaultySettings.model_validate({**args.get("settings", {}), "fault": args.get("fault", {})}))

@@ -90,6 +90,7 @@ def test_the_custom_objects_fit_their_definitions(profile: Profile) -> None:
             assert errors == [], document["metadata"]["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
 def test_the_definitions_find_a_misspelt_field() -> None:
     wrong = ray_service(CPU, Images())

@@ -15,9 +15,10 @@ import pytest
 from graphs.core.metrics import RETRIES
 from testing import media, speech
 from testing.client import Call
-from testing.service import Service, config, environment, sonograph
+from testing.service import Service, config, environment, running, sonograph
 
 pytestmark = pytest.mark.serve
+BIN = Path(sys.prefix) / "bin"
 CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
 MINUTE = media.minute()
 MEDIUM = {"steps": "16", "width": "256", "height": "256"}
@@ -141,7 +142,7 @@ async def test_at_several_times_the_capacity_every_request_is_served_or_refused(
 
 async def serve_cli(service: Service, *words: str) -> None:
     """Run Serve's own command on this service's cluster. Its dashboard requires the token that Ray keeps for local clusters."""
-    command = [str(Path(sys.prefix) / "bin" / "serve"), words[0], "--address", service.dashboard, *words[1:]]
+    command = [str(BIN / "serve"), words[0], "--address", service.dashboard, *words[1:]]
     environ = {**environment(), "RAY_AUTH_MODE": "token"}
     await asyncio.to_thread(subprocess.run, command, env=environ, check=True, timeout=120)
 
@@ -174,7 +175,7 @@ async def test_an_update_under_load_loses_no_request(service: Service, folder: P
     assert call.events[-3]["steps"] == 11
 
 
-async def test_300_clients_that_disconnect_at_random_times_leave_no_request_running(service: Service) -> None:
+async def test_150_clients_that_disconnect_at_random_times_leave_no_request_running(service: Service) -> None:
     rng, longest_s = random.Random(0), 2 * await request_duration_s(service)
     slots = asyncio.Semaphore(8)
     disconnected = 0
@@ -188,8 +189,8 @@ async def test_300_clients_that_disconnect_at_random_times_leave_no_request_runn
             await call.disconnect()
             assert call.outcome in ((0, "cut"), (200, ""), (503, "overloaded")), call.problem
 
-    await asyncio.gather(*(client() for _ in range(300)))
-    assert disconnected > 100
+    await asyncio.gather(*(client() for _ in range(150)))
+    assert disconnected > 50
     await serves_as_before(service)
 
     def idle() -> bool:
@@ -197,24 +198,6 @@ async def test_300_clients_that_disconnect_at_random_times_leave_no_request_runn
         return all(service.metric(name) == 0 for name in names)
 
     await asyncio.to_thread(service.wait_until, idle, "no request is in flight anywhere")
-
-
-async def test_serve_shutdown_waits_for_requests_in_flight_and_refuses_new_ones(tmp_path: Path) -> None:
-    with sonograph(tmp_path, OPTIONS, **SETTINGS) as service:
-        # The second model's stage has not started, and takes longer than the command.
-        calls = await in_flight(service, MINUTE, "transcript.delta", steps="100")
-        shutdown = asyncio.create_task(serve_cli(service, "shutdown", "-y"))
-        await asyncio.to_thread(
-            service.wait_until, lambda: service.client.get("/healthz").status_code != 200, "the shutdown starts"
-        )
-        late = await Call(service, CAT, streaming=False).finished()
-        assert late.outcome == (503, "model_unavailable")
-        assert not calls[0].done
-        await outcomes_of(calls)
-        assert [call.problem for call in calls if call.outcome != (200, "")] == []
-        await shutdown
-        for name in OPTIONS:
-            assert "did not stop in order" not in service.logs(name)
 
 
 async def test_on_sigterm_the_service_stops_in_order_after_the_requests_in_flight(service: Service) -> None:
@@ -227,3 +210,31 @@ async def test_on_sigterm_the_service_stops_in_order_after_the_requests_in_fligh
     assert "replica" in logged
     assert "did not stop in order" not in logged
     assert set(outcomes) == {(200, "")}
+
+
+@pytest.fixture(scope="module")
+def of_serve_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service with the default settings, on Serve's default port."""
+    command = [str(BIN / "serve"), "run", "--address", "local", "--name", "sonograph", "graphs.voice_to_image:app"]
+    with running(tmp_path_factory.mktemp("serve-run"), command, port=8000) as service:
+        yield service
+
+
+def test_serve_run_works_from_the_root_without_activation(of_serve_run: Service) -> None:
+    assert "cat" in of_serve_run.draw(CAT)["transcript"].lower()
+
+
+async def test_serve_shutdown_waits_for_requests_in_flight_and_refuses_new_ones(of_serve_run: Service) -> None:
+    service = of_serve_run
+    # The second model's stage has not started, and takes longer than the command.
+    calls = await in_flight(service, MINUTE, "transcript.delta", steps="100")
+    shutdown = asyncio.create_task(serve_cli(service, "shutdown", "-y"))
+    await asyncio.to_thread(service.wait_until, lambda: service.client.get("/healthz").status_code != 200, "the shutdown starts")
+    late = await Call(service, CAT, streaming=False).finished()
+    assert late.outcome == (503, "model_unavailable")
+    assert not calls[0].done
+    await outcomes_of(calls)
+    assert [call.problem for call in calls if call.outcome != (200, "")] == []
+    await shutdown
+    for name in OPTIONS:
+        assert "did not stop in order" not in service.logs(name)

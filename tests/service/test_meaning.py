@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -51,8 +52,9 @@ def test_the_sample_recording_gives_an_image_of_an_apple(service: Service) -> No
 @pytest.mark.serve
 def test_thirty_spoken_things_are_drawn(service: Service) -> None:
     wrong, things = [], speech.things()
-    for thing in things:
-        answer = service.draw(thing.path.read_bytes(), seed="0")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda thing: service.draw(thing.path.read_bytes(), seed="0"), things))
+    for thing, answer in zip(things, answers, strict=True):
         if (found := nearest_concept(base64.b64decode(answer["image"]["base64"]))) != thing.name:
             wrong.append(f"{thing.name} ({thing.voice}): transcript {answer['transcript']!r}, image of {found}")
     print(*wrong, sep="\n")

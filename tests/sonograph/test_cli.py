@@ -1,4 +1,4 @@
-"""`sonograph serve` and `serve run`: started, started twice, ended during the start."""
+"""`sonograph serve`: started, started twice, ended during the start."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from testing import speech
-from testing.service import ROOT, Service, environment, free_port, running
+from testing.service import ROOT, Service, environment, free_port
 
 pytestmark = pytest.mark.serve
 BIN = Path(sys.prefix) / "bin"
@@ -61,9 +61,3 @@ def test_a_signal_during_the_start_leaves_no_process_and_only_private_files(endi
     log, token = tmp_path / "state" / "sonograph" / f"serve-{port}.log", tmp_path / ".ray" / "auth_token"
     assert str(log) in printed
     assert [path.stat().st_mode & 0o777 for path in (log.parent, log, token)] == [0o700, 0o600, 0o600]
-
-
-def test_serve_run_works_from_the_root_without_activation(tmp_path: Path) -> None:
-    command = [str(BIN / "serve"), "run", "--address", "local", "--name", "sonograph", "graphs.voice_to_image:app"]
-    with running(tmp_path, command, port=8000) as service:
-        assert "cat" in service.draw(CAT)["transcript"].lower()

@@ -127,3 +127,27 @@ def test_the_server_gets_the_config_with_this_address() -> None:
 def test_this_machine_reaches_a_host_at_its_near_address(host: str, near: str, loopback: bool) -> None:
     assert serve._near(host) == near
     assert serve._loopback(host) == loopback
+
+
+@pytest.mark.parametrize(
+    ("options", "cpus"),
+    [
+        ([{"num_cpus": 500}, {"num_cpus": 500}], 1001),
+        ([{"num_cpus": 1000.5}, {"num_cpus": 0}], 1002),
+        ([{}, {"num_cpus": 1000}], 1002),
+        ([{"num_cpus": 0}, {"num_cpus": 0}], None),
+    ],
+)
+def test_ray_counts_a_cpu_more_than_the_models_need(tmp_path: Path, options: list[dict[str, float]], cpus: int | None) -> None:
+    file = tmp_path / "config.yaml"
+    models = {name: {"ray_actor_options": one} for name, one in zip(("whisper", "diffusion"), options, strict=True)}
+    file.write_text(config(8000, models))
+    command = serve._with_spare_cpu(file)
+    assert command == ([] if cpus is None else ["/usr/bin/env", f'RAY_OVERRIDE_RESOURCES={{"CPU": {cpus}}}'])
+
+
+def test_replicas_count_for_the_cpus(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    scaled = {"num_replicas": 300}, {"autoscaling_config": {"min_replicas": 1, "max_replicas": 500}}
+    file.write_text(config(8000, dict(zip(("whisper", "diffusion"), scaled, strict=True))))
+    assert serve._with_spare_cpu(file)[1] == 'RAY_OVERRIDE_RESOURCES={"CPU": 801}'

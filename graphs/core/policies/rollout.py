@@ -16,7 +16,9 @@ from graphs.core.progress import Retry
 
 Variant = Literal["stable", "candidate"]
 MIRRORS = 16
-"""Mirrored requests of a stage at once, in one ingress replica; each holds its request and a result."""
+"""Mirrored requests of a stage at once, in one ingress replica, those whose client still waits too; each holds its request and a result."""
+LEAVES_S = 0.02
+"""Time in which Serve's replica passes an answer's last bytes on, before a mirrored request takes this process's time."""
 LEAST_PART = 0.5
 """Of a request's time, the candidate's part where nothing is known of the stable model's time."""
 STABLE_TIMES = 3.0
@@ -166,7 +168,7 @@ class Rollout:
 
     def _mirror(self, split: Split, call: Call, answered: Outcome) -> None:
         other = self._stable if answered.variant == "candidate" else split.candidate
-        if len(split.mirrors) >= MIRRORS or self._stable.is_busy or other.is_busy:
+        if len(split.mirrors) >= MIRRORS:
             split.recorder.dropped()
             return
         task = asyncio.create_task(self._compute_again(split, other, call, answered))
@@ -175,15 +177,18 @@ class Rollout:
 
     async def _compute_again(self, split: Split, other: Model, call: Call, answered: Outcome) -> None:
         """Send the answered request to the other model, after its client has its answer, and within a time of its own."""
-        try:
-            other.require_ready()
-        except DeploymentError:
-            split.recorder.dropped()
-            return
-        context = RequestContext(call.context.id, TimeLeft(split.mirror_s), variants={call.stage: "stable"})
         variant: Variant = "stable" if answered.variant == "candidate" else "candidate"
         try:
+            if call.context.ended is not None:
+                await call.context.ended.wait()
+                await asyncio.sleep(LEAVES_S)
+            if self._stable.is_busy or other.is_busy:
+                return split.recorder.dropped()
+            other.require_ready()
+            context = RequestContext(call.context.id, TimeLeft(split.mirror_s), variants={call.stage: "stable"})
             outcome = await _outcome(split, variant, other(call.request, context))
+        except DeploymentError:  # it does not serve
+            return split.recorder.dropped()
         except asyncio.CancelledError:
             split.recorder.dropped()
             raise

@@ -7,17 +7,19 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from deployments.errors import DeadlineExceeded, InvalidInput, ModelUnavailable
+from deployments.errors import InvalidInput, ModelUnavailable
 from graphs.http.errors import (
     BodyTooLarge,
+    BodyTooSlow,
     InvalidApiKey,
     NotFound,
     OperatorKeyNeeded,
     UnsupportedMediaType,
 )
 from graphs.http.parameters import refusal
+from graphs.http.responses import JSON
 from graphs.http.schemas import openapi
-from graphs.http.schemas.rollouts import RolloutsAnswer, RolloutWithHistory
+from graphs.http.schemas.rollouts import RemovedSamples, RolloutsAnswer, RolloutWithHistory
 from graphs.http.services import Services
 from graphs.http.upload import receive_json
 from graphs.rollouts.change import Change
@@ -25,7 +27,7 @@ from graphs.rollouts.errors import RolloutConflict
 
 BODY_S = 10.0
 REFUSALS = (InvalidApiKey, OperatorKeyNeeded, ModelUnavailable)
-Stage = Annotated[str, Path(description="A stage: the name of its model.")]
+ONE = openapi.answer("The rollout, its figures, verdicts and history", "/graph/rollouts/{stage}")
 
 
 def router(services: Services) -> APIRouter:
@@ -33,13 +35,14 @@ def router(services: Services) -> APIRouter:
     rollouts = services.rollouts
     if rollouts is None:
         return routes
+    Stage = Annotated[str, Path(description="A stage: the name of its model.", json_schema_extra={"enum": list(services.stages)})]
     Operator = Annotated[str, Depends(services.dependencies.operator)]
 
     @routes.get(
         "/graph/rollouts",
         summary="Every stage's rollout",
         response_model=RolloutsAnswer,
-        responses=openapi.problems(REFUSALS),
+        responses=openapi.problems(REFUSALS) | openapi.answer("Rollouts by stage", "/graph/rollouts"),
     )
     async def all(by: Operator) -> dict[str, Any]:
         return {"rollouts": await rollouts.views(), "application": rollouts.application, "serve_api": services.serve_api}
@@ -48,7 +51,7 @@ def router(services: Services) -> APIRouter:
         "/graph/rollouts/{stage}",
         summary="A stage's rollout",
         response_model=RolloutWithHistory,
-        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput)),
+        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput)) | ONE,
     )
     async def one(stage: Stage, by: Operator) -> dict[str, Any]:
         found = await rollouts.view(stage)
@@ -61,22 +64,34 @@ def router(services: Services) -> APIRouter:
         summary="Begin or change a stage's rollout",
         response_model=RolloutWithHistory,
         openapi_extra={"requestBody": openapi.json_body(Change)},
-        responses=openapi.problems(
-            (*REFUSALS, RolloutConflict, InvalidInput, BodyTooLarge, UnsupportedMediaType, DeadlineExceeded)
-        ),
+        responses=openapi.problems((*REFUSALS, RolloutConflict, InvalidInput, BodyTooLarge, UnsupportedMediaType, BodyTooSlow))
+        | ONE,
     )
     async def put(stage: Stage, request: Request, by: Operator) -> dict[str, Any]:
         try:
             async with asyncio.timeout(BODY_S):
                 body = await receive_json(request)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"the body did not arrive within {BODY_S:g} s") from error
+            raise BodyTooSlow(f"the body did not arrive within {BODY_S:g} s") from error
         try:
             change = Change.model_validate_json(body)
         except ValidationError as error:
             raise refusal(error, Change) from error
         await rollouts.change(stage, change, by)
         return await one(stage, by)
+
+    @routes.delete(
+        "/graph/rollouts/{stage}/samples",
+        summary="Remove the samples that are kept of a stage",
+        response_model=RemovedSamples,
+        responses=openapi.problems((*REFUSALS, NotFound, InvalidInput))
+        | {200: {"description": "Their number", "content": {JSON: {"example": {"removed": 3}}}}},
+    )
+    async def delete_samples(stage: Stage, by: Operator) -> dict[str, int]:
+        removed = await rollouts.remove_samples(stage, by)
+        if removed is None:
+            raise NotFound("this service keeps no samples: the setting rollouts.samples names no folder")
+        return {"removed": removed}
 
     @routes.delete(
         "/graph/rollouts/{stage}",

@@ -139,6 +139,11 @@ def health(route: str, summary: str) -> dict[str, Any]:
     return {"summary": summary, "responses": {200: {"description": summary, "content": {JSON: shown(route)}}, **problems(errors)}}
 
 
+def answer(description: str, name: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` of a JSON answer, with its example in ANSWERS."""
+    return {200: {"description": description, "content": {JSON: shown(name)}}}
+
+
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """OpenAPI's `requestBody` of a JSON body that the route parses itself."""
     schema = model.model_json_schema()

@@ -59,6 +59,10 @@ class RolloutWithHistory(RolloutAnswer):
     """The last 50 revisions, oldest first."""
 
 
+class RemovedSamples(_Answer):
+    removed: int
+
+
 class RolloutsAnswer(_Answer):
     rollouts: dict[str, RolloutAnswer]
     """By stage."""

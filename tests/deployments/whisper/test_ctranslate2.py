@@ -124,10 +124,10 @@ def test_so_is_that_of_several_windows_with_a_prompt_and_each_segment_emitted(ex
     assert_equal(ours.segments, theirs.segments, within=1e-2)
 
 
-INSTRUCTION_SETS = ("GENERIC", "AVX", "AVX2", "AVX512")
-"""CTranslate2's names for those that it has kernels for."""
+INSTRUCTION_SETS = ("AVX2", "AVX512")
+"""Instruction sets that CTranslate2 chooses where Triton and torch run. GENERIC and AVX, which it has too, have to be forced."""
 MOST_POINTS_WORSE = 2.0
-"""Of the word error rate, which is 9%; on four instruction sets the intervals ended at 0.4 to 1.1."""
+"""Of the word error rate, which is 9%; on all four instruction sets the intervals ended at 0.4 to 1.1."""
 
 
 def word_errors(engine: str, instruction_set: str = "") -> list[tuple[int, int]] | None:
@@ -143,7 +143,7 @@ def word_errors(engine: str, instruction_set: str = "") -> list[tuple[int, int]]
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_in_int8_its_word_error_rate_is_that_of_openai_whisper_on_every_instruction_set() -> None:
+def test_in_int8_its_word_error_rate_is_that_of_openai_whisper_on_each_instruction_set_that_is_chosen() -> None:
     """Over all test speech, four voices at several speeds: the 95% interval of the difference, recording by recording."""
     from benchmarks.measure import interval
 
@@ -158,7 +158,7 @@ def test_in_int8_its_word_error_rate_is_that_of_openai_whisper_on_every_instruct
         if found := ours.result():
             differences = [wrong - stock_wrong for (wrong, _), (stock_wrong, _) in zip(found, stock, strict=True)]
             worse[name] = [round(points * end, 2) for end in interval(differences, statistics.fmean)]
-    assert worse.keys() >= {"GENERIC", "AVX2"}, "every CPU that Triton and torch run on has these"
+    assert "AVX2" in worse, "every CPU that Triton and torch run on has it"
     assert {name: ends for name, ends in worse.items() if ends[1] > MOST_POINTS_WORSE} == {}
 
 

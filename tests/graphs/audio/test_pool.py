@@ -68,11 +68,16 @@ def workers(pool: DecodePool) -> list[psutil.Process]:
 async def busy(pool: DecodePool, recording: bytes) -> tuple["asyncio.Task[object]", psutil.Process]:
     """Start decoding; return the task, and the worker once it computes."""
     task = asyncio.create_task(pool.decode(recording))
+    return task, await computing(pool, task)
+
+
+async def computing(pool: DecodePool, task: "asyncio.Task[object]") -> psutil.Process:
+    """Wait until a worker computes, and return it."""
     async with asyncio.timeout(30):
         while not (found := [one for one in workers(pool) if one.cpu_times().user > 0.2]):
             assert not task.done()
             await asyncio.sleep(0.02)
-    return task, found[0]
+    return found[0]
 
 
 async def test_an_honest_recording_is_decoded_as_in_process(pool: DecodePool) -> None:
@@ -230,9 +235,8 @@ async def test_a_worker_that_is_killed_from_outside_is_no_fault_of_the_recording
     with running(ENDLESS) as pool:
         task, process = await busy(pool, hostile.flac_of_names(80_000))
         process.kill()
-        await asyncio.sleep(0.3)
-        (second,) = workers(pool)
-        second.kill()
+        await asyncio.to_thread(process.wait, 10)
+        (await computing(pool, task)).kill()
         with pytest.raises(ModelUnavailable, match="try again"):
             await task
         assert (await pool.decode(HONEST)).samples.size == SAMPLES.size

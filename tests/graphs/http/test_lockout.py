@@ -108,9 +108,9 @@ def test_an_idle_upload_is_answered_with_its_reason_and_closed() -> None:
 
 
 def test_a_newcomer_takes_the_place_of_an_idle_upload_and_the_others_stay() -> None:
-    with serving(max_concurrent_uploads=3, body_idle_timeout_s=30) as (port, _), idle(port, 3, *SLOW) as connections:
+    with serving(max_concurrent_uploads=3, body_idle_timeout_s=10) as (port, _), idle(port, 3, *SLOW) as connections:
         assert graph(port).json()["code"] == "overloaded"
-        time.sleep(3.1)  # a tenth of the idle timeout
+        time.sleep(1.1)  # a tenth of the idle timeout
         assert graph(port).status_code == 200
         wait_for_requests(port, 2)
         assert connections[0].recv(65_536).startswith(b"HTTP/1.1 408 ")

@@ -1,5 +1,6 @@
 """`/graph/rollouts`: operators begin, change and remove rollouts, and others do not."""
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,18 @@ async def test_a_rollout_is_begun_seen_changed_and_removed(ingress: Ingress) -> 
         assert (await client.delete(PATH)).status_code == 204
         assert (await client.get(PATH)).status_code == 404
         assert (await client.put(PATH, json=START)).json()["rollout"]["revision"] == 4
+
+
+async def test_a_request_is_mirrored_once_its_client_has_the_answer(ingress: Ingress) -> None:
+    async with ingress.client() as client:
+        await client.put(PATH, json={"application": APPLICATION, "mirror": 100})
+        await ingress.look()
+        assert (await client.post("/graph", **SOUND)).json()["transcript"] == "a red apple"
+        split = ingress.service.whisper.rollout.split
+        assert split is not None
+        async with asyncio.timeout(5):
+            await asyncio.gather(*split.mirrors)
+    assert len(ingress.candidate.calls) == 1
 
 
 async def test_requests_follow_the_share_and_answers_name_the_model(ingress: Ingress) -> None:

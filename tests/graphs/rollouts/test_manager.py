@@ -39,14 +39,11 @@ async def send(ingress: Ingress, requests: int) -> None:
     stage = ingress.service.whisper
     for number in range(requests):
         await stage("request", RequestContext(f"{id(stage)}-{number}", TimeLeft(60)))
-    split = stage.rollout.split
-    await asyncio.gather(*(split.mirrors if split else ()), return_exceptions=True)
-    tracked = ingress.rollouts._tracked["whisper"]
-    await asyncio.gather(*tracked.recorder._tasks)
+    await ingress.finish()
 
 
 def state(ingress: Ingress) -> Rollout:
-    return ingress.rollouts._tracked["whisper"].rollout
+    return ingress.rollouts.tracked["whisper"].rollout
 
 
 async def pass_step(ingress: Ingress, requests: int = 300) -> None:

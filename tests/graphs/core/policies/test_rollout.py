@@ -223,6 +223,26 @@ async def test_a_mirrored_request_has_one_answer_and_the_client_waits_for_one() 
     assert context.emit is None
 
 
+async def test_a_mirrored_request_waits_until_the_client_has_its_answer() -> None:
+    stage, ended = Stage(mirror=100), asyncio.Event()
+    await stage.call(ended=ended)
+    await asyncio.sleep(0.05)
+    assert stage.candidate.calls == []
+    ended.set()
+    await stage.mirrors()
+    assert stage.recorder.pairs == [("request id-1", "stable", "candidate")]
+
+
+async def test_a_model_that_is_busy_once_the_client_has_its_answer_gets_no_mirrored_request() -> None:
+    stage, ended = Stage(mirror=100), asyncio.Event()
+    await stage.call(ended=ended)
+    stage.candidate.is_busy = True
+    ended.set()
+    await stage.mirrors()
+    assert stage.candidate.calls == []
+    assert stage.recorder.drops == 1
+
+
 async def test_a_request_that_the_candidate_answers_is_mirrored_to_the_stable_model() -> None:
     stage = Stage(100, mirror=100)
     assert await stage.call() == "candidate"
