@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from graphs.core.stage import Stage
 from graphs.rollouts import plan
 from graphs.rollouts.change import Change, begun, changed
 from graphs.rollouts.errors import RolloutConflict
-from graphs.rollouts.judge import Verdict, figures, judge
+from graphs.rollouts.judge import figures, judge
 from graphs.rollouts.recorder import Keep, Recorder
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.shape import check_shape
@@ -175,7 +175,7 @@ class Rollouts:
         seen = tracked.observations()
         if rollout.plan is not None:
             tracked.verdicts = await asyncio.to_thread(judge, rollout.plan.budgets, seen, rollout.labelled)
-        _publish(self._metrics, rollout.stage, figures(seen), tracked.verdicts)
+        tracked.publish(self._metrics, figures(seen))
         evidence = plan.Evidence(tracked.state(), tracked.verdicts, len(seen.latest("candidate", rollout.step)))
         now = self._clock()
         tracked.waiting = plan.waiting(rollout, evidence, now)
@@ -292,13 +292,3 @@ def _answering() -> Any:
         raise ModelUnavailable(
             f"Ray's control store does not answer, so the rollout stays as it is: {type(error).__name__}"
         ) from error
-
-
-def _publish(metrics: Metrics, stage: str, seen: Mapping[str, Any], verdicts: Sequence[Verdict]) -> None:
-    drifts = {name: one for name, one in seen["pairs"].items() if isinstance(one, dict)}
-    for name, one in drifts.items():
-        metrics.score(stage, name, one["value"], one["low"], one["high"])
-    for verdict in verdicts:
-        name = verdict.budget.removeprefix("max_")
-        if name not in drifts and verdict.estimate is not None and verdict.low is not None and verdict.high is not None:
-            metrics.score(stage, name, verdict.estimate, verdict.low, verdict.high)

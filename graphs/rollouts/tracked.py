@@ -1,8 +1,10 @@
 """A stage's rollout as one ingress replica knows it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from graphs.core.metrics import Metrics
 from graphs.core.readiness import ModelState, Readiness
 from graphs.core.stage import Stage
 from graphs.rollouts.judge import Verdict, figures
@@ -55,3 +57,14 @@ class Tracked:
             "figures": figures(self.observations()),
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
         }
+
+    def publish(self, metrics: Metrics, seen: Mapping[str, Any]) -> None:
+        """Set the metrics of the scores. `seen`: the figures of all ingress replicas."""
+        stage = self.rollout.stage
+        drifts = {name: one for name, one in seen["pairs"].items() if isinstance(one, dict)}
+        for name, one in drifts.items():
+            metrics.score(stage, name, one["value"], one["low"], one["high"])
+        for verdict in self.verdicts:
+            name = verdict.budget.removeprefix("max_")
+            if name not in drifts and verdict.estimate is not None and verdict.low is not None and verdict.high is not None:
+                metrics.score(stage, name, verdict.estimate, verdict.low, verdict.high)
