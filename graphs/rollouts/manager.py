@@ -185,9 +185,15 @@ class Rollouts:
 
     async def _write(self, rollout: Rollout, by: str) -> bool:
         """Whether this revision is the stage's latest now. Of several ingress replicas one writes it, and one line to the log."""
-        if not await asyncio.to_thread(self._store.write, rollout):
+
+        def write() -> bool:  # in one thread, so that what is written is logged, also where the caller is cancelled
+            written = self._store.write(rollout)
+            if written:
+                _audit(rollout.stage, rollout.revision, by, rollout.model_dump(include=AUDITED))
+            return written
+
+        if not await asyncio.to_thread(write):
             return False
-        _audit(rollout.stage, rollout.revision, by, rollout.model_dump(include=AUDITED))
         self._apply(rollout.stage, rollout.revision, rollout)
         return True
 

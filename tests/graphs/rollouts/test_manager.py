@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -259,6 +260,30 @@ async def test_a_candidate_that_dies_is_aborted(cluster: Cluster, ingress: Ingre
     assert state(ingress).status == "aborted"
     assert "its process has died" in state(ingress).reason
     assert (await ingress.service.whisper("request", RequestContext("id", TimeLeft(60)))).text == "a red apple"
+
+
+async def test_a_change_whose_caller_is_cancelled_is_logged(
+    ingress: Ingress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ray.serve")
+    add, begun, go = ingress.cluster.values.add, threading.Event(), threading.Event()
+
+    def slow(key: str, value: bytes) -> bool:
+        begun.set()
+        go.wait(20)
+        return add(key, value)
+
+    monkeypatch.setattr(ingress.cluster.values, "add", slow)
+    changing = asyncio.create_task(ingress.rollouts.change("whisper", Change(application=APPLICATION, share=5), "anna"))
+    await asyncio.to_thread(begun.wait, 20)
+    changing.cancel()
+    await asyncio.wait({changing})
+    go.set()
+    async with asyncio.timeout(20):
+        while '"revision": 1, "by": "anna"' not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await ingress.look()
+    assert state(ingress).share == 5
 
 
 async def test_two_operators_at_once_make_one_rollout(cluster: Cluster) -> None:
