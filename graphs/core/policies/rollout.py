@@ -25,6 +25,8 @@ STABLE_TIMES = 3.0
 """Typical times of the stable model that are kept for it, in case that the candidate fails."""
 LEAST_KEPT_S = 1.0
 """Least time that is kept for it, as long as the candidate has LEAST_PART: a typical time is the model's alone, without Serve's."""
+MOST_TIMES, MOST_MORE_S = 20.0, 5.0
+"""Longest time of a candidate: so many typical times of the stable model, and so many seconds more for its queue."""
 LOOK_S = 0.5
 """Time between two looks whether the candidate, which a request waits for, still serves."""
 
@@ -132,10 +134,16 @@ class Rollout:
             split.candidate.require_ready()
         except DeploymentError:
             return None
-        left_s = call.context.time_left.seconds
-        kept_s = min(left_s * (1 - LEAST_PART), max(LEAST_KEPT_S, STABLE_TIMES * (self._stable.typical_s() or left_s)))
-        context = replace(call.context, time_left=TimeLeft(left_s - kept_s))
+        context = replace(call.context, time_left=TimeLeft(self._part_s(call.context.time_left.seconds)))
         return await _outcome(split, "candidate", self._while_serving(split, split.candidate(call.request, context)))
+
+    def _part_s(self, left_s: float) -> float:
+        """The candidate's part of the request's time."""
+        typical_s = self._stable.typical_s()
+        if typical_s is None:
+            return left_s * LEAST_PART
+        kept_s = max(LEAST_KEPT_S, STABLE_TIMES * typical_s)
+        return min(max(left_s - kept_s, left_s * LEAST_PART), MOST_TIMES * typical_s + MOST_MORE_S)
 
     async def _while_serving(self, split: Split, call: Awaitable[Any]) -> Any:
         """The candidate's result. Raises ModelUnavailable once no replica of it serves, or its rollout has ended.

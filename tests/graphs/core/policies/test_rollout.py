@@ -200,7 +200,7 @@ async def test_a_result_of_another_shape_reaches_no_client() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_s", "typical_s", "kept_s"), [(10, 0.5, 1.5), (10, 0.01, 1), (1, 0.01, 0.5), (10, None, 5), (10, 5, 5)]
+    ("left_s", "typical_s", "kept_s"), [(10, 0.5, 1.5), (4, 0.01, 1), (1, 0.01, 0.5), (10, None, 5), (10, 5, 5)]
 )
 async def test_the_candidate_leaves_the_stable_model_its_time(left_s: float, typical_s: float | None, kept_s: float) -> None:
     stage = Stage(100)
@@ -208,6 +208,14 @@ async def test_the_candidate_leaves_the_stable_model_its_time(left_s: float, typ
     await stage.call(left_s=left_s)
     (context,) = stage.candidate.calls
     assert left_s - kept_s - 0.1 < context.time_left.seconds <= left_s - kept_s
+
+
+async def test_no_client_waits_a_whole_long_deadline_for_a_slow_candidate() -> None:
+    stage = Stage(100)
+    stage.stable.typical = 0.25
+    await stage.call(left_s=120)
+    (context,) = stage.candidate.calls
+    assert context.time_left.seconds <= 10  # twenty times the stable model's, and 5 s
 
 
 async def test_a_mirrored_request_has_one_answer_and_the_client_waits_for_one() -> None:
