@@ -35,7 +35,11 @@ def test_a_ratio_is_the_median_of_pairs() -> None:
     [([10.0] * 20, "| met |"), ([10.4] * 20, "| **not met** |"), ([10.0, 10.6] * 10, "| not decided |")],
 )
 def test_the_goal_of_the_latency_is_met_by_the_whole_interval(mirrored_ms: list[float], verdict: str) -> None:
-    assert row({"mirror": {"/listen, 4 at once": rollouts.ratio([10.0] * 20, mirrored_ms)}}).endswith(verdict)
+    assert row({"mirror": {"/listen, one after another with pauses": rollouts.ratio([10.0] * 20, mirrored_ms)}}).endswith(verdict)
+
+
+def test_without_pauses_the_candidate_has_no_cpus_of_its_own_and_no_verdict() -> None:
+    assert row({"mirror": {"/listen, 4 at once": rollouts.ratio([10.0] * 20, [14.0] * 20)}}).endswith("|  |")
 
 
 @pytest.mark.parametrize(
