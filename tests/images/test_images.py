@@ -45,7 +45,7 @@ asyncio.run(main())
 MISSING = {
     ("ingress", "whisper"): "tritonserver",
     ("ingress", "diffusion"): "tritonserver",
-    ("whisper", "diffusion"): "PIL",
+    ("whisper", "diffusion"): "diffusers",
     ("diffusion", "whisper"): "whisper",
 }
 
