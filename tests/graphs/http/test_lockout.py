@@ -69,7 +69,7 @@ def idle(port: int, sockets: int, *lines: str, sent: bytes = b"x", until_there: 
 
 def wait_for_requests(port: int, count: int) -> None:
     deadline_s = time.monotonic() + 30
-    while httpx.get(f"http://127.0.0.1:{port}/healthz").json()["requests"] != count:
+    while httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=30).json()["requests"] != count:
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
 
