@@ -31,6 +31,8 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        # Asked for the first time while Serve applies a new configuration, it would name no model of the service.
+        await services.readiness.states()
         if services.rollouts is not None:
             await services.rollouts.start()
         yield
