@@ -62,6 +62,13 @@ class Readiness:
                 }
         return {name: ModelState("absent", self._unanswered) for name in self._names} if self._unanswered else self._states
 
+    async def watch(self) -> None:
+        """Keep the state of models that do not serve fresh until cancelled: `require` would refuse a request by an old one."""
+        while True:
+            if not self._states or not all(state.ready for state in self._states.values()):
+                await self.states()
+            await asyncio.sleep(self._fresh_s)
+
     def require(self, name: str) -> None:
         """Raise ModelUnavailable if the model had no serving replica when it was last seen; a call would wait for one.
 

@@ -1,5 +1,6 @@
 """The ASGI app of the HTTP edge: middleware and routers, all built from one `Services`."""
 
+import asyncio
 import importlib.metadata
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -33,9 +34,11 @@ def create_app(services: Services) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         # Asked for the first time while Serve applies a new configuration, it would name no model of the service.
         await services.readiness.states()
+        watching = asyncio.create_task(services.readiness.watch())
         if services.rollouts is not None:
             await services.rollouts.start()
         yield
+        watching.cancel()
         if services.rollouts is not None:
             await services.rollouts.stop()
 

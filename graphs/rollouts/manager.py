@@ -121,7 +121,6 @@ class Rollouts:
         old = self.tracked.pop(stage, None)
         if rollout is None:
             self._stages[stage].rollout.split = None
-            self._metrics.share(stage, 0.0)
             return
         if old is None or old.rollout.id != rollout.id:
             old = Tracked(rollout, Recorder(self._stages[stage].spec, self._metrics, self._keep(rollout)))
@@ -132,7 +131,6 @@ class Rollouts:
     def _route(self, tracked: Tracked) -> None:
         """Make the stage follow the rollout's shares."""
         rollout, candidate, stage = tracked.rollout, tracked.candidate, self._stages[tracked.rollout.stage]
-        self._metrics.share(rollout.stage, rollout.share)
         if candidate is None or not rollout.active:
             stage.rollout.split = None
             return
@@ -164,6 +162,8 @@ class Rollouts:
 
     async def _judge(self, tracked: Tracked) -> None:
         rollout = tracked.rollout
+        # Each time: Ray forgets a gauge that is not set for two of its intervals.
+        self._metrics.share(rollout.stage, rollout.share)
         if tracked.recorder.changed:
             tracked.recorder.changed = False
             content = tracked.recorder.observations.dump()

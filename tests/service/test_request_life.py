@@ -304,8 +304,10 @@ def test_every_metric_of_the_documents_is_on_rays_metrics_port(service: Service)
             or not {"deployment", "replica", "application", *re.findall(r"`(\w+)`", labels)}
             <= families.get(name, families.get(f"{name}_count", {})).keys()
         }
-        return lacking - {RETRIES.exported}  # covered by test_faults.py
+        return lacking - elsewhere
 
+    elsewhere = {RETRIES.exported}  # test_faults.py
+    elsewhere |= {name for name, _ in named if name.startswith("ray_sonograph_rollout_")}  # test_rollouts.py
     service.wait_until(lambda: not missing(), "every metric")
     for stage in ("decode", "whisper", "diffusion"):
         assert service.metric("ray_sonograph_requests_total", stage=stage, deployment="ingress") >= 1

@@ -258,10 +258,21 @@ def test_mirrored_requests_change_no_answer_and_are_compared(service: Service, g
     assert figures["candidate"]["errors"] == {}
     mirrored = {"stage": "whisper", "dropped": "false"}
     service.wait_until(lambda: service.metric("ray_sonograph_rollout_mirrored_total", **mirrored) >= 20, "they are counted")
-    service.wait_until(
-        lambda: "ray_sonograph_rollout_score" in {one.name for family in service.scrape() for one in family.samples},
-        "the score is a metric",
-    )
+
+
+def test_every_metric_of_rollouts_is_on_rays_metrics_port(service: Service, good: str) -> None:
+    """Those of the documents, with their labels: a mirrored request, a fallback, a share and a score."""
+    rows = re.findall(r"^\| `(ray_sonograph_rollout_\w+)` \| (.*?) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
+    change(service, application="fails", share=50, mirror=100)
+    service.wait_until(lambda: view(service)["candidate"]["ready"], "the candidate is ready")
+
+    def missing() -> set[str]:
+        assert listen(service.client, 0).is_right
+        found = {sample.name: sample.labels for family in service.scrape() for sample in family.samples}
+        return {name for name, labels in rows if not set(re.findall(r"`(\w+)`", labels)) <= found.get(name, {}).keys()}
+
+    assert len(rows) == 4
+    service.wait_until(lambda: not missing(), "every metric of rollouts")
 
 
 def test_a_killed_ingress_and_controller_change_no_plan(service: Service, good: str) -> None:

@@ -126,6 +126,26 @@ async def test_a_call_is_refused_at_once_if_the_model_had_no_replica() -> None:
         checked.require("whisper")
 
 
+async def test_a_watched_model_that_serves_by_now_is_not_refused() -> None:
+    """The first call after its start, minutes later, and again after the model was away."""
+    controller = Controller(serve_status(whisper=deployment_status("UPDATING", STARTING=1)))
+    checked = readiness(controller, SOON_S)
+    await checked.states()
+    watching = asyncio.create_task(checked.watch())
+    for serves in (True, False, True):
+        controller.status = serve_status(whisper=deployment_status() if serves else deployment_status("UPDATING", STARTING=1))
+        if serves:
+            await asyncio.sleep(5 * SOON_S)
+            checked.require("whisper")
+            await checked.states()
+            queries = controller.queries
+            await asyncio.sleep(5 * SOON_S)
+            assert controller.queries == queries, "a model that serves is not watched"
+        else:
+            await checked.states()
+    watching.cancel()
+
+
 async def test_a_call_does_not_wait_for_the_controller() -> None:
     controller = Controller(serve_status())
     controller.may_answer.clear()

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,19 +182,36 @@ def test_curl_sends_its_upload_only_where_the_app_reads_it(tmp_path: Path, statu
 
 @pytest.mark.serve
 def test_idle_sockets_lock_nobody_out_of_the_service(service: Service) -> None:
-    """More than there are places for uploads: through Serve's own bound, too."""
+    """Through Serve's own bound, too. New ones come all the time, so that every place for uploads is taken however slow the machine is."""
     port = int(service.url.rsplit(":", 1)[1])
-    with contextlib.ExitStack() as stack:
-        for number in range(400):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
-            lines = CHUNKED if number % 4 == 0 else SLOW
-            connection.sendall(
-                "\r\n".join([*lines, "Host: localhost", "", ""]).encode() + (b"1\r\n{\r\n" if lines is CHUNKED else b"x")
-            )
+    with coming(port, per_s=40):
         wait_for_requests(port, HttpSettings().max_concurrent_uploads)
-        time.sleep(1.5)  # they have fallen behind
+        time.sleep(1.5)  # some have fallen behind
         assert httpx.get(f"{service.url}/readyz", timeout=30).status_code == 200
         for _ in range(3):
             answer = httpx.post(f"{service.url}/v1/images/generations", json=IMAGE | {"steps": 1}, timeout=60)
             assert answer.status_code == 200, answer.text
     wait_for_requests(port, 0)
+
+
+@contextlib.contextmanager
+def coming(port: int, per_s: float) -> Iterator[None]:
+    """Connections with a request's headers and a part of its body, opened one after another until the end."""
+    ended = threading.Event()
+
+    def run() -> None:
+        with contextlib.ExitStack() as stack:
+            for number in itertools.count():
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+                lines, sent = (CHUNKED, b"1\r\n{\r\n") if number % 4 == 0 else (SLOW, b"x")
+                connection.sendall("\r\n".join([*lines, "Host: localhost", "", ""]).encode() + sent)
+                if ended.wait(1 / per_s):
+                    return
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
