@@ -261,7 +261,7 @@ def test_mirrored_requests_change_no_answer_and_are_compared(service: Service, g
 
 
 def test_every_metric_of_rollouts_is_on_rays_metrics_port(service: Service, good: str) -> None:
-    """Those of the documents, with their labels: a mirrored request, a fallback, a share and a score."""
+    """All of the documents, with their labels: a mirrored request, a fallback, a share and a score."""
     rows = re.findall(r"^\| `(ray_sonograph_rollout_\w+)` \| (.*?) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
     change(service, application="fails", share=50, mirror=100)
     service.wait_until(lambda: view(service)["candidate"]["ready"], "the candidate is ready")
