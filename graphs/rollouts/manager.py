@@ -26,8 +26,8 @@ from graphs.rollouts.store import Store
 from graphs.rollouts.tracked import Candidate, Tracked
 
 log = logging.getLogger("ray.serve")
-POLL_S = 0.4
-"""Time between two looks at the store: ingress replicas agree within that, and a message's time."""
+POLL_S, IDLE_POLL_S = 0.4, 0.8
+"""Time between two looks at the store, with and without a rollout: ingress replicas agree within that, and a message's time."""
 JUDGE_S = 1.0
 START_S = 5.0
 """Longest wait for the store when the ingress starts."""
@@ -82,7 +82,7 @@ class Rollouts:
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_S if self.tracked else IDLE_POLL_S)
             await self._refresh_logged()
 
     async def _refresh_logged(self) -> None:
