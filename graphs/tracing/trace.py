@@ -57,7 +57,9 @@ class Trace:
         try:
             yield span
         except BaseException as error:
-            span.error = error.code if isinstance(error, DeploymentError) else "internal" if isinstance(error, Exception) else "cancelled"
+            span.error = (
+                error.code if isinstance(error, DeploymentError) else "internal" if isinstance(error, Exception) else "cancelled"
+            )
             raise
         finally:
             span.end()
