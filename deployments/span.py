@@ -3,10 +3,12 @@
 Ids and the context's format are W3C's (Trace Context, level 2): lower-case hex, 32 digits of the trace and 16 of the span.
 """
 
+import json
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 
 Value = str | int | float | bool
 FORMAT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -78,3 +80,12 @@ class TraceContext:
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+
+def to_json(spans: Iterable[Span]) -> bytes:
+    """Spans on their way out of the process that holds the model."""
+    return json.dumps([asdict(span) for span in spans]).encode()
+
+
+def from_json(content: bytes) -> list[Span]:
+    return [Span(**{**one, "events": [Event(**event) for event in one["events"]]}) for one in json.loads(content)]

@@ -29,6 +29,8 @@ from graphs.serve.status import application_args, dashboard_url
 from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
+from graphs.tracing.export import sender
+from graphs.tracing.traces import Traces
 
 SPARE_PLACES = 96
 """Places for refusals, probes and pages. Serve queues requests beyond `max_ongoing_requests` where nothing can refuse them."""
@@ -61,8 +63,9 @@ class Ingress:
         )
         audio = self._settings.audio
         decode = DecodePool(audio).decode
+        traces = Traces(self._settings.tracing, sender(self._settings.tracing))
         services = Services(
-            self._settings.http, audio, graphs, stages, readiness, metrics, decode, topology, rollouts, dashboard_url()
+            self._settings.http, audio, graphs, stages, readiness, metrics, decode, topology, rollouts, traces, dashboard_url()
         )
         return create_app(services)
 

@@ -19,12 +19,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments import recording
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
+from deployments.span import Span, from_json
 from deployments.time_left import TimeLeft
 from deployments.triton import processes
 from deployments.triton.contract import Contract
 from deployments.triton.health import Health, StubDied
-from deployments.triton.repository import copy_with_parameters
+from deployments.triton.repository import TRACE, copy_with_parameters
 
 log = logging.getLogger("ray.serve")
 
@@ -133,7 +135,9 @@ class InProcessTriton:
         if not self._readers:
             # An idle model has not stalled: the time since the last response counts from here.
             self._health.responded()
-        iterator = self._submit(inputs, request_id)
+        recorded = recording.current() if counts else None
+        span = None if recorded is None else Span(f"triton {self._name}", recorded.root.id, kind="client")
+        iterator = self._submit(inputs, request_id, "" if recorded is None or span is None else recorded.traceparent(span))
         responses = ResponseQueue()
         # A cancelled `__anext__` would lose the response, so a task always reads to the end.
         reader = asyncio.create_task(self._read_responses(iterator, responses, counts))
@@ -147,10 +151,15 @@ class InProcessTriton:
                     return
                 if isinstance(item, DeploymentError):
                     raise item
+                if TRACE in item and recorded is not None and span is not None:
+                    recorded.spans += from_json(bytes(np.asarray(item.pop(TRACE)).flat[0]))
                 yield item
         except TimeoutError as error:
             raise DeadlineExceeded(f"{self._name} did not answer in the time that was left") from error
         finally:
+            if recorded is not None and span is not None:
+                span.end()
+                recorded.spans.append(span)
             if not reader.done():
                 iterator.cancel()
             # A traceback that a caller keeps would keep the iterator, and the iterator would keep the server from stopping.
@@ -182,7 +191,7 @@ class InProcessTriton:
             await asyncio.wait(self._readers, timeout=STOP_S / 2)
         await asyncio.to_thread(self._stop)
 
-    def _submit(self, inputs: Mapping[str, NDArray[Any]], request_id: str) -> Any:
+    def _submit(self, inputs: Mapping[str, NDArray[Any]], request_id: str, traceparent: str = "") -> Any:
         """Triton's iterator over the responses. It also keeps the inputs alive, which Triton reads in place."""
         from tritonserver import TritonError
 
@@ -190,7 +199,8 @@ class InProcessTriton:
             raise ModelUnavailable(f"{self._name} is being stopped")
         tensors = self._contract.tensors(inputs)
         try:
-            request = self._model.create_request(request_id=request_id, inputs=tensors)
+            parameters = {"traceparent": traceparent} if traceparent else {}
+            request = self._model.create_request(request_id=request_id, inputs=tensors, parameters=parameters)
             return self._model.async_infer(request, raise_on_error=False)
         except TritonError as error:
             raise self._translate_error(error) from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from deployments.concurrency import requests_per_replica
 from deployments.errors import DeploymentError
 from deployments.model_spec import ModelSettings, ModelSpec, Role
+from deployments.recording import Traced
 from deployments.span import Value
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
@@ -22,7 +23,7 @@ from graphs.core.policies.ready import Ready
 from graphs.core.policies.retry import Retry
 from graphs.core.policies.rollout import Rollout
 from graphs.core.readiness import Readiness
-from graphs.tracing.trace import span
+from graphs.tracing.trace import Trace, span
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle  # loads FastAPI
@@ -139,23 +140,42 @@ class Stage[Request, Result]:
 
     async def _answered(self, call: Call) -> Any:
         """The replica's result: answered once, or as a stream where a client follows the progress."""
-        arguments = (call.request, call.context.time_left, call.context.id)
+        trace = call.context.trace
+        arguments = (call.request, call.context.time_left, call.context.id, *(() if trace is None else (trace.traceparent(),)))
         if call.context.emit is None:
-            response = self._handle.run.remote(*arguments)
+            method = self._handle.run if trace is None else self._handle.run_traced
+            response = method.remote(*arguments)
             try:
-                return await response
+                return _untraced(trace, await response)
             except asyncio.CancelledError:
                 response.cancel()
                 raise
-        responses = self._streaming.stream.remote(*arguments)
+        result: Any = None
+        responses = (self._streaming.stream if trace is None else self._streaming.stream_traced).remote(*arguments)
         try:
             async for response in responses:
+                if isinstance(response, Traced):
+                    _untraced(trace, response)
+                    break
                 if isinstance(response, self.spec.result):
-                    return response
-                call.context.report(response)
+                    result = response
+                    if trace is None:
+                        break
+                else:
+                    call.context.report(response)
         finally:
             responses.cancel()
-        raise DeploymentError(f"{self.name} ended its stream without a result")
+        if result is None:
+            raise DeploymentError(f"{self.name} ended its stream without a result")
+        return result
+
+
+def _untraced(trace: Trace | None, response: Any) -> Any:
+    """The result alone: its spans become the trace's."""
+    if trace is None or not isinstance(response, Traced):
+        return response
+    trace.add(response.spans)
+    return response.result
 
 
 def attributes(result: Any) -> dict[str, Value]:

@@ -29,7 +29,6 @@ from graphs.http.pace import Pace
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import Upload
-from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import span
 from graphs.tracing.traces import Traces
 
@@ -112,14 +111,14 @@ class Dependencies:
         readiness: Readiness,
         metrics: Metrics,
         decode: Decode,
-        traces: Traces | None = None,
+        traces: Traces,
     ) -> None:
         self._settings = settings
         self._stages = stages
         self._readiness = readiness
         self._metrics = metrics
         self._decode = decode
-        self._traces = traces or Traces(TracingSettings(kept=0))
+        self._traces = traces
         self._access = Access(settings.api_keys_file, settings.key_requests_per_minute)
         self._admission = Admission(
             settings.max_concurrent_requests,

@@ -1,7 +1,7 @@
 """Everything that the routes of one ingress replica need, in one object."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,8 @@ from graphs.http.dependencies import Decode, Dependencies
 from graphs.http.errors import NotFound
 from graphs.http.settings import HttpSettings
 from graphs.rollouts.manager import Rollouts
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.traces import Traces
 
 ROLES = {"speech_to_text": "speech to text", "text_to_image": "text to image", "image_to_image": "image to image"}
 
@@ -33,12 +35,13 @@ class Services:
     """The response to `GET /graph`; None where the settings do not show it."""
     rollouts: Rollouts | None = None
     """None outside of Ray Serve."""
+    traces: Traces = field(default_factory=lambda: Traces(TracingSettings(kept=0)))
     serve_api: str | None = None
     """Address of Ray's dashboard, which has Serve's REST API."""
 
     @cached_property
     def dependencies(self) -> Dependencies:
-        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode)
+        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode, self.traces)
 
     def stage(self, role: Role) -> Stage[Any, Any]:
         """The stage of a role. Raises NotFound where no model of that role is deployed."""

@@ -9,9 +9,9 @@ from deployments.settings import Section
 
 class TracingSettings(Section):
     kept: int = Field(default=256, ge=0, le=10_000)
-    """Traces of the last requests that each ingress replica keeps, for `sonograph trace`; 0: none, and no spans are made without an endpoint."""
+    """Traces of the last requests that each ingress replica keeps, for `sonograph trace`; 0: none."""
     endpoint: str = Field(default="", max_length=2000)
-    """Address of an OpenTelemetry collector, such as `http://collector:4318` (OTLP over HTTP) or `http://collector:4317` (gRPC); empty: none."""
+    """Address of an OpenTelemetry collector, such as `http://collector:4318`, and `:4317` for gRPC; empty: traces are sent nowhere."""
     protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
     """OTLP's protocol, by the names of OTEL_EXPORTER_OTLP_PROTOCOL."""
     headers: dict[str, str] = Field(default_factory=dict)

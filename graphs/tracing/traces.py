@@ -31,7 +31,7 @@ class Traces:
 
     def sampled(self, trace: Trace) -> bool:
         """Whether the trace is sent: as its client decided, by the ratio else; always where the request failed or was slow."""
-        if "error.type" in trace.root.attributes or trace.root.duration_ms >= self._settings.slow_s * 1000:
+        if trace.root.error is not None or trace.root.duration_ms >= self._settings.slow_s * 1000:
             return True
         if trace.client is not None:
             return trace.client.sampled
