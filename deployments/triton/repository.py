@@ -11,7 +11,7 @@ TRACE = "TRACE"
 
 
 def copy_with_parameters(source: Path, target: Path, parameters: Mapping[str, str], max_batch: int | None = None) -> None:
-    """Copy the folder, and add the output TRACE and the parameters to the copy's config.pbtxt (text format, whose strings are escaped like JSON's).
+    """Copy the folder, and add TRACE and the parameters to the copy's config.pbtxt (text format, strings escaped like JSON's).
 
     `max_batch` replaces the `max_batch_size` that it states, unless that is 0: Triton then makes no batches.
     """
