@@ -17,8 +17,13 @@ from graphs.http.settings import HttpSettings
 from graphs.rollouts.manager import Rollouts
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.traces import Traces
+from graphs.tracing.view import view
 
 ROLES = {"speech_to_text": "speech to text", "text_to_image": "text to image", "image_to_image": "image to image"}
+
+
+FindTraces = Callable[[str], Awaitable[list[dict[str, Any] | None]]]
+"""A trace by its id, its request's, `last` or `slowest`: the answer of each ingress replica, as `graphs.tracing.view` makes it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Services:
     rollouts: Rollouts | None = None
     """None outside of Ray Serve."""
     traces: Traces = field(default_factory=lambda: Traces(TracingSettings(kept=0)))
+    all_traces: FindTraces | None = None
+    """Search of every ingress replica; None outside of Ray Serve, where there is one."""
     serve_api: str | None = None
     """Address of Ray's dashboard, which has Serve's REST API."""
 
@@ -52,3 +59,10 @@ class Services:
 
     def find(self, role: Role) -> Stage[Any, Any] | None:
         return next((stage for stage in self.stages.values() if stage.spec.role == role), None)
+
+    async def find_traces(self, id: str) -> list[dict[str, Any] | None]:
+        """The trace as each ingress replica has it; None for one that does not keep it."""
+        if self.all_traces is not None:
+            return await self.all_traces(id)
+        found = self.traces.find(id)
+        return [None if found is None else view(found, "ingress")]

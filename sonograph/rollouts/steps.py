@@ -9,7 +9,7 @@ from typing import Any
 from sonograph.events import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
-from sonograph.rollouts.service import Service
+from sonograph.service import Service
 from sonograph.rollouts.targets import FAILED, Target
 
 POLL_S = 1.0
