@@ -22,8 +22,6 @@ class TracingSettings(Section):
     """Share of the traces that is sent, of those that the client's `traceparent` decides nothing about."""
     slow_s: float = Field(default=10.0, gt=0)
     """A request that takes at least this long is always sent, as one that fails is."""
-    words: bool = False
-    """Whether spans have the transcript and the prompt."""
 
     @field_validator("endpoint")
     @classmethod

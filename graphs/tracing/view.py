@@ -78,6 +78,7 @@ def _span(span: Span, zero_ns: int) -> dict[str, Any]:
         "error": span.error,
         "attributes": span.attributes,
         "events": [
-            {"name": one.name, "at_ms": round((one.at_ns - zero_ns) / 1e6, 3), "attributes": one.attributes} for one in span.events
+            {"name": one.name, "at_ms": round((one.at_ns - zero_ns) / 1e6, 3), "attributes": one.attributes}
+            for one in span.events
         ],
     }
