@@ -7,9 +7,13 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from deployments.errors import DeploymentError
-from deployments.span import Span, TraceContext
+from deployments.span import Span, TraceContext, from_json
+
+OUTPUT = "TRACE"
+"""Output of every model, BYTES [1]: JSON of a traced request's spans in the model, in its final response."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +31,6 @@ class Recording:
     trace_id: str
     root: Span
     spans: list[Span] = field(default_factory=list)
-
-    def traceparent(self, span: Span) -> str:
-        """The context for the process that holds the model."""
-        return str(TraceContext(self.trace_id, span.id, True))
 
 
 _recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
@@ -56,3 +56,33 @@ def recorded(name: str, traceparent: str) -> Iterator[Recording]:
     finally:
         root.end()
         _recording.set(before)  # no token: a generator may be closed in another context than the one that it ran in
+
+
+@dataclass
+class ModelCall:
+    """A call of the process that holds the model. Where nobody records, it does nothing."""
+
+    recording: Recording | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    """Parameters of the Triton request: `traceparent`."""
+
+    def take(self, outputs: dict[str, Any]) -> None:
+        """Take the model's spans out of a response."""
+        if self.recording is not None and OUTPUT in outputs:
+            content: Any = outputs.pop(OUTPUT)
+            self.recording.spans += from_json(bytes(content if isinstance(content, bytes) else content.flat[0]))
+
+
+@contextlib.contextmanager
+def model_call(name: str) -> Iterator[ModelCall]:
+    """A span around a call of the process that holds the model."""
+    recording = current()
+    if recording is None:
+        yield ModelCall()
+        return
+    span = Span(name, recording.root.id, kind="client")
+    recording.spans.append(span)
+    try:
+        yield ModelCall(recording, {"traceparent": str(TraceContext(recording.trace_id, span.id, True))})
+    finally:
+        span.end()

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from sonograph.draw import api_key
 from sonograph.events import Failed
-from sonograph.service import Service
 
 BAR = 40
 """Columns of the time axis."""
@@ -33,6 +32,8 @@ def trace(
 
     The service keeps the traces of its last requests (the setting `tracing.kept`).
     """
+    from sonograph.service import Service  # loads httpx
+
     try:
         with Service(url, api_key(key_file)) as service:
             found = service.trace(id)

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sonograph import trace as command
+from sonograph import service
 from sonograph.cli import cli
 from sonograph.trace import BAR, bar_of, in_order, waterfall
 
@@ -99,8 +99,8 @@ def answering(monkeypatch: pytest.MonkeyPatch, status: int, content: dict[str, A
         asked.append(request.url.raw_path.decode())
         return httpx.Response(status, json=content)
 
-    made = command.Service
-    monkeypatch.setattr(command, "Service", lambda url, key: made(url, key, httpx.MockTransport(answer)))
+    made = service.Service
+    monkeypatch.setattr(service, "Service", lambda url, key: made(url, key, httpx.MockTransport(answer)))
     return asked
 
 
