@@ -1,4 +1,7 @@
-"""An OpenTelemetry collector for tests: receives OTLP over HTTP and over gRPC, and keeps the spans."""
+"""An OpenTelemetry collector for tests: receives OTLP over HTTP and over gRPC, and keeps the spans.
+
+Every run of the suite imports this module, and few use it: the packages of OTLP are imported where they are used.
+"""
 
 import contextlib
 import threading
@@ -8,15 +11,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
-
 
 @dataclass
 class Collector:
     url: str = ""
-    requests: list[ExportTraceServiceRequest] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     """Of each request, with names in lower case."""
 
@@ -34,6 +33,8 @@ class Collector:
 
 @contextlib.contextmanager
 def over_http() -> Iterator[Collector]:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -62,6 +63,10 @@ def over_http() -> Iterator[Collector]:
 
 @contextlib.contextmanager
 def over_grpc() -> Iterator[Collector]:
+    import grpc
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
     collector = Collector()
 
     class Servicer(trace_service_pb2_grpc.TraceServiceServicer):
