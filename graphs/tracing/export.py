@@ -26,7 +26,7 @@ def sender(settings: TracingSettings) -> Callable[[Trace], None] | None:
         return None
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    processor = BatchSpanProcessor(_exporter(settings), export_timeout_millis=TIMEOUT_S * 1000)
+    processor = BatchSpanProcessor(_exporter(settings), schedule_delay_millis=1000, export_timeout_millis=TIMEOUT_S * 1000)
     converted = _converter(settings)
 
     def send(trace: Trace) -> None:
