@@ -10,6 +10,7 @@ from deployments.settings import Section
 from graphs.audio.settings import AudioSettings
 from graphs.http.settings import HttpSettings
 from graphs.rollouts.settings import RolloutSettings
+from graphs.tracing.settings import TracingSettings
 
 GRAPHS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*_to_*.py")))
 """The graphs that can be mounted: each is a module of this folder, named INPUT_to_OUTPUT."""
@@ -34,6 +35,8 @@ class BaseSettings(Section):
     """The HTTP edge: limits and the deadline."""
     rollouts: RolloutSettings = Field(default_factory=RolloutSettings)
     """Rollouts: mirrored requests that are kept."""
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
+    """Traces of requests: which are kept, and which are sent to a collector."""
 
     @field_validator("graphs")
     @classmethod

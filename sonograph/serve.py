@@ -22,7 +22,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from sonograph import greeting, state
+from sonograph import greeting, otel, state
 from sonograph.drain import wait_until_idle
 
 CONFIG = Path(__file__).parents[1] / "graphs" / "local.yaml"
@@ -108,7 +108,20 @@ def _watch(server: subprocess.Popen[bytes], log: Path) -> int:
 def _listening(config: Path, host: str, port: int) -> str:
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     content["http_options"] = {**content.get("http_options", {}), "host": host, "port": port}
+    with_tracing(content)
     return yaml.safe_dump(content)
+
+
+def with_tracing(content: dict[str, Any]) -> None:
+    """Complete the settings of a Serve config by OpenTelemetry's variables; what the config itself sets stays."""
+    try:
+        found = otel.tracing()
+    except ValueError as error:
+        _fail(str(error))
+    if found:
+        (application,) = content["applications"]
+        arguments = application.get("args") or {}
+        application["args"] = {**arguments, "tracing": {**found, **arguments.get("tracing", {})}}
 
 
 def _arguments(config: Path) -> dict[str, Any]:

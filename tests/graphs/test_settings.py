@@ -27,8 +27,8 @@ SECTIONS = list(sections())
 
 
 def test_the_root_has_a_section_for_recordings_for_the_edge_and_for_each_model() -> None:
-    assert list(Settings.model_fields) == ["graphs", "models", "audio", "http", "rollouts", *specs()]
-    assert len(SECTIONS) == 4 + len(specs())
+    assert list(Settings.model_fields) == ["graphs", "models", "audio", "http", "rollouts", "tracing", *specs()]
+    assert len(SECTIONS) == 5 + len(specs())
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -419,7 +419,7 @@ async def test_openapi_describes_every_route_and_error(service: Edge) -> None:
     assert set(document["paths"]) == {
         "/graph", "/listen", "/healthz", "/readyz", "/v1/images/generations", "/v1/models", "/v1/models/{model}",
         "/v1/audio/transcriptions", "/v1/audio/translations", "/graph/rollouts", "/graph/rollouts/{stage}",
-        "/graph/rollouts/{stage}/samples",
+        "/graph/rollouts/{stage}/samples", "/graph/traces/{id}",
     }  # fmt: skip
 
 
