@@ -73,10 +73,8 @@ def trace_ids(context: RequestContext) -> dict[str, str | None]:
 
 
 def level(status: int) -> int:
-    """A defect is an error; a refusal by the service, a missed deadline and a dead replica are warnings."""
-    if status == 500:
-        return logging.ERROR
-    return logging.WARNING if status > 500 else logging.INFO
+    """An error for a defect, a warning for a refusal or a dead replica. A client's short `timeout_ms` can cause a missed deadline."""
+    return {500: logging.ERROR, 503: logging.WARNING}.get(status, logging.INFO)
 
 
 def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:

@@ -9,8 +9,8 @@ from deployments.settings import Section
 
 class LoggingSettings(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """Least level of a line of the ingress's log. A request's line has ERROR for a defect of the service, WARNING for another status of 500
-    or more, and INFO otherwise.
+    """Least level of a line of the ingress's log. A request's line has ERROR for a defect (500), WARNING where the service refused it or
+    a replica died (503), and INFO otherwise.
     """
     access: bool = True
     """Write a line for each request."""

@@ -6,7 +6,7 @@ Serve's own formatters do not fit: its JSON has local time, and the line of a re
 import logging
 from typing import Any
 
-from ray.serve._private.logging_utils import ServeContextFilter
+from ray.serve._private.logging_utils import ServeContextFilter, log_access_log_filter
 
 from graphs.logs.lines import EVENT, REQUEST, JsonLines, log
 from graphs.logs.output import Output
@@ -22,6 +22,7 @@ def install(settings: LoggingSettings, logger: logging.Logger = log) -> None:
     """Shape this replica's log by the settings."""
     for former in [one for one in logger.filters if isinstance(one, _Shape)]:
         logger.removeFilter(former)
+        logger.removeHandler(former.output)
     shape = _Shape(settings, logger)
     shape.apply()
     logger.addFilter(shape)
@@ -35,8 +36,9 @@ class _Shape(logging.Filter):
         self._access = settings.access
         self._logger = logger
         self._formatter = JsonLines()
-        self._output = Output(settings.output)
-        self._output.addFilter(ServeContextFilter())
+        self.output = Output(settings.output)
+        self.output.addFilter(ServeContextFilter())
+        self.output.addFilter(log_access_log_filter)
 
     def filter(self, record: logging.LogRecord) -> bool:
         self.apply()
@@ -47,5 +49,5 @@ class _Shape(logging.Filter):
             file = getattr(handler, "target", None)  # of the handler that Serve puts before its file
             if file is not None and file.formatter is not self._formatter:
                 file.setFormatter(self._formatter)
-        if self._output not in self._logger.handlers:
-            self._logger.addHandler(self._output)
+        if self.output not in self._logger.handlers:
+            self._logger.handlers.insert(0, self.output)  # the file's handler takes attributes away from a record
