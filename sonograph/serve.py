@@ -66,7 +66,7 @@ def serve(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     relay = None if sys.stdout.isatty() else Relay()
     with tempfile.NamedTemporaryFile("w", prefix="sonograph-", suffix=".yaml") as file:
-        file.write(_listening(config, host, port, relay and relay.path))
+        file.write(_listening(config, host, port, relay.path if relay else None))
         file.flush()
         log, output = _log(port)
         # `local`: a cluster of its own, also where another one runs on this machine. Ray's files are for this user only.

@@ -21,7 +21,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 LABELS = {"namespace", "pod", "container", "level"}
 LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 EXPORTS = {"discovery.kubernetes": "targets", "discovery.relabel": "output", "local.file_match": "targets"}
-"""What another component takes of these; of others it is `receiver`."""
+"""Export that another component takes of these; of others it is `receiver`."""
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 
