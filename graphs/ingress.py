@@ -24,6 +24,7 @@ from graphs.rollouts.manager import Rollouts
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.store import Store
 from graphs.rollouts.tracked import Candidate
+from graphs.serve import logs
 from graphs.serve.broadcast import Broadcast
 from graphs.serve.key_values import RayKeyValues
 from graphs.serve.status import application_args, dashboard_url
@@ -47,6 +48,7 @@ class Ingress:
         self._handles = handles
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        logs.install(self._settings.logging)
         proxy.warn_if_absent()
         application = serve.get_replica_context().app_name
         readiness = Readiness(application, tuple(self._handles), serve_status)
@@ -141,5 +143,6 @@ def mounted(settings: Settings, models: Mapping[str, Application]) -> Applicatio
         max_surge_percent=100,  # without CPUs of its own a new replica fits beside the old one
         health_check_period_s=4,
         graceful_shutdown_timeout_s=60,
+        logging_config=logs.config(settings.logging),
     )(serve.ingress()(Ingress))
     return ingress.bind(settings, **models)

@@ -9,6 +9,7 @@ from deployments.model_spec import ModelSettings, ModelSpec, Role, specs
 from deployments.settings import Section
 from graphs.audio.settings import AudioSettings
 from graphs.http.settings import HttpSettings
+from graphs.logs.settings import LoggingSettings
 from graphs.rollouts.settings import RolloutSettings
 from graphs.tracing.settings import TracingSettings
 
@@ -33,6 +34,8 @@ class BaseSettings(Section):
     """Recordings: the longest one."""
     http: HttpSettings = Field(default_factory=HttpSettings)
     """The HTTP edge: limits and the deadline."""
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    """The ingress's log: its level, and where its lines go."""
     rollouts: RolloutSettings = Field(default_factory=RolloutSettings)
     """Rollouts: mirrored requests that are kept."""
     tracing: TracingSettings = Field(default_factory=TracingSettings)

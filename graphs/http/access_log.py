@@ -1,8 +1,7 @@
-"""The access log: one JSON line for each request, in the ingress replica's log (`ray.serve`)."""
+"""The access log: one JSON line for each request, in the ingress replica's log and on standard output."""
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,8 @@ from starlette.requests import ClientDisconnect
 
 from deployments.errors import DeploymentError
 from graphs.core.context import RequestContext
+from graphs.logs import lines
 
-log = logging.getLogger("ray.serve")
 CLIENT_DISCONNECTED = 499
 """Serve's access log has this status too where a client disconnects before the response."""
 
@@ -67,12 +66,22 @@ def logged(
         _write(entry, (time.perf_counter() - started_s) * 1000, transcripts)
 
 
+def trace_ids(context: RequestContext) -> dict[str, str | None]:
+    """The ids of the request's trace and of its span in this service, in hex; None where it has no trace."""
+    trace = context.trace
+    return {"trace_id": trace and trace.id, "span_id": trace and trace.root.id}
+
+
+def level(status: int) -> int:
+    """An error for a defect, a warning for a refusal or a dead replica. A client's short `timeout_ms` can cause a missed deadline."""
+    return {500: logging.ERROR, 503: logging.WARNING}.get(status, logging.INFO)
+
+
 def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:
-    """ASCII with escapes: nothing that a client sent can end the line, or steer a terminal."""
     context = entry.context
     content: dict[str, Any] = {
-        "event": "request",
         "request_id": context.id,
+        **trace_ids(context),
         "route": entry.route,
         "key": entry.key,
         "status": entry.status,
@@ -88,4 +97,4 @@ def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:
     }
     if not transcripts:
         content.pop("transcript", None)
-    log.info(json.dumps(content, ensure_ascii=True, default=str))
+    lines.write(lines.REQUEST, content, level(entry.status))

@@ -28,15 +28,6 @@ class Trace:
         """Spans beyond MOST_SPANS."""
 
     @property
-    def trace_id(self) -> str:
-        return self.id
-
-    @property
-    def span_id(self) -> str:
-        """The root span's id, which a request's log line has."""
-        return self.root.id
-
-    @property
     def current(self) -> Span:
         """The span that runs in this task: the parent of the next one."""
         return _current.get() or self.root

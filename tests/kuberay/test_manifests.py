@@ -233,6 +233,15 @@ def test_autoscaling_knows_how_many_requests_share_a_batch(profile: Profile) -> 
 
 
 @EACH
+def test_the_lines_of_requests_go_to_the_standard_output_of_the_pods_container(profile: Profile) -> None:
+    (application,) = yaml.safe_load(ray_service(profile, Images())["spec"]["serveConfigV2"])["applications"]
+    assert Settings.model_validate(application["args"]).logging.output == "/proc/1/fd/1"
+    for pod in pod_specs(profile):
+        assert not pod.get("shareProcessNamespace"), "process 1 would then be the pod's, not the container's"
+        assert pod["securityContext"]["runAsUser"], "process 1 and the replica have one user"
+
+
+@EACH
 def test_each_alert_is_promql_about_metrics_that_exist(profile: Profile) -> None:
     names = {metric.exported for metric in vars(metrics).values() if isinstance(getattr(metric, "exported", None), str)}
     found = alerts(profile)
