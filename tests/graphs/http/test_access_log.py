@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailab
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext
 from graphs.http.access_log import Entry, logged
+from graphs.tracing.trace import Trace
 from testing.fakes import CHARACTERS, FakeService
 
 
@@ -86,19 +86,11 @@ def test_the_line_of_an_answered_request(lines: Lines) -> None:
     }
 
 
-@dataclass
-class Trace:
-    """The trace of a request, as far as its line knows it."""
-
-    trace_id: str = "4bf92f3577b34da6a3ce929d0e0e4736"
-    span_id: str = "00f067aa0ba902b7"
-
-
 def test_the_line_has_the_ids_of_the_requests_trace(lines: Lines) -> None:
     with log_request() as entry:
-        entry.context.trace = Trace()  # type: ignore[attr-defined, assignment, unused-ignore]
+        entry.context.trace = trace = Trace("POST /graph")
     line = lines.only()
-    assert (line["trace_id"], line["span_id"]) == (Trace.trace_id, Trace.span_id)
+    assert (line["trace_id"], line["span_id"]) == (trace.id, trace.root.id)
 
 
 @pytest.mark.parametrize(
