@@ -190,10 +190,12 @@ class Dependencies:
         return sound.samples
 
     def _count(self, entry: Entry) -> None:
-        """Count a request of the ingress, its end by its client, and its error where no stage has counted it."""
+        """Count a request of the ingress, its time or its end by its client, and its error where no stage has counted it."""
         self._metrics.started(INGRESS)
         if entry.cancelled:
             self._metrics.cancelled(INGRESS)
+        elif entry.code is None or entry.status == DeadlineExceeded.status:
+            self._metrics.answered(entry.took_s)
         if entry.code is not None and entry.stage is None:
             self._metrics.failed(INGRESS, entry.code)
 
