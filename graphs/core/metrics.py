@@ -26,7 +26,7 @@ class Metric:
     """Beside Serve's own `deployment`, `replica` and `application`, which Ray reserves and adds."""
     is_gauge: bool = False
     exact: tuple[str, str] = ("", "")
-    """Names of a histogram's counters: of the sum of what it observed, and of its observations. Neither begins with its own name:
+    """Names of a histogram's counters: of the sum of what it observed, and of its observations. Neither is its name with a suffix:
     Ray's exporter has `_sum` and `_count` there, and estimates the sum."""
 
     @property

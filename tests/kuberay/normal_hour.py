@@ -12,9 +12,9 @@ from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.alerts import JOB
 from kuberay.profiles import NAME
 
-SCRAPE_S = 15
-SCRAPES = 2 * 3600 // SCRAPE_S
-"""Two hours: some alerts need more than one."""
+SCRAPE_S = 30
+SCRAPES = 70 * 60 // SCRAPE_S
+"""Scrapes of more than the hour: one alert needs it."""
 REQUESTS = 30.0
 """Requests at each scrape of an ingress replica."""
 SCALE_S = 1.5
@@ -38,7 +38,7 @@ def normal_hour(stages: tuple[str, ...] = (INGRESS, "decode", "whisper", "diffus
     return found | _targets() | _of_others()
 
 
-def series(name: str, **labels: str) -> str:
+def series(name: str, /, **labels: str) -> str:
     return f"{name}{{{','.join(f'{label}="{value}"' for label, value in sorted(labels.items()))}}}"
 
 
