@@ -10,6 +10,7 @@ from kuberay.manifest.foreign_metrics import (
     DEPLOYMENT_STATUS,
     NAMESPACE_PHASE,
     PENDING_NODES,
+    REPLICA_HEALTHY,
     STATEFUL_SET_READY,
     UP,
     UPGRADE_IN_PROGRESS,
@@ -102,6 +103,16 @@ def _of_outage(application: str, revision: str) -> list[Alert]:
             "3m",
             "critical",
             f"No pod of {application}'s ingress answers Prometheus: the service is down, or nothing measures it.",
+            labels,
+        ),
+        Alert(
+            "SonographIngressDown",
+            # The controller reports both; while there is none, it says nothing of the replicas, which serve on.
+            f'absent({REPLICA_HEALTHY}{{application="{application}",deployment="ingress"}} > 0) '
+            f'and on () {APPLICATION_STATUS}{{application="{application}"}} > 0',
+            "5m",
+            "critical",
+            f"No replica of {application}'s ingress is healthy: the pods answer every request with 503.",
             labels,
         ),
         Alert(

@@ -122,12 +122,21 @@ def _of_others() -> Series:
         )
         for name in ("ingress", "whisper", "diffusion")
     }
-    return deployments | {
-        series(foreign.APPLICATION_STATUS, application=NAME, **cluster): phases((6, 10), (5, 10), (6, 25), (2, 3), (6, 100)),
-        series(foreign.PENDING_NODES, NodeType="whisper", SessionName="s", **cluster): phases((0, 10), (1, 12), (0, 100)),
-        series(foreign.PENDING_NODES, NodeType="ingress", SessionName="s", **cluster): constant(0),
-        series(foreign.UPGRADE_IN_PROGRESS, namespace=NAME, name=NAME, condition="false"): phases((1, 10)),
-        series(foreign.STATEFUL_SET_READY, namespace=NAME, statefulset="redis"): phases((1, 40), (0, 2), (1, 100)),
-        series(foreign.NAMESPACE_PHASE, namespace=NAME, phase="Active"): constant(1),
-        series(foreign.CONTAINER_RSS, namespace=NAME, pod="redis-0", container="redis"): constant(20e6),
+    replicas = {
+        series(foreign.REPLICA_HEALTHY, application=NAME, deployment=name, replica=f"{name}#{number}", **cluster): constant(1)
+        for name in ("ingress", "whisper", "diffusion")
+        for number in (1, 2)
     }
+    return (
+        deployments
+        | replicas
+        | {
+            series(foreign.APPLICATION_STATUS, application=NAME, **cluster): phases((6, 10), (5, 10), (6, 25), (2, 3), (6, 100)),
+            series(foreign.PENDING_NODES, NodeType="whisper", SessionName="s", **cluster): phases((0, 10), (1, 12), (0, 100)),
+            series(foreign.PENDING_NODES, NodeType="ingress", SessionName="s", **cluster): constant(0),
+            series(foreign.UPGRADE_IN_PROGRESS, namespace=NAME, name=NAME, condition="false"): phases((1, 10)),
+            series(foreign.STATEFUL_SET_READY, namespace=NAME, statefulset="redis"): phases((1, 40), (0, 2), (1, 100)),
+            series(foreign.NAMESPACE_PHASE, namespace=NAME, phase="Active"): constant(1),
+            series(foreign.CONTAINER_RSS, namespace=NAME, pod="redis-0", container="redis"): constant(20e6),
+        }
+    )

@@ -115,6 +115,7 @@ CASES = {
     "SonographLatency": Case(lambda: slow(REQUEST_DURATION, 200.0, INGRESS), "1m", "30m", frozenset({"SonographLatencySlowly"})),
     "SonographLatencySlowly": Case(lambda: slow(REQUEST_DURATION, 60.0, INGRESS, integers=True), "14m", "1h"),
     "SonographDown": Case(lambda: without('^up.*ray_io_group="ingress"'), "2m", "5m"),
+    "SonographIngressDown": Case(lambda: without('^ray_serve_deployment_replica_healthy.*"ingress"'), "4m", "6m"),
     "SonographHeadDown": Case(
         # Its own series go with it, and those of the controller.
         lambda: without('^up.*ray_io_node_type="head"|^ray_serve|^autoscaler'),
@@ -235,7 +236,8 @@ def test_of_two_services_each_is_watched(tmp_path: Path) -> None:
     """The first one's pods say nothing about the candidate's, nor the other way."""
     ingress, head = up("c-1", "worker", revision="candidate", group="ingress"), up("c-head", "head", revision="candidate")
     deployed = series(foreign.APPLICATION_STATUS, application=CANDIDATE, ray_io_cluster="sonograph-candidate-1")
-    both = NORMAL | {ingress: constant(1), head: constant(1), deployed: constant(6)}
+    healthy = series(foreign.REPLICA_HEALTHY, application=CANDIDATE, deployment="ingress", replica="ingress#3")
+    both = NORMAL | {ingress: constant(1), head: constant(1), deployed: constant(6), healthy: constant(1)}
     of_first = {name for name in both if name.startswith("up{") and 'ray_io_group="ingress"' in name} - {ingress}
     assert len(of_first) == 2
     tests = [firing(both, {"20m": set()})]
