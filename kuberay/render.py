@@ -1,4 +1,5 @@
-"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram in kuberay/README.md, images/docker-bake.hcl."""
+"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram in kuberay/README.md,
+images/docker-bake.hcl, docs/dashboards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 import yaml
 
 from deployments.model_spec import specs
-from kuberay import bake, diagram, serve_config
+from kuberay import bake, dashboards, diagram, serve_config
 from kuberay.images import Images
 from kuberay.manifest.disruption import disruption
 from kuberay.manifest.monitoring import Monitoring, monitoring
@@ -71,6 +72,7 @@ def shared() -> dict[Path, str]:
         ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
         readme: _insert(readme, DIAGRAM, diagram.mermaid(SMALL_GPUS)),
         targets: _insert(targets, TARGETS, bake.targets(models, ONE_GPU.shared)),
+        **{ROOT / "docs" / "dashboards" / name: text for name, text in dashboards.files().items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""Metrics of other programs that the alerts read, each with the program that exports it."""
+"""Metrics of other programs that the alerts and dashboards read, each with the program that exports it."""
 
 UP = "up"
 """1 where the last scrape of a target succeeded, 0 where it failed; no series where there is no target."""
@@ -16,11 +16,38 @@ STATEFUL_SET_READY = "kube_statefulset_status_replicas_ready"
 NAMESPACE_PHASE = "kube_namespace_status_phase"
 CONTAINER_RSS = "container_memory_rss"
 """Bytes of a container, without the page cache."""
+PROCESSING = "ray_serve_replica_processing_queries"
+"""Requests in a replica, from the replica itself: the series has the pod and the node that it is on."""
+QUEUED = "ray_serve_deployment_queued_queries"
+NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY_TOTAL = "ray_node_cpu_utilization", "ray_node_mem_used", "ray_node_mem_total"
+ACTIVE_NODES = "autoscaler_active_nodes"
+TRITON_SUCCESSES, TRITON_FAILURES = "ray_nv_inference_request_success_total", "ray_nv_inference_request_failure_total"
+TRITON_INFERENCES, TRITON_EXECUTIONS = "ray_nv_inference_count_total", "ray_nv_inference_exec_count_total"
+TRITON_QUEUE_US, TRITON_COMPUTE_US = (
+    "ray_nv_inference_queue_duration_us_total",
+    "ray_nv_inference_compute_infer_duration_us_total",
+)
+TRITON_PENDING = "ray_nv_inference_pending_request_count"
+GPU_USE, GPU_MEMORY_USED, GPU_MEMORY_FREE = "DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE"
+"""Percent, and MiB."""
+GPU_POWER, GPU_TEMPERATURE, GPU_XID = "DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_XID_ERRORS"
+"""Watts, degrees Celsius, and the number of the last error."""
 
 SOURCES = {
     "Prometheus": (UP,),
-    "Ray Serve": (APPLICATION_STATUS, DEPLOYMENT_STATUS, REPLICA_HEALTHY),
-    "Ray's autoscaler": (PENDING_NODES,),
+    "Ray Serve": (APPLICATION_STATUS, DEPLOYMENT_STATUS, REPLICA_HEALTHY, PROCESSING, QUEUED),
+    "Ray": (NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY_TOTAL),
+    "Ray's autoscaler": (PENDING_NODES, ACTIVE_NODES),
+    "Triton": (
+        TRITON_SUCCESSES,
+        TRITON_FAILURES,
+        TRITON_INFERENCES,
+        TRITON_EXECUTIONS,
+        TRITON_QUEUE_US,
+        TRITON_COMPUTE_US,
+        TRITON_PENDING,
+    ),
+    "NVIDIA's DCGM exporter": (GPU_USE, GPU_MEMORY_USED, GPU_MEMORY_FREE, GPU_POWER, GPU_TEMPERATURE, GPU_XID),
     "KubeRay's operator": (UPGRADE_IN_PROGRESS,),
     "kube-state-metrics": (STATEFUL_SET_READY, NAMESPACE_PHASE),
     "the kubelet (cAdvisor)": (CONTAINER_RSS,),

@@ -11,6 +11,8 @@ from kuberay.profiles import NAME, Profile
 
 RELEASE = {"release": "kube-prometheus-stack"}
 RUNBOOKS = "docs/operations.md"
+NODE = {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}
+"""The name of the pod's node, as a label of its series."""
 LABEL = re.compile(r"([A-Za-z0-9._/-]+)=([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)")
 
 
@@ -45,7 +47,7 @@ def monitoring(profile: Profile, split: bool = False, values: Monitoring | None 
     monitor = {
         "selector": OF_RAY,
         "podTargetLabels": list(POD_LABELS),
-        "podMetricsEndpoints": [{"port": port} for port in ports],
+        "podMetricsEndpoints": [{"port": port, "relabelings": [NODE]} for port in ports],
     }
     measured = objectives(profile.times.deadline_s)
     groups = [
