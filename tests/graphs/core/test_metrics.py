@@ -2,6 +2,10 @@
 
 import numpy as np
 import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from graphs.core.metrics import DECLARED, METRICS, Metric, Metrics
@@ -143,3 +147,27 @@ def test_no_two_metrics_have_a_series_in_common() -> None:
     owned = [f"ray_{metric.name}{suffix}" for metric in METRICS for suffix in suffixes]
     assert len(set(owned)) == len(owned)
     assert len({name for metric in METRICS for name in metric.series}) == sum(len(metric.series) for metric in METRICS)
+
+
+def test_the_exporter_that_ray_uses_exports_each_under_its_own_names() -> None:
+    reader = PrometheusMetricReader()
+    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    meter = provider.get_meter("test")
+    for metric in METRICS:
+        labels = dict.fromkeys(metric.labels, "x")
+        name = f"ray_{metric.name}"
+        if metric.bounds:
+            bounds = [float(bound) for bound in metric.bounds]
+            meter.create_histogram(name, unit="1", explicit_bucket_boundaries_advisory=bounds).record(0.3, labels)
+        elif metric.is_gauge:
+            meter.create_gauge(name, unit="1").set(1, labels)
+        else:
+            meter.create_counter(name, unit="1").add(2, labels)
+    try:
+        text = generate_latest().decode()
+    finally:
+        provider.shutdown()
+    names = [sample.name for family in text_string_to_metric_families(text) for sample in family.samples]
+    ours = [name for name in names if name.startswith("ray_sonograph_")]
+    assert set(ours) == {name for metric in METRICS for name in metric.series}
+    assert all(ours.count(name) == 1 for name in ours if not name.endswith("_bucket"))
