@@ -33,6 +33,8 @@ class Entry:
     """The stage that failed."""
     cancelled: bool = False
     """Whether the client disconnected."""
+    took_s: float = 0.0
+    """The request's time, once it has ended."""
 
     def failed(self, error: Exception) -> None:
         """A stream that ends with an error event calls it; an exception that is raised comes here by itself."""
@@ -62,8 +64,9 @@ def logged(
         entry.failed(error)
         raise
     finally:
+        entry.took_s = time.perf_counter() - started_s
         on_done(entry)
-        _write(entry, (time.perf_counter() - started_s) * 1000, transcripts)
+        _write(entry, transcripts)
 
 
 def trace_ids(context: RequestContext) -> dict[str, str | None]:
@@ -77,7 +80,7 @@ def level(status: int) -> int:
     return {500: logging.ERROR, 503: logging.WARNING}.get(status, logging.INFO)
 
 
-def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:
+def _write(entry: Entry, transcripts: bool) -> None:
     context = entry.context
     content: dict[str, Any] = {
         "request_id": context.id,
@@ -93,7 +96,7 @@ def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:
         "models": context.models,
         "timings_ms": {stage: round(ms, 1) for stage, ms in context.timings_ms.items()},
         **context.notes,
-        "took_ms": round(took_ms, 1),
+        "took_ms": round(entry.took_s * 1000, 1),
     }
     if not transcripts:
         content.pop("transcript", None)

@@ -202,10 +202,12 @@ class Dependencies:
         return sound.samples
 
     def _ended(self, entry: Entry) -> None:
-        """Count a request of the ingress, its end by its client, and its error where no stage has counted it; end its trace."""
+        """Count a request of the ingress, its time or its end by its client, and its error where no stage has counted it; end its trace."""
         self._metrics.started(INGRESS)
         if entry.cancelled:
             self._metrics.cancelled(INGRESS)
+        elif entry.code is None or entry.status == DeadlineExceeded.status:
+            self._metrics.answered(entry.took_s)
         if entry.code is not None and entry.stage is None:
             self._metrics.failed(INGRESS, entry.code)
         if (trace := entry.context.trace) is not None:
