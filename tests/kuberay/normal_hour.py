@@ -29,13 +29,13 @@ type Series = dict[str, str]
 
 
 def normal_hour(stages: tuple[str, ...] = (INGRESS, "decode", "whisper", "diffusion")) -> Series:
-    """Everything that the alerts may read, with the events of an ordinary day: an update, a new head, a burst of refusals."""
+    """Everything that alerts and dashboards read, with the events of an ordinary day: an update, a new head, a burst of refusals."""
     found: Series = {}
     for metric, replica in itertools.product(METRICS, ("ingress#1", "ingress#2")):
         for labels in _combinations(metric, stages):
             scraped = {**labels, "application": NAME, "deployment": "ingress", "replica": replica, "ray_io_cluster": CLUSTER}
             found |= _of_metric(metric, scraped)
-    return found | _targets() | _of_others()
+    return found | _targets() | _of_others() | _of_dashboards()
 
 
 def series(name: str, /, **labels: str) -> str:
@@ -140,3 +140,36 @@ def _of_others() -> Series:
             series(foreign.CONTAINER_RSS, namespace=NAME, pod="redis-0", container="redis"): constant(20e6),
         }
     )
+
+
+def _of_dashboards() -> Series:
+    """Series that dashboards read and no alert does."""
+    found: Series = {}
+    for name, labels in {"whisper": {"model": "whisper"}, "diffusion": {"model": "diffusion"}}.items():
+        scraped = {
+            **labels,
+            "application": NAME,
+            "deployment": name,
+            "replica": f"{name}#1",
+            "pod": f"{name}-1",
+            "node": "node-1",
+        }
+        for metric in (foreign.TRITON_SUCCESSES, foreign.TRITON_INFERENCES, foreign.TRITON_EXECUTIONS):
+            found[series(metric, **scraped)] = rising(REQUESTS)
+        for metric in (foreign.TRITON_QUEUE_US, foreign.TRITON_COMPUTE_US):
+            found[series(metric, **scraped)] = rising(REQUESTS * 1e5)
+        for metric in (foreign.TRITON_PENDING, foreign.PROCESSING, foreign.QUEUED):
+            found[series(metric, **scraped)] = constant(1)
+    for instance in ("10.0.0.1:8080", "10.0.0.2:8080"):
+        for metric in (foreign.NODE_CPU, foreign.NODE_MEMORY_USED, foreign.NODE_MEMORY_TOTAL):
+            found[series(metric, instance=instance)] = constant(40)
+    found |= {series(foreign.ACTIVE_NODES, NodeType="whisper", SessionName="s"): constant(1)}
+    gpus = (
+        foreign.GPU_USE,
+        foreign.GPU_MEMORY_USED,
+        foreign.GPU_MEMORY_FREE,
+        foreign.GPU_POWER,
+        foreign.GPU_TEMPERATURE,
+        foreign.GPU_XID,
+    )
+    return found | {series(metric, Hostname="node-1", gpu="0"): constant(40) for metric in gpus}
