@@ -13,8 +13,8 @@ from rich.text import Text
 from sonograph.draw import api_key
 from sonograph.events import Failed
 
-BAR = 40
-"""Columns of the time axis."""
+BAR, LEAST_BAR, OTHERS = 40, 12, 66
+"""Columns of the time axis, in a narrow terminal too, and of all else in a row."""
 PARTS = " ▏▎▍▌▋▊▉█"
 """Eighths of a column, from none to all."""
 console = Console()
@@ -43,20 +43,20 @@ def trace(
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        console.print(waterfall(found))
+        console.print(waterfall(found, max(LEAST_BAR, min(BAR, console.width - OTHERS))))
 
 
-def waterfall(trace: dict[str, Any]) -> Group:
-    """The spans as a tree, each with a bar on the axis of the whole request. `trace`: the answer of `GET /graph/traces/{id}`."""
+def waterfall(trace: dict[str, Any], columns: int = BAR) -> Group:
+    """The spans as a tree, each with a bar on an axis of so many columns. `trace`: the answer of `GET /graph/traces/{id}`."""
     total_ms = max([trace["took_ms"], *(span["start_ms"] + span["took_ms"] for span in trace["spans"])], default=0.0)
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    table.add_column("span", no_wrap=True, overflow="ellipsis", max_width=36)
-    table.add_column(f"0 to {total_ms:.0f} ms", width=BAR, no_wrap=True)
+    table.add_column("span", no_wrap=True, overflow="ellipsis", max_width=30)
+    table.add_column(f"0 to {total_ms:.0f} ms", width=columns, no_wrap=True)
     table.add_column("ms", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for depth, span in in_order(trace["spans"]):
         style = "red" if span["error"] else "" if depth else "bold"
-        bar = Text(bar_of(span["start_ms"], span["took_ms"], total_ms), "red" if span["error"] else "cyan")
+        bar = Text(bar_of(span["start_ms"], span["took_ms"], total_ms, columns), "red" if span["error"] else "cyan")
         table.add_row(Text("  " * depth + span["name"], style), bar, f"{span['took_ms']:.1f}", Text(remark(span), "dim"))
     at = datetime.fromtimestamp(trace["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     more = f", and {trace['dropped']} further spans that were not kept" if trace["dropped"] else ""
@@ -80,14 +80,14 @@ def in_order(spans: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def bar_of(start_ms: float, took_ms: float, total_ms: float) -> str:
-    """A bar from its begin to its end on an axis of BAR columns; at least an eighth of a column."""
+def bar_of(start_ms: float, took_ms: float, total_ms: float, columns: int = BAR) -> str:
+    """A bar from its begin to its end on an axis of so many columns; at least an eighth of a column."""
     if total_ms <= 0:
         return ""
-    begin = min(max(start_ms, 0.0) / total_ms * BAR, BAR - 0.125)
+    begin = min(max(start_ms, 0.0) / total_ms * columns, columns - 0.125)
     whole = int(begin)
-    eighths = max(1, round(min(took_ms / total_ms * BAR, BAR - begin) * 8))
-    return (" " * whole + "█" * (eighths // 8) + PARTS[eighths % 8].strip())[:BAR]
+    eighths = max(1, round(min(took_ms / total_ms * columns, columns - begin) * 8))
+    return (" " * whole + "█" * (eighths // 8) + PARTS[eighths % 8].strip())[:columns]
 
 
 def remark(span: dict[str, Any]) -> str:
