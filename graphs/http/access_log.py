@@ -72,7 +72,7 @@ def logged(
 def trace_ids(context: RequestContext) -> dict[str, str | None]:
     """The ids of the request's trace and of its span in this service, in hex; None where it has no trace."""
     trace = context.trace
-    return {"trace_id": trace and trace.id, "span_id": trace and trace.root.id}
+    return {"trace_id": trace.id, "span_id": trace.root.id} if trace else {"trace_id": None, "span_id": None}
 
 
 def level(status: int) -> int:

@@ -19,6 +19,7 @@ Id = Annotated[
         examples=["last"],
     ),
 ]
+ONE = openapi.answer("The request's spans, in the order of their begin", "/graph/traces/{id}")
 
 
 def router(services: Services) -> APIRouter:
@@ -28,7 +29,7 @@ def router(services: Services) -> APIRouter:
         "/graph/traces/{id}",
         summary="One request's trace",
         response_model=TraceAnswer,
-        responses=openapi.problems((InvalidApiKey, OperatorKeyNeeded, NotFound, InvalidInput)),
+        responses=openapi.problems((InvalidApiKey, OperatorKeyNeeded, NotFound, InvalidInput)) | ONE,
     )
     async def one(id: Id, by: Annotated[str, Depends(services.dependencies.operator)]) -> dict[str, Any]:
         """Every ingress replica is asked, since each keeps the traces of its own requests."""
