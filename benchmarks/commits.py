@@ -81,6 +81,7 @@ class Whisper:
         yield await self.run()
 
     transcribe, transcribe_stream = run, stream
+    run_traced, stream_traced = run, stream
 
 
 class Diffusion:
@@ -95,6 +96,7 @@ class Diffusion:
         yield Image(PNG, 64, 64, False, 2.0, "tiny", ComputeTime(0.002, 0.004, STEPS))
 
     generate, generate_stream = run, stream
+    run_traced, stream_traced = run, stream
 
 
 def bind(model):

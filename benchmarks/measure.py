@@ -168,6 +168,7 @@ def record(
     path: Path, parts: Mapping[str, Callable[[int], dict[Any, Any]]], names: Iterable[str], pairs: int, console: Console
 ) -> None:
     """Run these parts and store each result in `path`, beside the earlier results of the others."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(path.read_text()) if path.exists() else {}
     for name in names:
         others = Others()

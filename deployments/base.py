@@ -14,6 +14,7 @@ from ray.serve import Application
 from deployments.concurrency import declared_cpus, max_ongoing_requests
 from deployments.engine_config import to_parameters
 from deployments.model_spec import ModelSettings, ModelSpec
+from deployments.recording import Traced, recorded
 from deployments.time_left import TimeLeft
 from deployments.triton.health import StubDied
 from deployments.triton.metrics import TritonMetrics
@@ -64,6 +65,22 @@ class ModelDeployment[Settings: ModelSettings, Request, Result](ABC):
     async def stream(self, request: Request, time_left: TimeLeft, request_id: str = "") -> AsyncGenerator[Any | Result]:
         """Yield progress, where the model reports any, then the result. Raises a DeploymentError."""
         yield await self.run(request, time_left, request_id)
+
+    async def run_traced(self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str) -> Traced[Result]:
+        """The result of `run`, and its spans. Raises what `run` raises; its spans are then lost."""
+        with recorded(type(self).__name__, traceparent) as recording:
+            result = await self.run(request, time_left, request_id)
+        return Traced(result, recording.spans)
+
+    async def stream_traced(
+        self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str
+    ) -> AsyncGenerator[Any | Result | Traced[None]]:
+        """Yield what `stream` yields, then the spans."""
+        with recorded(type(self).__name__, traceparent) as recording:
+            async with aclosing(self.stream(request, time_left, request_id)) as responses:
+                async for response in responses:
+                    yield response
+        yield Traced(None, recording.spans)
 
     async def infer(self, inputs: Tensors, time_left: TimeLeft, request_id: str) -> Tensors:
         """Run the Triton model for one response."""

@@ -24,11 +24,16 @@ from graphs.rollouts.manager import Rollouts
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.store import Store
 from graphs.rollouts.tracked import Candidate
+from graphs.serve import logs
+from graphs.serve.broadcast import Broadcast
 from graphs.serve.key_values import RayKeyValues
 from graphs.serve.status import application_args, dashboard_url
 from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
+from graphs.tracing.export import sender
+from graphs.tracing.traces import Traces
+from graphs.tracing.view import view
 
 SPARE_PLACES = 96
 """Places for refusals, probes and pages. Serve queues requests beyond `max_ongoing_requests` where nothing can refuse them."""
@@ -43,6 +48,7 @@ class Ingress:
         self._handles = handles
 
     def __serve_build_asgi_app__(self) -> FastAPI:
+        logs.install(self._settings.logging)
         proxy.warn_if_absent()
         application = serve.get_replica_context().app_name
         readiness = Readiness(application, tuple(self._handles), serve_status)
@@ -61,10 +67,27 @@ class Ingress:
         )
         audio = self._settings.audio
         decode = DecodePool(audio).decode
+        self._traces = traces = Traces(self._settings.tracing, sender(self._settings.tracing))
         services = Services(
-            self._settings.http, audio, graphs, stages, readiness, metrics, decode, topology, rollouts, dashboard_url()
+            self._settings.http,
+            audio,
+            graphs,
+            stages,
+            readiness,
+            metrics,
+            decode,
+            topology,
+            rollouts,
+            traces,
+            Broadcast(application, serve.get_replica_context().deployment, "trace"),
+            dashboard_url(),
         )
         return create_app(services)
+
+    async def trace(self, id: str) -> dict[str, Any] | None:
+        """A trace that this replica keeps, for the replica that was asked for it."""
+        found = self._traces.find(id)
+        return None if found is None else view(found, serve.get_replica_context().replica_id.unique_id)
 
     def _rollouts(self, application: str, stages: dict[str, Stage[Any, Any]], metrics: Metrics) -> Rollouts:
         def candidate(stage: Stage[Any, Any], name: str) -> Candidate | None:
@@ -120,5 +143,6 @@ def mounted(settings: Settings, models: Mapping[str, Application]) -> Applicatio
         max_surge_percent=100,  # without CPUs of its own a new replica fits beside the old one
         health_check_period_s=4,
         graceful_shutdown_timeout_s=60,
+        logging_config=logs.config(settings.logging),
     )(serve.ingress()(Ingress))
     return ingress.bind(settings, **models)

@@ -9,7 +9,9 @@ from deployments.model_spec import ModelSettings, ModelSpec, Role, specs
 from deployments.settings import Section
 from graphs.audio.settings import AudioSettings
 from graphs.http.settings import HttpSettings
+from graphs.logs.settings import LoggingSettings
 from graphs.rollouts.settings import RolloutSettings
+from graphs.tracing.settings import TracingSettings
 
 GRAPHS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*_to_*.py")))
 """The graphs that can be mounted: each is a module of this folder, named INPUT_to_OUTPUT."""
@@ -32,8 +34,12 @@ class BaseSettings(Section):
     """Recordings: the longest one."""
     http: HttpSettings = Field(default_factory=HttpSettings)
     """The HTTP edge: limits and the deadline."""
+    logging: LoggingSettings = Field(default_factory=LoggingSettings)
+    """The ingress's log: its level, and where its lines go."""
     rollouts: RolloutSettings = Field(default_factory=RolloutSettings)
     """Rollouts: mirrored requests that are kept."""
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
+    """Traces of requests: which are kept, and which are sent to a collector."""
 
     @field_validator("graphs")
     @classmethod

@@ -1,4 +1,5 @@
-"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram in kuberay/README.md, images/docker-bake.hcl."""
+"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram in kuberay/README.md,
+images/docker-bake.hcl, docs/dashboards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Any
 import yaml
 
 from deployments.model_spec import specs
-from kuberay import bake, diagram, serve_config
+from kuberay import bake, dashboards, diagram, serve_config
 from kuberay.images import Images
 from kuberay.manifest.disruption import disruption
-from kuberay.manifest.monitoring import monitoring
+from kuberay.manifest.monitoring import Monitoring, monitoring
 from kuberay.manifest.network import network
 from kuberay.manifest.objects import Object
 from kuberay.manifest.rayservice import ray_service
@@ -30,14 +31,21 @@ TARGETS = "# Rendered by `sonograph render`: the tag and the images of the model
 """Lines before and after the rendered part of a file."""
 
 
-def manifests(profile: Profile, images: Images, dns_cidrs: Sequence[str] = (), split: Split | None = None) -> dict[str, str]:
+def manifests(
+    profile: Profile,
+    images: Images,
+    dns_cidrs: Sequence[str] = (),
+    split: Split | None = None,
+    monitored: Monitoring | None = None,
+) -> dict[str, str]:
     """Each file's name and text. kubectl applies them in the order of their names; their pods may start in any order.
 
-    `split`: a second RayService too, and the route to both.
+    `split`: a second RayService too, and the route to both. `monitored`: the cluster's Prometheus.
     """
+    monitored = monitored or Monitoring()
     objects = {
         "disruption.yaml": disruption(profile, split is not None),
-        "monitoring.yaml": monitoring(profile),
+        "monitoring.yaml": monitoring(profile, split is not None, monitored),
         "network.yaml": network(dns_cidrs),
         "rayservice.yaml": [ray_service(profile, images)],
         "rayservice-candidate.yaml": [ray_service(profile, split.images, CANDIDATE)] if split else [],
@@ -45,7 +53,7 @@ def manifests(profile: Profile, images: Images, dns_cidrs: Sequence[str] = (), s
         "route.yaml": [route(profile, split)] if split else [],
         "weights.yaml": weights(profile, images),
     }
-    options = [*(f"--dns-cidr {cidr}" for cidr in dns_cidrs), *(split.options if split else ())]
+    options = [*(f"--dns-cidr {cidr}" for cidr in dns_cidrs), *(split.options if split else ()), *monitored.options]
     return {name: header(profile, options) + dump(documents) for name, documents in objects.items() if documents}
 
 
@@ -64,6 +72,7 @@ def shared() -> dict[Path, str]:
         ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
         readme: _insert(readme, DIAGRAM, diagram.mermaid(SMALL_GPUS)),
         targets: _insert(targets, TARGETS, bake.targets(models, ONE_GPU.shared)),
+        **{ROOT / "docs" / "dashboards" / name: text for name, text in dashboards.files().items()},
     }
 
 

@@ -9,6 +9,8 @@ from kuberay.worker_groups import Deployment, Group
 LOCAL_TIMES = Times(120)
 """http.deadline_s is at its default on one machine."""
 INGRESS = "ingress"
+STANDARD_OUTPUT = "/proc/1/fd/1"
+"""Standard output of a pod's container: that of its first process, which a replica inherits nothing of. Both have the same user."""
 LOCAL_CPUS = 1
 """CPUs of each model on one machine, as in `deployments.base.bind`: two models start on two cores."""
 
@@ -23,7 +25,7 @@ def cluster(profile: Profile, name: str = NAME) -> dict[str, Any]:
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": PORT, "request_timeout_s": profile.times.request_timeout_s},
         "logging_config": {"encoding": "JSON"},
-        "applications": [_application(name, _with_decoders(profile), deployments)],
+        "applications": [_application(name, _on_cluster(profile), deployments)],
     }
 
 
@@ -36,10 +38,14 @@ def local(profile: Profile = CPU) -> dict[str, Any]:
     }
 
 
-def _with_decoders(profile: Profile) -> dict[str, Any]:
-    """The profile's settings, with a process that decodes for each CPU of the ingress."""
+def _on_cluster(profile: Profile) -> dict[str, Any]:
+    """The profile's settings, with a process that decodes for each CPU of the ingress, and the log on the pods' standard output."""
     cpus = profile.group_of(INGRESS).deployments[0].cpus
-    return {**profile.args, "audio": {"decode_workers": cpus, **profile.args.get("audio", {})}}
+    return {
+        **profile.args,
+        "audio": {"decode_workers": cpus, **profile.args.get("audio", {})},
+        "logging": {"output": STANDARD_OUTPUT, **profile.args.get("logging", {})},
+    }
 
 
 def _application(name: str, args: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:

@@ -34,12 +34,21 @@ def render(
     candidate_digests: Annotated[
         Path | None, typer.Option(help="As --digests, of the candidate's images; by default the same.")
     ] = None,
+    monitoring_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A label by which the cluster's Prometheus selects PodMonitors and rules: NAME=VALUE; by default "
+            "release=kube-prometheus-stack. Repeatable."
+        ),
+    ] = None,
+    runbooks: Annotated[str, typer.Option(help="Address of docs/operations.md, for the links of the alerts.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of the manifests, one below it for each profile.")] = MANIFESTS,
 ) -> None:
     """Write a profile's manifests from kuberay/profiles.py; in this repository also graphs/local.yaml and other rendered files."""
     from kuberay import render as rendering
     from kuberay.images import REGISTRY, Images
     from kuberay.images import digests as read
+    from kuberay.manifest.monitoring import RELEASE, RUNBOOKS, Monitoring, parse_label
     from kuberay.manifest.network import resolver
     from kuberay.manifest.route import Split, parse_gateway, parse_hostname, parse_shares
     from kuberay.profiles import NAME
@@ -66,9 +75,12 @@ def render(
             _parsed(parse_gateway, gateway or NAME, "--gateway"),
             tuple(_parsed(parse_hostname, one, "--hostname") for one in hostname or ()),
         )
+    labels = dict(_parsed(parse_label, label, "--monitoring-label") for label in monitoring_label or ())
+    monitored = Monitoring(labels or RELEASE, runbooks or RUNBOOKS)
     own = out.resolve() == rendering.ROOT / MANIFESTS
     for name in [profile] if profile else PROFILES:
-        files = {out / name / file: text for file, text in rendering.manifests(PROFILES[name], images, resolvers, routed).items()}
+        rendered = rendering.manifests(PROFILES[name], images, resolvers, routed, monitored)
+        files = {out / name / file: text for file, text in rendered.items()}
         for path, text in (files | (rendering.shared() if own else {})).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -22,8 +22,9 @@ import typer
 import yaml
 from rich.console import Console
 
-from sonograph import greeting, state
+from sonograph import greeting, otel, state
 from sonograph.drain import wait_until_idle
+from sonograph.relay import Relay, with_output
 
 CONFIG = Path(__file__).parents[1] / "graphs" / "local.yaml"
 LOCAL = "127.0.0.1"
@@ -44,7 +45,10 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Without it the config's.")] = None,
 ) -> None:
-    """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, with a report of each step."""
+    """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, with a report of each step.
+
+    Where standard output is no terminal, it also has one JSON line for each request.
+    """
     options = dict(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options") or {})
     host = host or str(options.get("host", LOCAL))
     _require_time(options, _arguments(config))
@@ -60,8 +64,9 @@ def serve(
     started_s = time.monotonic()
     # A script's `make serve &` has SIGINT ignored, and the server would inherit that: it could then not be ended in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    relay = None if sys.stdout.isatty() else Relay()
     with tempfile.NamedTemporaryFile("w", prefix="sonograph-", suffix=".yaml") as file:
-        file.write(_listening(config, host, port))
+        file.write(_listening(config, host, port, relay.path if relay else None))
         file.flush()
         log, output = _log(port)
         # `local`: a cluster of its own, also where another one runs on this machine. Ray's files are for this user only.
@@ -80,6 +85,8 @@ def serve(
             with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: at once
                 wait_until_idle(port, STOP_S, _near(host))
             _stop(server)
+            if relay is not None:
+                relay.close()
     console.print("Stopped.")
 
 
@@ -105,10 +112,26 @@ def _watch(server: subprocess.Popen[bytes], log: Path) -> int:
                 state.rotate(log, LOG_BYTES)
 
 
-def _listening(config: Path, host: str, port: int) -> str:
+def _listening(config: Path, host: str, port: int, output: str | None = None) -> str:
+    """The config with this address. `output`: device of the requests' lines."""
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     content["http_options"] = {**content.get("http_options", {}), "host": host, "port": port}
+    with_tracing(content)
+    if output is not None:
+        with_output(content, output)
     return yaml.safe_dump(content)
+
+
+def with_tracing(content: dict[str, Any]) -> None:
+    """Complete the settings of a Serve config by OpenTelemetry's variables; what the config itself sets stays."""
+    try:
+        found = otel.tracing()
+    except ValueError as error:
+        _fail(str(error))
+    if found:
+        (application,) = content["applications"]
+        arguments = application.get("args") or {}
+        application["args"] = {**arguments, "tracing": {**found, **arguments.get("tracing", {})}}
 
 
 def _arguments(config: Path) -> dict[str, Any]:

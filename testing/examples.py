@@ -84,6 +84,8 @@ def collect(service: Service) -> dict[str, Any]:
         shape = "openai" if request[0].startswith("/v1/") else "problem"
         content = answer.json()
         found[f"{shape} {content.get('error', content)['code']}"] = content
+    _send(service, "/listen", {"files": {"file": APPLE}})
+    found["/graph/traces/{id}"] = _content(_send(service, "/graph/traces/last", {"method": "GET"}))
     return found | _rollout(service)
 
 

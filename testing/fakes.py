@@ -44,6 +44,8 @@ from graphs.http.services import Services
 from graphs.http.settings import HttpSettings
 from graphs.rollouts.manager import Rollouts
 from graphs.rollouts.store import Memory, Store
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.traces import Traces
 from graphs.voice_to_image import VoiceToImage
 from graphs.voice_to_text import VoiceToText
 
@@ -203,6 +205,8 @@ class FakeService:
     topology: Any = None
     rollouts: Rollouts | None = None
     """Without one there is no candidate."""
+    traces: Traces = field(default_factory=lambda: Traces(TracingSettings(kept=0)))
+    metrics: Metrics = field(default_factory=lambda: Metrics(NullMetric, NullMetric, NullMetric))
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
     async def decode(self, recording: bytes) -> Sound:
@@ -227,12 +231,20 @@ class FakeService:
 
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
-        metrics = Metrics(NullMetric, NullMetric, NullMetric)
         if self.rollouts is None:
-            store = Store(Memory(), "sonograph")
-            self.rollouts = Rollouts("sonograph", store, self.stages, lambda *candidate: None, metrics, "ingress", mirror_s=5)
+            store, nothing = Store(Memory(), "sonograph"), lambda *candidate: None
+            self.rollouts = Rollouts("sonograph", store, self.stages, nothing, self.metrics, "ingress", mirror_s=5)
         return Services(
-            self.http, self.audio, self.graphs(), self.stages, readiness, metrics, self.decode, self.topology, self.rollouts
+            self.http,
+            self.audio,
+            self.graphs(),
+            self.stages,
+            readiness,
+            self.metrics,
+            self.decode,
+            self.topology,
+            self.rollouts,
+            self.traces,
         )
 
     def app(self) -> FastAPI:

@@ -7,14 +7,13 @@ from typing import Any
 import httpx
 from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ServeStatus
 
-from graphs.core.metrics import Metrics
 from graphs.core.readiness import Readiness
 from graphs.http.settings import HttpSettings
 from graphs.rollouts.manager import Rollouts
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.store import Memory, Store
 from graphs.rollouts.tracked import Candidate
-from testing.fakes import FakeService, FakeStage, NullMetric, deployment_status, transcript
+from testing.fakes import FakeService, FakeStage, deployment_status, transcript
 
 APPLICATION = "whisper-candidate"
 
@@ -51,7 +50,7 @@ class Ingress:
             Store(cluster.values, "sonograph"),
             self.service.stages,
             self._candidate,
-            Metrics(NullMetric, NullMetric, NullMetric),
+            self.service.metrics,
             name,
             mirror_s=5,
             samples=samples,

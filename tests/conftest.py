@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from testing.collector import Collector, over_http
 from testing.service import Service, sonograph
 
 # A script's `make test &` starts this process with SIGINT ignored. The tests' processes would inherit that and ignore Ctrl-C.
@@ -45,10 +46,18 @@ def _slow(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def collector() -> Iterator[Collector]:
+    """Receive the shared service's traces."""
+    with over_http() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
     """Run the service as `make serve` does, with a shorter deadline, with images that take longer than it, and with metrics at most a
     second old (a model's are collected at its health check)."""
     settings = {"http": {"deadline_s": 30, "trusted_hosts": ["sonograph.test"]}, "diffusion": {"max_side_px": 512}}
+    settings["tracing"] = {"endpoint": collector.url}
     health_checks = {name: {"health_check_period_s": 1} for name in ("whisper", "diffusion")}
     with sonograph(tmp_path_factory.mktemp("service"), health_checks, **settings) as service:
         yield service

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments import recording
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
 from deployments.triton import processes
@@ -133,28 +134,30 @@ class InProcessTriton:
         if not self._readers:
             # An idle model has not stalled: the time since the last response counts from here.
             self._health.responded()
-        iterator = self._submit(inputs, request_id)
-        responses = ResponseQueue()
-        # A cancelled `__anext__` would lose the response, so a task always reads to the end.
-        reader = asyncio.create_task(self._read_responses(iterator, responses, counts))
-        self._readers[reader] = iterator
-        reader.add_done_callback(self._remove_reader)
-        try:
-            while True:
-                async with asyncio.timeout(time_left.seconds):
-                    item = await responses.get()
-                if item is None:
-                    return
-                if isinstance(item, DeploymentError):
-                    raise item
-                yield item
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"{self._name} did not answer in the time that was left") from error
-        finally:
-            if not reader.done():
-                iterator.cancel()
-            # A traceback that a caller keeps would keep the iterator, and the iterator would keep the server from stopping.
-            del iterator
+        with recording.model_call(f"triton {self._name}") as call:
+            iterator = self._submit(inputs, request_id, call.parameters)
+            responses = ResponseQueue()
+            # A cancelled `__anext__` would lose the response, so a task always reads to the end.
+            reader = asyncio.create_task(self._read_responses(iterator, responses, counts))
+            self._readers[reader] = iterator
+            reader.add_done_callback(self._remove_reader)
+            try:
+                while True:
+                    async with asyncio.timeout(time_left.seconds):
+                        item = await responses.get()
+                    if item is None:
+                        return
+                    if isinstance(item, DeploymentError):
+                        raise item
+                    call.take(item)
+                    yield item
+            except TimeoutError as error:
+                raise DeadlineExceeded(f"{self._name} did not answer in the time that was left") from error
+            finally:
+                if not reader.done():
+                    iterator.cancel()
+                # A traceback that a caller keeps would keep the iterator, and the iterator would keep the server from stopping.
+                del iterator
 
     async def check(self) -> None:
         if self._stub_died or not self._stubs or any(not processes.is_alive(stub) for stub in self._stubs):
@@ -182,7 +185,7 @@ class InProcessTriton:
             await asyncio.wait(self._readers, timeout=STOP_S / 2)
         await asyncio.to_thread(self._stop)
 
-    def _submit(self, inputs: Mapping[str, NDArray[Any]], request_id: str) -> Any:
+    def _submit(self, inputs: Mapping[str, NDArray[Any]], request_id: str, parameters: dict[str, str]) -> Any:
         """Triton's iterator over the responses. It also keeps the inputs alive, which Triton reads in place."""
         from tritonserver import TritonError
 
@@ -190,7 +193,7 @@ class InProcessTriton:
             raise ModelUnavailable(f"{self._name} is being stopped")
         tensors = self._contract.tensors(inputs)
         try:
-            request = self._model.create_request(request_id=request_id, inputs=tensors)
+            request = self._model.create_request(request_id=request_id, inputs=tensors, parameters=parameters)
             return self._model.async_infer(request, raise_on_error=False)
         except TritonError as error:
             raise self._translate_error(error) from None

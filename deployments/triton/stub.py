@@ -12,14 +12,15 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # provided by the stub itself
 from numpy.typing import NDArray
 
+from deployments import recording
 from deployments.engine_config import from_parameters
 from deployments.errors import InvalidInput, ModelUnavailable
+from deployments.span import Span, TraceContext, Value, to_json
 
 log = logging.getLogger("sonograph")
 
 Outputs = Mapping[str, NDArray[Any]]
 """Tensors by name: a final or an intermediate response."""
-Send = Callable[[Outputs], None]
 
 
 DEVICE_LOST = ("CUDA error", "CUDA failed with error", "CUDA driver error")
@@ -71,19 +72,52 @@ def texts(items: list[str]) -> NDArray[Any]:
     return np.array([item.encode("utf-8") for item in items], dtype=np.object_)
 
 
+class Recorder:
+    """The spans of one traced request in the model: `queue`, from its submission, and `compute` with what the model adds to it."""
+
+    def __init__(self, caller: TraceContext) -> None:
+        self.compute = Span("compute", caller.span_id)
+        self.spans = [self.compute]
+
+    def event(self, name: str, **attributes: Value) -> None:
+        """Note a moment, such as the end of a denoising step."""
+        self.compute.event(name, **attributes)
+
+    def add(self, name: str, started_ns: int, ended_ns: int, **attributes: Value) -> None:
+        """A span inside of `compute`. Times are Unix times."""
+        self.spans.append(Span(name, self.compute.id, started_ns=started_ns, ended_ns=ended_ns, attributes=attributes))
+
+    def output(self) -> NDArray[Any]:
+        """The output TRACE of the final response."""
+        self.compute.end()
+        return np.array([to_json(self.spans)], dtype=np.object_)
+
+
+def recorder(request: Any) -> Recorder | None:
+    """The request's recorder; None where it is not traced."""
+    sent = json.loads(request.parameters() or "{}").get("traceparent", "")
+    caller = TraceContext.parse(sent) if sent else None
+    return None if caller is None else Recorder(caller)
+
+
 class Responder:
     """Send one request's responses, also after `execute` has returned and from another thread. An error fails this request alone."""
 
     def __init__(self, request: Any) -> None:
         self._sender = request.get_response_sender()
+        self.recorder = recorder(request)
 
     def send(self, outputs: Outputs) -> None:
-        """Send an intermediate response."""
+        """Send an intermediate response. The responder itself may be called in its place."""
         self._sender.send(_response(outputs))
+
+    __call__ = send
 
     def finish(self, outcome: Outputs | Exception) -> None:
         """Send the final response. Never raises."""
         try:
+            if self.recorder is not None and not isinstance(outcome, Exception):
+                outcome = {**outcome, recording.OUTPUT: self.recorder.output()}
             response = _error_response(outcome) if isinstance(outcome, Exception) else _response(outcome)
         except Exception as error:
             response = _error_response(error)
@@ -97,8 +131,13 @@ class Responder:
         check_cancelled(self._sender)
 
 
-async def respond_concurrently(requests: list[Any], serve: Callable[[Any, Send], Awaitable[Outputs]]) -> None:
-    """Serve all requests at once in the event loop's thread: `serve` sends a request's intermediate responses and returns its result.
+Send = Responder
+"""The responder as `respond_concurrently` passes it: called with an intermediate response."""
+
+
+async def respond_concurrently(requests: list[Any], serve: Callable[[Any, Responder], Awaitable[Outputs]]) -> None:
+    """Serve all requests at once in the event loop's thread: `serve` sends a request's intermediate responses by its responder, and
+    returns its result.
 
     An error fails its request alone.
     """
@@ -111,11 +150,11 @@ def check_cancelled(request: Any) -> None:
         raise Cancelled("the caller has disconnected")
 
 
-async def _respond(request: Any, serve: Callable[[Any, Send], Awaitable[Outputs]]) -> None:
+async def _respond(request: Any, serve: Callable[[Any, Responder], Awaitable[Outputs]]) -> None:
     responder = Responder(request)
     outcome: Outputs | Exception
     try:
-        outcome = await serve(request, responder.send)
+        outcome = await serve(request, responder)
     except Exception as error:
         outcome = error
     responder.finish(outcome)

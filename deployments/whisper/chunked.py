@@ -112,6 +112,7 @@ class ChunkedGroup(SequenceGroup):
             took_s = time.perf_counter() - self._step_began_s
             self.computed_s += took_s
             self.shared_s += took_s * self._step_chunks / self._step_rows
+            self.windows.append((time.time_ns() - int(took_s * 1e9), time.time_ns(), self._step_rows))
 
     def _emit_in_order(self) -> None:
         """Emit the segments of the first unfinished chunk so far, after all of the chunks before it."""

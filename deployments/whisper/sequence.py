@@ -22,6 +22,8 @@ class SequenceGroup(ABC):
         self.error: Exception | None = None
         self.computed_s = 0.0
         """Time in steps that it took part in, from the beginning of each until its end or that of the group."""
+        self.windows: list[tuple[int, int, int]] = []
+        """Unix ns of each step's begin and end, and the sequences in it."""
         self.shared_s = 0.0
         """The same, but of each step only the group's share."""
 
@@ -84,6 +86,7 @@ class Sequence(SequenceGroup):
         took_s = time.perf_counter() - self._step_began_s
         self.computed_s += took_s
         self.shared_s += took_s / self._step_rows
+        self.windows.append((time.time_ns() - int(took_s * 1e9), time.time_ns(), self._step_rows))
 
     def resume(self, result: str | DecodingResult | None) -> None:
         """Take the result of the pending request; the sequence makes its next request, or ends."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from deployments.time_left import TimeLeft
 from graphs.core.progress import Emit, OfBranch
+from graphs.tracing.trace import Trace
 
 
 @dataclass
@@ -33,6 +34,8 @@ class RequestContext:
     """The name of its API key."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """`stable` or `candidate`, by stage: the model that an operator asks for, where a rollout would choose."""
+    trace: Trace | None = None
+    """Its spans; None where the settings neither keep nor send traces."""
     ended: asyncio.Event | None = None
     """Set once its client has its answer; None where no client waits."""
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from deployments.concurrency import requests_per_replica
 from deployments.errors import DeploymentError
 from deployments.model_spec import ModelSettings, ModelSpec, Role
+from deployments.recording import Traced
+from deployments.span import Value
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
 from graphs.core.latency import LatencyEstimator
@@ -21,6 +23,7 @@ from graphs.core.policies.ready import Ready
 from graphs.core.policies.retry import Retry
 from graphs.core.policies.rollout import Rollout
 from graphs.core.readiness import Readiness
+from graphs.tracing.trace import Trace, span
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle  # loads FastAPI
@@ -113,8 +116,11 @@ class Stage[Request, Result]:
 
     async def _measured(self, call: Call) -> Any:
         started_s = time.perf_counter()
-        with self._metrics.stage(self.label), translated(self.name):
-            result = await self._run(call)
+        with span(call.context.trace, self.label) as own:
+            with self._metrics.stage(self.label), translated(self.name):
+                result = await self._run(call)
+            if own is not None:
+                own.attributes |= attributes(result)
         self._record(call, result, time.perf_counter() - started_s)
         return result
 
@@ -128,24 +134,59 @@ class Stage[Request, Result]:
         call.context.models[self.name] = result.model
 
     async def _send(self, call: Call) -> Any:
-        """One call of a replica: answered once, or as a stream where a client follows the progress."""
-        arguments = (call.request, call.context.time_left, call.context.id)
+        """One call of a replica."""
+        with span(call.context.trace, f"call {self.label}", "client", **{"sonograph.deployment": self.name}):
+            return await self._answered(call)
+
+    async def _answered(self, call: Call) -> Any:
+        """The replica's result: answered once, or as a stream where a client follows the progress."""
+        trace = call.context.trace
+        arguments = (call.request, call.context.time_left, call.context.id, *(() if trace is None else (trace.traceparent(),)))
         if call.context.emit is None:
-            response = self._handle.run.remote(*arguments)
+            method = self._handle.run if trace is None else self._handle.run_traced
+            response = method.remote(*arguments)
             try:
-                return await response
+                return _untraced(trace, await response)
             except asyncio.CancelledError:
                 response.cancel()
                 raise
-        responses = self._streaming.stream.remote(*arguments)
+        result: Any = None
+        responses = (self._streaming.stream if trace is None else self._streaming.stream_traced).remote(*arguments)
         try:
             async for response in responses:
+                if isinstance(response, Traced):
+                    _untraced(trace, response)
+                    break
                 if isinstance(response, self.spec.result):
-                    return response
-                call.context.report(response)
+                    result = response
+                    if trace is None:
+                        break
+                else:
+                    call.context.report(response)
         finally:
             responses.cancel()
-        raise DeploymentError(f"{self.name} ended its stream without a result")
+        if result is None:
+            raise DeploymentError(f"{self.name} ended its stream without a result")
+        return result
+
+
+def _untraced(trace: Trace | None, response: Any) -> Any:
+    """The result alone: its spans become the trace's."""
+    if trace is None or not isinstance(response, Traced):
+        return response
+    trace.add(response.spans)
+    return response.result
+
+
+def attributes(result: Any) -> dict[str, Value]:
+    """A result's model and compute time as a span's attributes, by OpenTelemetry's conventions for generative AI where they fit."""
+    time_ = result.compute_time
+    return {
+        "gen_ai.response.model": result.model,
+        "sonograph.compute_ms": time_.total_s * 1000,
+        "sonograph.units": time_.units,
+        "sonograph.batch_size": float(time_.batch_size),
+    }
 
 
 class SoftStage[Request, Result]:

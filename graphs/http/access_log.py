@@ -1,8 +1,7 @@
-"""The access log: one JSON line for each request, in the ingress replica's log (`ray.serve`)."""
+"""The access log: one JSON line for each request, in the ingress replica's log and on standard output."""
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,8 @@ from starlette.requests import ClientDisconnect
 
 from deployments.errors import DeploymentError
 from graphs.core.context import RequestContext
+from graphs.logs import lines
 
-log = logging.getLogger("ray.serve")
 CLIENT_DISCONNECTED = 499
 """Serve's access log has this status too where a client disconnects before the response."""
 
@@ -34,6 +33,8 @@ class Entry:
     """The stage that failed."""
     cancelled: bool = False
     """Whether the client disconnected."""
+    took_s: float = 0.0
+    """The request's time, once it has ended."""
 
     def failed(self, error: Exception) -> None:
         """A stream that ends with an error event calls it; an exception that is raised comes here by itself."""
@@ -63,16 +64,27 @@ def logged(
         entry.failed(error)
         raise
     finally:
+        entry.took_s = time.perf_counter() - started_s
         on_done(entry)
-        _write(entry, (time.perf_counter() - started_s) * 1000, transcripts)
+        _write(entry, transcripts)
 
 
-def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:
-    """ASCII with escapes: nothing that a client sent can end the line, or steer a terminal."""
+def trace_ids(context: RequestContext) -> dict[str, str | None]:
+    """The ids of the request's trace and of its span in this service, in hex; None where it has no trace."""
+    trace = context.trace
+    return {"trace_id": trace.id, "span_id": trace.root.id} if trace else {"trace_id": None, "span_id": None}
+
+
+def level(status: int) -> int:
+    """An error for a defect, a warning for a refusal or a dead replica. A client's short `timeout_ms` can cause a missed deadline."""
+    return {500: logging.ERROR, 503: logging.WARNING}.get(status, logging.INFO)
+
+
+def _write(entry: Entry, transcripts: bool) -> None:
     context = entry.context
     content: dict[str, Any] = {
-        "event": "request",
         "request_id": context.id,
+        **trace_ids(context),
         "route": entry.route,
         "key": entry.key,
         "status": entry.status,
@@ -84,8 +96,8 @@ def _write(entry: Entry, took_ms: float, transcripts: bool) -> None:
         "models": context.models,
         "timings_ms": {stage: round(ms, 1) for stage, ms in context.timings_ms.items()},
         **context.notes,
-        "took_ms": round(took_ms, 1),
+        "took_ms": round(entry.took_s * 1000, 1),
     }
     if not transcripts:
         content.pop("transcript", None)
-    log.info(json.dumps(content, ensure_ascii=True, default=str))
+    lines.write(lines.REQUEST, content, level(entry.status))

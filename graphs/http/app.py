@@ -14,7 +14,7 @@ from graphs.http.middleware.browsers import BrowserMiddleware
 from graphs.http.middleware.disconnect import DisconnectMiddleware
 from graphs.http.middleware.expect import ExpectMiddleware
 from graphs.http.middleware.normalize import NormalizeMiddleware
-from graphs.http.routes import docs, graph, health, page, rollouts
+from graphs.http.routes import docs, graph, health, page, rollouts, traces
 from graphs.http.routes.openai import audio, images, models
 from graphs.http.schemas import examples, openapi
 from graphs.http.services import Services
@@ -65,6 +65,7 @@ def create_app(services: Services) -> FastAPI:
         images,
         models,
         rollouts,
+        traces,
         page,
         docs,
     ):  # a request is compared with one route after the other

@@ -29,6 +29,8 @@ from graphs.http.pace import Pace
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import Upload
+from graphs.tracing.trace import span
+from graphs.tracing.traces import Traces
 
 Decode = Callable[[bytes], Awaitable[Sound]]
 """Decoding of a recording, as `graphs.audio.pool.DecodePool.decode` does it."""
@@ -75,8 +77,9 @@ class AdmittedRequest:
         """
         self.limit()
         try:
-            async with asyncio.timeout(self.context.time_left.seconds):
-                body = await receive(Request(request.scope, self.reservation.receiving(request.receive)))
+            with span(self.context.trace, "receive"):
+                async with asyncio.timeout(self.context.time_left.seconds):
+                    body = await receive(Request(request.scope, self.reservation.receiving(request.receive)))
         except TimeoutError as error:
             raise DeadlineExceeded("the request did not arrive within its time: send a smaller one") from error
         self.reservation.begin()
@@ -108,12 +111,14 @@ class Dependencies:
         readiness: Readiness,
         metrics: Metrics,
         decode: Decode,
+        traces: Traces,
     ) -> None:
         self._settings = settings
         self._stages = stages
         self._readiness = readiness
         self._metrics = metrics
         self._decode = decode
+        self._traces = traces
         self._access = Access(settings.api_keys_file, settings.key_requests_per_minute)
         self._admission = Admission(
             settings.max_concurrent_requests,
@@ -144,7 +149,9 @@ class Dependencies:
         settings = self._settings
         context = RequestContext(request_id(request), TimeLeft(settings.deadline_s), ended=(ended := asyncio.Event()))
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
-        with logged(context, request.scope["route"].path, settings.log_transcripts, self._count) as entry:
+        route = request.scope["route"].path
+        context.trace = self._traces.begin(request.method, route, request.headers.get("traceparent", ""), context.id)
+        with logged(context, route, settings.log_transcripts, self._ended) as entry:
             entry.key = context.key = self._access.require(request)
             if VARIANT in request.headers:
                 self._access.require_operator(request)
@@ -180,8 +187,13 @@ class Dependencies:
     async def _decoded(self, recording: bytes, context: RequestContext) -> NDArray[np.int16]:
         """Decode within the request's time. Raises a DeploymentError whose stage is `decode`."""
         started_s = time.perf_counter()
-        with self._metrics.stage(DECODE), translated(DECODE):
+        with span(context.trace, DECODE) as own, self._metrics.stage(DECODE), translated(DECODE):
             sound = await within(DECODE, self._decode(recording), context.time_left)
+            if own is not None:
+                own.attributes |= {
+                    "sonograph.recording.bytes": len(recording),
+                    "sonograph.audio_s": sound.samples.size / SAMPLE_RATE_HZ,
+                }
         took_s = time.perf_counter() - started_s
         context.decode_warnings = sound.warnings
         context.notes["audio_s"] = sound.samples.size / SAMPLE_RATE_HZ
@@ -189,13 +201,18 @@ class Dependencies:
         self._metrics.finished(DECODE, took_s, audio_s=context.notes["audio_s"])
         return sound.samples
 
-    def _count(self, entry: Entry) -> None:
-        """Count a request of the ingress, its end by its client, and its error where no stage has counted it."""
+    def _ended(self, entry: Entry) -> None:
+        """Count a request of the ingress, its time or its end by its client, and its error where no stage has counted it; end its trace."""
         self._metrics.started(INGRESS)
         if entry.cancelled:
             self._metrics.cancelled(INGRESS)
+        elif entry.code is None or entry.status == DeadlineExceeded.status:
+            self._metrics.answered(entry.took_s)
         if entry.code is not None and entry.stage is None:
             self._metrics.failed(INGRESS, entry.code)
+        if (trace := entry.context.trace) is not None:
+            trace.end(entry.status, "cancelled" if entry.cancelled else entry.code)
+            self._traces.ended(trace)
 
     def _retry_after_s(self) -> float:
         stages = [(stage.latency, self._readiness.replicas(stage.name)) for stage in self._stages.values()]

@@ -1,7 +1,7 @@
 """Everything that the routes of one ingress replica need, in one object."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,15 @@ from graphs.http.dependencies import Decode, Dependencies
 from graphs.http.errors import NotFound
 from graphs.http.settings import HttpSettings
 from graphs.rollouts.manager import Rollouts
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.traces import Traces
+from graphs.tracing.view import view
 
 ROLES = {"speech_to_text": "speech to text", "text_to_image": "text to image", "image_to_image": "image to image"}
+
+
+FindTraces = Callable[[str], Awaitable[list[dict[str, Any] | None]]]
+"""A trace by its id, its request's, `last` or `slowest`: the answer of each ingress replica, as `graphs.tracing.view` makes it."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,15 @@ class Services:
     """The response to `GET /graph`; None where the settings do not show it."""
     rollouts: Rollouts | None = None
     """None outside of Ray Serve."""
+    traces: Traces = field(default_factory=lambda: Traces(TracingSettings(kept=0)))
+    all_traces: FindTraces | None = None
+    """Search of every ingress replica; None outside of Ray Serve, where there is one."""
     serve_api: str | None = None
     """Address of Ray's dashboard, which has Serve's REST API."""
 
     @cached_property
     def dependencies(self) -> Dependencies:
-        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode)
+        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode, self.traces)
 
     def stage(self, role: Role) -> Stage[Any, Any]:
         """The stage of a role. Raises NotFound where no model of that role is deployed."""
@@ -49,3 +59,10 @@ class Services:
 
     def find(self, role: Role) -> Stage[Any, Any] | None:
         return next((stage for stage in self.stages.values() if stage.spec.role == role), None)
+
+    async def find_traces(self, id: str) -> list[dict[str, Any] | None]:
+        """The trace as each ingress replica has it; None for one that does not keep it."""
+        if self.all_traces is not None:
+            return await self.all_traces(id)
+        found = self.traces.find(id)
+        return [None if found is None else view(found, "ingress")]

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from deployments.errors import DeploymentError, InvalidInput, ModelUnavailable
 from graphs.core.metrics import Metrics
 from graphs.core.policies.rollout import Split
 from graphs.core.stage import Stage
+from graphs.logs import lines
 from graphs.rollouts import plan
 from graphs.rollouts.change import Change, begun, changed
 from graphs.rollouts.errors import RolloutConflict
@@ -283,7 +283,7 @@ AUDITED = {"application", "share", "mirror", "step", "status", "reason"}
 
 
 def _audit(stage: str, revision: int, by: str, changes: Mapping[str, Any]) -> None:
-    log.info("%s", json.dumps({"event": "rollout", "stage": stage, "revision": revision, "by": by, **changes}))
+    lines.write("rollout", {"stage": stage, "revision": revision, "by": by, **changes})
 
 
 @contextlib.contextmanager

@@ -1,60 +1,73 @@
-"""monitoring.yaml: the PodMonitor and the alerts."""
+"""monitoring.yaml: the PodMonitor, the recording rules of the objectives, and the alerts."""
 
-import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from graphs.core.metrics import ERRORS, QUEUE_DURATION, REQUESTS
+from kuberay.manifest.alerts import POD_LABELS, Alert, alerts
+from kuberay.manifest.objectives import objectives, recording, requests
 from kuberay.manifest.objects import OF_RAY, Object, kubernetes_object
 from kuberay.profiles import NAME, Profile
 
+RELEASE = {"release": "kube-prometheus-stack"}
+RUNBOOKS = "docs/operations.md"
+NODE = {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}
+"""The name of the pod's node, as a label of its series."""
+LABEL = re.compile(r"([A-Za-z0-9._/-]+)=([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)")
 
-def monitoring(profile: Profile) -> list[Object]:
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Values that depend on the cluster's Prometheus."""
+
+    labels: Mapping[str, str] = field(default_factory=lambda: RELEASE)
+    """Labels by which it selects PodMonitors and PrometheusRules: kube-prometheus-stack's own selects `release`, its Helm release."""
+    runbooks: str = RUNBOOKS
+    """Address of docs/operations.md, for the alerts' links."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of `sonograph render` with these values."""
+        labels = [f"--monitoring-label {name}={value}" for name, value in self.labels.items()] if self.labels != RELEASE else []
+        return *labels, *([f"--runbooks {self.runbooks}"] if self.runbooks != RUNBOOKS else [])
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    """Name and value of a Kubernetes label, from NAME=VALUE. Raises ValueError, whose sentence says what to change."""
+    found = LABEL.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no label: give NAME=VALUE, such as release=prometheus")
+    return found[1], found[2]
+
+
+def monitoring(profile: Profile, split: bool = False, values: Monitoring | None = None) -> list[Object]:
+    """`split`: two RayServices."""
+    values = values or Monitoring()
     ports = ("metrics", "as-metrics", "dash-metrics")
-    monitor = {"selector": OF_RAY, "podMetricsEndpoints": [{"port": port} for port in ports]}
-    rules = {"groups": [{"name": NAME, "rules": alerts(profile)}]}
-    return [
+    monitor = {
+        "selector": OF_RAY,
+        "podTargetLabels": list(POD_LABELS),
+        "podMetricsEndpoints": [{"port": port, "relabelings": [NODE]} for port in ports],
+    }
+    measured = objectives(profile.times.deadline_s)
+    groups = [
+        {"name": f"{NAME}-objectives", "rules": [*requests(), *(rule for one in measured for rule in recording(one))]},
+        {"name": NAME, "rules": [_rule(alert, values.runbooks) for alert in alerts(profile, split)]},
+    ]
+    made = [
         kubernetes_object("monitoring.coreos.com/v1", "PodMonitor", NAME, spec=monitor),
-        kubernetes_object("monitoring.coreos.com/v1", "PrometheusRule", NAME, spec=rules),
+        kubernetes_object("monitoring.coreos.com/v1", "PrometheusRule", NAME, spec={"groups": groups}),
     ]
+    for one in made:
+        one["metadata"]["labels"] = dict(values.labels)
+    return made
 
 
-def alerts(profile: Profile) -> list[Object]:
-    """Each counts by application, so that a candidate that takes few of the requests triggers them too."""
-    failing = _rate(ERRORS.exported, 'code=~"internal|model_unavailable"')
-    entered = _rate(REQUESTS.exported, 'stage="ingress"')
-    waits_s = math.floor(profile.times.deadline_s / 4)
-    return [
-        _alert(
-            "SonographErrors",
-            f"{failing} > 0.05 * {entered}",
-            "critical",
-            "More than 1 request in 20 of {{ $labels.application }} fails for a reason other than its client.",
-        ),
-        _alert(
-            "SonographModelUnavailable",
-            f'sum by (application, stage) (rate({ERRORS.exported}{{code="model_unavailable"}}[5m])) > 0',
-            "critical",
-            "No replica of {{ $labels.stage }} in {{ $labels.application }} serves: see GET /readyz, "
-            "and whether Kubernetes has a node for its pod.",
-        ),
-        _alert(
-            "SonographQueue",
-            f"histogram_quantile(0.9, sum by (application, stage, le) (rate({QUEUE_DURATION.exported}_bucket[5m]))) > {waits_s}",
-            "warning",
-            f"1 request in 10 waits more than {waits_s} s for {{{{ $labels.stage }}}} of {{{{ $labels.application }}}}: "
-            "it needs more replicas.",
-        ),
-    ]
-
-
-def _rate(metric: str, labels: str) -> str:
-    return f"sum by (application) (rate({metric}{{{labels}}}[5m]))"
-
-
-def _alert(name: str, expression: str, severity: str, summary: str) -> Object:
+def _rule(alert: Alert, runbooks: str) -> Object:
     return {
-        "alert": name,
-        "expr": expression,
-        "for": "5m",
-        "labels": {"severity": severity},
-        "annotations": {"summary": summary},
+        "alert": alert.name,
+        "expr": alert.expression,
+        "for": alert.hold,
+        "labels": {"severity": alert.severity, **alert.labels},
+        "annotations": {"summary": alert.summary, "runbook_url": f"{runbooks}#{alert.anchor}"},
     }

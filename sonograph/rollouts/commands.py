@@ -105,7 +105,7 @@ def status(
 ) -> None:
     """Show the rollouts: the candidate's share, the figures of both models, and each budget's verdict."""
     from sonograph.rollouts import session
-    from sonograph.rollouts.service import Service
+    from sonograph.service import Service
 
     with session.reporting(), Service(url, api_key(key_file)) as service:
         if as_json:
@@ -202,7 +202,7 @@ def remove(
 def remove_samples(stage: options.StageName, url: options.Url = options.LOCAL, key_file: options.KeyFile = None) -> None:
     """Remove the mirrored requests that the service has kept of a stage."""
     from sonograph.rollouts import session
-    from sonograph.rollouts.service import Service
+    from sonograph.service import Service
 
     with session.reporting(), Service(url, api_key(key_file)) as service:
         session.say(f"{service.remove_samples(stage)} samples removed")

@@ -18,9 +18,9 @@ from sonograph.draw import api_key, printable
 from sonograph.events import Failed
 from sonograph.rollouts import table, values
 from sonograph.rollouts.labelled import Recording, measure
-from sonograph.rollouts.service import Service
 from sonograph.rollouts.steps import Run
 from sonograph.rollouts.targets import Manifest, RayService, RunningServe, Target
+from sonograph.service import Service
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

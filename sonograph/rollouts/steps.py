@@ -9,8 +9,8 @@ from typing import Any
 from sonograph.events import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
-from sonograph.rollouts.service import Service
 from sonograph.rollouts.targets import FAILED, Target
+from sonograph.service import Service
 
 POLL_S = 1.0
 SETTLE_S = 3.0

@@ -27,8 +27,8 @@ SECTIONS = list(sections())
 
 
 def test_the_root_has_a_section_for_recordings_for_the_edge_and_for_each_model() -> None:
-    assert list(Settings.model_fields) == ["graphs", "models", "audio", "http", "rollouts", *specs()]
-    assert len(SECTIONS) == 4 + len(specs())
+    assert list(Settings.model_fields) == ["graphs", "models", "audio", "http", "logging", "rollouts", "tracing", *specs()]
+    assert len(SECTIONS) == 6 + len(specs())
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -76,6 +76,8 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("http", "min_body_bytes_per_s", 0),
         ("http", "key_max_concurrent_requests", 0),
         ("http", "max_buffered_bytes", 25 * 1024 * 1024 - 1),
+        ("logging", "level", "TRACE"),
+        ("logging", "output", "out.txt"),
         ("whisper", "engine", "whisper.cpp"),
         ("whisper", "device", "tpu"),
         ("whisper", "precision", "int4"),

@@ -23,7 +23,9 @@ from graphs.http.schemas.openapi import ERRORS
 from graphs.settings import Settings
 from kuberay import ray_autoscaler, render
 from kuberay.images import Images, Versions, digests, versions
-from kuberay.manifest.monitoring import alerts
+from kuberay.manifest import foreign_metrics
+from kuberay.manifest.alerts import alerts
+from kuberay.manifest.monitoring import monitoring
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_env, ray_service
 from kuberay.profiles import CPU, MIG, PROFILES, Profile
@@ -233,14 +235,27 @@ def test_autoscaling_knows_how_many_requests_share_a_batch(profile: Profile) -> 
 
 
 @EACH
-def test_each_alert_is_promql_about_metrics_that_exist(profile: Profile) -> None:
-    names = {metric.exported for metric in vars(metrics).values() if isinstance(getattr(metric, "exported", None), str)}
-    found = alerts(profile)
-    assert len(found) == 3
-    for alert in found:
-        selected = selectors(promql_parser.parse(alert["expr"]))
+def test_the_lines_of_requests_go_to_the_standard_output_of_the_pods_container(profile: Profile) -> None:
+    (application,) = yaml.safe_load(ray_service(profile, Images())["spec"]["serveConfigV2"])["applications"]
+    assert Settings.model_validate(application["args"]).logging.output == "/proc/1/fd/1"
+    for pod in pod_specs(profile):
+        assert not pod.get("shareProcessNamespace"), "process 1 would then be the pod's, not the container's"
+        assert pod["securityContext"]["runAsUser"], "process 1 and the replica have one user"
+
+
+@EACH
+@pytest.mark.parametrize("split", [False, True], ids=["one service", "two services"])
+def test_each_rule_is_promql_about_metrics_that_exist(profile: Profile, split: bool) -> None:
+    groups = monitoring(profile, split)[1]["spec"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    names = {name for metric in metrics.METRICS for name in metric.series}
+    names |= {name for exported in foreign_metrics.SOURCES.values() for name in exported}
+    names |= {rule["record"] for rule in rules if "record" in rule}
+    assert len([rule for rule in rules if "alert" in rule]) == len(alerts(profile, split)) > 15
+    for rule in rules:
+        selected = selectors(promql_parser.parse(rule["expr"]))
         assert selected
-        assert {selector.name.removesuffix("_bucket") for selector in selected} <= names
+        assert {selector.name for selector in selected} <= names
         for code in [matcher for selector in selected for matcher in selector.matchers.matchers if matcher.name == "code"]:
             assert set(code.value.split("|")) <= {error.code for error in ERRORS}
 

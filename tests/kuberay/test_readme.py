@@ -14,7 +14,7 @@ from ray.serve.config import HTTPOptions
 
 from kuberay import render
 from kuberay.images import Images
-from kuberay.manifest.monitoring import alerts
+from kuberay.manifest.monitoring import RELEASE
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB, REDIS_MEMORY_MIB
@@ -44,11 +44,19 @@ def test_each_profile_is_documented_with_its_groups(profile: Profile) -> None:
     assert (sizes == "estimates") == (not profile.measured)
 
 
-def test_each_file_and_alert_is_documented() -> None:
+def test_each_file_is_documented() -> None:
     for file in render.manifests(CPU, Images(), split=SPLIT):
         assert row(file)
-    for alert in alerts(CPU):
-        assert f"`{alert['alert']}`" in README
+
+
+def test_the_label_by_which_prometheus_selects_is_that_of_the_manifests() -> None:
+    (name, value), *_ = RELEASE.items()
+    assert f"additionalLabels.{name}={value}" in README
+    (sentence,) = re.findall(r"by the label `(\w+)`, the name of its Helm release. Where that is not\s+`([\w-]+)`", README)
+    assert sentence == (name, value)
+    group: Any = typer.main.get_command(cli)
+    options = {option for parameter in group.commands["render"].params for option in parameter.opts}
+    assert {"--monitoring-label", "--runbooks"} <= options
 
 
 def test_the_times_are_those_of_the_manifests() -> None:

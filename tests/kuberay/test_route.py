@@ -148,10 +148,15 @@ def test_the_services_share_the_volume_of_the_weights_redis_and_the_api_keys() -
 def test_the_metrics_and_the_alerts_tell_the_services_apart() -> None:
     applications = [yaml.safe_load(spec["serveConfigV2"])["applications"][0]["name"] for spec in of_kind("RayService").values()]
     assert sorted(applications) == [NAME, CANDIDATE]
-    (group,) = of_kind("PrometheusRule")[NAME]["groups"]
-    for rule in group["rules"]:
-        assert rule["expr"].count("sum by (application") == rule["expr"].count("sum")
-        assert "{{ $labels.application }}" in rule["annotations"]["summary"]
+    rules = [rule for group in of_kind("PrometheusRule")[NAME]["groups"] for rule in group["rules"]]
+    assert sum("ray_sonograph" in rule["expr"] for rule in rules) > 10
+    for rule in rules:
+        if "ray_sonograph" in rule["expr"]:
+            assert rule["expr"].count("sum by (application") == rule["expr"].count("sum")
+        if "annotations" in rule and "sonograph_" in rule["expr"].replace("sonograph_revision", ""):
+            assert "{{ $labels.application }}" in rule["annotations"]["summary"]
+    watched = [rule["labels"]["application"] for rule in rules if rule.get("alert") == "SonographDown"]
+    assert watched == [NAME, CANDIDATE]
 
 
 def test_a_pod_is_counted_by_the_budget_of_its_own_service_alone() -> None:

@@ -1,5 +1,6 @@
 """The documents name every existing parameter, error, setting, route, metric and event, and no removed one."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from graphs.http.events import event_types
 from graphs.http.routes.openai.audio import TranscriptionParameters, TranslationParameters
 from graphs.http.routes.openai.images import ImageParameters
 from graphs.http.schemas.openapi import ERRORS
+from graphs.http.settings import HttpSettings
 from graphs.ingress import load
 from graphs.settings import GRAPHS, Settings
-from testing.fakes import FakeService
+from testing.fakes import FakeService, access_log
 
 ROOT = Path(__file__).parents[2]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -73,7 +75,7 @@ def test_each_setting_is_documented(name: str) -> None:
 
 
 def test_no_removed_setting_is_documented() -> None:
-    sections = "|".join(("audio", "http", "rollouts", *specs()))
+    sections = "|".join(("audio", "http", "logging", "rollouts", "tracing", *specs()))
     assert set(re.findall(rf"^\| `((?:{sections})\.\w+)`", DOCS["settings.md"], re.MULTILINE)) == set(SETTINGS) - {
         "graphs",
         "models",
@@ -138,3 +140,13 @@ def test_the_events_of_openais_routes_are_documented() -> None:
     sent = set(re.findall(r'(?:_event|sse)\("([a-z_.]+)"', code))
     assert len(sent) == 7
     assert set(re.findall(r"^\| `((?:image_generation|transcript)\.[a-z_.]+|error)` \|", OPENAI, re.MULTILINE)) == sent
+
+
+async def test_the_table_of_a_requests_line_has_its_fields_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ray.serve")
+    async with FakeService(http=HttpSettings(log_transcripts=True)).client() as client:
+        assert (await client.post("/graph", files={"file": b"sound"})).status_code == 200
+    (line,) = access_log(caplog.records)
+    table = DOCS["operations.md"].split("| field | meaning |")[1].split("\n\n")[0]
+    cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(line)

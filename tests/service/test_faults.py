@@ -82,6 +82,10 @@ async def test_a_request_survives_the_death_of_its_model(service: Service, deplo
     (retry,) = (event for event in calls[0].events if event["type"] == "retry")
     assert retry["stage"] == deployment
     assert service.metric(RETRIES.exported, stage=deployment) > retried
+    trace = service.client.get(f"/graph/traces/{calls[0].events[0]['request_id']}").json()
+    attempts = [span for span in trace["spans"] if span["name"] == f"call {deployment}"]
+    assert [bool(span["error"]) for span in attempts] == [True, False]
+    assert len({span["parent_id"] for span in attempts}) == 1
     await wait_for_replacement(service, deployment, replica)
     psutil.wait_procs([replica, stub], timeout=30)  # a replica exits without its stub, and a stub without its replica
     assert not replica.is_running()

@@ -108,6 +108,12 @@ def test_the_server_gets_the_config_with_this_address() -> None:
     changed = yaml.safe_load(serve._listening(ROOT / "graphs" / "local.yaml", "0.0.0.0", 8001))
     assert (changed["http_options"]["host"], changed["http_options"]["port"]) == ("0.0.0.0", 8001)
     assert changed["http_options"]["request_timeout_s"] == 180
+    assert changed["applications"][0]["args"] == {}
+
+
+def test_the_server_gets_the_pipe_of_the_requests_lines() -> None:
+    changed = yaml.safe_load(serve._listening(ROOT / "graphs" / "local.yaml", "127.0.0.1", 8000, "/proc/7/fd/8"))
+    assert changed["applications"][0]["args"] == {"logging": {"output": "/proc/7/fd/8"}}
 
 
 @pytest.mark.parametrize(

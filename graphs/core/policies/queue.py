@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphs.core.policies.policy import Call, Proceed
 from graphs.core.progress import Queued
+from graphs.tracing.trace import span
 
 
 @dataclass(eq=False)
@@ -84,5 +85,9 @@ class Queue:
         self._limiter = limiter
 
     async def __call__(self, call: Call, proceed: Proceed) -> Any:
-        async with self._limiter.slot(lambda position: call.context.report(Queued(call.stage, position))):
+        async with AsyncExitStack() as stack:
+            with span(call.context.trace, "queue"):
+                await stack.enter_async_context(
+                    self._limiter.slot(lambda position: call.context.report(Queued(call.stage, position)))
+                )
             return await proceed(call)

@@ -10,6 +10,7 @@ import pytest
 
 from deployments.time_left import TimeLeft
 from deployments.triton.metrics import TritonMetrics
+from kuberay.manifest import foreign_metrics
 from tests.deployments.triton.test_server import command, start_parrot
 
 TEXT = """\
@@ -188,6 +189,8 @@ async def test_a_real_servers_inferences_are_counted() -> None:
             metrics.publish(server.metrics())
             await asyncio.sleep(0.05)
         assert recorder.counters[COUNT] == 5 + 1, "five, and the warm-up"
+        of_dashboards = {name.removeprefix("ray_").removesuffix("_total") for name in foreign_metrics.SOURCES["Triton"]}
+        assert of_dashboards <= set(recorder.names)
         own = {
             name for name in recorder.names if name.startswith("nv_")
         }  # this process may have run a model with metrics of its own

@@ -24,7 +24,8 @@ def test_a_copy_has_the_settings_batch_and_parameters_and_the_sources_contract(t
 def test_a_model_that_batches_by_itself_gets_no_batches_from_triton(tmp_path: Path) -> None:
     source = DEPLOYMENTS / "diffusion" / "repository" / "diffusion"
     copy_with_parameters(source, tmp_path / "diffusion", {}, max_batch=5)
-    assert (tmp_path / "diffusion" / "config.pbtxt").read_text() == (source / "config.pbtxt").read_text()
+    trace = 'output { name: "TRACE" data_type: TYPE_STRING dims: [ 1 ] }'
+    assert (tmp_path / "diffusion" / "config.pbtxt").read_text() == f"{(source / 'config.pbtxt').read_text()}\n{trace}"
 
 
 def test_a_request_to_a_model_that_batches_is_a_batch_of_one() -> None:

@@ -1,52 +1,17 @@
 """Metrics by stage, with their names and labels; a recorder replaces Ray's metrics."""
 
-from collections import defaultdict
-from typing import Any
-
 import numpy as np
 import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from graphs.core.metrics import METRICS, Metric, Metrics
+from graphs.core.metrics import DECLARED, METRICS, Metric, Metrics
+from testing.metrics import Recorder
 
 SERVE = {"deployment", "replica", "application", "route"}
-
-
-class Recorder:
-    """Recorder of counts and observations by name and labels, which rejects what Ray rejects."""
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[str, ...], list[float]] = defaultdict(list)
-
-    def counter(self, name: str, description: str, tag_keys: tuple[str, ...]) -> Any:
-        return _Recorded(self, name, tag_keys)
-
-    def histogram(self, name: str, description: str, boundaries: list[float], tag_keys: tuple[str, ...]) -> Any:
-        assert boundaries == sorted(boundaries)
-        assert boundaries[0] > 0
-        return _Recorded(self, name, tag_keys)
-
-    def metrics(self) -> Metrics:
-        return Metrics(self.counter, self.histogram, self.counter)
-
-
-class _Recorded:
-    def __init__(self, recorder: Recorder, name: str, labels: tuple[str, ...]) -> None:
-        self._recorder = recorder
-        self._name = name
-        self._labels = labels
-
-    def inc(self, value: float, tags: dict[str, str]) -> None:
-        assert value > 0
-        self.observe(value, tags)
-
-    def set(self, value: float, tags: dict[str, str]) -> None:
-        self.observe(value, tags)
-
-    def observe(self, value: float, tags: dict[str, str]) -> None:
-        assert isinstance(value, int | float)
-        assert set(tags) == set(self._labels)
-        self._recorder.seen[(self._name, *(tags[label] for label in self._labels))].append(value)
 
 
 @pytest.fixture
@@ -61,8 +26,14 @@ def test_a_finished_stage_records_its_durations_and_its_batch_size(recorder: Rec
     assert recorder.seen == {
         ("sonograph_requests", "diffusion"): [1],
         ("sonograph_compute_duration_seconds", "diffusion"): [1.5],
+        ("sonograph_compute_seconds", "diffusion"): [1.5],
+        ("sonograph_compute_observations", "diffusion"): [1],
         ("sonograph_queue_duration_seconds", "diffusion"): [0.25],
+        ("sonograph_queue_seconds", "diffusion"): [0.25],
+        ("sonograph_queue_observations", "diffusion"): [1],
         ("sonograph_batch_size", "diffusion"): [2],
+        ("sonograph_batch_sizes", "diffusion"): [2],
+        ("sonograph_batch_observations", "diffusion"): [1],
     }
 
 
@@ -70,6 +41,8 @@ def test_a_stage_without_a_queue_or_batches_has_no_metrics_of_them(recorder: Rec
     recorder.metrics().finished("decode", compute_s=0.02, audio_s=3.5)
     assert recorder.seen == {
         ("sonograph_compute_duration_seconds", "decode"): [0.02],
+        ("sonograph_compute_seconds", "decode"): [0.02],
+        ("sonograph_compute_observations", "decode"): [1],
         ("sonograph_audio_seconds", "decode"): [3.5],
     }
 
@@ -77,6 +50,16 @@ def test_a_stage_without_a_queue_or_batches_has_no_metrics_of_them(recorder: Rec
 def test_a_wait_of_zero_in_the_queue_is_recorded(recorder: Recorder) -> None:
     recorder.metrics().finished("whisper", compute_s=1, queue_s=0.0)
     assert recorder.seen["sonograph_queue_duration_seconds", "whisper"] == [0.0]
+    assert recorder.seen["sonograph_queue_observations", "whisper"] == [1]
+
+
+def test_the_time_of_a_whole_request_is_the_ingresss(recorder: Recorder) -> None:
+    recorder.metrics().answered(2.5)
+    assert recorder.seen == {
+        ("sonograph_request_duration_seconds", "ingress"): [2.5],
+        ("sonograph_request_seconds", "ingress"): [2.5],
+        ("sonograph_request_observations", "ingress"): [1],
+    }
 
 
 def test_a_failure_counts_under_its_stage_and_code(recorder: Recorder) -> None:
@@ -96,10 +79,8 @@ def test_a_cancelled_stage_is_counted(recorder: Recorder) -> None:
 
 def test_numpy_numbers_are_recorded(recorder: Recorder) -> None:
     recorder.metrics().finished("diffusion", compute_s=np.float32(0.5), batch_size=np.int64(2))
-    assert recorder.seen == {
-        ("sonograph_compute_duration_seconds", "diffusion"): [0.5],
-        ("sonograph_batch_size", "diffusion"): [2],
-    }
+    assert recorder.seen["sonograph_compute_duration_seconds", "diffusion"] == [0.5]
+    assert recorder.seen["sonograph_batch_sizes", "diffusion"] == [2]
 
 
 def test_a_retry_is_counted(recorder: Recorder) -> None:
@@ -145,3 +126,48 @@ def test_a_histograms_sum_is_exact_for_whole_batches() -> None:
     (batches,) = (metric for metric in METRICS if metric.name == "sonograph_batch_size")
     middles = [(low + high) / 2 for low, high in zip(batches.bounds, batches.bounds[1:], strict=False)]
     assert middles == list(range(1, 17))
+
+
+@pytest.mark.parametrize("metric", [metric for metric in DECLARED if metric.bounds], ids=lambda metric: metric.name)
+def test_a_histogram_has_exact_counters_whose_names_ray_does_not_use(metric: Metric) -> None:
+    total, observations = metric.counters
+    assert total in METRICS
+    assert observations in METRICS
+    assert total.labels == observations.labels == metric.labels
+    unit = metric.name.rpartition("_")[2]
+    assert total.name.endswith((unit, f"{unit}s")), "the unit stands at the end of a name, before _total"
+    # Prometheus' text formats let no family's name be that of another one's series.
+    assert not {total.exported, observations.exported} & set(metric.series)
+    assert not any(counter.name.startswith(f"{metric.name}_") for counter in metric.counters)
+
+
+def test_no_two_metrics_have_a_series_in_common() -> None:
+    """Families of Prometheus' text formats own their name with each of the suffixes, whatever their own type is."""
+    suffixes = ("", "_total", "_created", "_bucket", "_sum", "_count", "_info")
+    owned = [f"ray_{metric.name}{suffix}" for metric in METRICS for suffix in suffixes]
+    assert len(set(owned)) == len(owned)
+    assert len({name for metric in METRICS for name in metric.series}) == sum(len(metric.series) for metric in METRICS)
+
+
+def test_the_exporter_that_ray_uses_exports_each_under_its_own_names() -> None:
+    reader = PrometheusMetricReader()
+    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    meter = provider.get_meter("test")
+    for metric in METRICS:
+        labels = dict.fromkeys(metric.labels, "x")
+        name = f"ray_{metric.name}"
+        if metric.bounds:
+            bounds = [float(bound) for bound in metric.bounds]
+            meter.create_histogram(name, unit="1", explicit_bucket_boundaries_advisory=bounds).record(0.3, labels)
+        elif metric.is_gauge:
+            meter.create_gauge(name, unit="1").set(1, labels)
+        else:
+            meter.create_counter(name, unit="1").add(2, labels)
+    try:
+        text = generate_latest().decode()
+    finally:
+        provider.shutdown()
+    names = [sample.name for family in text_string_to_metric_families(text) for sample in family.samples]
+    ours = [name for name in names if name.startswith("ray_sonograph_")]
+    assert set(ours) == {name for metric in METRICS for name in metric.series}
+    assert all(ours.count(name) == 1 for name in ours if not name.endswith("_bucket"))

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from deployments.errors import DeploymentError, NoSpeech
+from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, NoSpeech
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext
 from graphs.http.access_log import Entry, logged
+from graphs.tracing.trace import Trace
 from testing.fakes import CHARACTERS, FakeService
 
 
@@ -23,9 +24,10 @@ class Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.raw: list[str] = []
+        self.levels: list[int] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        assert record.levelno == logging.INFO
+        self.levels.append(record.levelno)
         self.raw.append(record.getMessage())
 
     def only(self) -> dict[str, Any]:
@@ -61,9 +63,13 @@ def test_the_line_of_an_answered_request(lines: Lines) -> None:
         entry.key = "alice"
     line = lines.only()
     assert line.pop("took_ms") >= 0
+    assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "request",
+        "level": "INFO",
         "request_id": "abc",
+        "trace_id": None,
+        "span_id": None,
         "route": "/graph",
         "key": "alice",
         "status": 200,
@@ -78,6 +84,32 @@ def test_the_line_of_an_answered_request(lines: Lines) -> None:
         "steps": 12,
         "seed": 7,
     }
+
+
+def test_the_line_has_the_ids_of_the_requests_trace(lines: Lines) -> None:
+    with log_request() as entry:
+        entry.context.trace = trace = Trace("POST /graph")
+    line = lines.only()
+    assert (line["trace_id"], line["span_id"]) == (trace.id, trace.root.id)
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (NoSpeech("silence"), logging.INFO),
+        (ModelUnavailable("gone"), logging.WARNING),
+        (DeadlineExceeded("late"), logging.INFO),
+        (RuntimeError("defect"), logging.ERROR),
+    ],
+    ids=["client's", "unavailable", "late", "defect"],
+)
+def test_the_level_is_higher_where_the_service_alone_failed_and_highest_for_a_defect(
+    lines: Lines, error: Exception, level: int
+) -> None:
+    with pytest.raises(type(error)), log_request():
+        raise error
+    assert lines.levels == [level]
+    assert lines.only()["level"] == logging.getLevelName(level)
 
 
 def test_an_unknown_field_is_omitted(lines: Lines) -> None:

@@ -74,6 +74,7 @@ def test_every_route_is_fuzzed_or_has_a_test_of_its_own() -> None:
         "PUT /graph/rollouts/{stage}",
         "DELETE /graph/rollouts/{stage}",
         "DELETE /graph/rollouts/{stage}/samples",
+        "GET /graph/traces/{id}",
     }
 
 

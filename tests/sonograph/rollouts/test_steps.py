@@ -9,9 +9,9 @@ from graphs.serve.rest import Dashboard, DashboardError
 from sonograph.events import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
-from sonograph.rollouts.service import Service
 from sonograph.rollouts.steps import Run, begin
 from sonograph.rollouts.targets import RunningServe
+from sonograph.service import Service
 from testing.rollout_service import KEY, STABLE, TOKEN, FakeCluster, running
 
 NAME = "sonograph-whisper-candidate"

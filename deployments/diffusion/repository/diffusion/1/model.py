@@ -47,9 +47,17 @@ class TritonPythonModel:
         if request.steps == 0:
             return _image_outputs(Generated(Image(b"", 0, 0, prompt_truncated=False, encode_ms=0.0), flagged=False))
         metadata = {"prompt": request.prompt, "seed": str(request.seed), "model": self._config.model_name}
-        on_step = (lambda step: send(_step_outputs(step))) if stub.array(triton_request, "PROGRESS")[0] else None
+        follows, recorder = bool(stub.array(triton_request, "PROGRESS")[0]), send.recorder
+
+        def on_step(step: Step) -> None:
+            if recorder is not None:
+                recorder.event("denoising step", **{"sonograph.step": step.step, "sonograph.steps": step.steps})
+            if follows:
+                send(_step_outputs(step))
+
+        observer = on_step if follows or recorder is not None else None
         try:
-            return _image_outputs(await self._batch.generate(request, metadata, triton_request.is_cancelled, on_step))
+            return _image_outputs(await self._batch.generate(request, metadata, triton_request.is_cancelled, observer))
         except Cancelled as error:
             self._steps_saved.add(error.steps_saved)
             raise stub.Cancelled(str(error)) from error

@@ -53,11 +53,18 @@ class TritonPythonModel:
                 ),
                 on_segment=lambda segment: responder.send(_segments([segment])) if progress else None,
                 check_cancelled=responder.check_cancelled,
-                on_done=lambda group: responder.finish(_outcome(group)),
+                on_done=lambda group: _finish(responder, group),
             )
         except Exception as error:
             responder.finish(error)
             return None
+
+
+def _finish(responder: stub.Responder, group: SequenceGroup) -> None:
+    if responder.recorder is not None:
+        for number, (started_ns, ended_ns, rows) in enumerate(group.windows, start=1):
+            responder.recorder.add("window", started_ns, ended_ns, **{"sonograph.window": number, "sonograph.batch_size": rows})
+    responder.finish(_outcome(group))
 
 
 def _outcome(group: SequenceGroup) -> stub.Outputs | Exception:

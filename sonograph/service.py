@@ -1,7 +1,8 @@
-"""The service's API of its rollouts."""
+"""The service's API for operators: rollouts and traces."""
 
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -54,6 +55,11 @@ class Service:
     def remove_samples(self, stage: str) -> int:
         """Remove the samples that the service has kept of the stage, and return their number."""
         return int(self._ask("DELETE", f"{PATH}/{stage}/samples")["removed"])
+
+    def trace(self, id: str) -> dict[str, Any]:
+        """A kept trace by its id, its request's id, `last` or `slowest`."""
+        found: dict[str, Any] = self._ask("GET", f"/graph/traces/{quote(id, safe='')}")
+        return found
 
     def transcribe(self, recording: bytes, stage: str, model: str) -> str:
         """The transcript by one of the stage's two models: `stable` or `candidate`."""

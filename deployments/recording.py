@@ -1,0 +1,88 @@
+"""The spans of one call in a replica: made in the task that runs it, and sent back with its result.
+
+A model's author does nothing for it: the base of the Serve classes and the Triton server make the spans.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.errors import DeploymentError
+from deployments.span import Span, TraceContext, from_json
+
+OUTPUT = "TRACE"
+"""Output of every model, BYTES [1]: JSON of a traced request's spans in the model, in its final response."""
+
+
+@dataclass(frozen=True)
+class Traced[Result]:
+    """A result, and the spans of the call."""
+
+    result: Result
+    spans: list[Span]
+
+
+@dataclass
+class Recording:
+    """The spans of the call that runs in this task."""
+
+    trace_id: str
+    root: Span
+    spans: list[Span] = field(default_factory=list)
+
+
+_recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
+
+
+def current() -> Recording | None:
+    """The recording of this task's call; None where the caller has not asked for one."""
+    return _recording.get()
+
+
+@contextlib.contextmanager
+def recorded(name: str, traceparent: str) -> Iterator[Recording]:
+    """A recording around a call, whose first span is the replica's. `traceparent`: the caller's, well formed."""
+    caller = TraceContext.parse(traceparent)
+    if caller is None:
+        raise DeploymentError(f"the traceparent of a call is malformed: {traceparent}")
+    root = Span(name, caller.span_id, kind="server")
+    recording = Recording(caller.trace_id, root, [root])
+    before = _recording.get()
+    _recording.set(recording)
+    try:
+        yield recording
+    finally:
+        root.end()
+        _recording.set(before)  # no token: a generator may be closed in another context than the one that it ran in
+
+
+@dataclass
+class ModelCall:
+    """A call of the process that holds the model. Where nobody records, it does nothing."""
+
+    recording: Recording | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    """Parameters of the Triton request: `traceparent`."""
+
+    def take(self, outputs: dict[str, Any]) -> None:
+        """Take the model's spans out of a response."""
+        if self.recording is not None and OUTPUT in outputs:
+            content: Any = outputs.pop(OUTPUT)
+            self.recording.spans += from_json(bytes(content if isinstance(content, bytes) else content.flat[0]))
+
+
+@contextlib.contextmanager
+def model_call(name: str) -> Iterator[ModelCall]:
+    """A span around a call of the process that holds the model."""
+    recording = current()
+    if recording is None:
+        yield ModelCall()
+        return
+    span = Span(name, recording.root.id, kind="client")
+    recording.spans.append(span)
+    try:
+        yield ModelCall(recording, {"traceparent": str(TraceContext(recording.trace_id, span.id, True))})
+    finally:
+        span.end()

@@ -1,0 +1,91 @@
+"""Spans: pieces of a request's time, plain data that is made where the work is done and travels with its result.
+
+Ids and the context's format are W3C's (Trace Context, level 2): lower-case hex, 32 digits of the trace and 16 of the span.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+Value = str | int | float | bool
+FORMAT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+def new_id(digits: int) -> str:
+    """A random id, which is not all zeros, since that is none."""
+    while not (id := os.urandom(digits // 2).hex()).strip("0"):
+        pass
+    return id
+
+
+@dataclass(slots=True)
+class Event:
+    """One moment in a span."""
+
+    name: str
+    at_ns: int
+    """Unix time."""
+    attributes: dict[str, Value] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Span:
+    name: str
+    parent_id: str = ""
+    """The span around it, perhaps of another process; empty where there is none."""
+    id: str = field(default_factory=lambda: new_id(16))
+    kind: str = "internal"
+    """`server`, `client` or `internal`, as OpenTelemetry means them."""
+    started_ns: int = field(default_factory=time.time_ns)
+    """Unix time."""
+    ended_ns: int = 0
+    attributes: dict[str, Value] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    error: str | None = None
+    """The problem's code, where the work failed."""
+
+    def event(self, name: str, **attributes: Value) -> None:
+        """Note a moment: now."""
+        self.events.append(Event(name, time.time_ns(), attributes))
+
+    def end(self) -> None:
+        self.ended_ns = time.time_ns()
+
+    @property
+    def duration_ms(self) -> float:
+        return (self.ended_ns - self.started_ns) / 1e6
+
+
+@dataclass(frozen=True)
+class TraceContext:
+    """The part of a `traceparent` that counts: the trace, the calling span, and whether that one is kept."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+    @classmethod
+    def parse(cls, traceparent: str) -> "TraceContext | None":
+        """The context; None for what is malformed, which W3C has ignored as if it had not been sent."""
+        found = FORMAT.fullmatch(traceparent.strip())
+        if found is None:
+            return None
+        version, trace_id, span_id, flags, more = found.groups()
+        if version == "ff" or (version == "00" and more) or not trace_id.strip("0") or not span_id.strip("0"):
+            return None
+        return cls(trace_id, span_id, bool(int(flags, 16) & 1))
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+
+def to_json(spans: Iterable[Span]) -> bytes:
+    """Spans on their way out of the process that holds the model."""
+    return json.dumps([asdict(span) for span in spans]).encode()
+
+
+def from_json(content: bytes) -> list[Span]:
+    return [Span(**{**one, "events": [Event(**event) for event in one["events"]]}) for one in json.loads(content)]

@@ -1,0 +1,1 @@
+"""The ingress's log: its lines, where they go, and its settings."""

@@ -1,0 +1,27 @@
+"""Settings of the ingress's log."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from deployments.settings import Section
+
+
+class LoggingSettings(Section):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level of a line of the ingress's log. A request's line has ERROR for a defect (500), WARNING where the service refused it or
+    a replica died (503), and INFO otherwise.
+    """
+    access: bool = True
+    """Write a line for each request."""
+    output: str | None = Field(default=None, max_length=4096)
+    """Device or pipe that the lines also go to, such as `/proc/1/fd/1`, a container's standard output. Without it each request's line goes
+    to the replica's own standard output, which Ray keeps in a file.
+    """
+
+    @field_validator("output")
+    @classmethod
+    def _is_absolute(cls, output: str | None) -> str | None:
+        if output is not None and not output.startswith("/"):
+            raise ValueError(f"logging.output is {output!r}: name the whole path, such as /proc/1/fd/1")
+        return output

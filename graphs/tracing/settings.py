@@ -1,0 +1,31 @@
+"""The settings of tracing."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from deployments.settings import Section
+
+
+class TracingSettings(Section):
+    kept: int = Field(default=256, ge=0, le=10_000)
+    """Traces of the last requests that each ingress replica keeps, for `sonograph trace`; 0: none."""
+    endpoint: str = Field(default="", max_length=2000)
+    """Address of an OpenTelemetry collector, such as `http://collector:4318`, and `:4317` for gRPC; empty: traces are sent nowhere."""
+    protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
+    """OTLP's protocol, by the names of OTEL_EXPORTER_OTLP_PROTOCOL."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Headers of each export, such as a collector's key."""
+    service_name: str = "sonograph"
+    """The traces' `service.name`."""
+    ratio: float = Field(default=0.1, ge=0, le=1)
+    """Share of the traces that is sent, of those that the client's `traceparent` decides nothing about."""
+    slow_s: float = Field(default=10.0, gt=0)
+    """A request that takes at least this long is always sent, as one that fails is."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_http(cls, endpoint: str) -> str:
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise ValueError("tracing.endpoint must begin with http:// or https://")
+        return endpoint.rstrip("/")

@@ -1,0 +1,50 @@
+"""The traces of one ingress replica: begun with a request, and kept or sent once it has ended."""
+
+import random
+from collections import deque
+from collections.abc import Callable
+
+from deployments.span import TraceContext
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.trace import Trace
+
+
+class Traces:
+    def __init__(self, settings: TracingSettings, send: Callable[[Trace], None] | None = None) -> None:
+        """`send`: passes a trace on to the collector; it returns at once and does not raise."""
+        self._settings = settings
+        self._send = send
+        self._kept: deque[Trace] = deque(maxlen=settings.kept)
+
+    def begin(self, method: str, route: str, traceparent: str, request_id: str) -> Trace | None:
+        """The request's trace; None where nothing would be done with it. A malformed `traceparent` is ignored, as W3C has it."""
+        if self._send is None and not self._settings.kept:
+            return None
+        attributes = {"http.request.method": method, "http.route": route, "sonograph.request_id": request_id}
+        return Trace(f"{method} {route}", TraceContext.parse(traceparent), **attributes)
+
+    def ended(self, trace: Trace) -> None:
+        """Keep the trace, and send it where it is sampled."""
+        self._kept.append(trace)
+        if self._send is not None and self.sampled(trace):
+            self._send(trace)
+
+    def sampled(self, trace: Trace) -> bool:
+        """Whether the trace is sent: as its client decided, by the ratio else; always where the request failed or was slow."""
+        if trace.root.error is not None or trace.root.duration_ms >= self._settings.slow_s * 1000:
+            return True
+        if trace.client is not None:
+            return trace.client.sampled
+        return random.random() < self._settings.ratio
+
+    def find(self, id: str) -> Trace | None:
+        """A kept trace by its id, its request's id, `last` or `slowest`."""
+        if not self._kept:
+            return None
+        if id == "last":
+            return self._kept[-1]
+        if id == "slowest":
+            return max(self._kept, key=lambda trace: trace.root.duration_ms)
+        return next(
+            (one for one in reversed(self._kept) if id in (one.id, one.root.attributes.get("sonograph.request_id"))), None
+        )

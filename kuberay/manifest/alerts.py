@@ -1,0 +1,216 @@
+"""The alerts. Each has a section of its name in docs/operations.md, which its annotation `runbook_url` links to."""
+
+import math
+from dataclasses import dataclass, field
+
+from graphs.core.metrics import ERRORS, QUEUE_DURATION
+from kuberay.manifest.foreign_metrics import (
+    APPLICATION_STATUS,
+    CONTAINER_RSS,
+    DEPLOYMENT_STATUS,
+    NAMESPACE_PHASE,
+    PENDING_NODES,
+    REPLICA_HEALTHY,
+    STATEFUL_SET_READY,
+    UP,
+    UPGRADE_IN_PROGRESS,
+)
+from kuberay.manifest.objectives import FAST, OF_STABLE, REQUESTS_RATE, SLOW, Objective, burning, objectives
+from kuberay.manifest.objects import REVISION
+from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB
+from kuberay.profiles import CANDIDATE, NAME, Profile
+
+JOB = f"{NAME}/{NAME}"
+"""The label `job` that the Prometheus operator gives to the targets of our PodMonitor."""
+POD_LABELS = ("ray.io/cluster", "ray.io/node-type", "ray.io/group", REVISION)
+"""Labels of the pods that their series have too, with `_` for other characters than letters and digits."""
+OF_NAMESPACE = f'namespace="{NAME}"'
+
+
+@dataclass(frozen=True)
+class Alert:
+    name: str
+    expression: str
+    """PromQL."""
+    hold: str
+    """Time for which the expression has to hold, as Prometheus writes it."""
+    severity: str
+    """`critical`: requests fail, or nothing repairs itself any more; `warning`: it can wait for the next working day."""
+    summary: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def anchor(self) -> str:
+        """Anchor of its section of docs/operations.md, as GitHub makes it of a heading."""
+        return self.name.lower()
+
+
+def alerts(profile: Profile, split: bool = False) -> list[Alert]:
+    """`split`: two RayServices. The service's alerts count by application, so that a candidate of few requests triggers them too."""
+    waits_s = math.floor(profile.times.deadline_s / 4)
+    applications = {NAME: "", CANDIDATE: "candidate"} if split else {NAME: ""}
+    return [
+        *(alert for objective in objectives(profile.times.deadline_s) for alert in _of_objective(objective)),
+        *(alert for name, revision in applications.items() for alert in _of_outage(name, revision)),
+        Alert(
+            "SonographModelUnavailable",
+            f'sum by (application, stage) (rate({ERRORS.exported}{{code="model_unavailable",{OF_STABLE}}}[5m])) > 0',
+            "5m",
+            "critical",
+            "No replica of {{ $labels.stage }} in {{ $labels.application }} serves.",
+        ),
+        Alert(
+            "SonographQueue",
+            f"histogram_quantile(0.9, sum by (application, stage, le) (rate({QUEUE_DURATION.exported}_bucket[5m]))) > {waits_s}",
+            "5m",
+            "warning",
+            f"1 request in 10 waits more than {waits_s} s for {{{{ $labels.stage }}}} of {{{{ $labels.application }}}}.",
+        ),
+        Alert(
+            "SonographOverloaded",
+            _share("overloaded", 0.05),
+            "5m",
+            "warning",
+            "{{ $labels.application }} refuses {{ $value | humanizePercentage }} of the requests as overloaded (503).",
+        ),
+        Alert(
+            "SonographRateLimited",
+            _share("rate_limit_exceeded", 0.2),
+            "15m",
+            "warning",
+            "{{ $labels.application }} refuses {{ $value | humanizePercentage }} of the requests by their keys' limits (429).",
+        ),
+        *_of_deploys(),
+        *_of_cluster(),
+    ]
+
+
+def _of_objective(objective: Objective) -> list[Alert]:
+    share = f"{{{{ $value | humanizePercentage }}}} of the requests of {{{{ $labels.application }}}} {objective.meaning}"
+    return [
+        Alert(objective.name, burning(objective, FAST), FAST.hold, FAST.severity, f"{share}."),
+        Alert(f"{objective.name}Slowly", burning(objective, SLOW), SLOW.hold, SLOW.severity, f"{share}, for hours."),
+    ]
+
+
+def _of_outage(application: str, revision: str) -> list[Alert]:
+    """Alerts on series that are missing: where nothing is measured, no share of it rises."""
+    labels = {"application": application}
+    return [
+        Alert(
+            "SonographDown",
+            f"absent({_up('metrics', revision, group='ingress')} == 1)",
+            "3m",
+            "critical",
+            f"No pod of {application}'s ingress answers Prometheus: the service is down, or nothing measures it.",
+            labels,
+        ),
+        Alert(
+            "SonographIngressDown",
+            # The controller reports both; while there is none, it says nothing of the replicas, which serve on.
+            f'absent({REPLICA_HEALTHY}{{application="{application}",deployment="ingress"}} > 0) '
+            f'and on () {APPLICATION_STATUS}{{application="{application}"}} > 0',
+            "5m",
+            "critical",
+            f"No replica of {application}'s ingress is healthy: the pods answer every request with 503.",
+            labels,
+        ),
+        Alert(
+            "SonographHeadDown",
+            f"absent({_up('metrics', revision, node_type='head')} == 1)",
+            "5m",
+            "critical",
+            f"{application} has no head: it answers requests, and replaces no replica, scales nothing and deploys nothing.",
+            labels,
+        ),
+        Alert(
+            "SonographStatusMissing",
+            f'absent({APPLICATION_STATUS}{{application="{application}"}})',
+            "10m",
+            "critical",
+            f"Serve's controller reports no application {application}: it was deleted, was never deployed, or the controller is down.",
+            labels,
+        ),
+    ]
+
+
+def _of_deploys() -> list[Alert]:
+    status = f"max by (application, ray_io_cluster) ({APPLICATION_STATUS})"
+    of_deployment = f"max by (application, deployment, ray_io_cluster) ({DEPLOYMENT_STATUS})"
+    of_cluster = "{{ $labels.application }} in the cluster {{ $labels.ray_io_cluster }}"
+    return [
+        Alert("SonographDeployFailed", f"{status} == 1", "1m", "critical", f"The deploy of {of_cluster} has failed for good."),
+        Alert("SonographUnhealthy", f"{status} == 2", "10m", "critical", f"A deployment of {of_cluster} does not get healthy."),
+        Alert("SonographDeployStuck", f"{status} == 5", "30m", "warning", f"The deploy of {of_cluster} does not end."),
+        Alert(
+            "SonographUpgradeStuck",
+            f'max by (name) ({UPGRADE_IN_PROGRESS}{{condition="true",name=~"{NAME}|{CANDIDATE}"}}) == 1',
+            "1h",
+            "warning",
+            "The upgrade of the RayService {{ $labels.name }} does not end: its second cluster does not serve.",
+        ),
+        Alert(
+            "SonographReplicasMissing",
+            f"{of_deployment} == 4",
+            "30m",
+            "warning",
+            f"Replicas of {{{{ $labels.deployment }}}} of {of_cluster} find no place.",
+        ),
+    ]
+
+
+def _of_cluster() -> list[Alert]:
+    head, autoscaler = (
+        f'{UP}{{job="{JOB}",endpoint="metrics",ray_io_node_type="head"}}',
+        f'{UP}{{job="{JOB}",endpoint="as-metrics"}}',
+    )
+    ready = f'{STATEFUL_SET_READY}{{{OF_NAMESPACE},statefulset="redis"}}'
+    counted = f'{NAMESPACE_PHASE}{{{OF_NAMESPACE},phase="Active"}}'
+    rss = f'{CONTAINER_RSS}{{{OF_NAMESPACE},pod=~"redis-[0-9]+",container="redis"}}'
+    return [
+        Alert(
+            "SonographAutoscalerDown",
+            # An autoscaler that fails ends, and its container starts again: half of the scrapes may succeed.
+            f"avg_over_time({autoscaler}[15m]) < 0.5 and on (namespace, pod) {head} == 1",
+            "5m",
+            "warning",
+            "The autoscaler of the cluster {{ $labels.ray_io_cluster }} does not run: no pod is added or removed.",
+        ),
+        Alert(
+            "SonographPodsPending",
+            f"sum by (ray_io_cluster, NodeType) ({PENDING_NODES}) > 0",
+            "30m",
+            "warning",
+            "Pods of the group {{ $labels.NodeType }} of {{ $labels.ray_io_cluster }} do not start, or do not join Ray.",
+        ),
+        Alert(
+            "SonographRedisDown",
+            # No series where the StatefulSet is gone; nor where kube-state-metrics is not installed, which is no outage.
+            f"{ready} < 1 or absent({ready}) and on () {counted} == 1",
+            "5m",
+            "critical",
+            "Redis is not ready: while it is down a head that dies does not come back.",
+        ),
+        Alert(
+            "SonographRedisMemory",
+            f"max by (pod) ({rss}) > {_REDIS_PART} * {REDIS_MAXMEMORY_MIB} * 1024 * 1024",
+            "15m",
+            "warning",
+            f"Redis holds {{{{ $value | humanize1024 }}}}B, and refuses writes at {REDIS_MAXMEMORY_MIB} MiB.",
+        ),
+    ]
+
+
+_REDIS_PART = 0.8
+
+
+def _share(code: str, most: float) -> str:
+    """Condition that more than `most` of the requests are refused with `code`."""
+    refused = f'sum by (application) (rate({ERRORS.exported}{{code="{code}"}}[5m]))'
+    return f"{refused} / {REQUESTS_RATE}5m > {most}"
+
+
+def _up(endpoint: str, revision: str, **labels: str) -> str:
+    matchers = {"job": JOB, "endpoint": endpoint, **{f"ray_io_{name}": value for name, value in labels.items()}}
+    matchers["sonograph_revision"] = revision  # empty: that of the first RayService's pods, which have no such label
+    return f"{UP}{{{','.join(f'{name}="{value}"' for name, value in matchers.items())}}}"

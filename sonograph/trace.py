@@ -1,0 +1,101 @@
+"""`sonograph trace`: one request's time as a waterfall in the terminal."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from sonograph.draw import api_key
+from sonograph.events import Failed
+
+BAR, LEAST_BAR, OTHERS = 40, 12, 66
+"""Columns of the time axis, in a narrow terminal too, and of all else in a row."""
+PARTS = " ▏▎▍▌▋▊▉█"
+"""Eighths of a column, from none to all."""
+console = Console()
+
+
+def trace(
+    id: Annotated[str, typer.Argument(help="A trace's or a request's id, `last`, or `slowest`.")] = "last",
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    key_file: Annotated[
+        Path | None, typer.Option(help="File with an operator's API key; without it SONOGRAPH_KEY.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
+) -> None:
+    """Show where one request's time went: every queue, attempt, window and step.
+
+    The service keeps the traces of its last requests (the setting `tracing.kept`).
+    """
+    from sonograph.service import Service  # loads httpx
+
+    try:
+        with Service(url, api_key(key_file)) as service:
+            found = service.trace(id)
+    except Failed as error:
+        Console(stderr=True).print(Text(f"sonograph trace: {error}", "red"))
+        raise typer.Exit(1) from None
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        console.print(waterfall(found, max(LEAST_BAR, min(BAR, console.width - OTHERS))))
+
+
+def waterfall(trace: dict[str, Any], columns: int = BAR) -> Group:
+    """The spans as a tree, each with a bar on an axis of so many columns. `trace`: the answer of `GET /graph/traces/{id}`."""
+    total_ms = max([trace["took_ms"], *(span["start_ms"] + span["took_ms"] for span in trace["spans"])], default=0.0)
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("span", no_wrap=True, overflow="ellipsis", max_width=30)
+    table.add_column(f"0 to {total_ms:.0f} ms", width=columns, no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for depth, span in in_order(trace["spans"]):
+        style = "red" if span["error"] else "" if depth else "bold"
+        bar = Text(bar_of(span["start_ms"], span["took_ms"], total_ms, columns), "red" if span["error"] else "cyan")
+        table.add_row(Text("  " * depth + span["name"], style), bar, f"{span['took_ms']:.1f}", Text(remark(span), "dim"))
+    at = datetime.fromtimestamp(trace["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    more = f", and {trace['dropped']} further spans that were not kept" if trace["dropped"] else ""
+    title = Text(f"request {trace['request_id']}  status {trace['status']}  {at}{more}", "bold")
+    return Group(title, Text(f"trace {trace['trace_id']}  ingress replica {trace['replica']}", "dim"), Text(""), table)
+
+
+def in_order(spans: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """Each span after the one around it, with its depth; siblings by their begin. One without a known parent stands at the top."""
+    ids = {span["id"] for span in spans}
+    children: dict[str, list[dict[str, Any]]] = {}
+    for span in sorted(spans, key=lambda one: float(one["start_ms"])):
+        parent = span["parent_id"] if span["parent_id"] in ids and span["parent_id"] != span["id"] else ""
+        children.setdefault(parent, []).append(span)
+    found: list[tuple[int, dict[str, Any]]] = []
+    left = [(0, span) for span in reversed(children.get("", []))]
+    while left:
+        depth, span = left.pop()
+        found.append((depth, span))
+        left += [(depth + 1, child) for child in reversed(children.pop(span["id"], []))]
+    return found
+
+
+def bar_of(start_ms: float, took_ms: float, total_ms: float, columns: int = BAR) -> str:
+    """A bar from its begin to its end on an axis of so many columns; at least an eighth of a column."""
+    if total_ms <= 0:
+        return ""
+    begin = min(max(start_ms, 0.0) / total_ms * columns, columns - 0.125)
+    whole = int(begin)
+    eighths = max(1, round(min(took_ms / total_ms * columns, columns - begin) * 8))
+    return (" " * whole + "█" * (eighths // 8) + PARTS[eighths % 8].strip())[:columns]
+
+
+def remark(span: dict[str, Any]) -> str:
+    """The most telling facts of a span: its error, model, batch and events."""
+    attributes = span["attributes"]
+    facts = [span["error"] or "", str(attributes.get("gen_ai.response.model", ""))]
+    if "sonograph.batch_size" in attributes:
+        facts.append(f"batch of {attributes['sonograph.batch_size']:g}")
+    if span["events"]:
+        facts.append(f"{len(span['events'])} × {span['events'][0]['name']}")
+    return ", ".join(filter(None, facts))

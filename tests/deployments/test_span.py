@@ -1,0 +1,58 @@
+"""Spans, and the context of a trace as W3C writes it."""
+
+import pytest
+
+from deployments.span import Span, TraceContext, from_json, new_id, to_json
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("sent", "sampled"),
+    [
+        (f"00-{TRACE}-{SPAN}-01", True),
+        (f"00-{TRACE}-{SPAN}-00", False),
+        (f" 00-{TRACE}-{SPAN}-03 ", True),
+        (f"cc-{TRACE}-{SPAN}-01-what-a-later-version-adds", True),
+    ],
+)
+def test_a_traceparent_is_read(sent: str, sampled: bool) -> None:
+    assert TraceContext.parse(sent) == TraceContext(TRACE, SPAN, sampled)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "",
+        "00",
+        f"00-{TRACE}-{SPAN}",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-0g",
+        f"00-{TRACE}-{SPAN}-01\r\nx: y",
+        f"00-{TRACE}\x00-{SPAN}-01",
+    ],
+)
+def test_a_malformed_traceparent_is_ignored(sent: str) -> None:
+    assert TraceContext.parse(sent) is None
+
+
+def test_a_context_is_written_as_it_was_read() -> None:
+    for sent in (f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"):
+        assert str(TraceContext.parse(sent)) == sent
+
+
+def test_ids_are_hexadecimal_and_differ() -> None:
+    ids = {new_id(16) for _ in range(100)}
+    assert len(ids) == 100
+    assert all(len(id) == 16 and int(id, 16) for id in ids)
+
+
+def test_spans_leave_the_models_process_as_they_are() -> None:
+    span = Span("compute", SPAN, attributes={"a": 1, "b": 2.5, "c": True, "d": "ü"}, error="internal")
+    span.event("denoising step", step=1)
+    span.end()
+    assert from_json(to_json([span, Span("queue")]))[0] == span

@@ -1,0 +1,141 @@
+"""A request's trace at the HTTP edge: begun with the client's context, ended with the answer, kept."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments.errors import DeploymentError
+from graphs.http.app import create_app
+from graphs.http.settings import HttpSettings
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.trace import Trace
+from graphs.tracing.traces import Traces
+from testing.fakes import FakeService
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+FILES = {"file": b"sound"}
+
+
+def service(sent: list[Trace]) -> FakeService:
+    return FakeService(traces=Traces(TracingSettings(ratio=1), sent.append))
+
+
+async def test_a_request_has_the_spans_of_the_edge() -> None:
+    sent: list[Trace] = []
+    async with service(sent).client() as client:
+        answer = await client.post("/graph", files=FILES, headers={"traceparent": TRACEPARENT, "x-request-id": "id-1"})
+    assert answer.status_code == 200
+    (trace,) = sent
+    assert (trace.id, trace.root.parent_id) == (TRACEPARENT[3:35], TRACEPARENT[36:52])
+    assert trace.root.name == "POST /graph"
+    assert trace.root.attributes == {
+        "http.request.method": "POST",
+        "http.route": "/graph",
+        "sonograph.request_id": "id-1",
+        "http.response.status_code": 200,
+    }
+    assert [span.name for span in trace.spans] == ["POST /graph", "receive", "decode"]
+    assert all(span.ended_ns for span in trace.spans)
+
+
+async def test_nothing_that_was_said_or_sent_is_in_a_span() -> None:
+    sent: list[Trace] = []
+    async with service(sent).client() as client:
+        await client.post("/graph", files=FILES, data={"prompt_prefix": "a secret of"}, headers={"traceparent": "an evil\tone"})
+    assert "secret" not in repr([trace.spans for trace in sent])
+    assert "apple" not in repr([trace.spans for trace in sent])
+    assert "evil" not in repr([(trace.id, trace.spans) for trace in sent])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"), [(DeploymentError("as if"), 500, "internal"), (ValueError("as if"), 500, "internal")]
+)
+async def test_a_failure_is_the_roots(error: Exception, status: int, code: str) -> None:
+    sent: list[Trace] = []
+    faulty = service(sent)
+    faulty.undecodable = error
+    async with faulty.client() as client:
+        assert (await client.post("/graph", files=FILES)).status_code == status
+    (trace,) = sent
+    assert trace.root.error == code
+    assert [span.error for span in trace.spans if span.name == "decode"] == [code]
+
+
+async def test_a_refused_request_has_a_trace() -> None:
+    sent: list[Trace] = []
+    async with service(sent).client() as client:
+        assert (await client.post("/graph", files=FILES, data={"steps": "none"})).status_code == 422
+    (trace,) = sent
+    assert trace.root.attributes["error.type"] == "invalid_parameter"
+    assert trace.root.attributes["http.response.status_code"] == 422
+
+
+async def test_streams_have_a_trace_that_ends_with_them() -> None:
+    sent: list[Trace] = []
+    async with service(sent).client() as client:
+        answer = await client.post("/graph", files=FILES, headers={"accept": "text/event-stream"})
+        assert "event: done" in answer.text
+    assert len(sent) == 1
+
+
+async def test_pages_and_probes_have_none() -> None:
+    sent: list[Trace] = []
+    async with service(sent).client() as client:
+        for path in ("/healthz", "/readyz", "/"):
+            await client.get(path)
+    assert sent == []
+
+
+async def test_an_operator_reads_a_kept_trace() -> None:
+    keeping = FakeService(traces=Traces(TracingSettings()))
+    async with keeping.client() as client:
+        await client.post("/graph", files=FILES, headers={"traceparent": TRACEPARENT, "x-request-id": "id-1"})
+        await client.post("/listen", files=FILES, headers={"x-request-id": "id-2"})
+        found = {id: await client.get(f"/graph/traces/{id}") for id in ("last", "slowest", "id-1", TRACEPARENT[3:35], "id-3")}
+    assert [answer.status_code for answer in found.values()] == [200, 200, 200, 200, 404]
+    assert found["last"].json()["request_id"] == "id-2"
+    trace = found["id-1"].json()
+    assert trace == found[TRACEPARENT[3:35]].json()
+    assert (trace["trace_id"], trace["status"], trace["dropped"]) == (TRACEPARENT[3:35], 200, 0)
+    first, *inner = trace["spans"]
+    assert first["name"] == "POST /graph"
+    assert {span["parent_id"] for span in inner} == {first["id"]}
+    assert all(span["start_ms"] >= 0 and span["took_ms"] >= 0 for span in trace["spans"])
+
+
+async def test_a_trace_is_for_operators(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("anna anna-has-a-long-key operator\nben ben-has-another-key\n")
+    keeping = FakeService(HttpSettings(api_keys_file=keys), traces=Traces(TracingSettings()))
+    async with keeping.client() as client:
+        statuses = {
+            key: (await client.get("/graph/traces/last", headers={"authorization": f"Bearer {key}"})).status_code
+            for key in ("anna-has-a-long-key", "ben-has-another-key", "nobodys-key-at-all")
+        }
+    assert list(statuses.values()) == [404, 403, 401]
+
+
+@pytest.mark.parametrize("id", ["a" * 65, "a b", "%0a", "é", "a;b"])
+async def test_an_id_that_is_none_is_refused(id: str) -> None:
+    async with FakeService(traces=Traces(TracingSettings())).client() as client:
+        assert (await client.get(f"/graph/traces/{id}")).status_code == 422
+
+
+async def test_of_several_ingress_replicas_the_right_answer_is_taken() -> None:
+    def trace(at: float, took_ms: float) -> dict[str, Any]:
+        return {
+            "trace_id": "", "request_id": "", "at": at, "took_ms": took_ms, "status": 200, "replica": "", "dropped": 0, "spans": []
+        }  # fmt: skip
+
+    async def everywhere(id: str) -> list[dict[str, Any] | None]:
+        return [trace(1, 50), None, trace(2, 10)]
+
+    keeping = FakeService()
+    services = dataclasses.replace(keeping.services(), all_traces=everywhere)
+    transport = httpx.ASGITransport(create_app(services), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        assert (await client.get("/graph/traces/last")).json()["at"] == 2
+        assert (await client.get("/graph/traces/slowest")).json()["at"] == 1

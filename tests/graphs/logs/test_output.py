@@ -1,0 +1,116 @@
+"""Standard output of the lines: whole lines, and none that a request waits for."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphs.logs.lines import log, write
+from graphs.logs.output import Output
+from testing.service import ROOT
+
+PROGRAM = """
+import logging
+from graphs.logs.lines import log, write
+from graphs.logs.output import Output
+log.setLevel("INFO")
+log.addHandler(Output())
+write("request", {"status": 200})
+log.warning("no request")
+"""
+
+
+class Pipe:
+    """A pipe that is opened by its path, as a container's standard output is."""
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe()
+        os.set_blocking(self.read, False)
+        self.path = f"/proc/{os.getpid()}/fd/{self.write}"
+
+    def text(self) -> str:
+        """All that it holds."""
+        found = b""
+        try:
+            while part := os.read(self.read, 1 << 16):
+                found += part
+        except BlockingIOError:
+            pass
+        return found.decode()
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe, level = Pipe(), log.level
+    log.setLevel(logging.INFO)
+    yield pipe
+    for handler in [one for one in log.handlers if isinstance(one, Output)]:
+        log.removeHandler(handler)
+        handler.close()
+    log.setLevel(level)
+    for file in (pipe.read, pipe.write):
+        os.close(file)
+
+
+def add(path: str) -> Output:
+    output = Output(path)
+    log.addHandler(output)
+    return output
+
+
+def test_without_a_path_the_processs_own_standard_output_has_the_lines_of_requests_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["status"] == 200
+
+
+def test_a_device_has_every_line_also_long_ones_whole(pipe: Pipe) -> None:
+    add(pipe.path)
+    write("request", {"transcript": "a" * 10_000})
+    log.warning("the keys stay")
+    first, second = map(json.loads, pipe.text().splitlines())
+    assert first["transcript"] == "a" * 10_000
+    assert (second["event"], second["message"]) == ("log", "the keys stay")
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_no_line_is_cut(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
+    output = add(pipe.path)
+    for number in range(40):
+        write("request", {"number": number, "transcript": "a" * 5_000})
+    assert output.dropped > 0
+    before = pipe.text()
+    write("request", {"number": 100})
+    text = before + pipe.text()
+    found = [json.loads(line) for line in text.splitlines()]
+    numbers = [line["number"] for line in found if line["event"] == "request"]
+    assert numbers == [*range(len(numbers) - 1), 100]
+    assert len([record for record in caplog.records if "loses lines" in record.getMessage()]) == 1
+
+
+def test_a_pipe_whose_reader_has_gone_ends_the_output_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    read, end = os.pipe()
+    output = Output(f"/proc/{os.getpid()}/fd/{end}")
+    log.addHandler(output)
+    os.close(read)
+    try:
+        for _ in range(3):
+            write("request", {}, logging.ERROR)
+    finally:
+        log.removeHandler(output)
+        os.close(end)
+    assert len([record for record in caplog.records if "nobody reads" in record.getMessage()]) == 1
+
+
+def test_a_device_that_cannot_be_opened_is_said_and_ends_no_replica(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = add(str(tmp_path / "missing"))
+    try:
+        write("request", {}, logging.ERROR)
+    finally:
+        log.removeHandler(output)
+    assert "logging.output cannot be opened" in caplog.text
+    assert not (tmp_path / "missing").exists()

@@ -1,0 +1,74 @@
+"""Traces over real OTLP, in both protocols, to a receiver that parses them."""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import pytest
+
+from deployments.span import Span, TraceContext
+from graphs.tracing.export import sender
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.trace import Trace
+from testing import collector
+from testing.collector import Collector
+
+CLIENT = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True)
+
+
+def finished() -> Trace:
+    trace = Trace("POST /graph", CLIENT, **{"http.route": "/graph"})
+    with trace.span("whisper", **{"gen_ai.response.model": "tiny.en"}) as whisper:
+        whisper.event("window", number=1)
+    trace.add([Span("failed", whisper.id, error="internal")])
+    trace.end(503, "model_unavailable")
+    return trace
+
+
+def wait_for(received: Collector, spans: int) -> None:
+    deadline_s = time.monotonic() + 30
+    while len(received.spans) < spans:
+        assert time.monotonic() < deadline_s, f"{len(received.spans)} spans"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("protocol", "running"), [("http/protobuf", collector.over_http), ("grpc", collector.over_grpc)])
+def test_a_trace_reaches_a_collector(protocol: str, running: Callable[[], contextlib.AbstractContextManager[Collector]]) -> None:
+    trace = finished()
+    with running() as received:
+        settings = {"endpoint": received.url, "protocol": protocol, "headers": {"x-key": "secret"}, "service_name": "drawing"}
+        send = sender(TracingSettings.model_validate(settings))
+        assert send is not None
+        send(trace)
+        wait_for(received, 3)
+    found = {span.name: span for span in received.spans}
+    root, whisper, failed = found["POST /graph"], found["whisper"], found["failed"]
+    assert {span.trace_id.hex() for span in received.spans} == {CLIENT.trace_id}
+    assert root.parent_span_id.hex() == CLIENT.span_id
+    assert (whisper.parent_span_id, failed.parent_span_id) == (root.span_id, whisper.span_id)
+    assert [event.name for event in whisper.events] == ["window"]
+    assert {one.key: one.value.string_value for one in whisper.attributes} == {"gen_ai.response.model": "tiny.en"}
+    assert root.kind == 2  # SPAN_KIND_SERVER
+    assert (root.status.code, root.status.message, whisper.status.code) == (2, "model_unavailable", 0)  # STATUS_CODE_ERROR, UNSET
+    assert root.start_time_unix_nano == trace.root.started_ns
+    assert root.end_time_unix_nano == trace.root.ended_ns
+    resource = {one.key: one.value.string_value for one in received.requests[0].resource_spans[0].resource.attributes}
+    assert resource["service.name"] == "drawing"
+    assert received.headers[0]["x-key"] == "secret"
+
+
+def test_without_an_endpoint_nothing_is_sent() -> None:
+    assert sender(TracingSettings()) is None
+
+
+def test_a_collector_that_is_away_costs_a_request_nothing() -> None:
+    send = sender(TracingSettings(endpoint="http://127.0.0.1:9"))
+    assert send is not None
+    for _ in range(20):
+        send(finished())
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "file:///etc/passwd", "ftp://collector"])
+def test_an_endpoint_is_an_http_address(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="must begin with http"):
+        TracingSettings(endpoint=endpoint)

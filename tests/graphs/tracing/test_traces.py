@@ -1,0 +1,69 @@
+"""Traces that an ingress replica keeps, and the choice of those that are sent."""
+
+import pytest
+
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.trace import Trace
+from graphs.tracing.traces import Traces
+
+SAMPLED, NOT_SAMPLED = (f"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}" for flags in ("01", "00"))
+
+
+def ended(
+    traces: Traces, status: int = 200, code: str | None = None, took_ms: float = 5, traceparent: str = "", id: str = "id-1"
+) -> Trace:
+    trace = traces.begin("POST", "/graph", traceparent, id)
+    assert trace is not None
+    trace.end(status, code)
+    trace.root.ended_ns = trace.root.started_ns + int(took_ms * 1e6)
+    traces.ended(trace)
+    return trace
+
+
+@pytest.mark.parametrize(
+    ("ratio", "request_", "is_sent"),
+    [
+        (1.0, {}, True),
+        (0.0, {}, False),
+        (0.0, {"traceparent": SAMPLED}, True),
+        (1.0, {"traceparent": NOT_SAMPLED}, False),
+        (0.0, {"status": 503, "code": "model_unavailable"}, True),
+        (0.0, {"status": 503, "code": "model_unavailable", "traceparent": NOT_SAMPLED}, True),
+        (0.0, {"status": 422, "code": "invalid_parameter"}, False),
+        (0.0, {"took_ms": 2000}, True),
+        (0.0, {"took_ms": 1999}, False),
+    ],
+)
+def test_a_trace_is_sent(ratio: float, request_: dict[str, object], is_sent: bool) -> None:
+    """By the ratio, by its client's decision, and always where it failed or was slow."""
+    sent: list[Trace] = []
+    traces = Traces(TracingSettings(ratio=ratio, slow_s=2), sent.append)
+    trace = ended(traces, **request_)  # type: ignore[arg-type]
+    assert sent == ([trace] if is_sent else [])
+
+
+def test_the_ratio_is_kept() -> None:
+    sent: list[Trace] = []
+    traces = Traces(TracingSettings(ratio=0.25), sent.append)
+    for _ in range(4000):
+        ended(traces)
+    assert 850 < len(sent) < 1150
+
+
+def test_only_so_many_are_kept() -> None:
+    traces = Traces(TracingSettings(kept=3))
+    made = [ended(traces, id=f"id-{number}", took_ms=100 - number) for number in range(5)]
+    assert traces.find("id-1") is None
+    assert traces.find("id-2") is made[2]
+    assert traces.find(made[3].id) is made[3]
+    assert traces.find("last") is made[4]
+    assert traces.find("slowest") is made[2]
+
+
+def test_nothing_is_kept_before_the_first_request() -> None:
+    traces = Traces(TracingSettings())
+    assert [traces.find(id) for id in ("last", "slowest", "id-1")] == [None] * 3
+
+
+def test_without_anybody_to_see_it_there_is_no_trace() -> None:
+    assert Traces(TracingSettings(kept=0)).begin("POST", "/graph", SAMPLED, "id-1") is None

@@ -1,0 +1,110 @@
+"""The dashboards: every query is PromQL about metrics that exist, and every metric of ours has its panel."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import ray
+
+from graphs.core.metrics import DECLARED, METRICS
+from kuberay import dashboards
+from kuberay.dashboards import Dashboard, Panel
+from kuberay.manifest import foreign_metrics as foreign
+from tests.kuberay.normal_hour import SCRAPE_S, normal_hour
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "dashboards"
+PANELS = [(dashboard, panel) for dashboard in dashboards.dashboards() for panel in dashboard.panels]
+EACH = pytest.mark.parametrize(("dashboard", "panel"), PANELS, ids=lambda one: getattr(one, "name", None) or one.title)
+NAMES = {name for metric in METRICS for name in metric.series} | {name for names in foreign.SOURCES.values() for name in names}
+WORD = re.compile(r"\b(?:ray|autoscaler|kube|container|DCGM|up)\w*\b(?![^{]*\})")
+"""A metric's name: outside of the braces of labels."""
+
+
+def read(expression: str) -> set[str]:
+    return {word for word in WORD.findall(expression) if not re.search(rf"by \([^)]*\b{word}\b", expression)}
+
+
+@EACH
+def test_a_panel_names_only_metrics_that_are_defined(dashboard: Dashboard, panel: Panel) -> None:
+    for expression, _ in panel.queries:
+        assert read(expression)
+        assert read(expression) <= NAMES
+    assert {"GPUs" in dashboard.title} == {any(name.startswith("DCGM") for query, _ in panel.queries for name in read(query))}
+
+
+def test_every_query_is_promql(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
+    queries = [expression for _, panel in PANELS for expression, _ in panel.queries]
+    rules = [{"record": f"query:{number}", "expr": one.replace("$application", ".+")} for number, one in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
+    result = subprocess.run([promtool, "check", "rules", "rules.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(queries)} rules found" in result.stdout
+
+
+def test_every_query_has_data_in_a_normal_hour(tmp_path: Path) -> None:
+    """Only Triton's failures are missing there."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
+    recorded = [{"series": name, "values": values} for name, values in normal_hour().items()]
+    queries = [expression.replace("$application", ".+") for _, panel in PANELS for expression, _ in panel.queries]
+    queries = [query for query in queries if foreign.TRITON_FAILURES not in query]
+    one = [{"labels": "{}", "value": 1}]
+    expected = [{"expr": f"count({query}) > bool 0", "eval_time": "15m", "exp_samples": one} for query in queries]
+    test = {"interval": f"{SCRAPE_S}s", "input_series": recorded, "promql_expr_test": expected}
+    (tmp_path / "tests.yaml").write_text(json.dumps({"rule_files": [], "tests": [test]}))
+    result = subprocess.run([promtool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_metric_of_ours_has_a_panel() -> None:
+    found = {name for _, panel in PANELS for expression, _ in panel.queries for name in read(expression)}
+    for metric in DECLARED:
+        wanted = {metric.series[0], *(counter.exported for counter in metric.counters)}
+        assert wanted <= found, metric.name
+
+
+def test_the_metrics_of_rays_nodes_that_they_read_exist() -> None:
+    package = Path(ray.__file__).parent
+    own = (package / "dashboard" / "modules" / "reporter" / "reporter_agent.py").read_text()
+    for name in foreign.SOURCES["Ray"]:
+        assert f'"{name.removeprefix("ray_")}"' in own
+
+
+def test_the_files_are_what_grafana_reads_and_each_has_an_id_and_a_place_of_its_own() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(dashboards.files())
+    models = [json.loads(text) for text in dashboards.files().values()]
+    assert len({model["uid"] for model in models}) == len(models) == 5
+    for model in models:
+        variables = {one["name"] for one in model["templating"]["list"]}
+        text = json.dumps(model["panels"])
+        assert set(re.findall(r"\$\{?(\w+)", text)) <= variables
+        places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in model["panels"]]
+        assert len(set(places)) == len(places) == len({panel["id"] for panel in model["panels"]})
+        for panel in model["panels"]:
+            references = [target["refId"] for target in panel["targets"]]
+            assert len(set(references)) == len(references)
+            assert all(
+                set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= grouped(target["expr"])
+                for target in panel["targets"]
+            )
+
+
+def grouped(expression: str) -> set[str]:
+    """Labels that the query's result has."""
+    return {label.strip() for labels in re.findall(r"by \(([^)]*)\)", expression) for label in labels.split(",")}
+
+
+def test_a_panel_that_may_be_empty_says_why() -> None:
+    for dashboard, panel in PANELS:
+        if dashboard.name == "gpu":
+            assert panel.absent == dashboards.NEEDS_GPU
+    empty = {panel.title for _, panel in PANELS if panel.absent == dashboards.NEEDS_ROLLOUT}
+    assert len(empty) == sum("_rollout_" in metric.name for metric in DECLARED)

@@ -1,0 +1,112 @@
+"""Traces of the real service: each process' spans in one tree, kept in the ingress and sent to a collector."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testing import speech
+from testing.collector import Collector
+from testing.service import Service, environment
+
+pytestmark = pytest.mark.serve
+CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
+EVENTS = {"Accept": "text/event-stream"}
+
+
+def trace_of(service: Service, id: str) -> dict[str, Any]:
+    answer = service.client.get(f"/graph/traces/{id}")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def tree(trace: dict[str, Any]) -> dict[str, str]:
+    """Return the name of each span's parent by the span's way of names, such as `whisper queue` for the queue of whisper."""
+    by_id = {span["id"]: span for span in trace["spans"]}
+
+    def names(span: dict[str, Any]) -> Iterator[str]:
+        parent = by_id.get(span["parent_id"])
+        if parent is not None:
+            yield from names(parent)
+        yield span["name"]
+
+    return {" > ".join(names(span)): span["id"] for span in trace["spans"]}
+
+
+MODEL = {
+    "whisper": "whisper > call whisper > Whisper > triton whisper > compute",
+    "diffusion": "diffusion > call diffusion > Diffusion > triton diffusion > compute",
+}
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Service, accept: str) -> None:
+    id = f"traced-{accept[-4:]}"
+    sent = {"files": {"file": CAT}, "data": {"steps": "3", "seed": "1"}, "headers": {"Accept": accept, "X-Request-ID": id}}
+    assert service.client.post("/graph", **sent).status_code == 200
+    trace = trace_of(service, id)
+    ways = tree(trace)
+    assert {f"POST /graph > {part}" for part in ("receive", "decode", "whisper > queue", "diffusion > queue")} <= ways.keys()
+    assert {f"POST /graph > {way}" for way in MODEL.values()} <= ways.keys()
+    assert f"POST /graph > {MODEL['whisper']} > window" in ways
+    by_id = {span["id"]: span for span in trace["spans"]}
+    denoising = by_id[ways[f"POST /graph > {MODEL['diffusion']}"]]
+    assert [event["attributes"]["sonograph.step"] for event in denoising["events"]] == [1, 2, 3]
+    assert trace["dropped"] == 0
+    for span in trace["spans"]:  # on one machine a child lies inside of its parent, up to the clocks' own resolution
+        if parent := by_id.get(span["parent_id"]):
+            assert span["start_ms"] >= parent["start_ms"] - 1
+            assert span["start_ms"] + span["took_ms"] <= parent["start_ms"] + parent["took_ms"] + 1
+    assert "cat" not in str(trace["spans"]).lower().replace("category", "")
+
+
+def test_a_clients_trace_goes_on_and_reaches_a_collector(service: Service, collector: Collector) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    assert service.client.post("/graph", files={"file": CAT}, data={"steps": "2"}, headers=headers).status_code == 200
+    kept = trace_of(service, trace_id)
+
+    def sent() -> list[Any]:
+        return [span for span in collector.spans if span.trace_id.hex() == trace_id]
+
+    service.wait_until(lambda: len(sent()) >= len(kept["spans"]), "every span is at the collector")
+    assert {span.span_id.hex(): span.name for span in sent()} == {span["id"]: span["name"] for span in kept["spans"]}
+    (root,) = (span for span in sent() if span.name == "POST /graph")
+    assert root.parent_span_id.hex() == "00f067aa0ba902b7"
+
+
+def test_a_cancelled_request_is_marked(service: Service) -> None:
+    id = "traced-cancelled"
+    with service.events(CAT, headers={"X-Request-ID": id}, steps="150", width="512", height="512") as events:
+        assert any(event["type"] == "image.step" for event in events)
+    service.wait_until(lambda: service.client.get(f"/graph/traces/{id}").status_code == 200, "the trace is kept")
+    trace = trace_of(service, id)
+    assert trace["status"] == 499
+    assert {span["error"] for span in trace["spans"] if span["name"] in ("diffusion", "call diffusion")} == {"cancelled"}
+
+
+def test_requests_of_one_batch_have_their_own_spans(service: Service) -> None:
+    def draw(number: int) -> int:
+        headers = {"X-Request-ID": f"traced-batch-{number}"}
+        return service.client.post("/graph", files={"file": CAT}, data={"steps": "4"}, headers=headers).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(draw, range(4))) == [200] * 4
+    traces = [trace_of(service, f"traced-batch-{number}") for number in range(4)]
+    assert len({trace["trace_id"] for trace in traces}) == 4
+    ids = [span["id"] for trace in traces for span in trace["spans"]]
+    assert len(set(ids)) == len(ids)
+    for trace in traces:
+        assert {f"POST /graph > {way}" for way in MODEL.values()} <= tree(trace).keys()
+
+
+def test_the_command_draws_the_waterfall(service: Service) -> None:
+    service.client.post("/graph", files={"file": CAT}, data={"steps": "2"}, headers={"X-Request-ID": "traced-command"})
+    command = [str(Path(sys.prefix) / "bin" / "sonograph"), "trace", "traced-command", "--url", service.url]
+    shown = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True).stdout
+    for name in ("POST /graph", "decode", "triton whisper", "window", "2 × denoising step"):
+        assert name in shown

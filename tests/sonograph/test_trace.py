@@ -1,0 +1,120 @@
+"""`sonograph trace`: the waterfall, and its refusals."""
+
+import io
+import json
+from typing import Any
+
+import httpx
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sonograph import service
+from sonograph.cli import cli
+from sonograph.trace import BAR, bar_of, in_order, waterfall
+
+
+def span(id: str, parent: str, name: str, start_ms: float, took_ms: float, **more: Any) -> dict[str, Any]:
+    empty = {"kind": "internal", "error": None, "attributes": {}, "events": []}
+    return {"id": id, "parent_id": parent, "name": name, "start_ms": start_ms, "took_ms": took_ms, **empty, **more}
+
+
+SPANS = [
+    span("b", "a", "whisper", 10, 40, attributes={"gen_ai.response.model": "tiny.en", "sonograph.batch_size": 2}),
+    span("a", "client", "POST /graph", 0, 100),
+    span("d", "a", "diffusion", 50, 50, error="internal"),
+    span("c", "b", "queue", 10, 5),
+    span("e", "d", "compute", 60, 40, events=[{"name": "denoising step", "at_ms": 70, "attributes": {}}] * 3),
+]
+TRACE = {
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "request_id": "id-1",
+    "at": 1_700_000_000.0,
+    "took_ms": 100.0,
+    "status": 500,
+    "replica": "abc",
+    "dropped": 0,
+    "spans": SPANS,
+}
+
+
+def shown(trace: dict[str, Any], width: int = 120) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width).print(waterfall(trace))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_spans_stand_below_the_one_around_them() -> None:
+    assert [(depth, one["name"]) for depth, one in in_order(SPANS)] == [
+        (0, "POST /graph"),
+        (1, "whisper"),
+        (2, "queue"),
+        (1, "diffusion"),
+        (2, "compute"),
+    ]
+
+
+def test_a_span_whose_parent_was_dropped_or_that_is_its_own_stands_at_the_top() -> None:
+    assert [depth for depth, _ in in_order([span("x", "gone", "x", 0, 1), span("y", "y", "y", 0, 1)])] == [0, 0]
+
+
+def test_the_waterfall_names_times_models_batches_errors_and_steps() -> None:
+    lines = shown(TRACE)
+    assert "request id-1  status 500" in lines[0]
+    assert "2023-11-14 22:13:20 UTC" in lines[0]
+    whisper = next(line for line in lines if line.strip().startswith("whisper"))
+    assert "40.0" in whisper
+    assert "tiny.en, batch of 2" in whisper
+    assert "internal" in next(line for line in lines if line.strip().startswith("diffusion"))
+    assert any("3 × denoising step" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "took_ms", "bar"),
+    [
+        (0, 100, "█" * BAR),
+        (50, 50, " " * (BAR // 2) + "█" * (BAR // 2)),
+        (0, 0, "▏"),
+        (100, 0, " " * (BAR - 1) + "▏"),
+        (-5, 10, "█" * (BAR // 10)),
+    ],
+)
+def test_a_bar_stands_where_its_span_ran(start_ms: float, took_ms: float, bar: str) -> None:
+    assert bar_of(start_ms, took_ms, 100) == bar
+
+
+def test_an_empty_axis_has_no_bars() -> None:
+    assert bar_of(0, 0, 0) == ""
+
+
+def test_a_name_from_the_service_is_no_markup() -> None:
+    hostile = {**TRACE, "spans": [span("a", "", "[red]x[/red]", 0, 1)]}
+    assert any("[red]x[/red]" in line for line in shown(hostile))
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, status: int, content: dict[str, Any]) -> list[str]:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path.decode())
+        return httpx.Response(status, json=content)
+
+    made = service.Service
+    monkeypatch.setattr(service, "Service", lambda url, key: made(url, key, httpx.MockTransport(answer)))
+    return asked
+
+
+def test_the_trace_is_printed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, 200, TRACE)
+    done = CliRunner().invoke(cli, ["trace", "slowest", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == TRACE
+    assert asked == ["/graph/traces/slowest"]
+
+
+def test_an_id_cannot_leave_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, 404, {"detail": "no ingress replica keeps this trace", "code": "not_found"})
+    done = CliRunner().invoke(cli, ["trace", "../rollouts?x"])
+    assert asked == ["/graph/traces/..%2Frollouts%3Fx"]
+    assert done.exit_code == 1
+    assert "no ingress replica keeps this trace" in done.stderr
