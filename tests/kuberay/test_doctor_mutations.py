@@ -36,6 +36,7 @@ SURVIVORS = {
     r"removed config/applications/0/args/http/deadline_s": "its default is the same",
     r"altered config/applications/0/args/http/deadline_s to 12$": "every wait then outlasts it by more",
     r"removed config/applications/0/args/audio/decode_workers": "its default is the number of the ingress's CPUs",
+    r"(removed|altered) config/applications/0/args/logging/output": "Ray's file has each line all the same",
     r"removed config/applications/0/args/whisper/model": "its default is what the Job fetches",
     r"removed config/applications/0/args/(whisper|diffusion)/device": "`auto` takes the GPU too",
     r"(removed|altered) config/applications/0/args/diffusion/(steps|guidance_scale|max_side_px)": "any value in its range is a choice",
