@@ -105,10 +105,14 @@ def _rollout(service: Service) -> dict[str, Any]:
     return {"/graph/rollouts": every, "/graph/rollouts/{stage}": found, f"problem {refused['code']}": refused}
 
 
+IDS = ("request_id", "trace_id", "id", "parent_id", "replica", "sonograph.request_id", "events")
+"""Parts of an answer that differ each time."""
+
+
 def shape(content: Any) -> Any:
     """Return the constant part of an answer: names, types and words, without numbers and ids."""
     if isinstance(content, dict):
-        return {name: "" if name == "request_id" else shape(value) for name, value in content.items()}
+        return {name: "" if name in IDS else shape(value) for name, value in content.items()}
     if isinstance(content, list):
         return [shape(value) for value in content]
     if isinstance(content, str):
