@@ -257,10 +257,10 @@ def table(results: Mapping[str, Any]) -> list[str]:
         if isinstance(one, dict):
             met = "met" if one["high"] <= P50_GOAL else "**not met**" if one["low"] > P50_GOAL else "not decided"
             times = f"{one['alone_ms']:.1f} and {one['mirrored_ms']:.1f} ms: {one['ratio']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
-            goal = (
-                f"with every request mirrored: at most {P50_GOAL}" if PACED in name else "so, both models on the same busy cores"
+            goal = f"at most {P50_GOAL}" if PACED in name else "both models on the same busy cores"
+            lines.append(
+                f"| p50 of `{name.replace(',', '`,')} with every request mirrored: {goal} | {times} | {met if PACED in name else ''} |"
             )
-            lines.append(f"| p50 of `{name.replace(',', '`,')} {goal} | {times} | {met if PACED in name else ''} |")
     for name, runs in (results.get("aborts") or {}).items():
         if isinstance(runs, list):
             lines.append(_aborts_row(name, runs))

@@ -76,9 +76,9 @@ class Ingress:
             readiness,
             metrics,
             decode,
+            traces,
             topology,
             rollouts,
-            traces,
             Broadcast(application, serve.get_replica_context().deployment, "trace"),
             dashboard_url(),
         )

@@ -1,4 +1,4 @@
-"""OpenTelemetry's standard variables as settings: `sonograph serve` and `sonograph render` read them, once."""
+"""OpenTelemetry's standard variables as settings: `sonograph serve` reads them, once."""
 
 import os
 from collections.abc import Mapping

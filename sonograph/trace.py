@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from sonograph.draw import api_key
 from sonograph.events import Failed
+from sonograph.rollouts import options
 
 BAR, LEAST_BAR, OTHERS = 40, 12, 66
 """Columns of the time axis, in a narrow terminal too, and of all else in a row."""
@@ -22,10 +22,8 @@ console = Console()
 
 def trace(
     id: Annotated[str, typer.Argument(help="A trace's or a request's id, `last`, or `slowest`.")] = "last",
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
-    key_file: Annotated[
-        Path | None, typer.Option(help="File with an operator's API key; without it SONOGRAPH_KEY.", show_default=False)
-    ] = None,
+    url: Annotated[str, typer.Option(help="Address of the service.")] = options.LOCAL,
+    key_file: options.KeyFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
     """Show where one request's time went: every queue, attempt, window and step.

@@ -242,9 +242,9 @@ class FakeService:
             readiness,
             self.metrics,
             self.decode,
+            self.traces,
             self.topology,
             self.rollouts,
-            self.traces,
         )
 
     def app(self) -> FastAPI:

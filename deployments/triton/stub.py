@@ -73,7 +73,10 @@ def texts(items: list[str]) -> NDArray[Any]:
 
 
 class Recorder:
-    """The spans of one traced request in the model: `queue`, from its submission, and `compute` with what the model adds to it."""
+    """The spans of one traced request in the model: `compute`, from its arrival here to its response, and what the model adds.
+
+    What lies between it and the span around it is Triton's: its queue, its batching and its copies.
+    """
 
     def __init__(self, caller: TraceContext) -> None:
         self.compute = Span("compute", caller.span_id)
@@ -108,10 +111,8 @@ class Responder:
         self.recorder = recorder(request)
 
     def send(self, outputs: Outputs) -> None:
-        """Send an intermediate response. The responder itself may be called in its place."""
+        """Send an intermediate response."""
         self._sender.send(_response(outputs))
-
-    __call__ = send
 
     def finish(self, outcome: Outputs | Exception) -> None:
         """Send the final response. Never raises."""
@@ -129,10 +130,6 @@ class Responder:
     def check_cancelled(self) -> None:
         """Raise Cancelled where the caller has disconnected."""
         check_cancelled(self._sender)
-
-
-Send = Responder
-"""The responder as `respond_concurrently` passes it: called with an intermediate response."""
 
 
 async def respond_concurrently(requests: list[Any], serve: Callable[[Any, Responder], Awaitable[Outputs]]) -> None:

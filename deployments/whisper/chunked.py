@@ -109,10 +109,7 @@ class ChunkedGroup(SequenceGroup):
     def end_chunk_step(self) -> None:
         self._in_step -= 1
         if not self._in_step:
-            took_s = time.perf_counter() - self._step_began_s
-            self.computed_s += took_s
-            self.shared_s += took_s * self._step_chunks / self._step_rows
-            self.windows.append((time.time_ns() - int(took_s * 1e9), time.time_ns(), self._step_rows))
+            self.took_part(time.perf_counter() - self._step_began_s, self._step_chunks, self._step_rows)
 
     def _emit_in_order(self) -> None:
         """Emit the segments of the first unfinished chunk so far, after all of the chunks before it."""

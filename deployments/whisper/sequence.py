@@ -41,6 +41,13 @@ class SequenceGroup(ABC):
         """Whether it took part in a step."""
         return self.done or self.computed_s > 0
 
+    def took_part(self, took_s: float, own_rows: int, rows: int) -> None:
+        """Count a step that ends now. `own_rows`: the group's, of all `rows`."""
+        self.computed_s += took_s
+        self.shared_s += took_s * own_rows / rows
+        ended_ns = time.time_ns()
+        self.windows.append((ended_ns - int(took_s * 1e9), ended_ns, rows))
+
     @property
     def batch_size(self) -> int:
         """Groups in its steps, on average over their time."""
@@ -83,10 +90,7 @@ class Sequence(SequenceGroup):
             self.resume(None)
 
     def end_step(self) -> None:
-        took_s = time.perf_counter() - self._step_began_s
-        self.computed_s += took_s
-        self.shared_s += took_s / self._step_rows
-        self.windows.append((time.time_ns() - int(took_s * 1e9), time.time_ns(), self._step_rows))
+        self.took_part(time.perf_counter() - self._step_began_s, 1, self._step_rows)
 
     def resume(self, result: str | DecodingResult | None) -> None:
         """Take the result of the pending request; the sequence makes its next request, or ends."""

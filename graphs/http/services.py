@@ -1,7 +1,7 @@
 """Everything that the routes of one ingress replica need, in one object."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +15,10 @@ from graphs.http.dependencies import Decode, Dependencies
 from graphs.http.errors import NotFound
 from graphs.http.settings import HttpSettings
 from graphs.rollouts.manager import Rollouts
-from graphs.tracing.settings import TracingSettings
 from graphs.tracing.traces import Traces
 from graphs.tracing.view import view
 
 ROLES = {"speech_to_text": "speech to text", "text_to_image": "text to image", "image_to_image": "image to image"}
-
 
 FindTraces = Callable[[str], Awaitable[list[dict[str, Any] | None]]]
 """A trace by its id, its request's, `last` or `slowest`: the answer of each ingress replica, as `graphs.tracing.view` makes it."""
@@ -36,11 +34,11 @@ class Services:
     readiness: Readiness
     metrics: Metrics
     decode: Decode
+    traces: Traces
     topology: Callable[[], Awaitable[dict[str, Any]]] | None = None
     """The response to `GET /graph`; None where the settings do not show it."""
     rollouts: Rollouts | None = None
     """None outside of Ray Serve."""
-    traces: Traces = field(default_factory=lambda: Traces(TracingSettings(kept=0)))
     all_traces: FindTraces | None = None
     """Search of every ingress replica; None outside of Ray Serve, where there is one."""
     serve_api: str | None = None

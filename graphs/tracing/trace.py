@@ -67,9 +67,8 @@ class Trace:
     def end(self, status: int, error: str | None = None) -> None:
         """End the root, and with it what still runs. `status`: of HTTP. `error`: the problem's code."""
         self.root.attributes["http.response.status_code"] = status
-        self.root.error = (
-            error if status >= 500 else None
-        )  # a client's error is none of the server's, by OpenTelemetry's conventions
+        # By OpenTelemetry's conventions a client's error is none of the server's span.
+        self.root.error = error if status >= 500 else None
         if error:
             self.root.attributes["error.type"] = error
         self.root.end()

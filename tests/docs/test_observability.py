@@ -164,7 +164,7 @@ def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> 
     commands = [line.partition("jq ")[2] for line in OPERATIONS.splitlines() if line.startswith("$ ") and "jq " in line]
     found = []
     for command in commands:
-        options, program = re.match(r"(-\w+) '([^']*)'", command).groups()  # type: ignore[union-attr]
+        ((options, program),) = re.findall(r"^(-\w+) '([^']*)'", command)
         text = "\n".join(lines if "R" in options else lines[1:])
         done = subprocess.run(
             ["jq", options, "--compact-output", program], input=text, capture_output=True, text=True, timeout=60, check=True

@@ -3,8 +3,6 @@
 import copy
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from kuberay.manifest.alerts import POD_LABELS, alerts
 from kuberay.manifest.monitoring import Monitoring, monitoring, parse_label
 from kuberay.manifest.objectives import FAST, SLOW, WINDOWS, bound, objectives
 from kuberay.profiles import CANDIDATE, CPU, NAME
+from testing.promtool import promtool
 from tests.kuberay.normal_hour import (
     CLUSTER,
     REQUESTS,
@@ -35,11 +34,9 @@ from tests.kuberay.normal_hour import (
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-PROMTOOL = shutil.which("promtool")
 NORMAL = normal_hour()
 READ = {name for name in (key.split("{")[0] for key in NORMAL) if re.search(rf"\b{name}\b", str(monitoring(CPU)))}
 """Names of the series that a rule reads: promtool's time goes with their number."""
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian's package prometheus) is not on this machine")
 
 
 def rules(split: bool = False) -> dict[str, Any]:
@@ -48,15 +45,14 @@ def rules(split: bool = False) -> dict[str, Any]:
     return spec
 
 
-def promtool(folder: Path, tests: list[dict[str, Any]], split: bool = False) -> str:
+def failures(folder: Path, tests: list[dict[str, Any]], split: bool = False) -> str:
     """The output of `promtool test rules`, empty where all of them pass."""
-    assert PROMTOOL is not None
     (folder / "rules.yaml").write_text(json.dumps(rules(split)))
     order = [group["name"] for group in rules()["groups"]]  # otherwise promtool's is another one each time
     file = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "group_eval_order": order, "tests": tests}
     (folder / "tests.yaml").write_text(json.dumps(file))
-    result = subprocess.run([PROMTOOL, "test", "rules", "tests.yaml"], cwd=folder, capture_output=True, text=True, check=False)
-    return "" if result.returncode == 0 else result.stdout + result.stderr
+    succeeds, output = promtool(folder, "test", "rules", "tests.yaml")
+    return "" if succeeds else output
 
 
 def firing(recorded: Series, expected: dict[str, set[str]]) -> dict[str, Any]:
@@ -172,26 +168,22 @@ def test_each_alert_has_a_case_in_which_it_fires() -> None:
     assert set(CASES) == {alert.name for alert in alerts(CPU, split=True)}
 
 
-@needs_promtool
 @pytest.mark.parametrize("name", CASES)
 def test_an_alert_fires_in_its_case_alone_and_not_before_it_has_lasted(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     expected = {case.silent_at: set[str](), case.firing_at: {name} | case.also}
-    assert promtool(tmp_path, [firing(case.recorded(), expected)]) == ""
+    assert failures(tmp_path, [firing(case.recorded(), expected)]) == ""
 
 
-@needs_promtool
 def test_in_a_normal_hour_none_fires(tmp_path: Path) -> None:
     times = {f"{minute}m": set[str]() for minute in range(0, 61)}
-    assert promtool(tmp_path, [firing(NORMAL, times)]) == ""
+    assert failures(tmp_path, [firing(NORMAL, times)]) == ""
 
 
-@needs_promtool
 def test_the_tests_fail_where_an_alert_fires_that_should_not(tmp_path: Path) -> None:
-    assert "SonographDown" in promtool(tmp_path, [firing(without('^up.*ray_io_group="ingress"'), {"10m": set[str]()})])
+    assert "SonographDown" in failures(tmp_path, [firing(without('^up.*ray_io_group="ingress"'), {"10m": set[str]()})])
 
 
-@needs_promtool
 @pytest.mark.parametrize(
     ("gone", "expected"),
     [
@@ -201,48 +193,42 @@ def test_the_tests_fail_where_an_alert_fires_that_should_not(tmp_path: Path) -> 
     ids=["no series at all", "no StatefulSet"],
 )
 def test_series_that_are_missing_raise_an_alert(gone: str, expected: set[str], tmp_path: Path) -> None:
-    assert promtool(tmp_path, [firing(without(gone), {"20m": expected})]) == ""
+    assert failures(tmp_path, [firing(without(gone), {"20m": expected})]) == ""
 
 
-@needs_promtool
 def test_a_cluster_without_kube_state_metrics_has_no_alert_on_redis(tmp_path: Path) -> None:
-    assert promtool(tmp_path, [firing(without("^kube_"), {"20m": set[str]()})]) == ""
+    assert failures(tmp_path, [firing(without("^kube_"), {"20m": set[str]()})]) == ""
 
 
-@needs_promtool
 def test_all_ingress_pods_that_fail_their_scrape_are_an_outage(tmp_path: Path) -> None:
     failed = NORMAL | {name: constant(0) for name in NORMAL if name.startswith("up{") and 'ray_io_group="ingress"' in name}
-    assert promtool(tmp_path, [firing(failed, {"5m": {"SonographDown"}})]) == ""
+    assert failures(tmp_path, [firing(failed, {"5m": {"SonographDown"}})]) == ""
 
 
-@needs_promtool
 def test_every_request_refused_is_an_outage_of_its_objective(tmp_path: Path) -> None:
     """In the first version of the alerts an hour of it raised none."""
     refused = NORMAL | failing("overloaded", REQUESTS, INGRESS)
-    assert promtool(tmp_path, [firing(refused, {"20m": {"SonographOverloaded", *ALL_FAIL}})]) == ""
+    assert failures(tmp_path, [firing(refused, {"20m": {"SonographOverloaded", *ALL_FAIL}})]) == ""
 
 
-@needs_promtool
 def test_an_objectives_critical_alert_ends_soon_after_its_fault(tmp_path: Path) -> None:
     """The hour's share stays above the threshold for long."""
     counted = 20 * 60 // SCRAPE_S
     (failed, *_) = failing("internal", 1)
     fault = {failed: f"0+{REQUESTS}x{counted} {REQUESTS * counted:g}x100"}
     expected = {"19m": set(ALL_FAIL), "30m": {"SonographErrorsSlowly"}}
-    assert promtool(tmp_path, [firing(NORMAL | fault, expected)]) == ""
+    assert failures(tmp_path, [firing(NORMAL | fault, expected)]) == ""
 
 
-@needs_promtool
 def test_a_rollouts_candidate_that_fails_raises_none(tmp_path: Path) -> None:
     labels = {"application": NAME, "deployment": "ingress", "replica": "ingress#1", "ray_io_cluster": CLUSTER}
     candidate = {
         series(ERRORS.exported, **labels, stage="whisper-candidate", code=code): rising(REQUESTS)
         for code in ("internal", "model_unavailable")
     }
-    assert promtool(tmp_path, [firing(NORMAL | candidate, {"1h": set[str]()})]) == ""
+    assert failures(tmp_path, [firing(NORMAL | candidate, {"1h": set[str]()})]) == ""
 
 
-@needs_promtool
 def test_of_two_services_each_is_watched(tmp_path: Path) -> None:
     """The first one's pods say nothing about the candidate's, nor the other way."""
     ingress, head = up("c-1", "worker", revision="candidate", group="ingress"), up("c-head", "head", revision="candidate")
@@ -254,7 +240,7 @@ def test_of_two_services_each_is_watched(tmp_path: Path) -> None:
     tests = [firing(both, {"20m": set()})]
     for gone in ({ingress}, of_first):
         tests.append(firing({name: values for name, values in both.items() if name not in gone}, {"20m": {"SonographDown"}}))
-    assert promtool(tmp_path, tests, split=True) == ""
+    assert failures(tmp_path, tests, split=True) == ""
 
 
 def test_each_alert_has_a_section_of_its_name_and_no_section_is_left_over() -> None:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from graphs.core.metrics import DECLARED, METRICS
 from kuberay import dashboards
 from kuberay.dashboards import Dashboard, Panel
 from kuberay.manifest import foreign_metrics as foreign
+from testing.promtool import promtool
 from tests.kuberay.normal_hour import SCRAPE_S, normal_hour
 
 ROOT = Path(__file__).parents[2]
@@ -37,22 +36,16 @@ def test_a_panel_names_only_metrics_that_are_defined(dashboard: Dashboard, panel
 
 
 def test_every_query_is_promql(tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
     queries = [expression for _, panel in PANELS for expression, _ in panel.queries]
     rules = [{"record": f"query:{number}", "expr": one.replace("$application", ".+")} for number, one in enumerate(queries)]
     (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
-    result = subprocess.run([promtool, "check", "rules", "rules.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert f"{len(queries)} rules found" in result.stdout
+    succeeds, output = promtool(tmp_path, "check", "rules", "rules.yaml")
+    assert succeeds, output
+    assert f"{len(queries)} rules found" in output
 
 
 def test_every_query_has_data_in_a_normal_hour(tmp_path: Path) -> None:
     """Only Triton's failures are missing there."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
     recorded = [{"series": name, "values": values} for name, values in normal_hour().items()]
     queries = [expression.replace("$application", ".+") for _, panel in PANELS for expression, _ in panel.queries]
     queries = [query for query in queries if foreign.TRITON_FAILURES not in query]
@@ -60,8 +53,8 @@ def test_every_query_has_data_in_a_normal_hour(tmp_path: Path) -> None:
     expected = [{"expr": f"count({query}) > bool 0", "eval_time": "15m", "exp_samples": one} for query in queries]
     test = {"interval": f"{SCRAPE_S}s", "input_series": recorded, "promql_expr_test": expected}
     (tmp_path / "tests.yaml").write_text(json.dumps({"rule_files": [], "tests": [test]}))
-    result = subprocess.run([promtool, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    succeeds, output = promtool(tmp_path, "test", "rules", "tests.yaml")
+    assert succeeds, output
 
 
 def test_every_metric_of_ours_has_a_panel() -> None:

@@ -3,8 +3,6 @@
 import copy
 import functools
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +29,7 @@ from kuberay.manifest.rayservice import ray_env, ray_service
 from kuberay.profiles import CPU, MIG, PROFILES, Profile
 from kuberay.versions import PYTHON, RAY, RELEASE, TAG
 from sonograph.cli import cli
+from testing.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT.parent / "shared" / "schemas"
@@ -270,13 +269,10 @@ def selectors(expression: Any) -> list[Any]:
 
 @EACH
 def test_promtool_accepts_the_alerts(profile: Profile, tmp_path: Path) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
     rule = next(one for one in documents(profile) if one["kind"] == "PrometheusRule")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
-    result = subprocess.run([promtool, "check", "rules", tmp_path / "rules.yaml"], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    succeeds, output = promtool(tmp_path, "check", "rules", "rules.yaml")
+    assert succeeds, output
 
 
 def test_the_network_lets_through_the_traffic_of_ray_probes_metrics_and_clients() -> None:

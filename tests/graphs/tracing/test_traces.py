@@ -1,5 +1,7 @@
 """Traces that an ingress replica keeps, and the choice of those that are sent."""
 
+from typing import Any
+
 import pytest
 
 from graphs.tracing.settings import TracingSettings
@@ -34,11 +36,11 @@ def ended(
         (0.0, {"took_ms": 1999}, False),
     ],
 )
-def test_a_trace_is_sent(ratio: float, request_: dict[str, object], is_sent: bool) -> None:
+def test_a_trace_is_sent(ratio: float, request_: dict[str, Any], is_sent: bool) -> None:
     """By the ratio, by its client's decision, and always where it failed or was slow."""
     sent: list[Trace] = []
     traces = Traces(TracingSettings(ratio=ratio, slow_s=2), sent.append)
-    trace = ended(traces, **request_)  # type: ignore[arg-type]
+    trace = ended(traces, **request_)
     assert sent == ([trace] if is_sent else [])
 
 

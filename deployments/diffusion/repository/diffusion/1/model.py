@@ -42,18 +42,18 @@ class TritonPythonModel:
     def finalize(self) -> None:
         self._batch.close()
 
-    async def _generate(self, triton_request: Any, send: stub.Send) -> stub.Outputs:
+    async def _generate(self, triton_request: Any, responder: stub.Responder) -> stub.Outputs:
         request = _request(triton_request)
         if request.steps == 0:
             return _image_outputs(Generated(Image(b"", 0, 0, prompt_truncated=False, encode_ms=0.0), flagged=False))
         metadata = {"prompt": request.prompt, "seed": str(request.seed), "model": self._config.model_name}
-        follows, recorder = bool(stub.array(triton_request, "PROGRESS")[0]), send.recorder
+        follows, recorder = bool(stub.array(triton_request, "PROGRESS")[0]), responder.recorder
 
         def on_step(step: Step) -> None:
             if recorder is not None:
                 recorder.event("denoising step", **{"sonograph.step": step.step, "sonograph.steps": step.steps})
             if follows:
-                send(_step_outputs(step))
+                responder.send(_step_outputs(step))
 
         observer = on_step if follows or recorder is not None else None
         try:

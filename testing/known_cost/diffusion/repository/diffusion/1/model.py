@@ -13,7 +13,7 @@ class TritonPythonModel:
     async def execute(self, requests: list[Any]) -> None:
         await stub.respond_concurrently(requests, self._generate)
 
-    async def _generate(self, request: Any, send: stub.Send) -> stub.Outputs:
+    async def _generate(self, request: Any, responder: stub.Responder) -> stub.Outputs:
         steps, progress = int(stub.array(request, "STEPS")[0]), bool(stub.array(request, "PROGRESS")[0])
         prompt, seed = stub.text(request, "PROMPT"), int(stub.array(request, "SEED")[0])
         sides_px = [side_px or SIDE_PX for side_px in stub.array(request, "SIZE").tolist()]
@@ -22,7 +22,7 @@ class TritonPythonModel:
             stub.check_cancelled(request)
             if progress:
                 eta_ms = STEP_S * 1000 * (steps - step)
-                send({"STEP": np.array([step, steps], np.int32), "ETA_MS": np.array([eta_ms], np.float32)})
+                responder.send({"STEP": np.array([step, steps], np.int32), "ETA_MS": np.array([eta_ms], np.float32)})
         return {
             "IMAGE": np.frombuffer(picture(prompt, seed), np.uint8),
             "IMAGE_SIZE": np.array(sides_px, np.int32),

@@ -25,14 +25,14 @@ class TritonPythonModel:
     async def execute(self, requests: list[Any]) -> None:
         await stub.respond_concurrently(requests, self._transcribe)
 
-    async def _transcribe(self, request: Any, send: stub.Send) -> stub.Outputs:
+    async def _transcribe(self, request: Any, responder: stub.Responder) -> stub.Outputs:
         audio, progress = stub.array(request, "AUDIO")[0].copy(), bool(stub.array(request, "PROGRESS").flat[0])
         found = self._changed(segments(audio)) if audio.size else ()
         for segment in found:
             await asyncio.sleep(SEGMENT_S * self._fault.slower)
             stub.check_cancelled(request)
             if progress:
-                send(_outputs([segment]))
+                responder.send(_outputs([segment]))
         return _outputs(found) | {
             "TEXT": stub.texts(["".join(segment.text for segment in found)])[None],
             "LANGUAGE": stub.texts(["en"])[None],
