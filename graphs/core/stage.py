@@ -59,6 +59,8 @@ class Stage[Request, Result]:
         self._capacity: Callable[[], int] = lambda: per_replica * readiness.replicas(spec.name)
         self.limiter = FifoLimiter(self._capacity)
         self.rollout = Rollout(self)
+        self.records = spec.in_triton
+        """Whether its replicas return spans. A stub is a plain class with `run` and `stream`, which knows of none."""
         self._readiness = readiness
         self._metrics = metrics
         self._handle: Any = handle
@@ -140,7 +142,7 @@ class Stage[Request, Result]:
 
     async def _answered(self, call: Call) -> Any:
         """The replica's result: answered once, or as a stream where a client follows the progress."""
-        trace = call.context.trace
+        trace = call.context.trace if self.records else None
         arguments = (call.request, call.context.time_left, call.context.id, *(() if trace is None else (trace.traceparent(),)))
         if call.context.emit is None:
             method = self._handle.run if trace is None else self._handle.run_traced

@@ -18,6 +18,7 @@ from tests.graphs.core.test_stage import Harness, Painting, PaintRequest
 def traced(*scripts: list[Any]) -> tuple[Harness, Trace]:
     harness = Harness(*scripts)
     harness.context.trace = Trace("POST /graph")
+    harness.stage.records = True  # as a model in Triton does
     return harness, harness.context.trace
 
 
@@ -97,6 +98,17 @@ async def test_a_cancelled_call_is_marked() -> None:
         await call
     assert {span.error for span in trace.spans if span.name != "queue" and span is not trace.root} == {"cancelled"}
     assert all(span.ended_ns for span in trace.spans[1:])
+
+
+async def test_a_stub_is_called_plainly_and_has_the_spans_of_the_ingress() -> None:
+    """A plain class with `run` and `stream`, which knows of no spans."""
+    for stream, method in ((False, "run"), (True, "stream")):
+        harness, trace = traced([Painting()])
+        harness.stage.records = False
+        assert await harness.call(stream=stream) == Painting()
+        called, arguments = harness.handle.calls[0]
+        assert (called, len(arguments)) == (method, 3)
+        assert tree(trace)[-1] == "POST /graph > painter > call painter"
 
 
 async def test_without_a_trace_the_call_asks_for_no_spans() -> None:
