@@ -5,9 +5,11 @@ COMMAND: `echo`; `work <steps>` (10 ms each, ends when cancelled); `count <steps
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import triton_python_backend_utils as pb_utils
 
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.triton import stub
@@ -28,7 +30,7 @@ class TritonPythonModel:
             except Exception as error:
                 responder.finish(error)
 
-    def _run(self, request: Any, send: stub.Send) -> stub.Outputs:
+    def _run(self, request: Any, send: Callable[[stub.Outputs], None]) -> stub.Outputs:
         stub.check_cancelled(request)
         command, *arguments = stub.text(request, "COMMAND").split()
         if command in ("break", "mend"):
@@ -46,14 +48,14 @@ class TritonPythonModel:
                 raise ModelUnavailable(stub.text(request, "DATA"))
             case "fail":
                 raise RuntimeError(stub.text(request, "DATA"))
-        data = bytes(stub.pb_utils.get_input_tensor_by_name(request, "DATA").as_numpy()[0])
+        data = bytes(pb_utils.get_input_tensor_by_name(request, "DATA").as_numpy()[0])
         return {
             "DATA": np.array([data], dtype=np.object_),
             "NUMBERS": stub.array(request, "NUMBERS"),
             "STEPS": np.array([self._steps], dtype=np.int32),
         }
 
-    def _work(self, request: Any, steps: int, send: stub.Send) -> None:
+    def _work(self, request: Any, steps: int, send: Callable[[stub.Outputs], None]) -> None:
         self._steps = 0
         for _ in range(steps):
             stub.check_cancelled(request)
