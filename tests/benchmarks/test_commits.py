@@ -54,6 +54,11 @@ def test_the_goal_is_met_by_the_whole_interval(new_ms: list[float], verdict: str
     assert commits.summary(costs(*[10.0] * 30), costs(*new_ms))["verdict"] == verdict
 
 
+def test_a_benchmark_may_have_another_goal() -> None:
+    found = commits.summary(costs(*[10.0] * 30), costs(*[10.4] * 30), goal=1.05)
+    assert (found["goal"], found["verdict"]) == (1.05, "met")
+
+
 def test_the_table_has_every_process_and_the_verdict() -> None:
     console = Console(width=140, file=io.StringIO(), record=True)
     console.print(commits.table("image", commits.summary(costs(10.0, 20.0), costs(10.0, 20.0))))
