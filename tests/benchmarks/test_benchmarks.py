@@ -101,7 +101,7 @@ async def test_the_open_loop_waits_for_no_answer() -> None:
     caller, ended = Caller(takes_s=1.0), list[int]()
     found = await open_loop(caller.send, [0.0001 * number for number in range(10)], lambda: ended.append(1))
     assert caller.most == 10
-    assert caller.numbers == list(range(10))
+    assert sorted(caller.numbers) == list(range(10))  # two that are overdue may change places
     assert [answer.due_s for answer in found] == [0.0001 * number for number in range(10)]
     assert all(answer.ended_s >= answer.due_s for answer in found)
     assert len(ended) == 10

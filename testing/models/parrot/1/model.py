@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.triton import stub
@@ -48,7 +47,7 @@ class TritonPythonModel:
                 raise ModelUnavailable(stub.text(request, "DATA"))
             case "fail":
                 raise RuntimeError(stub.text(request, "DATA"))
-        data = bytes(pb_utils.get_input_tensor_by_name(request, "DATA").as_numpy()[0])
+        data = bytes(stub.array(request, "DATA").flat[0])
         return {
             "DATA": np.array([data], dtype=np.object_),
             "NUMBERS": stub.array(request, "NUMBERS"),
