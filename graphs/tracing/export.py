@@ -53,7 +53,7 @@ def _converter(settings: TracingSettings) -> Callable[[Trace, Span], Any]:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import Event, ReadableSpan
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-    from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+    from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
     version = importlib.metadata.version("sonograph")
     instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -74,7 +74,7 @@ def _converter(settings: TracingSettings) -> Callable[[Trace, Span], Any]:
             resource,
             span.attributes,
             [Event(one.name, one.attributes, one.at_ns) for one in span.events],
-            (),
+            [Link(context(trace.origin, trace.origin.root.id, False))] if is_root and trace.origin else (),
             kinds[span.kind],
             instrumentation_scope=scope,
             status=Status(StatusCode.ERROR, span.error) if span.error else Status(),

@@ -57,6 +57,25 @@ def test_a_trace_reaches_a_collector(protocol: str, running: Callable[[], contex
     assert received.headers[0]["x-key"] == "secret"
 
 
+def test_a_mirrored_calls_trace_links_to_its_requests() -> None:
+    trace = finished()
+    with trace.mirror("mirror whisper") as mirror, mirror.span("whisper-candidate"):
+        pass
+    with collector.over_http() as received:
+        send = sender(TracingSettings(endpoint=received.url))
+        assert send is not None
+        send(mirror)
+        wait_for(received, 2)
+    root, candidate = (
+        next(one for one in received.spans if one.name == name) for name in ("mirror whisper", "whisper-candidate")
+    )
+    assert {root.trace_id.hex(), candidate.trace_id.hex()} == {mirror.id}
+    assert (root.parent_span_id, candidate.parent_span_id) == (b"", root.span_id)
+    assert root.kind == 1  # SPAN_KIND_INTERNAL
+    assert [(link.trace_id.hex(), link.span_id.hex()) for link in root.links] == [(trace.id, trace.root.id)]
+    assert not candidate.links
+
+
 def test_without_an_endpoint_nothing_is_sent() -> None:
     assert sender(TracingSettings()) is None
 
