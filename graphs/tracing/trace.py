@@ -78,7 +78,7 @@ class Trace:
 
         This task's spans belong to it meanwhile. The root's error is as any span's.
         """
-        trace = Trace(name, origin=self, on_end=self._on_end, **{REQUEST_ID: self.root.attributes.get(REQUEST_ID, "")})
+        trace = Trace(name, None, self, self._on_end, **{REQUEST_ID: self.root.attributes.get(REQUEST_ID, "")})
         token = _current.set(trace.root)
         try:
             yield trace

@@ -21,7 +21,7 @@ class Traces:
         if self._send is None and not self._settings.kept:
             return None
         attributes = {"http.request.method": method, "http.route": route, REQUEST_ID: request_id}
-        return Trace(f"{method} {route}", TraceContext.parse(traceparent), on_end=self._ended, **attributes)
+        return Trace(f"{method} {route}", TraceContext.parse(traceparent), None, self._ended, **attributes)
 
     def _ended(self, trace: Trace) -> None:
         """Keep the trace, a mirrored call's with its request's, and send it where it is sampled."""

@@ -64,7 +64,7 @@ class TritonPythonModel:
             raise stub.Cancelled(str(error)) from error
         if recorder is not None:
             image, ended_ns = generated.image, time.time_ns()
-            about = {"sonograph.image.format": request.format, "sonograph.image.bytes": len(image.encoded)}
+            about: dict[str, str | int] = {"sonograph.image.format": request.format, "sonograph.image.bytes": len(image.encoded)}
             recorder.add("encode", ended_ns - round(image.encode_ms * 1e6), ended_ns, **about)
         return _image_outputs(generated)
 
