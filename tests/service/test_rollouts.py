@@ -276,7 +276,7 @@ def test_a_mirrored_requests_trace_reaches_down_to_the_candidates_model(service:
     assert (mirror["mirror_of"], mirror["request_id"]) == (request["trace_id"], "traced-mirror")
     assert mirror["at"] >= request["at"] + request["took_ms"] / 1000, "no client waits for it"
     spans = {span["name"]: span for span in mirror["spans"]}
-    way = ["mirror whisper", "whisper-candidate", "call whisper-candidate", "Whisper", "triton whisper", "compute"]
+    way = ["mirror whisper", "whisper-candidate", "call whisper-candidate", "FaultyWhisper", "triton whisper", "compute"]
     for above, below in itertools.pairwise(way):
         assert spans[below]["parent_id"] == spans[above]["id"]
     assert not {span["id"] for span in mirror["spans"]} & {span["id"] for span in request["spans"]}
