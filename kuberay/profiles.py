@@ -1,7 +1,7 @@
 """The profiles: for each kind of cluster its nodes, the sizes of the models there, and the settings. The manifests come from these."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from kuberay.worker_groups import Deployment, Group, Model, Size, group_for_each, shared_group
@@ -16,6 +16,8 @@ REDIS_SECRET = "sonograph-redis"
 KEYS_SECRET = "sonograph-keys"
 """Its entry `keys` is the file of API keys, in the ingress's pods; the Secret is optional."""
 KEYS = "/etc/sonograph"
+OTLP_HEADERS = f"{KEYS}/otlp-headers"
+"""Another entry of that Secret: the headers of traces, since a collector's key belongs into no manifest."""
 WEIGHTS = "/opt/sonograph/share/sonograph"
 """Folder of the weights in an image: below the folder of its Python environment (deployments/paths.py)."""
 
@@ -119,6 +121,13 @@ class Profile:
         if self.shared:
             return INGRESS, shared_group(self.shared, self.models, self.sizes, self.gpu)
         return INGRESS, *group_for_each(self.models, self.sizes, self.gpu)
+
+    def with_tracing(self, tracing: Mapping[str, Any]) -> "Profile":
+        """This profile with further settings of the section `tracing`; its own args stay. Headers become a file in a Secret."""
+        section = {name: value for name, value in tracing.items() if name != "headers"}
+        if "headers" in tracing:
+            section["headers_file"] = OTLP_HEADERS
+        return replace(self, args={**self.args, "tracing": {**section, **self.args.get("tracing", {})}})
 
     def group_of(self, deployment: str) -> Group:
         (group,) = (group for group in self.groups if any(one.name == deployment for one in group.deployments))

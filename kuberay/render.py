@@ -1,7 +1,7 @@
 """Manifests as text: every file of a profile; and graphs/local.yaml, the diagram in kuberay/README.md,
 images/docker-bake.hcl, docs/dashboards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,20 @@ def manifests(
     dns_cidrs: Sequence[str] = (),
     split: Split | None = None,
     monitored: Monitoring | None = None,
+    tracing: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Each file's name and text. kubectl applies them in the order of their names; their pods may start in any order.
 
-    `split`: a second RayService too, and the route to both. `monitored`: the cluster's Prometheus.
+    `split`: a second RayService too, and the route to both. `monitored`: the cluster's Prometheus. `tracing`: settings of that section
+    from OpenTelemetry's variables.
     """
     monitored = monitored or Monitoring()
+    if tracing:
+        profile = profile.with_tracing(tracing)
     objects = {
         "disruption.yaml": disruption(profile, split is not None),
         "monitoring.yaml": monitoring(profile, split is not None, monitored),
-        "network.yaml": network(dns_cidrs),
+        "network.yaml": network(dns_cidrs, profile.args.get("tracing", {})),
         "rayservice.yaml": [ray_service(profile, images)],
         "rayservice-candidate.yaml": [ray_service(profile, split.images, CANDIDATE)] if split else [],
         "redis.yaml": redis(images),
@@ -54,13 +58,16 @@ def manifests(
         "weights.yaml": weights(profile, images),
     }
     options = [*(f"--dns-cidr {cidr}" for cidr in dns_cidrs), *(split.options if split else ()), *monitored.options]
-    return {name: header(profile, options) + dump(documents) for name, documents in objects.items() if documents}
+    top = header(profile, options, "OpenTelemetry's variables" if tracing else "")
+    return {name: top + dump(documents) for name, documents in objects.items() if documents}
 
 
-def header(profile: Profile, options: Sequence[str] = ()) -> str:
+def header(profile: Profile, options: Sequence[str] = (), more: str = "") -> str:
+    """Lines at the top of each file. `more`: a source beside the profiles."""
     sizes = "Memory is measured." if profile.measured else "CPU, memory and GPU shares are ESTIMATES: they are not measured."
     command = " ".join(["sonograph render", profile.name, *options])
-    source = f"Rendered by `{command}` from kuberay/profiles.py: change that, not this."
+    sources = f"kuberay/profiles.py and {more}: change those" if more else "kuberay/profiles.py: change that"
+    source = f"Rendered by `{command}` from {sources}, not this."
     return f"# {source}\n# {profile.name}: {profile.summary}.\n# {sizes}\n"
 
 

@@ -44,15 +44,19 @@ def render(
     runbooks: Annotated[str, typer.Option(help="Address of docs/operations.md, for the links of the alerts.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of the manifests, one below it for each profile.")] = MANIFESTS,
 ) -> None:
-    """Write a profile's manifests from kuberay/profiles.py; in this repository also graphs/local.yaml and other rendered files."""
+    """Write a profile's manifests from kuberay/profiles.py; in this repository also graphs/local.yaml and other rendered files.
+
+    OpenTelemetry's variables (OTEL_EXPORTER_OTLP_ENDPOINT and others) become the settings of tracing.
+    """
     from kuberay import render as rendering
     from kuberay.images import REGISTRY, Images
     from kuberay.images import digests as read
     from kuberay.manifest.monitoring import RELEASE, RUNBOOKS, Monitoring, parse_label
     from kuberay.manifest.network import resolver
     from kuberay.manifest.route import Split, parse_gateway, parse_hostname, parse_shares
-    from kuberay.profiles import NAME
+    from kuberay.profiles import KEYS_SECRET, NAME, OTLP_HEADERS
     from kuberay.versions import TAG
+    from sonograph import otel
 
     if profile and profile not in PROFILES:
         raise typer.BadParameter(f"there is no {profile}, only {', '.join(PROFILES)}", param_hint="PROFILE")
@@ -77,9 +81,13 @@ def render(
         )
     labels = dict(_parsed(parse_label, label, "--monitoring-label") for label in monitoring_label or ())
     monitored = Monitoring(labels or RELEASE, runbooks or RUNBOOKS)
+    try:
+        tracing = otel.tracing()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="the environment") from error
     own = out.resolve() == rendering.ROOT / MANIFESTS
     for name in [profile] if profile else PROFILES:
-        rendered = rendering.manifests(PROFILES[name], images, resolvers, routed, monitored)
+        rendered = rendering.manifests(PROFILES[name], images, resolvers, routed, monitored, tracing)
         files = {out / name / file: text for file, text in rendered.items()}
         for path, text in (files | (rendering.shared() if own else {})).items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +95,9 @@ def render(
         for stale in set((out / name).glob("*.yaml")) - set(files) if own else ():
             stale.unlink()
         console.print(f"{out / name}: {len(files)} files")
+    if "headers" in tracing:
+        entry = Path(OTLP_HEADERS).name
+        console.print(f"OTEL_EXPORTER_OTLP_HEADERS are in none of them: put them into the Secret {KEYS_SECRET} as {entry}.")
 
 
 def _parsed[Parsed](parse: Callable[[str], Parsed], text: str, option: str) -> Parsed:

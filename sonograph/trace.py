@@ -58,8 +58,10 @@ def waterfall(trace: dict[str, Any], columns: int = BAR) -> Group:
         table.add_row(Text("  " * depth + span["name"], style), bar, f"{span['took_ms']:.1f}", Text(remark(span), "dim"))
     at = datetime.fromtimestamp(trace["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     more = f", and {trace['dropped']} further spans that were not kept" if trace["dropped"] else ""
-    title = Text(f"request {trace['request_id']}  status {trace['status']}  {at}{more}", "bold")
-    return Group(title, Text(f"trace {trace['trace_id']}  ingress replica {trace['replica']}", "dim"), Text(""), table)
+    outcome = f"mirror of trace {trace['mirror_of']}" if trace["mirror_of"] else f"status {trace['status']}"
+    title = Text(f"request {trace['request_id']}  {outcome}  {at}{more}", "bold")
+    mirrors = [Text(f"mirrored in trace {id}", "dim") for id in trace["mirrors"]]
+    return Group(title, Text(f"trace {trace['trace_id']}  ingress replica {trace['replica']}", "dim"), *mirrors, Text(""), table)
 
 
 def in_order(spans: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:

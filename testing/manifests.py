@@ -9,6 +9,7 @@ import yaml
 from kuberay.doctor.examine import diagnose
 from kuberay.doctor.manifest import Document, Finding, Service, services
 from kuberay.images import Images
+from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import redis
 from kuberay.manifest.route import Split, route
@@ -25,7 +26,7 @@ class Manifests:
         self._profile = profile
         self._images = images = Images(digests=dict.fromkeys(("redis", *(group.name for group in profile.groups)), DIGEST))
         self.service = ray_service(profile, images)
-        self.beside = [*redis(images), *weights(profile, images)]
+        self.beside = [*redis(images), *weights(profile, images), *network()]
         self.config: Any = yaml.safe_load(self.service["spec"]["serveConfigV2"])
 
     @property

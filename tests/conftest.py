@@ -1,6 +1,7 @@
 """Options of the suite, and the real service that all tests of a run share."""
 
 import ast
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from testing.service import Service, sonograph
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+for variable in [name for name in os.environ if name.startswith("OTEL_")]:
+    del os.environ[variable]  # `sonograph serve` and `render` would read a developer's own
 
 SLOW = ("triton", "serve", "browser", "slow", "torch")
 """Markers of the tests that run in `make test` alone, not in `make check`."""

@@ -212,7 +212,6 @@ class Dependencies:
             self._metrics.failed(INGRESS, entry.code)
         if (trace := entry.context.trace) is not None:
             trace.end(entry.status, "cancelled" if entry.cancelled else entry.code)
-            self._traces.ended(trace)
 
     def _retry_after_s(self) -> float:
         stages = [(stage.latency, self._readiness.replicas(stage.name)) for stage in self._stages.values()]

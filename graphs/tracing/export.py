@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from deployments.span import Span
+from graphs.tracing import otlp
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
 
@@ -21,7 +22,10 @@ TIMEOUT_S = 10.0
 
 
 def sender(settings: TracingSettings) -> Callable[[Trace], None] | None:
-    """A function that queues a trace for the settings' collector and returns at once; None where they name none."""
+    """A function that queues a trace for the settings' collector and returns at once; None where they name none.
+
+    Raises ValueError where the file of headers cannot be used.
+    """
     if not settings.endpoint:
         return None
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -37,15 +41,16 @@ def sender(settings: TracingSettings) -> Callable[[Trace], None] | None:
 
 
 def _exporter(settings: TracingSettings) -> "SpanExporter":
-    headers = settings.headers or None
+    more = otlp.read_headers(settings.headers_file) if settings.headers_file else {}
+    sent = {name.lower(): value for name, value in {**settings.headers, **more}.items()} or None  # gRPC knows lower case alone
     if settings.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
 
         plain = settings.endpoint.startswith("http://")
-        return Grpc(endpoint=settings.endpoint, insecure=plain, headers=headers, timeout=TIMEOUT_S)
+        return Grpc(endpoint=settings.endpoint, insecure=plain, headers=sent, timeout=TIMEOUT_S)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter(endpoint=f"{settings.endpoint}/v1/traces", headers=headers, timeout=TIMEOUT_S)
+    return OTLPSpanExporter(endpoint=f"{settings.endpoint}/v1/traces", headers=sent, timeout=TIMEOUT_S)
 
 
 def _converter(settings: TracingSettings) -> Callable[[Trace, Span], Any]:
@@ -53,7 +58,7 @@ def _converter(settings: TracingSettings) -> Callable[[Trace, Span], Any]:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import Event, ReadableSpan
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-    from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+    from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
     version = importlib.metadata.version("sonograph")
     instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -74,7 +79,7 @@ def _converter(settings: TracingSettings) -> Callable[[Trace, Span], Any]:
             resource,
             span.attributes,
             [Event(one.name, one.attributes, one.at_ns) for one in span.events],
-            (),
+            [Link(context(trace.origin, trace.origin.root.id, False))] if is_root and trace.origin else (),
             kinds[span.kind],
             instrumentation_scope=scope,
             status=Status(StatusCode.ERROR, span.error) if span.error else Status(),

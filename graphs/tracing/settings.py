@@ -1,10 +1,12 @@
 """The settings of tracing."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from deployments.settings import Section
+from graphs.tracing.otlp import check_endpoint
 
 
 class TracingSettings(Section):
@@ -16,6 +18,8 @@ class TracingSettings(Section):
     """OTLP's protocol, by the names of OTEL_EXPORTER_OTLP_PROTOCOL."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Headers of each export, such as a collector's key."""
+    headers_file: Path | None = None
+    """File of further headers, as OTEL_EXPORTER_OTLP_HEADERS has them, such as a Secret's; read when the ingress starts."""
     service_name: str = "sonograph"
     """The traces' `service.name`."""
     ratio: float = Field(default=0.1, ge=0, le=1)
@@ -25,7 +29,5 @@ class TracingSettings(Section):
 
     @field_validator("endpoint")
     @classmethod
-    def _is_http(cls, endpoint: str) -> str:
-        if endpoint and not endpoint.startswith(("http://", "https://")):
-            raise ValueError("tracing.endpoint must begin with http:// or https://")
-        return endpoint.rstrip("/")
+    def _is_address(cls, endpoint: str) -> str:
+        return check_endpoint(endpoint, "tracing.endpoint") if endpoint else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from deployments.span import TraceContext
 from graphs.tracing.settings import TracingSettings
-from graphs.tracing.trace import Trace
+from graphs.tracing.trace import REQUEST_ID, Trace
 
 
 class Traces:
@@ -20,17 +20,23 @@ class Traces:
         """The request's trace; None where nothing would be done with it. A malformed `traceparent` is ignored, as W3C has it."""
         if self._send is None and not self._settings.kept:
             return None
-        attributes = {"http.request.method": method, "http.route": route, "sonograph.request_id": request_id}
-        return Trace(f"{method} {route}", TraceContext.parse(traceparent), **attributes)
+        attributes = {"http.request.method": method, "http.route": route, REQUEST_ID: request_id}
+        return Trace(f"{method} {route}", TraceContext.parse(traceparent), None, self._ended, **attributes)
 
-    def ended(self, trace: Trace) -> None:
-        """Keep the trace, and send it where it is sampled."""
-        self._kept.append(trace)
+    def _ended(self, trace: Trace) -> None:
+        """Keep the trace, a mirrored call's with its request's, and send it where it is sampled."""
+        (self._kept if trace.origin is None else trace.origin.mirrors).append(trace)
         if self._send is not None and self.sampled(trace):
+            trace.sent = True
             self._send(trace)
 
     def sampled(self, trace: Trace) -> bool:
-        """Whether the trace is sent: as its client decided, by the ratio else; always where the request failed or was slow."""
+        """Whether the trace is sent: as its client decided, by the ratio else; always where the request failed or was slow.
+
+        A mirrored call's is sent where its request's was.
+        """
+        if trace.origin is not None:
+            return trace.origin.sent
         if trace.root.error is not None or trace.root.duration_ms >= self._settings.slow_s * 1000:
             return True
         if trace.client is not None:
@@ -38,13 +44,12 @@ class Traces:
         return random.random() < self._settings.ratio
 
     def find(self, id: str) -> Trace | None:
-        """A kept trace by its id, its request's id, `last` or `slowest`."""
+        """A kept trace by its id, its request's id, `last` or `slowest`; a mirrored call's by its own id."""
         if not self._kept:
             return None
         if id == "last":
             return self._kept[-1]
         if id == "slowest":
             return max(self._kept, key=lambda trace: trace.root.duration_ms)
-        return next(
-            (one for one in reversed(self._kept) if id in (one.id, one.root.attributes.get("sonograph.request_id"))), None
-        )
+        everything = (one for kept in reversed(self._kept) for one in (kept, *kept.mirrors))
+        return next((one for one in everything if id in (one.id, one.root.attributes[REQUEST_ID])), None)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from deployments.span import Span
-from graphs.tracing.trace import Trace
+from graphs.tracing.trace import REQUEST_ID, Trace
 
 
 class _Answer(BaseModel):
@@ -43,7 +43,11 @@ class TraceAnswer(_Answer):
     """Unix time of its begin."""
     took_ms: float
     status: int
-    """Of HTTP."""
+    """Of HTTP; 0 for a mirrored call, which has none."""
+    mirrors: list[str]
+    """The traces of the request's mirrored calls that have ended, by their ids."""
+    mirror_of: str | None
+    """For a mirrored call: the id of its request's trace."""
     replica: str
     """The ingress replica that has kept it."""
     dropped: int
@@ -57,10 +61,12 @@ def view(trace: Trace, replica: str) -> dict[str, Any]:
     root = trace.root
     return {
         "trace_id": trace.id,
-        "request_id": root.attributes["sonograph.request_id"],
+        "request_id": root.attributes[REQUEST_ID],
         "at": root.started_ns / 1e9,
         "took_ms": round(root.duration_ms, 3),
         "status": root.attributes.get("http.response.status_code", 0),
+        "mirrors": [mirror.id for mirror in trace.mirrors],
+        "mirror_of": trace.origin.id if trace.origin else None,
         "replica": replica,
         "dropped": trace.dropped,
         "spans": [_span(span, root.started_ns) for span in sorted(trace.spans, key=lambda one: one.started_ns)],

@@ -6,7 +6,7 @@ A rule is a function that yields findings about one RayService, and about the ot
 from collections.abc import Iterable
 from pathlib import Path
 
-from kuberay.doctor import operator, placement, pods, route, serve_config, times, versions
+from kuberay.doctor import network, operator, placement, pods, route, serve_config, times, versions
 from kuberay.doctor.manifest import Finding, Rule, Service, Unreadable, read
 
 FIRST: tuple[Rule, ...] = (
@@ -23,6 +23,7 @@ RULES: tuple[Rule, ...] = (
     *versions.RULES,
     *times.RULES,
     *route.RULES,
+    *network.RULES,
 )
 
 

@@ -1,9 +1,11 @@
 """network.yaml: the policies that let through the traffic named here and nothing else."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
-from kuberay.manifest.objects import HEAD_PORTS, OF_RAY, PORTS, Object, kubernetes_object
+from kuberay.manifest.objects import HEAD_PORTS, OF_INGRESS, OF_RAY, PORTS, Object, kubernetes_object
 from kuberay.profiles import PORT
 
 RESOLVERS = (
@@ -16,11 +18,12 @@ RESOLVERS = (
 node's credentials on port 80: only port 53 may ever be opened to it."""
 
 
-def network(dns_cidrs: Sequence[str] = ()) -> list[Object]:
+def network(dns_cidrs: Sequence[str] = (), tracing: Mapping[str, Any] | None = None) -> list[Object]:
     """Policies that let through the traffic named here and nothing else. Kubernetes always lets a node probe its own pods.
 
-    `dns_cidrs`: further DNS resolvers.
+    `dns_cidrs`: further DNS resolvers. `tracing`: the settings of that section, whose endpoint the ingress reaches.
     """
+    traces = collector(tracing or {})
     own = {"podSelector": OF_RAY}
     dns = _dns(dns_cidrs)
     operator = _namespaces("operator")
@@ -48,7 +51,29 @@ def network(dns_cidrs: Sequence[str] = ()) -> list[Object]:
         ),
         _policy("redis", {"matchLabels": {"app": "redis"}}, ingress=[{"from": [own], "ports": _tcp(6379)}]),
         _policy("weights", {"matchLabels": {"app": "weights"}}, egress=[*dns, {"ports": _tcp(443)}]),
+        *([_policy("traces", OF_INGRESS, egress=[traces])] if traces else ()),
     ]
+
+
+def collector(tracing: Mapping[str, Any]) -> Object | None:
+    """A rule that lets traces out to the endpoint of these settings; None without one, and for one inside of the pod.
+
+    A host by its name is a Service in one of the namespaces for collectors. Raises ValueError for a port that is none.
+    """
+    endpoint = urlsplit(tracing.get("endpoint", ""))
+    host = endpoint.hostname
+    if host is None or host == "localhost":
+        return None
+    port = endpoint.port or (
+        80 if endpoint.scheme == "http" and tracing.get("protocol") != "grpc" else 443
+    )  # gRPC's is always 443
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return {"to": [_namespaces("collector")], "ports": _tcp(port)}
+    return (
+        None if address.is_loopback else {"to": [{"ipBlock": {"cidr": str(ipaddress.ip_network(address))}}], "ports": _tcp(port)}
+    )
 
 
 def _dns(cidrs: Sequence[str]) -> list[Object]:

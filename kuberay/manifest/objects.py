@@ -22,6 +22,8 @@ HEAD_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "as-metrics": 442
 
 OF_RAY = {"matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
 """Selector of the pods of every cluster that KubeRay makes here, during an upgrade both, and its Job that cleans Redis."""
+OF_INGRESS = {"matchLabels": {"ray.io/group": "ingress"}}
+"""Selector of the ingress's pods, which alone send traces."""
 
 REVISION = "sonograph/revision"
 """Label of the pods of the candidate. Those of the first RayService have none: a new label would start a new cluster."""

@@ -341,6 +341,12 @@ BROKEN = [
             ),
         ),
     ),
+    Case(
+        "a_collector_that_no_policy_lets_through",
+        "traces_reach_their_collector",
+        lambda m: m.application["args"].update(tracing={"endpoint": "http://collector:4318"}),
+        warning=True,
+    ),
     Case("a_share_in_words", "a_route_is_well_formed", lambda m: m.split()["backendRefs"][1].update(weight="a fifth")),
     Case("shares_above_100", "shares_add_up_to_100", lambda m: m.split()["backendRefs"][1].update(weight=30)),
     Case("no_shares", "shares_add_up_to_100", lambda m: [backend.pop("weight") for backend in m.split()["backendRefs"]]),

@@ -1,13 +1,21 @@
-"""DNS in the network policies: it passes to every resolver that is known or named, and nothing else passes there."""
+"""DNS and traces in the network policies: they pass to the resolvers and the collector that are known or named, and nothing else does."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from graphs.tracing.settings import TracingSettings
+from kuberay import render as rendering
+from kuberay.doctor.manifest import Service, read
+from kuberay.doctor.network import traces_reach_their_collector
+from kuberay.images import Images
 from kuberay.manifest.network import network
+from kuberay.profiles import CPU, KEYS_SECRET, OTLP_HEADERS
 from sonograph.cli import cli
 
 RESOLVERS = {
@@ -95,5 +103,115 @@ def test_an_invalid_network_is_refused_with_the_accepted_forms(cidr: str, senten
     assert list(tmp_path.iterdir()) == []
 
 
-def render(out: Path, *options: str) -> Result:
-    return CliRunner().invoke(cli, ["render", "cpu", "--out", str(out), *options], env={"TERMINAL_WIDTH": "100"})
+COLLECTORS = {"namespaceSelector": {"matchExpressions": [{"key": "sonograph/collector", "operator": "Exists"}]}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "protocol", "peer", "port"),
+    [
+        ("http://collector.observability:4318", "http/protobuf", COLLECTORS, 4318),
+        ("http://collector.observability:4317", "grpc", COLLECTORS, 4317),
+        ("http://collector", "http/protobuf", COLLECTORS, 80),
+        ("https://collector", "http/protobuf", COLLECTORS, 443),
+        ("http://collector", "grpc", COLLECTORS, 443),  # gRPC's own, also without TLS
+        ("http://10.0.0.7:4318/otlp", "http/protobuf", block("10.0.0.7/32"), 4318),
+        ("http://[fd00::7]:4318", "http/protobuf", block("fd00::7/128"), 4318),
+    ],
+)
+def test_the_ingress_alone_reaches_the_collector_alone(endpoint: str, protocol: str, peer: dict[str, Any], port: int) -> None:
+    assert TracingSettings.model_validate({"endpoint": endpoint, "protocol": protocol}).endpoint == endpoint
+    *others, policy = network(tracing={"endpoint": endpoint, "protocol": protocol})
+    assert others == network()
+    assert policy["spec"] == {
+        "podSelector": {"matchLabels": {"ray.io/group": CPU.group_of("ingress").name}},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": [{"to": [peer], "ports": [{"protocol": "TCP", "port": port}]}],
+    }
+    kubernetes_validate.validate(policy, "1.35", strict=True)
+
+
+@pytest.mark.parametrize(
+    "tracing",
+    [{}, {"endpoint": ""}, {"ratio": 1}, *({"endpoint": f"http://{host}:4318"} for host in ("localhost", "127.0.0.1", "[::1]"))],
+)
+def test_without_a_collector_beyond_the_pod_no_traces_are_let_out(tracing: dict[str, Any]) -> None:
+    assert network(tracing=tracing) == network()
+
+
+def render(out: Path, *options: str, **variables: str) -> Result:
+    return CliRunner().invoke(cli, ["render", "cpu", "--out", str(out), *options], env={"TERMINAL_WIDTH": "100", **variables})
+
+
+def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_in_a_manifest(tmp_path: Path) -> None:
+    variables = {"ENDPOINT": "http://collector.observability:4318", "HEADERS": "x-key=a%20topsecret"}
+    result = render(
+        tmp_path, OTEL_TRACES_SAMPLER="always_on", **{f"OTEL_EXPORTER_OTLP_{name}": variables[name] for name in variables}
+    )
+    assert result.exit_code == 0, result.output
+    assert f"the Secret {KEYS_SECRET} as otlp-headers" in " ".join(result.output.split())
+    files = {path.name: path.read_text() for path in (tmp_path / "cpu").iterdir()}
+    for text in files.values():
+        assert "topsecret" not in text
+        assert "`sonograph render cpu` from kuberay/profiles.py and OpenTelemetry's variables: " in text.splitlines()[0]
+    (service,) = yaml.safe_load_all(files["rayservice.yaml"])
+    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    tracing = application["args"]["tracing"]
+    assert tracing == {"endpoint": variables["ENDPOINT"], "ratio": 1.0, "headers_file": OTLP_HEADERS}
+    assert ports_to(egress(list(yaml.safe_load_all(files["network.yaml"])), "traces"), COLLECTORS) == [("TCP", 4318)]
+    (ingress,) = (one for one in service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "ingress")
+    pod = ingress["template"]["spec"]
+    (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if Path(OTLP_HEADERS).is_relative_to(one["mountPath"]))
+    assert {"name": mount["name"], "secret": {"secretName": KEYS_SECRET, "optional": True}} in pod["volumes"]
+    assert findings(tmp_path / "cpu") == []
+
+
+def test_without_the_variables_nothing_changes(tmp_path: Path) -> None:
+    assert render(tmp_path, OTEL_SERVICE_NAME="drawing").exit_code == 0
+    assert {path.name: path.read_text() for path in (tmp_path / "cpu").iterdir()} == rendering.manifests(CPU, Images())
+
+
+def test_the_profiles_own_settings_stay() -> None:
+    tracing = {"endpoint": "http://a:4318", "headers": {"x-key": "secret"}, "ratio": 1.0}
+    own = replace(CPU, args={**CPU.args, "tracing": {"ratio": 0.5}}).with_tracing(tracing)
+    assert own.args["tracing"] == {"endpoint": "http://a:4318", "headers_file": OTLP_HEADERS, "ratio": 0.5}
+    assert "tracing" not in CPU.args
+
+
+def test_a_variable_that_cannot_be_used_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    result = render(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="collector:4317")
+    assert result.exit_code == 2
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http://" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def findings(folder: Path) -> list[str]:
+    """The findings of the rule about traces. The cases below run no other."""
+    (service,) = (one for one in read([folder]) if isinstance(one, Service))
+    return [str(one) for one in traces_reach_their_collector(service)]
+
+
+@pytest.mark.parametrize(
+    ("egress", "is_open"),
+    [
+        ([], False),
+        ([{"to": [{"podSelector": {}}]}], False),
+        ([{"ports": [{"port": 443}], "to": [block("0.0.0.0/0")]}], False),
+        ([{"ports": [{"port": 443}, {"port": 4318}]}], True),
+        ([{"ports": [{"protocol": "TCP", "port": 4000, "endPort": 5000}]}], True),
+        ([{"ports": [{"protocol": "TCP"}]}], True),
+        ([{"to": [block("10.0.0.0/8")]}], True),
+        ([{}], True),
+    ],
+)
+def test_the_doctor_reads_policies_written_by_hand(egress: list[dict[str, Any]], is_open: bool, tmp_path: Path) -> None:
+    assert render(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318").exit_code == 0
+    file = tmp_path / "cpu" / "network.yaml"
+    *others, policy = yaml.safe_load_all(file.read_text())
+    policy["spec"]["egress"] = egress
+    file.write_text(yaml.safe_dump_all([*others, policy]))
+    assert (findings(tmp_path / "cpu") == []) == is_open
+    policy["spec"]["podSelector"] = {"matchLabels": {"ray.io/group": "whisper"}}
+    file.write_text(yaml.safe_dump_all([*others, policy]))
+    assert len(findings(tmp_path / "cpu")) == 1
+    file.unlink()
+    assert findings(tmp_path / "cpu") == []

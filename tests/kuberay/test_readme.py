@@ -19,7 +19,7 @@ from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB, REDIS_MEMORY_MIB
 from kuberay.manifest.route import Split, route
-from kuberay.profiles import CPU, PROFILES, REDIS_SECRET, Profile
+from kuberay.profiles import CPU, KEYS_SECRET, OTLP_HEADERS, PROFILES, REDIS_SECRET, Profile
 from kuberay.versions import TRITON
 from sonograph.cli import cli
 
@@ -156,14 +156,16 @@ def test_every_command_of_sonograph_exists() -> None:
 
 
 def test_every_namespace_label_in_the_policies_is_set() -> None:
-    labels = set(re.findall(r"sonograph/\w+", str(network())))
-    assert labels == {"sonograph/operator", "sonograph/monitoring", "sonograph/clients"}
+    labels = set(re.findall(r"sonograph/\w+", str(network(tracing={"endpoint": "http://collector:4318"}))))
+    assert labels == {"sonograph/operator", "sonograph/monitoring", "sonograph/clients", "sonograph/collector"}
     for label in labels:
         assert any(command.startswith("kubectl label namespace") and f"{label}=" in command for command in COMMANDS)
 
 
 def test_objects_made_by_hand_have_the_names_in_the_manifests() -> None:
     assert any(f"create secret generic {REDIS_SECRET} --from-literal=password=" in command for command in COMMANDS)
+    headers = f"create secret generic {KEYS_SECRET} --from-literal={Path(OTLP_HEADERS).name}="
+    assert any(headers in command for command in COMMANDS)
     assert "create namespace sonograph" in README
     assert f"tritonserver:{TRITON}-py3" in README
 

@@ -260,6 +260,28 @@ def test_mirrored_requests_change_no_answer_and_are_compared(service: Service, g
     service.wait_until(lambda: service.metric("ray_sonograph_rollout_mirrored_total", **mirrored) >= 20, "they are counted")
 
 
+def test_a_mirrored_requests_trace_reaches_down_to_the_candidates_model(service: Service, good: str) -> None:
+    change(service, application=good, mirror=100)
+    service.wait_until(lambda: view(service)["candidate"]["ready"], "the candidate is ready")
+    time.sleep(1)  # both ingress replicas know the mirror
+    assert listen(service.client, 0, {"X-Request-ID": "traced-mirror"}).model == STABLE
+
+    def trace(id: str) -> dict[str, Any]:
+        return dict(service.client.get(f"/graph/traces/{id}").json())
+
+    service.wait_until(lambda: trace("traced-mirror").get("mirrors"), "the mirrored request has ended")
+    request = trace("traced-mirror")
+    (id,) = request["mirrors"]
+    mirror = trace(id)
+    assert (mirror["mirror_of"], mirror["request_id"]) == (request["trace_id"], "traced-mirror")
+    assert mirror["at"] >= request["at"] + request["took_ms"] / 1000, "no client waits for it"
+    spans = {span["name"]: span for span in mirror["spans"]}
+    way = ["mirror whisper", "whisper-candidate", "call whisper-candidate", "FaultyWhisper", "triton whisper", "compute"]
+    for above, below in itertools.pairwise(way):
+        assert spans[below]["parent_id"] == spans[above]["id"]
+    assert not {span["id"] for span in mirror["spans"]} & {span["id"] for span in request["spans"]}
+
+
 def test_every_metric_of_rollouts_is_on_rays_metrics_port(service: Service, good: str) -> None:
     """All of the documents, with their labels: a mirrored request, a fallback, a share and a score."""
     rows = re.findall(r"^\| `(ray_sonograph_rollout_\w+)` \| (.*?) \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)

@@ -53,9 +53,13 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
     assert {f"POST /graph > {part}" for part in ("receive", "decode", "whisper > queue", "diffusion > queue")} <= ways.keys()
     assert {f"POST /graph > {way}" for way in MODEL.values()} <= ways.keys()
     assert f"POST /graph > {MODEL['whisper']} > window" in ways
+    assert f"POST /graph > {MODEL['diffusion']} > encode" in ways
     by_id = {span["id"]: span for span in trace["spans"]}
     denoising = by_id[ways[f"POST /graph > {MODEL['diffusion']}"]]
     assert [event["attributes"]["sonograph.step"] for event in denoising["events"]] == [1, 2, 3]
+    encoding = by_id[ways[f"POST /graph > {MODEL['diffusion']} > encode"]]
+    assert encoding["attributes"]["sonograph.image.bytes"] > 0
+    assert encoding["start_ms"] >= denoising["events"][-1]["at_ms"]
     assert trace["dropped"] == 0
     for span in trace["spans"]:  # on one machine a child lies inside of its parent, up to the clocks' own resolution
         if parent := by_id.get(span["parent_id"]):

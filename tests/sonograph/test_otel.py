@@ -50,6 +50,20 @@ def test_the_variables_become_settings(environment: dict[str, str], found: dict[
         ({"OTEL_EXPORTER_OTLP_HEADERS": "secret"}, "name=value"),
         ({"OTEL_TRACES_SAMPLER": "xray"}, "OTEL_TRACES_SAMPLER is one of"),
         ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "half"}, "a number from 0 to 1"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "25"}, "a number from 0 to 1"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "nan"}, "a number from 0 to 1"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "is http/protobuf or grpc here"),
+        *(
+            ({"OTEL_EXPORTER_OTLP_ENDPOINT": address}, "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http")
+            for address in (
+                "collector:4317",
+                "http://",
+                "http://a:secret",
+                "http://a:0",
+                "https://me:secret@collector",
+                "http://[",
+            )
+        ),
     ],
 )
 def test_a_value_that_is_none_is_named(environment: dict[str, str], sentence: str) -> None:

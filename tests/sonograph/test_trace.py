@@ -33,6 +33,8 @@ TRACE = {
     "took_ms": 100.0,
     "status": 500,
     "replica": "abc",
+    "mirrors": [],
+    "mirror_of": None,
     "dropped": 0,
     "spans": SPANS,
 }
@@ -67,6 +69,11 @@ def test_the_waterfall_names_times_models_batches_errors_and_steps() -> None:
     assert "tiny.en, batch of 2" in whisper
     assert "internal" in next(line for line in lines if line.strip().startswith("diffusion"))
     assert any("3 × denoising step" in line for line in lines)
+
+
+def test_a_request_and_its_mirror_name_each_others_traces() -> None:
+    assert any("mirrored in trace 0af7" in line for line in shown({**TRACE, "mirrors": ["0af7"]}))
+    assert "request id-1  mirror of trace 4bf9" in shown({**TRACE, "mirror_of": "4bf9", "status": 0})[0]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -193,8 +194,7 @@ class Rollout:
             if self._stable.is_busy or other.is_busy:
                 return split.recorder.dropped()
             other.require_ready()
-            context = RequestContext(call.context.id, TimeLeft(split.mirror_s), variants={call.stage: "stable"})
-            outcome = await _outcome(split, variant, other(call.request, context))
+            outcome = await _outcome(split, variant, _again(split, other, call))
         except DeploymentError:  # it does not serve
             return split.recorder.dropped()
         except asyncio.CancelledError:
@@ -204,6 +204,14 @@ class Rollout:
         if outcome.error is None:
             both = (answered, outcome) if variant == "candidate" else (outcome, answered)
             await split.recorder.mirrored(call.request, *both)
+
+
+async def _again(split: Split, other: Model, call: Call) -> Any:
+    """The other model's result, with a time and a trace of its own."""
+    of = call.context.trace
+    with nullcontext() if of is None else of.mirror(f"mirror {call.stage}") as trace:
+        context = RequestContext(call.context.id, TimeLeft(split.mirror_s), variants={call.stage: "stable"}, trace=trace)
+        return await other(call.request, context)
 
 
 async def _outcome(split: Split, variant: Variant, call: Awaitable[Any]) -> Outcome:

@@ -10,6 +10,8 @@ import pytest
 
 from deployments.errors import ModelUnavailable
 from graphs.http.settings import HttpSettings
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.traces import Traces
 from testing.fakes import deployment_status, serve_status
 from testing.rollouts import APPLICATION, Cluster, Ingress
 
@@ -63,6 +65,22 @@ async def test_a_request_is_mirrored_once_its_client_has_the_answer(ingress: Ing
         async with asyncio.timeout(5):
             await asyncio.gather(*split.mirrors)
     assert len(ingress.candidate.calls) == 1
+
+
+async def test_a_mirrored_request_has_a_trace_of_its_own_which_its_requests_trace_names(ingress: Ingress) -> None:
+    ingress.service.traces = Traces(TracingSettings())
+    async with ingress.client() as client:
+        await client.put(PATH, json={"application": APPLICATION, "mirror": 100})
+        await ingress.look()
+        await client.post("/graph", **SOUND)
+        await ingress.finish()
+        request = (await client.get("/graph/traces/last")).json()
+        (id,) = request["mirrors"]
+        mirror = (await client.get(f"/graph/traces/{id}")).json()
+    assert (mirror["trace_id"], mirror["mirror_of"], mirror["request_id"]) == (id, request["trace_id"], request["request_id"])
+    assert (mirror["spans"][0]["name"], mirror["status"]) == ("mirror whisper", 0)
+    assert "mirror whisper" not in {span["name"] for span in request["spans"]}
+    assert mirror["at"] >= request["at"] + request["took_ms"] / 1000
 
 
 async def test_requests_follow_the_share_and_answers_name_the_model(ingress: Ingress) -> None:

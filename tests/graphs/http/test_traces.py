@@ -127,7 +127,8 @@ async def test_an_id_that_is_none_is_refused(id: str) -> None:
 async def test_of_several_ingress_replicas_the_right_answer_is_taken() -> None:
     def trace(at: float, took_ms: float) -> dict[str, Any]:
         return {
-            "trace_id": "", "request_id": "", "at": at, "took_ms": took_ms, "status": 200, "replica": "", "dropped": 0, "spans": []
+            "trace_id": "", "request_id": "", "at": at, "took_ms": took_ms, "status": 200, "mirrors": [], "mirror_of": None,
+            "replica": "", "dropped": 0, "spans": [],
         }  # fmt: skip
 
     async def everywhere(id: str) -> list[dict[str, Any] | None]:

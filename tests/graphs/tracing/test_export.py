@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ def wait_for(received: Collector, spans: int) -> None:
 def test_a_trace_reaches_a_collector(protocol: str, running: Callable[[], contextlib.AbstractContextManager[Collector]]) -> None:
     trace = finished()
     with running() as received:
-        settings = {"endpoint": received.url, "protocol": protocol, "headers": {"x-key": "secret"}, "service_name": "drawing"}
+        settings = {"endpoint": received.url, "protocol": protocol, "headers": {"X-Key": "secret"}, "service_name": "drawing"}
         send = sender(TracingSettings.model_validate(settings))
         assert send is not None
         send(trace)
@@ -57,6 +58,61 @@ def test_a_trace_reaches_a_collector(protocol: str, running: Callable[[], contex
     assert received.headers[0]["x-key"] == "secret"
 
 
+def test_a_mirrored_calls_trace_links_to_its_requests() -> None:
+    trace = finished()
+    with trace.mirror("mirror whisper") as mirror, mirror.span("whisper-candidate"):
+        pass
+    with collector.over_http() as received:
+        send = sender(TracingSettings(endpoint=received.url))
+        assert send is not None
+        send(mirror)
+        wait_for(received, 2)
+    root, candidate = (
+        next(one for one in received.spans if one.name == name) for name in ("mirror whisper", "whisper-candidate")
+    )
+    assert {root.trace_id.hex(), candidate.trace_id.hex()} == {mirror.id}
+    assert (root.parent_span_id, candidate.parent_span_id) == (b"", root.span_id)
+    assert root.kind == 1  # SPAN_KIND_INTERNAL
+    assert [(link.trace_id.hex(), link.span_id.hex()) for link in root.links] == [(trace.id, trace.root.id)]
+    assert not candidate.links
+
+
+def test_headers_come_from_a_file_too(tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("x-key=of%20the%20file, X-Team=a\n")
+    with collector.over_http() as received:
+        settings = {"endpoint": received.url, "headers": {"x-key": "secret", "x-one": "1"}, "headers_file": file}
+        send = sender(TracingSettings.model_validate(settings))
+        assert send is not None
+        send(finished())
+        wait_for(received, 3)
+    assert {name: received.headers[0][name] for name in ("x-key", "x-team", "x-one")} == {
+        "x-key": "of the file",
+        "x-team": "a",
+        "x-one": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot be read: FileNotFoundError"),
+        (b"a secret", "is name=value,name=value"),
+        (b"\xff", "cannot be read: Unicode"),
+    ],
+)
+def test_a_file_of_headers_that_cannot_be_used_is_refused_without_its_content(
+    content: bytes | None, sentence: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "headers"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=sentence) as raised:
+        sender(TracingSettings(endpoint="http://127.0.0.1:9", headers_file=file))
+    assert str(file) in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
 def test_without_an_endpoint_nothing_is_sent() -> None:
     assert sender(TracingSettings()) is None
 
@@ -68,7 +124,9 @@ def test_a_collector_that_is_away_costs_a_request_nothing() -> None:
         send(finished())
 
 
-@pytest.mark.parametrize("endpoint", ["collector:4318", "file:///etc/passwd", "ftp://collector"])
+@pytest.mark.parametrize(
+    "endpoint", ["collector:4318", "file:///etc/passwd", "ftp://collector", "http://collector:x", "http://me@collector"]
+)
 def test_an_endpoint_is_an_http_address(endpoint: str) -> None:
     with pytest.raises(ValueError, match="must begin with http"):
         TracingSettings(endpoint=endpoint)

@@ -68,6 +68,39 @@ async def test_a_spans_error_is_the_code_of_what_left_it() -> None:
     assert [one.error for one in trace.spans[1:]] == [Overloaded.code, "internal", "cancelled"]
 
 
+async def test_a_mirrored_call_has_a_trace_of_its_own_that_leads_to_its_requests() -> None:
+    ended: list[Trace] = []
+    trace = Trace("POST /graph", CLIENT, on_end=ended.append, **{"sonograph.request_id": "id-1"})
+
+    async def call() -> None:
+        with trace.mirror("mirror whisper") as mirror:
+            with span(mirror, "whisper-candidate"):
+                await asyncio.sleep(0)
+            mirror.add([Span("left behind", mirror.root.id)])
+
+    with trace.span("whisper"):
+        task = asyncio.create_task(call())
+    trace.end(200)
+    spans = list(trace.spans)
+    await task
+    request, mirror = ended
+    assert request is trace
+    assert trace.spans == spans
+    assert (mirror.origin, mirror.root.kind, mirror.root.error) == (trace, "internal", None)
+    assert mirror.id != trace.id
+    assert mirror.root.attributes == {"sonograph.request_id": "id-1"}
+    assert parents(mirror) == {"mirror whisper": "", "whisper-candidate": "mirror whisper", "left behind": "mirror whisper"}
+    assert all(one.ended_ns for one in mirror.spans)
+
+
+async def test_the_error_of_a_mirrored_call_is_the_code_of_what_left_it() -> None:
+    trace = Trace("POST /graph")
+    for error, code in ((Overloaded("too many"), Overloaded.code), (asyncio.CancelledError(), "cancelled")):
+        with pytest.raises(type(error)), trace.mirror("mirror whisper") as mirror:
+            raise error
+        assert mirror.root.error == code
+
+
 def test_the_end_of_a_request_ends_what_still_runs() -> None:
     trace = Trace("POST /graph")
     trace.add([Span("left behind", trace.root.id)])

@@ -1,9 +1,11 @@
 """Traces that an ingress replica keeps, and the choice of those that are sent."""
 
+import contextlib
 from typing import Any
 
 import pytest
 
+from deployments.errors import Overloaded
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
 from graphs.tracing.traces import Traces
@@ -16,9 +18,8 @@ def ended(
 ) -> Trace:
     trace = traces.begin("POST", "/graph", traceparent, id)
     assert trace is not None
+    trace.root.started_ns -= int(took_ms * 1e6)
     trace.end(status, code)
-    trace.root.ended_ns = trace.root.started_ns + int(took_ms * 1e6)
-    traces.ended(trace)
     return trace
 
 
@@ -42,6 +43,25 @@ def test_a_trace_is_sent(ratio: float, request_: dict[str, Any], is_sent: bool) 
     traces = Traces(TracingSettings(ratio=ratio, slow_s=2), sent.append)
     trace = ended(traces, **request_)
     assert sent == ([trace] if is_sent else [])
+
+
+@pytest.mark.parametrize("traceparent", [SAMPLED, NOT_SAMPLED])
+def test_a_mirrored_calls_trace_is_kept_and_sent_with_its_requests(traceparent: str) -> None:
+    sent: list[Trace] = []
+    traces = Traces(TracingSettings(ratio=0, slow_s=2), sent.append)
+    request = ended(traces, traceparent=traceparent)
+    ended(traces, id="id-2", traceparent=NOT_SAMPLED)
+    with contextlib.suppress(Overloaded), request.mirror("mirror whisper") as mirror:
+        mirror.root.started_ns -= int(60e9)  # neither slow nor failed ones are sent alone
+        assert traces.find(mirror.id) is None  # it has not ended
+        raise Overloaded("too many")
+    assert sent == ([request, mirror] if traceparent == SAMPLED else [])
+    assert request.mirrors == [mirror]
+    assert traces.find(mirror.id) is mirror
+    assert traces.find("id-1") is request
+    last = traces.find("last")
+    assert last is traces.find("id-2") is not mirror
+    assert traces.find("slowest") in (request, last)
 
 
 def test_the_ratio_is_kept() -> None:

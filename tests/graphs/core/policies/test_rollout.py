@@ -14,6 +14,7 @@ from graphs.core.context import RequestContext
 from graphs.core.policies.policy import Call
 from graphs.core.policies.rollout import MIRRORS, Outcome, Rollout, Split, position
 from graphs.core.progress import Retry
+from graphs.tracing.trace import Trace
 
 
 @dataclass
@@ -229,6 +230,29 @@ async def test_a_mirrored_request_has_one_answer_and_the_client_waits_for_one() 
     (context,) = stage.candidate.calls
     assert context.time_left.seconds > 4  # its own, not the client's
     assert context.emit is None
+
+
+async def test_a_mirrored_request_has_a_trace_of_its_own() -> None:
+    ended: list[Trace] = []
+    stage, request = Stage(mirror=100), Trace("POST /graph", on_end=ended.append)
+    stage.candidate.error = DeploymentError("defect")
+    await stage.call(trace=request)
+    await stage.mirrors()
+    (mirror,) = ended
+    (context,) = stage.candidate.calls
+    assert context.trace is mirror is not request
+    assert (mirror.root.name, mirror.origin, mirror.root.error) == ("mirror whisper", request, "internal")
+    assert request.spans == [request.root]
+
+
+async def test_a_mirrored_request_that_is_not_sent_has_no_trace() -> None:
+    ended: list[Trace] = []
+    stage = Stage(mirror=100)
+    stage.candidate.is_busy = True
+    await stage.call(trace=Trace("POST /graph", on_end=ended.append))
+    await stage.mirrors()
+    assert stage.recorder.drops == 1
+    assert ended == []
 
 
 async def test_a_mirrored_request_waits_until_the_client_has_its_answer() -> None:

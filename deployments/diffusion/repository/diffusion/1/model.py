@@ -13,6 +13,7 @@ the engine takes the GPU by its own configuration. Counters among Triton's metri
 sonograph_denoising_steps_saved, the steps that cancelled requests did not run.
 """
 
+import time
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,15 @@ class TritonPythonModel:
 
         observer = on_step if follows or recorder is not None else None
         try:
-            return _image_outputs(await self._batch.generate(request, metadata, triton_request.is_cancelled, observer))
+            generated = await self._batch.generate(request, metadata, triton_request.is_cancelled, observer)
         except Cancelled as error:
             self._steps_saved.add(error.steps_saved)
             raise stub.Cancelled(str(error)) from error
+        if recorder is not None:
+            image, ended_ns = generated.image, time.time_ns()
+            about: dict[str, str | int] = {"sonograph.image.format": request.format, "sonograph.image.bytes": len(image.encoded)}
+            recorder.add("encode", ended_ns - round(image.encode_ms * 1e6), ended_ns, **about)
+        return _image_outputs(generated)
 
 
 def _request(triton_request: Any) -> GenerateRequest:

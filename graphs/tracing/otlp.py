@@ -1,0 +1,37 @@
+"""Values of OTLP's settings: the endpoint, and the headers of each export. No error has such a value in it, since that may hold a key."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+def check_endpoint(address: str, source: str) -> str:
+    """The address, without a slash at its end. Raises ValueError, which names `source`."""
+    try:
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.username is None and parts.port != 0:
+            return address.rstrip("/")
+    except ValueError:  # of the port, or of an IPv6 address
+        pass
+    raise ValueError(
+        f"{source} must begin with http:// or https://, as in http://collector:4318, without a user: keys are headers"
+    )
+
+
+def parse_headers(text: str, source: str) -> dict[str, str]:
+    """Headers from `name=value,name=value`, percent-encoded: OTEL_EXPORTER_OTLP_HEADERS. Raises ValueError, which names `source`."""
+    found = {}
+    for one in filter(str.strip, text.split(",")):
+        name, equals, value = map(str.strip, one.partition("="))
+        if not equals or not name:
+            raise ValueError(f"{source} is name=value,name=value, percent-encoded")
+        found[unquote(name)] = unquote(value)
+    return found
+
+
+def read_headers(path: Path) -> dict[str, str]:
+    """Headers from a file of that format. Raises ValueError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"tracing.headers_file is {str(path)!r}, which cannot be read: {type(error).__name__}") from None
+    return parse_headers(text, f"tracing.headers_file, {str(path)!r},")
