@@ -101,10 +101,10 @@ def bar_of(start_ms: float, took_ms: float, total_ms: float, columns: int = BAR)
 def remark(span: dict[str, Any]) -> str:
     """The most telling facts of a span: its error, events and batch, and its model, whose name can be long."""
     attributes, events = span["attributes"], span["events"]
-    facts = (
-        span["error"],
-        events and f"{len(events)} × {events[0]['name']}",
-        "sonograph.batch_size" in attributes and f"batch of {attributes['sonograph.batch_size']:g}",
-        attributes.get("gen_ai.response.model"),
-    )
+    facts = [span["error"]]
+    if events:
+        facts.append(f"{len(events)} × {events[0]['name']}")
+    if "sonograph.batch_size" in attributes:
+        facts.append(f"batch of {attributes['sonograph.batch_size']:g}")
+    facts.append(attributes.get("gen_ai.response.model"))
     return ", ".join(filter(None, facts))
