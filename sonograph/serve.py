@@ -47,7 +47,7 @@ def serve(
 ) -> None:
     """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, with a report of each step.
 
-    Where standard output is no terminal, it also has one JSON line for each request.
+    Where standard output is no terminal, it also has one JSON line for each request, and those of rollouts, warnings and errors.
     """
     options = dict(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options") or {})
     host = host or str(options.get("host", LOCAL))

@@ -41,27 +41,37 @@ def trace(
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        console.print(waterfall(found, max(LEAST_BAR, min(BAR, console.width - OTHERS))))
+        console.print(waterfall(found, console.width))
 
 
-def waterfall(trace: dict[str, Any], columns: int = BAR) -> Group:
-    """The spans as a tree, each with a bar on an axis of so many columns. `trace`: the answer of `GET /graph/traces/{id}`."""
+def waterfall(trace: dict[str, Any], width: int) -> Group:
+    """The spans as a tree, each one line with a bar, for a terminal of so many columns. `trace`: the answer of `GET /graph/traces/{id}`."""
+    columns = max(LEAST_BAR, min(BAR, width - OTHERS))
     total_ms = max([trace["took_ms"], *(span["start_ms"] + span["took_ms"] for span in trace["spans"])], default=0.0)
     table = Table(box=None, padding=(0, 1), header_style="dim")
     table.add_column("span", no_wrap=True, overflow="ellipsis", max_width=30)
     table.add_column(f"0 to {total_ms:.0f} ms", width=columns, no_wrap=True)
     table.add_column("ms", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
+    table.add_column("")
     for depth, span in in_order(trace["spans"]):
         style = "red" if span["error"] else "" if depth else "bold"
         bar = Text(bar_of(span["start_ms"], span["took_ms"], total_ms, columns), "red" if span["error"] else "cyan")
-        table.add_row(Text("  " * depth + span["name"], style), bar, f"{span['took_ms']:.1f}", Text(remark(span), "dim"))
+        table.add_row(Text("  " * depth + span["name"], style), bar, f"{span['took_ms']:.1f}", one_line(remark(span), "dim"))
     at = datetime.fromtimestamp(trace["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     more = f", and {trace['dropped']} further spans that were not kept" if trace["dropped"] else ""
     outcome = f"mirror of trace {trace['mirror_of']}" if trace["mirror_of"] else f"status {trace['status']}"
-    title = Text(f"request {trace['request_id']}  {outcome}  {at}{more}", "bold")
-    mirrors = [Text(f"mirrored in trace {id}", "dim") for id in trace["mirrors"]]
-    return Group(title, Text(f"trace {trace['trace_id']}  ingress replica {trace['replica']}", "dim"), *mirrors, Text(""), table)
+    title = (
+        one_line(f"request {trace['request_id']}", "bold"),
+        one_line(f"{outcome}  {at}{more}"),
+        one_line(f"trace {trace['trace_id']}  ingress replica {trace['replica']}", "dim"),
+        *(one_line(f"mirrored in trace {id}", "dim") for id in trace["mirrors"]),
+    )
+    return Group(*title, Text(""), table)
+
+
+def one_line(text: str, style: str = "") -> Text:
+    """Text that ends with an ellipsis where it is longer than its place."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def in_order(spans: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
@@ -91,11 +101,12 @@ def bar_of(start_ms: float, took_ms: float, total_ms: float, columns: int = BAR)
 
 
 def remark(span: dict[str, Any]) -> str:
-    """The most telling facts of a span: its error, model, batch and events."""
-    attributes = span["attributes"]
-    facts = [span["error"] or "", str(attributes.get("gen_ai.response.model", ""))]
+    """The most telling facts of a span: its error, events and batch, and its model, whose name can be long."""
+    attributes, events = span["attributes"], span["events"]
+    facts = [span["error"]]
+    if events:
+        facts.append(f"{len(events)} × {events[0]['name']}")
     if "sonograph.batch_size" in attributes:
         facts.append(f"batch of {attributes['sonograph.batch_size']:g}")
-    if span["events"]:
-        facts.append(f"{len(span['events'])} × {span['events'][0]['name']}")
+    facts.append(attributes.get("gen_ai.response.model"))
     return ", ".join(filter(None, facts))

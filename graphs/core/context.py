@@ -36,6 +36,8 @@ class RequestContext:
     """`stable` or `candidate`, by stage: the model that an operator asks for, where a rollout would choose."""
     trace: Trace | None = None
     """Its spans; None where the settings neither keep nor send traces."""
+    may_read_trace: bool = False
+    """Whether the trace is kept, and its client an operator."""
     ended: asyncio.Event | None = None
     """Set once its client has its answer; None where no client waits."""
 

@@ -70,18 +70,20 @@ class Access:
         Where there are no keys, a client on this machine that no proxy has forwarded is an operator.
         """
         name = self.require(request)
-        if name is None:
-            forwarded = any(header in request.headers for header in FORWARDED)
-            if forwarded or request.client is None or not is_loopback(request.client.host):
-                raise OperatorKeyNeeded(
-                    "without API keys only a client on this machine may do this: set http.api_keys_file, and give an operator a key"
-                )
-            return "loopback"
-        if name not in self._operators:
-            raise OperatorKeyNeeded(
-                f"the key {name} is no operator's: its line in the file of keys needs the third word {OPERATOR}"
-            )
-        return name
+        if self.is_operator(request, name):
+            return name or "loopback"
+        raise OperatorKeyNeeded(
+            "without API keys only a client on this machine may do this: set http.api_keys_file, and give an operator a key"
+            if name is None
+            else f"the key {name} is no operator's: its line in the file of keys needs the third word {OPERATOR}"
+        )
+
+    def is_operator(self, request: Request, name: str | None) -> bool:
+        """Whether the client is an operator. `name`: what `require` returned."""
+        if name is not None:
+            return name in self._operators
+        forwarded = any(header in request.headers for header in FORWARDED)
+        return not forwarded and request.client is not None and is_loopback(request.client.host)
 
     def count(self, name: str | None) -> None:
         """Raise RateLimitExceeded where the key `name` is used too often."""

@@ -153,6 +153,7 @@ class Dependencies:
         context.trace = self._traces.begin(request.method, route, request.headers.get("traceparent", ""), context.id)
         with logged(context, route, settings.log_transcripts, self._ended) as entry:
             entry.key = context.key = self._access.require(request)
+            context.may_read_trace = self._traces.keeps and self._access.is_operator(request, context.key)
             if VARIANT in request.headers:
                 self._access.require_operator(request)
                 context.variants = variants(request.headers.getlist(VARIANT), self._stages)

@@ -52,11 +52,21 @@ def server_timing(timings_ms: Mapping[str, float]) -> str:
     return ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in timings_ms.items())
 
 
+def trace_header(context: RequestContext) -> dict[str, str]:
+    """The header of every answer by which an operator finds its trace; empty for other clients."""
+    return {"X-Trace-ID": context.trace.id} if context.trace is not None and context.may_read_trace else {}
+
+
+def request_headers(context: RequestContext) -> dict[str, str]:
+    """Headers of every answer but a stream."""
+    return {"Server-Timing": server_timing(context.timings_ms), **trace_header(context)}
+
+
 def recording_headers(context: RequestContext) -> dict[str, str]:
-    """Headers of every answer to a recording."""
+    """Headers of every answer to a recording but a stream."""
     warnings = "; ".join(context.decode_warnings)[:HEADER_BYTES]
     printable = "".join(character if " " <= character <= "~" else "?" for character in warnings)
-    return {"Server-Timing": server_timing(context.timings_ms)} | ({"X-Decode-Warnings": printable} if printable else {})
+    return request_headers(context) | ({"X-Decode-Warnings": printable} if printable else {})
 
 
 def percent_encoded(text: str) -> str:

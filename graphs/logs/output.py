@@ -14,7 +14,10 @@ class Output(logging.Handler):
     """Handler that writes each line at once. A device that takes nothing now costs lines, not time: no request waits for its log."""
 
     def __init__(self, path: str | None = None) -> None:
-        """`path`: of a device or pipe for all lines; without it those of requests go to this process's standard output."""
+        """`path`: of a device or pipe for the lines of requests and rollouts, and for other lines from WARNING on.
+
+        Without it those of requests go to this process's standard output.
+        """
         super().__init__()
         self.setFormatter(JsonLines())
         self._path = path
@@ -25,9 +28,9 @@ class Output(logging.Handler):
         self._file = STDOUT if path is None else _opened(path)
 
     def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
-        if self._file is None or (self._path is None and getattr(record, EVENT, None) != REQUEST):
-            return False
-        return super().filter(record)
+        event = getattr(record, EVENT, None)
+        for_reader = event == REQUEST if self._path is None else event is not None or record.levelno >= logging.WARNING
+        return for_reader and self._file is not None and super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -15,8 +15,8 @@ class LoggingSettings(Section):
     access: bool = True
     """Write a line for each request."""
     output: str | None = Field(default=None, max_length=4096)
-    """Device or pipe that the lines also go to, such as `/proc/1/fd/1`, a container's standard output. Without it each request's line goes
-    to the replica's own standard output, which Ray keeps in a file.
+    """Device or pipe for the lines of requests and rollouts, and for other lines from WARNING on, such as `/proc/1/fd/1`, a container's
+    standard output. Without it each request's line goes to the replica's own standard output, which Ray keeps in a file.
     """
 
     @field_validator("output")

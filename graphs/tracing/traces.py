@@ -15,6 +15,7 @@ class Traces:
         self._settings = settings
         self._send = send
         self._kept: deque[Trace] = deque(maxlen=settings.kept)
+        self.keeps = settings.kept > 0
 
     def begin(self, method: str, route: str, traceparent: str, request_id: str) -> Trace | None:
         """The request's trace; None where nothing would be done with it. A malformed `traceparent` is ignored, as W3C has it."""

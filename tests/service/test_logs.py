@@ -42,6 +42,17 @@ def test_every_line_of_the_ingresss_file_is_an_object(service: Service) -> None:
     assert not [line for line in lines if str(line.get("message", "")).startswith(("GET /", "POST /"))], "Serve's own lines"
 
 
+def test_the_commands_output_has_none_of_serves_own_doings(service: Service) -> None:
+    service.client.post("/graph", files={"file": b"no sound"})
+
+    def shown(text: str) -> set[str]:
+        return {line["event"] for line in objects(text) if line["level"] == "INFO"}
+
+    service.wait_until(lambda: "request" in shown(service.output.read_text()), "the line on standard output")
+    assert "log" in shown(service.logs("ingress"))
+    assert "log" not in shown(service.output.read_text())
+
+
 def test_no_request_is_in_a_replicas_standard_output_or_error_when_the_command_prints_it(service: Service) -> None:
     id = f"line-{uuid.uuid4().hex}"
     service.client.post("/graph", files={"file": b"no sound"}, headers={"X-Request-ID": id})

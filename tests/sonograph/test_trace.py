@@ -42,7 +42,7 @@ TRACE = {
 
 def shown(trace: dict[str, Any], width: int = 120) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=width).print(waterfall(trace))
+    Console(file=out, width=width).print(waterfall(trace, width))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -62,18 +62,37 @@ def test_a_span_whose_parent_was_dropped_or_that_is_its_own_stands_at_the_top() 
 
 def test_the_waterfall_names_times_models_batches_errors_and_steps() -> None:
     lines = shown(TRACE)
-    assert "request id-1  status 500" in lines[0]
-    assert "2023-11-14 22:13:20 UTC" in lines[0]
+    assert lines[:2] == ["request id-1", "status 500  2023-11-14 22:13:20 UTC"]
     whisper = next(line for line in lines if line.strip().startswith("whisper"))
     assert "40.0" in whisper
-    assert "tiny.en, batch of 2" in whisper
+    assert "batch of 2, tiny.en" in whisper
     assert "internal" in next(line for line in lines if line.strip().startswith("diffusion"))
     assert any("3 × denoising step" in line for line in lines)
 
 
 def test_a_request_and_its_mirror_name_each_others_traces() -> None:
     assert any("mirrored in trace 0af7" in line for line in shown({**TRACE, "mirrors": ["0af7"]}))
-    assert "request id-1  mirror of trace 4bf9" in shown({**TRACE, "mirror_of": "4bf9", "status": 0})[0]
+    assert shown({**TRACE, "mirror_of": "4bf9", "status": 0})[1].startswith("mirror of trace 4bf9")
+
+
+def test_at_80_columns_each_row_is_one_line_and_its_steps_are_not_cut() -> None:
+    events = [{"name": "denoising step", "at_ms": 5.0, "attributes": {}}] * 150
+    model = "an-organisation/a-model-whose-name-is-longer-than-any-terminal-is-wide"
+    attributes = {"gen_ai.response.model": model, "sonograph.batch_size": 16}
+    names = ("POST /v1/images/generations", "diffusion-candidate", "call", "Diffusion", "triton", "compute", "window")
+    spans = [
+        span(f"id-{depth}", f"id-{depth - 1}", name, depth, 119_990, attributes=attributes, events=events)
+        for depth, name in enumerate(names)
+    ]
+    lines = shown({**TRACE, "request_id": "a" * 64, "replica": "b" * 8, "took_ms": 120_000.0, "dropped": 123, "spans": spans}, 80)
+    head, rows = lines[:3], lines[-len(names) :]
+    assert len(lines) == len(head) + len(["", "the table's head"]) + len(names)
+    assert all(len(line) <= 80 for line in lines)
+    assert not any("…" in line for line in head)
+    for row, name in zip(rows, names, strict=True):
+        assert row.strip().startswith(name)
+        assert "119990.0  150 × denoising step" in row
+        assert row.endswith("…")
 
 
 @pytest.mark.parametrize(

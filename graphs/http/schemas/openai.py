@@ -157,7 +157,7 @@ def _route(
     summary: str, model: Any, content: dict[str, Any], errors: tuple[type[deployments.DeploymentError], ...], body: dict[str, Any]
 ) -> dict[str, Any]:
     recording = ["X-Decode-Warnings"] if "multipart/form-data" in body else []
-    headers = openapi.headers("X-Request-ID", "Server-Timing", *recording)
+    headers = openapi.headers("X-Request-ID", "Server-Timing", "X-Trace-ID", *recording)
     return {
         "summary": summary,
         "response_class": Response,

@@ -63,7 +63,8 @@ GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, htt
 RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORMATS, 'or')}; the content decides."}
 HEADERS = {
     "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
-    "Server-Timing": "Milliseconds of each stage that ran.",
+    "Server-Timing": "Milliseconds of each stage that ran; absent from a stream.",
+    "X-Trace-ID": "For operators: the id of the request's trace; absent where the service keeps none.",
     "X-Decode-Warnings": "Sentences about what was left out of a damaged recording; absent where nothing was.",
     "X-Degraded": "Soft stages that failed; absent where none did.",
     "Retry-After": "Seconds after which trying again makes sense.",
@@ -120,7 +121,14 @@ def _answer(graph: Graph[Any, Any]) -> dict[str, Any]:
     progress = tuple(event for spec in graph.models for event in spec.events)
     stream = {"description": f"Server-sent events while the request is worked on: {', '.join(event_types(graph, progress))}."}
     soft = len(graph.models) > len(graph.required_models())
-    named = ("X-Request-ID", *graph.headers, "Server-Timing", "X-Decode-Warnings", *(["X-Degraded"] if soft else []))
+    named = (
+        "X-Request-ID",
+        *graph.headers,
+        "Server-Timing",
+        "X-Trace-ID",
+        "X-Decode-Warnings",
+        *(["X-Degraded"] if soft else []),
+    )
     return {
         "description": graph.summary,
         "model": graph.answer,

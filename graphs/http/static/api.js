@@ -1,4 +1,4 @@
-// The service's HTTP API. Drawing yields events as POST /graph streams them, or throws UserFacingError.
+// The service's HTTP API. Drawing yields events as POST /graph streams them, then for an operator `trace`, or throws UserFacingError.
 
 import { connectionLost, networkError, problemError } from "./errors.js";
 import { parseEvents } from "./sse.js";
@@ -24,6 +24,7 @@ export async function* drawRecording(file, parameters, key, signal) {
     ended = event.type === "done";
   }
   if (!ended) throw connectionLost();
+  yield* traceEvents(response, key, signal);
 }
 
 /** Draws a text by POST /v1/images/generations. `generation`: what `generationBody` returns. */
@@ -46,6 +47,7 @@ export async function* drawPrompt(generation, key, signal) {
     }
   }
   if (!ended) throw connectionLost();
+  yield* traceEvents(response, key, signal);
 }
 
 /** The body of POST /v1/images/generations from the parameters of POST /graph and a seed; one side alone gives a square. */
@@ -67,6 +69,14 @@ export async function fetchSample(path) {
 /** The service's bounds on a request. */
 export async function fetchLimits() {
   return (await request("page/limits.json", { method: "GET" }, "")).json();
+}
+
+/** The event `trace`, where the answer names the request's trace: a promise of it, or of null where the service does not show it. */
+function* traceEvents(response, key, signal) {
+  const id = response.headers.get("X-Trace-ID");
+  if (!id) return;
+  const trace = request(`graph/traces/${encodeURIComponent(id)}`, { method: "GET" }, key, signal).then((answer) => answer.json());
+  yield { type: "trace", trace: trace.catch(() => null) };
 }
 
 /** The image of an OpenAI event, in the form of POST /graph's. */

@@ -5,6 +5,7 @@ import * as curl from "./curl.js";
 import { UserFacingError } from "./errors.js";
 import { Generation } from "./generation.js";
 import { fileName, formatDuration, renderFacts, renderTimings } from "./image_details.js";
+import { showTrace } from "./trace.js";
 import { $, announce, clearCanvas, setProgress, setState, setStatus, showFailure, showImage, showWaveform } from "./view.js";
 
 const CODES_FIXED_BY_SETTINGS = new Set(["invalid_parameter", "invalid_api_key"]);
@@ -70,6 +71,8 @@ export class DrawingController {
     $("recording").download = image.recordingName ?? "";
     renderFacts($("facts"), image);
     renderTimings($("timings"), $("legend"), image);
+    $("trace").hidden = true;
+    image.trace?.then((trace) => trace && this.image === image && showTrace(trace));
     $("text").value = image.prompt;
     $("result").hidden = false;
     this.#gallery.markCurrent(image);

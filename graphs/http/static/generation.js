@@ -74,6 +74,9 @@ export class Generation {
         return view.setStatus("The service lost a worker and begins again");
       case "done":
         image.timings = event.timings_ms ?? {};
+        return;
+      case "trace":
+        image.trace = event.trace;
     }
   }
 

@@ -406,7 +406,7 @@ async def test_openapi_describes_every_parameter_header_and_error_of_a_graph(
     assert {"audio/*", "application/octet-stream", "video/webm", "video/mp4"} < set(post["requestBody"]["content"])
     responses = post["responses"]
     assert set(responses["200"]["content"]) == {*formats, "application/json", "text/event-stream"}
-    assert set(responses["200"]["headers"]) == {"X-Request-ID", *headers, "Server-Timing", "X-Decode-Warnings"}
+    assert set(responses["200"]["headers"]) == {"X-Request-ID", *headers, "Server-Timing", "X-Trace-ID", "X-Decode-Warnings"}
     for error in GRAPH:
         response = responses[str(error.status)]
         assert f"`{error.code}`" in response["description"]

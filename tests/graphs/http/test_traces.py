@@ -17,6 +17,14 @@ from testing.fakes import FakeService
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 FILES = {"file": b"sound"}
+ANNA, BEN = "anna-has-a-long-key", "ben-has-another-key"
+
+
+def keys(folder: Path) -> Path:
+    """A file in which Anna alone is an operator."""
+    file = folder / "keys"
+    file.write_text(f"anna {ANNA} operator\nben {BEN}\n")
+    return file
 
 
 def service(sent: list[Trace]) -> FakeService:
@@ -106,14 +114,52 @@ async def test_an_operator_reads_a_kept_trace() -> None:
     assert all(span["start_ms"] >= 0 and span["took_ms"] >= 0 for span in trace["spans"])
 
 
+REQUESTS: dict[str, dict[str, Any]] = {
+    "/graph": {"files": FILES},
+    "/listen": {"files": FILES, "headers": {"accept": "text/event-stream"}},
+    "/v1/audio/transcriptions": {"files": FILES, "data": {"model": "whisper-1"}},
+    "/v1/images/generations": {"json": {"prompt": "a red apple"}},
+}
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+async def test_the_answer_tells_an_operator_alone_the_id_of_its_trace(tmp_path: Path, path: str) -> None:
+    keeping = FakeService(HttpSettings(api_keys_file=keys(tmp_path)), traces=Traces(TracingSettings()))
+    async with keeping.client() as client:
+        client.headers["authorization"] = f"Bearer {BEN}"
+        ben = await client.post(path, **REQUESTS[path])
+        client.headers["authorization"] = f"Bearer {ANNA}"
+        anna = await client.post(path, **REQUESTS[path])
+        found = await client.get(f"/graph/traces/{anna.headers['x-trace-id']}")
+    assert anna.status_code == ben.status_code == 200
+    assert found.json()["spans"][0]["name"] == f"POST {path}"
+    assert "x-trace-id" not in ben.headers
+
+
+async def test_a_trace_that_is_not_kept_has_no_id_in_the_answer() -> None:
+    sent: list[Trace] = []
+    sending = FakeService(traces=Traces(TracingSettings(kept=0, ratio=1), sent.append))
+    async with sending.client() as client:
+        answer = await client.post("/graph", files=FILES)
+    assert len(sent) == 1
+    assert "x-trace-id" not in answer.headers
+
+
+@pytest.mark.parametrize(("forwarded", "address"), [({"x-forwarded-for": "192.0.2.1"}, "127.0.0.1"), ({}, "192.0.2.1")])
+async def test_without_keys_a_client_of_another_machine_is_told_no_id(forwarded: dict[str, str], address: str) -> None:
+    app = FakeService(traces=Traces(TracingSettings())).app()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(address, 1)), base_url="http://service") as client:
+        answer = await client.post("/graph", files=FILES, headers=forwarded)
+    assert answer.status_code == 200
+    assert "x-trace-id" not in answer.headers
+
+
 async def test_a_trace_is_for_operators(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("anna anna-has-a-long-key operator\nben ben-has-another-key\n")
-    keeping = FakeService(HttpSettings(api_keys_file=keys), traces=Traces(TracingSettings()))
+    keeping = FakeService(HttpSettings(api_keys_file=keys(tmp_path)), traces=Traces(TracingSettings()))
     async with keeping.client() as client:
         statuses = {
             key: (await client.get("/graph/traces/last", headers={"authorization": f"Bearer {key}"})).status_code
-            for key in ("anna-has-a-long-key", "ben-has-another-key", "nobodys-key-at-all")
+            for key in (ANNA, BEN, "nobodys-key-at-all")
         }
     assert list(statuses.values()) == [404, 403, 401]
 

@@ -69,13 +69,25 @@ def test_without_a_path_the_processs_own_standard_output_has_the_lines_of_reques
     assert json.loads(line)["status"] == 200
 
 
-def test_a_device_has_every_line_also_long_ones_whole(pipe: Pipe) -> None:
+def test_a_device_has_the_lines_of_requests_whole_and_those_of_rollouts(pipe: Pipe) -> None:
     add(pipe.path)
     write("request", {"transcript": "a" * 10_000})
-    log.warning("the keys stay")
+    write("rollout", {"stage": "whisper"})
     first, second = map(json.loads, pipe.text().splitlines())
     assert first["transcript"] == "a" * 10_000
-    assert (second["event"], second["message"]) == ("log", "the keys stay")
+    assert second["stage"] == "whisper"
+
+
+def test_of_the_other_lines_a_device_has_the_warnings_and_errors(pipe: Pipe) -> None:
+    add(pipe.path)
+    log.info("Serve has a new replica")
+    log.warning("the keys stay")
+    log.error("a defect")
+    found = [json.loads(line) for line in pipe.text().splitlines()]
+    assert [(line["event"], line["level"], line["message"]) for line in found] == [
+        ("log", "WARNING", "the keys stay"),
+        ("log", "ERROR", "a defect"),
+    ]
 
 
 def test_a_pipe_that_nobody_reads_costs_lines_and_no_line_is_cut(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:

@@ -67,6 +67,13 @@ def test_the_file_of_the_replica_and_the_output_have_the_same_line(tmp_path: Pat
     assert (second["event"], second["message"]) == ("log", "the keys stay")
 
 
+def test_serves_own_lines_are_in_the_file_of_the_replica_alone(tmp_path: Path) -> None:
+    shaped(tmp_path)
+    log.info("Serve has a new replica")
+    assert [line["message"] for line in lines(tmp_path)] == ["Serve has a new replica"]
+    assert (tmp_path / "out").read_text() == ""
+
+
 def test_standard_error_has_no_line_of_a_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shaped(tmp_path)
     write("request", {"request_id": "abc"})

@@ -15,13 +15,14 @@ from starlette.responses import JSONResponse, Response
 from deployments.errors import DeploymentError, InvalidInput
 from deployments.roles.image_formats import FormatName
 from deployments.roles.text_to_image import GenerateRequest, Image, Step
+from graphs.core.context import RequestContext
 from graphs.core.parameters import TimeoutMs
 from graphs.core.progress import Emit, Progress, Queued
 from graphs.http import problems
 from graphs.http.dependencies import AdmittedRequest
 from graphs.http.events import sse
 from graphs.http.parameters import refusal
-from graphs.http.responses import server_timing
+from graphs.http.responses import request_headers
 from graphs.http.routes.openai import models, openai_router
 from graphs.http.schemas import openai
 from graphs.http.schemas.openai import GeneratedImage, Images
@@ -195,7 +196,7 @@ def _content(encoded: bytes, width: int, height: int, format: str) -> dict[str, 
     }
 
 
-def _response(images: list[tuple[Image, int]], format: str, timings_ms: dict[str, float]) -> Response:
+def _response(images: list[tuple[Image, int]], format: str, context: RequestContext) -> Response:
     first = images[0][0]
     answer = Images(
         created=int(time.time()),
@@ -209,7 +210,7 @@ def _response(images: list[tuple[Image, int]], format: str, timings_ms: dict[str
             for image, seed in images
         ],
     )
-    return JSONResponse(answer.model_dump(), headers={"Server-Timing": server_timing(timings_ms)})
+    return JSONResponse(answer.model_dump(), headers=request_headers(context))
 
 
 def router(services: Services) -> APIRouter:
@@ -239,6 +240,6 @@ def router(services: Services) -> APIRouter:
 
         if parameters.stream:
             return EventStream(work, ImageEvents(parameters), admitted.entry)
-        return _response(await work(), parameters.format, context.timings_ms)
+        return _response(await work(), parameters.format, context)
 
     return routes
