@@ -180,7 +180,8 @@ def test_the_profiles_own_settings_stay() -> None:
 def test_a_variable_that_cannot_be_used_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
     result = render(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="collector:4317")
     assert result.exit_code == 2
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http://" in result.output
+    words = " ".join(line.strip("│ ") for line in result.output.splitlines())
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http://" in words
     assert list(tmp_path.iterdir()) == []
 
 
