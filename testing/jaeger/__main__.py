@@ -1,0 +1,6 @@
+"""Build Jaeger, as `make jaeger` does."""
+
+from testing import jaeger
+
+jaeger.build()
+print(jaeger.built())
