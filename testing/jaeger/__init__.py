@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -38,21 +39,30 @@ class Jaeger:
         self._query = httpx.Client(base_url=query_url)
 
     def received(self, trace_id: str) -> Received:
-        """The trace as the query API has it; without spans where there is none."""
+        """The trace as it is stored; without spans where there is none."""
         from google.protobuf import json_format
         from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-        answer = self._query.get(f"/api/v3/traces/{trace_id}")
+        answer = self._query.get(f"/api/v3/traces/{trace_id}", params={"raw_traces": "true"})
         if answer.status_code == 404:
             return Received([], set())
         # OTLP's JSON has ids in hex, protobuf's has bytes in base64.
         text = re.sub(r'("(?:trace|span|parentSpan)Id":\s*)"([0-9a-f]*)"', _in_base64, answer.raise_for_status().text)
         return Received.of([json_format.ParseDict(json.loads(text)["result"], TracesData())], trace_id)
 
-    def found(self, **query: str) -> set[str]:
-        """The ids of the traces that the search of Jaeger's page finds. `query`: such as `service`, `operation` and `tags`."""
-        answer = self._query.get("/api/traces", params={"limit": "1000", "lookback": "1h", **query})
-        return {trace["traceID"] for trace in answer.raise_for_status().json()["data"]}
+    def found(self, operation: str, **attributes: str) -> set[str]:
+        """The ids of the traces that the search of Jaeger's page finds: those with a span of this name and these attributes."""
+        query = {"service": "sonograph", "operation": operation, "tags": json.dumps(attributes)}
+        return {trace["traceID"] for trace in self._shown("/api/traces", **query)}
+
+    def orphans(self, trace_id: str) -> list[str]:
+        """The names of the spans whose parent Jaeger misses, by its own warnings."""
+        (trace,) = self._shown(f"/api/traces/{trace_id}")
+        return [span["operationName"] for span in trace["spans"] if "is not in the trace" in str(span["warnings"])]
+
+    def _shown(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """What Jaeger's page gets."""
+        return list(self._query.get(path, params=query).raise_for_status().json()["data"])
 
     def close(self) -> None:
         self._query.close()
@@ -72,7 +82,7 @@ def running(protocol: str = "http/protobuf") -> Iterator[Jaeger]:
     variables = {"OTLP_HTTP": "http/protobuf", "OTLP_GRPC": "grpc", "QUERY_HTTP": "query", "QUERY_GRPC": "query_grpc"}
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            ["timeout", str(LIFE_S), program, "--config", FOLDER / "config.yaml"],
+            ["timeout", "--kill-after", "0.1", str(LIFE_S), program, "--config", FOLDER / "config.yaml"],
             env=os.environ | {variable: addresses[name] for variable, name in variables.items()},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -87,7 +97,7 @@ def running(protocol: str = "http/protobuf") -> Iterator[Jaeger]:
             yield jaeger
         finally:
             jaeger.close()
-            process.terminate()  # `timeout` passes it on
+            process.terminate()  # `timeout` passes it on, and then kills: Jaeger waits 10 s for connections of exporters
             process.wait(30)
 
 
