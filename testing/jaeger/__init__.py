@@ -58,7 +58,7 @@ class Jaeger:
     def orphans(self, trace_id: str) -> list[str]:
         """The names of the spans whose parent Jaeger misses, by its own warnings."""
         (trace,) = self._shown(f"/api/traces/{trace_id}")
-        return [span["operationName"] for span in trace["spans"] if "is not in the trace" in str(span["warnings"])]
+        return [span["operationName"] for span in trace["spans"] if "invalid parent span" in str(span["warnings"])]
 
     def _shown(self, path: str, **query: str) -> list[dict[str, Any]]:
         """What Jaeger's page gets."""

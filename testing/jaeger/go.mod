@@ -1,3 +1,4 @@
+// Jaeger 2.13.0, which is v1.76.0 of its module. `make jaeger` builds it; `go get -tool github.com/jaegertracing/jaeger/cmd/jaeger@VERSION` changes it.
 module sonograph/testing/jaeger
 
 go 1.24.6
