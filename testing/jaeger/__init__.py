@@ -61,7 +61,7 @@ class Jaeger:
         return [span["operationName"] for span in trace["spans"] if "invalid parent span" in str(span["warnings"])]
 
     def _shown(self, path: str, **query: str) -> list[dict[str, Any]]:
-        """What Jaeger's page gets."""
+        """The traces as Jaeger's page gets them."""
         return list(self._query.get(path, params=query).raise_for_status().json()["data"])
 
     def close(self) -> None:
