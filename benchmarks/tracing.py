@@ -62,7 +62,7 @@ def measure(
             for count in at_once
             for answer in answers
         }
-        return {**found, "spans": len(collector.spans)}
+        return {**found, "exports": len(collector.requests)}
 
 
 def main() -> None:

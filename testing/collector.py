@@ -5,11 +5,82 @@ Every run of the suite imports this module, and few use it: the packages of OTLP
 
 import contextlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
+
+import httpx
+
+WAIT_S = 60
+KINDS = {1: "internal", 2: "server", 3: "client"}
+"""OTLP's SpanKind."""
+ERROR = 2
+"""OTLP's STATUS_CODE_ERROR."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """One trace as a collector has it."""
+
+    spans: list[Any]
+    """As OTLP has them."""
+    services: set[str]
+    """The `service.name` of their resources."""
+
+    @classmethod
+    def of(cls, messages: Iterable[Any], trace_id: str) -> Self:
+        """Select a trace's spans. `messages`: OTLP's, with `resource_spans`."""
+        found = [
+            (span, _values(resource.resource.attributes)["service.name"])
+            for message in messages
+            for resource in message.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+            if span.trace_id.hex() == trace_id
+        ]
+        return cls([span for span, _ in found], {service for _, service in found})
+
+    def as_kept(self) -> dict[str, dict[str, Any]]:
+        """Return the spans by their ids, as `GET /graph/traces/{id}` has those that the service keeps."""
+        zero_ns = min(span.start_time_unix_nano for span in self.spans)
+        return {span.span_id.hex(): _as_kept(span, zero_ns) for span in self.spans}
+
+
+def _as_kept(span: Any, zero_ns: int) -> dict[str, Any]:
+    return {
+        "id": span.span_id.hex(),
+        "parent_id": span.parent_span_id.hex(),
+        "name": span.name,
+        "kind": KINDS[span.kind],
+        "start_ms": round((span.start_time_unix_nano - zero_ns) / 1e6, 3),
+        "took_ms": round((span.end_time_unix_nano - span.start_time_unix_nano) / 1e6, 3),
+        "error": span.status.message if span.status.code == ERROR else None,
+        "attributes": _values(span.attributes),
+        "events": [
+            {
+                "name": one.name,
+                "at_ms": round((one.time_unix_nano - zero_ns) / 1e6, 3),
+                "attributes": _values(one.attributes),
+            }
+            for one in span.events
+        ],
+    }
+
+
+def _values(attributes: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
+
+
+def wait_for(received: Callable[[str], Received], trace_id: str, spans: int) -> Received:
+    """Wait until a collector has so many spans of a trace: a service sends them a second after the answer."""
+    deadline_s = time.monotonic() + WAIT_S
+    while len((found := received(trace_id)).spans) < spans:
+        assert time.monotonic() < deadline_s, f"{len(found.spans)} of {spans} spans are at the collector after {WAIT_S} s"
+        time.sleep(0.1)
+    return found
 
 
 @dataclass
@@ -18,17 +89,11 @@ class Collector:
     requests: list[Any] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     """Of each request, with names in lower case."""
+    next_url: str = ""
+    """A further collector, which gets each request too and whose status is the answer; empty: none. Over HTTP alone."""
 
-    @property
-    def spans(self) -> list[Any]:
-        """Return the spans of all requests, as OTLP has them."""
-        return [
-            span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
+    def received(self, trace_id: str) -> Received:
+        return Received.of(self.requests, trace_id)
 
 
 @contextlib.contextmanager
@@ -43,8 +108,12 @@ def over_http() -> Iterator[Collector]:
             assert self.path == "/v1/traces"
             collector.requests.append(ExportTraceServiceRequest.FromString(content))
             collector.headers.append({name.lower(): value for name, value in self.headers.items()})
-            self.send_response(200)
+            self.send_response(self._pass_on(content) if collector.next_url else 200)
             self.end_headers()
+
+        def _pass_on(self, content: bytes) -> int:
+            headers = {"Content-Type": self.headers["content-type"]}
+            return httpx.post(f"{collector.next_url}{self.path}", content=content, headers=headers).status_code
 
         def log_message(self, *arguments: Any) -> None:
             pass

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from testing import jaeger as jaegers
 from testing.collector import Collector, over_http
+from testing.jaeger import Jaeger
 from testing.service import Service, sonograph
 
 # A script's `make test &` starts this process with SIGINT ignored. The tests' processes would inherit that and ignore Ctrl-C.
@@ -54,6 +56,15 @@ def collector() -> Iterator[Collector]:
     """Receive the shared service's traces."""
     with over_http() as collector:
         yield collector
+
+
+@pytest.fixture(scope="module")
+def jaeger(collector: Collector) -> Iterator[Jaeger]:
+    """Pass on to Jaeger, a real collector, the very bytes that a service sends to the small one."""
+    with jaegers.running() as jaeger:
+        collector.next_url = jaeger.url
+        yield jaeger
+        collector.next_url = ""
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from graphs.core.metrics import RETRIES
 from testing import media, speech
 from testing.client import Call
+from testing.collector import Collector, wait_for
+from testing.jaeger import Jaeger
 from testing.service import Service, config, environment, running, sonograph
 
 pytestmark = pytest.mark.serve
@@ -23,7 +26,6 @@ CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
 MINUTE = media.minute()
 MEDIUM = {"steps": "16", "width": "256", "height": "256"}
 """Some seconds of denoising."""
-SETTINGS = {"http": {"max_concurrent_requests": 8, "deadline_s": 120}}
 OPTIONS = {
     "ingress": {"max_surge_percent": 100},
     "whisper": {"max_surge_percent": 100, "ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1},
@@ -38,9 +40,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(folder: Path) -> Iterator[Service]:
-    """A service with a deadline that outlasts the start of a replica, and with few concurrent requests, so that it is soon full."""
-    with sonograph(folder, OPTIONS, **SETTINGS) as service:
+def settings(collector: Collector) -> dict[str, Any]:
+    """A deadline that outlasts the start of a replica, and few concurrent requests, so that the service is soon full."""
+    tracing = {"endpoint": collector.url, "ratio": 1}
+    return {"http": {"max_concurrent_requests": 8, "deadline_s": 120}, "tracing": tracing}
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path, settings: dict[str, Any]) -> Iterator[Service]:
+    with sonograph(folder, OPTIONS, **settings) as service:
         yield service
 
 
@@ -90,6 +98,21 @@ async def test_a_request_survives_the_death_of_its_model(service: Service, deplo
     psutil.wait_procs([replica, stub], timeout=30)  # a replica exits without its stub, and a stub without its replica
     assert not replica.is_running()
     assert not stub.is_running()
+
+
+async def test_jaeger_shows_both_attempts_of_a_request_whose_model_died(service: Service, jaeger: Jaeger) -> None:
+    replica = service.replica("whisper")
+    call = await Call(service, MINUTE, steps="1").wait_for("transcript.delta")
+    service.stub("whisper").kill()
+    assert (await call.finished()).outcome == (200, "")
+    trace = service.client.get(f"/graph/traces/{call.events[0]['request_id']}").json()
+    received = await asyncio.to_thread(wait_for, jaeger.received, trace["trace_id"], len(trace["spans"]))
+    assert received.as_kept() == {span["id"]: span for span in trace["spans"]}
+    attempts = [span for span in received.as_kept().values() if span["name"] == "call whisper"]
+    assert sorted(bool(span["error"]) for span in attempts) == [False, True]
+    assert len({span["parent_id"] for span in attempts}) == 1
+    assert jaeger.orphans(trace["trace_id"]) == []
+    await wait_for_replacement(service, "whisper", replica)
 
 
 async def test_a_hung_model_is_replaced_and_its_request_is_answered(service: Service) -> None:
@@ -151,14 +174,14 @@ async def serve_cli(service: Service, *words: str) -> None:
     await asyncio.to_thread(subprocess.run, command, env=environ, check=True, timeout=120)
 
 
-async def test_an_update_under_load_loses_no_request(service: Service, folder: Path) -> None:
+async def test_an_update_under_load_loses_no_request(service: Service, folder: Path, settings: dict[str, Any]) -> None:
     """Whisper's settings do not change, so its replica stays."""
     whisper = service.replica("whisper").pid
     renewed = ("ingress", "diffusion")
     old = {one.pid for name in renewed for one in service.replicas(name)}
     port = int(service.url.rsplit(":", 1)[1])
     changed = folder / "changed.yaml"
-    changed.write_text(config(port, OPTIONS, **SETTINGS, diffusion={"steps": 11}))
+    changed.write_text(config(port, OPTIONS, **settings, diffusion={"steps": 11}))
     calls: list[Call] = []
     updated = asyncio.Event()
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from deployments.span import TraceContext, new_id
 from testing import speech
-from testing.collector import Collector
+from testing.collector import Collector, wait_for
+from testing.jaeger import Jaeger
 from testing.service import Service, environment
 
 pytestmark = pytest.mark.serve
@@ -19,9 +21,9 @@ EVENTS = {"Accept": "text/event-stream"}
 
 
 def trace_of(service: Service, id: str) -> dict[str, Any]:
-    answer = service.client.get(f"/graph/traces/{id}")
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
+    """Return the trace that the service keeps; of a request whose client has left, once it has ended."""
+    service.wait_until(lambda: service.client.get(f"/graph/traces/{id}").status_code == 200, "the trace is kept")
+    return dict(service.client.get(f"/graph/traces/{id}").json())
 
 
 def tree(trace: dict[str, Any]) -> dict[str, str]:
@@ -68,26 +70,53 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
     assert "cat" not in str(trace["spans"]).lower().replace("category", "")
 
 
-def test_a_clients_trace_goes_on_and_reaches_a_collector(service: Service, collector: Collector) -> None:
-    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
-    headers = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+@pytest.fixture(params=["collector", "jaeger"])
+def receiver(request: pytest.FixtureRequest) -> Collector | Jaeger:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def client() -> TraceContext:
+    """Return the context of a client that wants its trace kept."""
+    return TraceContext(new_id(32), new_id(16), True)
+
+
+def assert_is_at(receiver: Collector | Jaeger, trace: dict[str, Any]) -> None:
+    received = wait_for(receiver.received, trace["trace_id"], len(trace["spans"]))
+    assert received.as_kept() == {span["id"]: span for span in trace["spans"]}
+    assert received.services == {"sonograph"}
+    if isinstance(receiver, Jaeger):
+        assert receiver.orphans(trace["trace_id"]) == ["POST /graph"]  # whose parent is the client's
+        assert receiver.found("POST /graph", **{"sonograph.request_id": trace["request_id"]}) == {trace["trace_id"]}
+
+
+def test_a_clients_trace_goes_on_and_reaches_a_collector(service: Service, receiver: Collector | Jaeger) -> None:
+    caller = client()
+    headers = {"traceparent": str(caller)}
     assert service.client.post("/graph", files={"file": CAT}, data={"steps": "2"}, headers=headers).status_code == 200
-    kept = trace_of(service, trace_id)
+    trace = trace_of(service, caller.trace_id)
+    assert trace["spans"][0]["parent_id"] == caller.span_id
+    assert_is_at(receiver, trace)
 
-    def sent() -> list[Any]:
-        return [span for span in collector.spans if span.trace_id.hex() == trace_id]
 
-    service.wait_until(lambda: len(sent()) >= len(kept["spans"]), "every span is at the collector")
-    assert {span.span_id.hex(): span.name for span in sent()} == {span["id"]: span["name"] for span in kept["spans"]}
-    (root,) = (span for span in sent() if span.name == "POST /graph")
-    assert root.parent_span_id.hex() == "00f067aa0ba902b7"
+def test_a_cancelled_request_and_those_of_a_batch_reach_a_collector(service: Service, receiver: Collector | Jaeger) -> None:
+    cancelled, *drawn = (client() for _ in range(4))
+
+    def draw(caller: TraceContext) -> int:
+        headers = {"traceparent": str(caller)}
+        return service.client.post("/graph", files={"file": CAT}, data={"steps": "4"}, headers=headers).status_code
+
+    with service.events(CAT, headers={"traceparent": str(cancelled)}, steps="150", width="512", height="512") as events:
+        assert any(event["type"] == "image.step" for event in events)
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(draw, drawn)) == [200] * 3
+    for caller in (cancelled, *drawn):
+        assert_is_at(receiver, trace_of(service, caller.trace_id))
 
 
 def test_a_cancelled_request_is_marked(service: Service) -> None:
     id = "traced-cancelled"
     with service.events(CAT, headers={"X-Request-ID": id}, steps="150", width="512", height="512") as events:
         assert any(event["type"] == "image.step" for event in events)
-    service.wait_until(lambda: service.client.get(f"/graph/traces/{id}").status_code == 200, "the trace is kept")
     trace = trace_of(service, id)
     assert trace["status"] == 499
     assert {span["error"] for span in trace["spans"] if span["name"] in ("diffusion", "call diffusion")} == {"cancelled"}
