@@ -168,6 +168,7 @@ def test_each_alert_has_a_case_in_which_it_fires() -> None:
     assert set(CASES) == {alert.name for alert in alerts(CPU, split=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_an_alert_fires_in_its_case_alone_and_not_before_it_has_lasted(name: str, tmp_path: Path) -> None:
     case = CASES[name]

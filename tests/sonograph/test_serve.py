@@ -12,6 +12,8 @@ import yaml
 from sonograph import serve
 from testing.service import ROOT, config, environment
 
+pytestmark = pytest.mark.slow
+
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 WARNING = "Warning: every client that reaches port"
 

@@ -13,6 +13,8 @@ from graphs.serve.topology import ClusterState, Topology
 from testing import fuzz
 from testing.fakes import FakeService
 
+pytestmark = pytest.mark.slow
+
 KEY = "k" * 48
 NO_DATA = ("GET /healthz", "GET /readyz")
 """Routes that need no key."""
@@ -37,7 +39,6 @@ DOCUMENT = document(FakeService().app())
 ROUTES = fuzz.routes(document(complete()))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_answer_is_documented(route: str) -> None:
     statuses = fuzz.attack(document(complete()), route, 30)
@@ -46,7 +47,6 @@ def test_every_answer_is_documented(route: str) -> None:
     assert statuses[answer] > 0, "no request has reached the models: a generated form has to have its file"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", [None, KEY], ids=["without the key", "with the key"])
 @pytest.mark.parametrize("route", ROUTES)
 def test_so_it_is_where_the_service_has_keys(route: str, key: str | None, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from testing.server import Endless, listening, respond
 from testing.service import ROOT, Service
 from tests.graphs.http.test_upgrade import JAVA
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 REFUSAL = b"a refusal"
 LOOPS = ["asyncio", "uvloop"]
@@ -91,7 +93,6 @@ def test_curl_sees_the_refusal(port: int, tmp_path: Path, options: list[str]) ->
         assert int(sent) < MIB, "it waited for 100 Continue, and sent the upload in vain"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(JAVA is None, reason="Java is not installed: apt install default-jdk-headless")
 def test_the_clients_of_a_jdk_see_the_refusal(port: int) -> None:
     command = [str(JAVA), str(ROOT / "testing" / "clients" / "Refused.java"), f"http://127.0.0.1:{port}/"]

@@ -22,6 +22,8 @@ from testing.fakes import FakeService
 from testing.server import listening
 from testing.service import Service
 
+pytestmark = pytest.mark.slow
+
 ALICE, BOB = "alice-has-a-long-key", "bob-has-another-key"
 IMAGE = {"prompt": "a red apple"}
 

@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from testing.service import ROOT
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import json, sys
