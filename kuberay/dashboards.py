@@ -16,7 +16,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 WINDOW = "5m"
 NEEDS_GPU = "no data without a GPU and NVIDIA's DCGM exporter"
 NEEDS_KUBERNETES = "no data outside of Kubernetes"
-NEEDS_FAULT = "no data before the first one"
+NEEDS_DEATH = "no data before a replica dies"
 NEEDS_ROLLOUT = "no data without a rollout"
 
 
@@ -28,7 +28,7 @@ class Panel:
     unit: str = "short"
     """One of Grafana's units."""
     absent: str = ""
-    """Reason why a service in health may have no data here."""
+    """Reason why a service in health, on one machine, has no data here whatever its clients do: the panel's description."""
     is_table: bool = False
 
 
@@ -43,9 +43,10 @@ def dashboards() -> tuple[Dashboard, ...]:
     of_ingress = (REQUESTS, ERRORS, CANCELLATIONS, REQUEST_DURATION)
     of_stages = [metric for metric in DECLARED if metric is not REQUEST_DURATION]
     service = (_failures(), *(_panel(metric, f'stage="{INGRESS}"' if metric is not ERRORS else "") for metric in of_ingress))
+    stages = (*(_panel(metric, f'stage!="{INGRESS}"') for metric in of_stages), _steps())
     return (
         Dashboard("service", "Sonograph: service", service),
-        Dashboard("stages", "Sonograph: stages", tuple(_panel(metric, f'stage!="{INGRESS}"') for metric in of_stages)),
+        Dashboard("stages", "Sonograph: stages", stages),
         Dashboard("gpu", "Sonograph: GPUs", _gpu()),
         Dashboard("ray", "Sonograph: Ray Serve and Triton", _ray()),
         Dashboard("cluster", "Sonograph: cluster", _cluster()),
@@ -75,7 +76,7 @@ def _panel(metric: Metric, matcher: str) -> Panel:
     """The panel of one of our metrics, by its labels."""
     matchers = ",".join(part for part in (OF_APPLICATION, matcher) if part)
     legend = " ".join(f"{{{{{label}}}}}" for label in metric.labels)
-    absent = NEEDS_ROLLOUT if "_rollout_" in metric.name else NEEDS_FAULT if metric in (ERRORS, CANCELLATIONS, RETRIES) else ""
+    absent = NEEDS_ROLLOUT if "_rollout_" in metric.name else NEEDS_DEATH if metric is RETRIES else ""
     title = metric.meaning[0].upper() + metric.meaning[1:]
     unit = "s" if metric.name.endswith("_seconds") and metric.bounds else "short"
     if metric.bounds:
@@ -102,6 +103,14 @@ def _failures() -> Panel:
         (f"{refused} / on () group_left () {requests}", "{{code}}"),
     )
     return Panel("Share of the requests that the service fails, and that it refuses", queries, "percentunit")
+
+
+def _steps() -> Panel:
+    queries = tuple(
+        (f"sum by (application) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))", f"{{{{application}}}} {legend}")
+        for metric, legend in ((foreign.STEPS, "ran"), (foreign.STEPS_SAVED, "saved by a cancellation"))
+    )
+    return Panel("Denoising steps, per second", queries)
 
 
 def _gpu() -> tuple[Panel, ...]:
@@ -138,7 +147,7 @@ def _ray() -> tuple[Panel, ...]:
         Panel("Healthy replicas", ((healthy, deployment),)),
         Panel("Requests in Serve's queues", ((queued, deployment),)),
         Panel("Triton: requests that succeed, per second", ((rate(foreign.TRITON_SUCCESSES), model),)),
-        Panel("Triton: requests that fail, per second", ((failures, model + " {{reason}}"),), absent=NEEDS_FAULT),
+        Panel("Triton: requests that fail, per second", ((failures, model + " {{reason}}"),)),
         Panel("Triton: mean time in its queue", ((mean_s(foreign.TRITON_QUEUE_US), model),), "s"),
         Panel("Triton: mean time of the model", ((mean_s(foreign.TRITON_COMPUTE_US), model),), "s"),
         Panel("Triton: mean batch", ((batch, model),)),

@@ -28,6 +28,8 @@ TRITON_QUEUE_US, TRITON_COMPUTE_US = (
     "ray_nv_inference_compute_infer_duration_us_total",
 )
 TRITON_PENDING = "ray_nv_inference_pending_request_count"
+STEPS, STEPS_SAVED = "ray_sonograph_denoising_steps_total", "ray_sonograph_denoising_steps_saved_total"
+"""Counters of the diffusion model's own, among Triton's."""
 GPU_USE, GPU_MEMORY_USED, GPU_MEMORY_FREE = "DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE"
 """Percent, and MiB."""
 GPU_POWER, GPU_TEMPERATURE, GPU_XID = "DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_XID_ERRORS"
@@ -47,6 +49,7 @@ SOURCES = {
         TRITON_COMPUTE_US,
         TRITON_PENDING,
     ),
+    "the diffusion model": (STEPS, STEPS_SAVED),
     "NVIDIA's DCGM exporter": (GPU_USE, GPU_MEMORY_USED, GPU_MEMORY_FREE, GPU_POWER, GPU_TEMPERATURE, GPU_XID),
     "KubeRay's operator": (UPGRADE_IN_PROGRESS,),
     "kube-state-metrics": (STATEFUL_SET_READY, NAMESPACE_PHASE),

@@ -160,6 +160,8 @@ def _of_dashboards() -> Series:
             found[series(metric, **scraped)] = rising(REQUESTS * 1e5)
         for metric in (foreign.TRITON_PENDING, foreign.PROCESSING, foreign.QUEUED):
             found[series(metric, **scraped)] = constant(1)
+    of_diffusion = {"application": NAME, "deployment": "diffusion", "replica": "diffusion#1"}
+    found |= {series(metric, **of_diffusion): rising(REQUESTS) for metric in (foreign.STEPS, foreign.STEPS_SAVED)}
     for instance in ("10.0.0.1:8080", "10.0.0.2:8080"):
         for metric in (foreign.NODE_CPU, foreign.NODE_MEMORY_USED, foreign.NODE_MEMORY_TOTAL):
             found[series(metric, instance=instance)] = constant(40)
