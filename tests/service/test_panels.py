@@ -33,8 +33,11 @@ async def load(service: Service) -> None:
     assert refused.outcome == (422, "invalid_parameter")
     drawn = await Call(service, CAT, **LONG).wait_for("image.step")
     calls = [Call(service, CAT, **LONG) for _ in range(HttpSettings().max_concurrent_requests)]
-    refusal = lambda: any(call.problem.get("code") == "overloaded" for call in calls)
-    await asyncio.to_thread(service.wait_until, refusal, "a refusal for want of a place")
+    await asyncio.to_thread(
+        service.wait_until,
+        lambda: any(call.problem.get("code") == "overloaded" for call in calls),
+        "a refusal for want of a place",
+    )
     await asyncio.gather(*(call.disconnect() for call in (drawn, *calls)))
 
 
