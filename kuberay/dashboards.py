@@ -44,9 +44,10 @@ def dashboards() -> tuple[Dashboard, ...]:
     of_stages = [metric for metric in DECLARED if metric is not REQUEST_DURATION]
     service = (_failures(), *(_panel(metric, f'stage="{INGRESS}"' if metric is not ERRORS else "") for metric in of_ingress))
     stages = (*(_panel(metric, f'stage!="{INGRESS}"') for metric in of_stages), _steps())
+    rollouts_last = tuple(sorted(stages, key=lambda panel: panel.absent == NEEDS_ROLLOUT))
     return (
         Dashboard("service", "Sonograph: service", service),
-        Dashboard("stages", "Sonograph: stages", stages),
+        Dashboard("stages", "Sonograph: stages", rollouts_last),
         Dashboard("gpu", "Sonograph: GPUs", _gpu()),
         Dashboard("ray", "Sonograph: Ray Serve and Triton", _ray()),
         Dashboard("cluster", "Sonograph: cluster", _cluster()),
