@@ -25,7 +25,7 @@ from testing.service import ROOT, Service, sonograph
 
 FOLDER = ROOT / "docs" / "dashboards"
 DASHBOARDS = ["service", "stages", "ray"]
-"""Those of which the docs have a picture."""
+"""Names of the dashboards of which the docs have a picture."""
 COLUMN_PX, ROW_PX = 54, 36
 """A cell of Grafana's grid."""
 COLUMNS = 24

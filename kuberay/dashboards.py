@@ -130,25 +130,23 @@ def _gpu() -> tuple[Panel, ...]:
 
 
 def _ray() -> tuple[Panel, ...]:
-    def rate(metric: str, by: str = "application, model") -> str:
-        return f"sum by ({by}) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))"
+    def rate(metric: str) -> str:
+        return f"sum by (application, model) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))"
 
     def mean_s(metric: str) -> str:
-        return f"{rate(metric)} / 1e6 / {rate(foreign.TRITON_SUCCESSES)}"
+        return f"{rate(metric)} / 1e6 / {rate(foreign.TRITON_ENDED)}"
 
     batch = f"{rate(foreign.TRITON_INFERENCES)} / {rate(foreign.TRITON_EXECUTIONS)}"
     where = f"sum by (application, deployment, replica, pod, node) ({foreign.PROCESSING}{{{OF_APPLICATION}}})"
     healthy = f"sum by (application, deployment) ({foreign.REPLICA_HEALTHY}{{{OF_APPLICATION}}})"
     queued = f"sum by (application, deployment) ({foreign.QUEUED}{{{OF_APPLICATION}}})"
     pending = f"sum by (application, model) ({foreign.TRITON_PENDING}{{{OF_APPLICATION}}})"
-    failures = rate(foreign.TRITON_FAILURES, "application, model, reason")
     deployment, model = "{{application}} {{deployment}}", "{{application}} {{model}}"
     return (
         Panel("Requests in each replica, its pod and its node", ((where, ""),), is_table=True),
         Panel("Healthy replicas", ((healthy, deployment),)),
         Panel("Requests in Serve's queues", ((queued, deployment),)),
-        Panel("Triton: requests that succeed, per second", ((rate(foreign.TRITON_SUCCESSES), model),)),
-        Panel("Triton: requests that fail, per second", ((failures, model + " {{reason}}"),)),
+        Panel("Triton: requests that ended, per second", ((rate(foreign.TRITON_ENDED), model),)),
         Panel("Triton: mean time in its queue", ((mean_s(foreign.TRITON_QUEUE_US), model),), "s"),
         Panel("Triton: mean time of the model", ((mean_s(foreign.TRITON_COMPUTE_US), model),), "s"),
         Panel("Triton: mean batch", ((batch, model),)),
@@ -165,11 +163,7 @@ def _cluster() -> tuple[Panel, ...]:
         Panel("Targets that answer Prometheus", ((f"sum by (job) ({foreign.UP})", "{{job}}"),)),
         Panel("CPU of each Ray node", ((f"max by (instance) ({foreign.NODE_CPU})", "{{instance}}"),), "percent"),
         Panel("Share of the memory of each Ray node", ((memory, "{{instance}}"),), "percentunit"),
-        Panel(
-            "Pods that have joined Ray",
-            ((f"sum by (NodeType) ({foreign.ACTIVE_NODES})", "{{NodeType}}"),),
-            absent=NEEDS_KUBERNETES,
-        ),
+        Panel("Pods that have joined Ray", ((f"sum by (NodeType) ({foreign.ACTIVE_NODES})", "{{NodeType}}"),)),
         Panel(
             "Pods that are waited for",
             ((f"sum by (NodeType) ({foreign.PENDING_NODES})", "{{NodeType}}"),),

@@ -21,7 +21,8 @@ PROCESSING = "ray_serve_replica_processing_queries"
 QUEUED = "ray_serve_deployment_queued_queries"
 NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY_TOTAL = "ray_node_cpu_utilization", "ray_node_mem_used", "ray_node_mem_total"
 ACTIVE_NODES = "autoscaler_active_nodes"
-TRITON_SUCCESSES, TRITON_FAILURES = "ray_nv_inference_request_success_total", "ray_nv_inference_request_failure_total"
+TRITON_ENDED = "ray_nv_inference_request_success_total"
+"""Requests that ended, failed and cancelled ones too: of a decoupled model Triton counts no request as a failure."""
 TRITON_INFERENCES, TRITON_EXECUTIONS = "ray_nv_inference_count_total", "ray_nv_inference_exec_count_total"
 TRITON_QUEUE_US, TRITON_COMPUTE_US = (
     "ray_nv_inference_queue_duration_us_total",
@@ -41,8 +42,7 @@ SOURCES = {
     "Ray": (NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY_TOTAL),
     "Ray's autoscaler": (PENDING_NODES, ACTIVE_NODES),
     "Triton": (
-        TRITON_SUCCESSES,
-        TRITON_FAILURES,
+        TRITON_ENDED,
         TRITON_INFERENCES,
         TRITON_EXECUTIONS,
         TRITON_QUEUE_US,

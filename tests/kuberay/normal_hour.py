@@ -154,7 +154,7 @@ def _of_dashboards() -> Series:
             "pod": f"{name}-1",
             "node": "node-1",
         }
-        for metric in (foreign.TRITON_SUCCESSES, foreign.TRITON_INFERENCES, foreign.TRITON_EXECUTIONS):
+        for metric in (foreign.TRITON_ENDED, foreign.TRITON_INFERENCES, foreign.TRITON_EXECUTIONS):
             found[series(metric, **scraped)] = rising(REQUESTS)
         for metric in (foreign.TRITON_QUEUE_US, foreign.TRITON_COMPUTE_US):
             found[series(metric, **scraped)] = rising(REQUESTS * 1e5)

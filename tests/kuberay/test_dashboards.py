@@ -45,10 +45,8 @@ def test_every_query_is_promql(tmp_path: Path) -> None:
 
 
 def test_every_query_has_data_in_a_normal_hour(tmp_path: Path) -> None:
-    """Only Triton's failures are missing there."""
     recorded = [{"series": name, "values": values} for name, values in normal_hour().items()]
     queries = [expression.replace("$application", ".+") for _, panel in PANELS for expression, _ in panel.queries]
-    queries = [query for query in queries if foreign.TRITON_FAILURES not in query]
     one = [{"labels": "{}", "value": 1}]
     expected = [{"expr": f"count({query}) > bool 0", "eval_time": "15m", "exp_samples": one} for query in queries]
     test = {"interval": f"{SCRAPE_S}s", "input_series": recorded, "promql_expr_test": expected}
