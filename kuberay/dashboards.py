@@ -164,11 +164,7 @@ def _cluster() -> tuple[Panel, ...]:
         Panel("CPU of each Ray node", ((f"max by (instance) ({foreign.NODE_CPU})", "{{instance}}"),), "percent"),
         Panel("Share of the memory of each Ray node", ((memory, "{{instance}}"),), "percentunit"),
         Panel("Pods that have joined Ray", ((f"sum by (NodeType) ({foreign.ACTIVE_NODES})", "{{NodeType}}"),)),
-        Panel(
-            "Pods that are waited for",
-            ((f"sum by (NodeType) ({foreign.PENDING_NODES})", "{{NodeType}}"),),
-            absent=NEEDS_KUBERNETES,
-        ),
+        Panel("Pods that are waited for", ((f"sum by (NodeType) ({foreign.PENDING_NODES})", "{{NodeType}}"),)),
         Panel("Memory of each pod, without the page cache", ((of_pods, "{{pod}}"),), "bytes", NEEDS_KUBERNETES),
     )
 

@@ -189,9 +189,8 @@ async def test_a_real_servers_inferences_are_counted_and_a_failed_one_as_a_succe
         with pytest.raises(DeploymentError):
             await server.infer(command("fail"), TimeLeft(10))
         deadline_s = time.monotonic() + 10
-        while (
-            min(recorder.counters.get(one, 0) for one in (COUNT, ENDED)) < 7 and time.monotonic() < deadline_s
-        ):  # Triton counts after its response
+        # Triton counts after its response.
+        while min(recorder.counters.get(one, 0) for one in (COUNT, ENDED)) < 7 and time.monotonic() < deadline_s:
             metrics.publish(server.metrics())
             await asyncio.sleep(0.05)
         for one in (COUNT, ENDED):
