@@ -148,7 +148,11 @@ def _ray() -> tuple[Panel, ...]:
         Panel("Requests in Serve's queues", ((queued, deployment),)),
         Panel("Triton: requests that ended, per second", ((rate(foreign.TRITON_ENDED), model),)),
         Panel("Triton: mean time in its queue", ((mean_s(foreign.TRITON_QUEUE_US), model),), "s"),
-        Panel("Triton: mean time of the model", ((mean_s(foreign.TRITON_COMPUTE_US), model),), "s"),
+        Panel(
+            "Triton: mean time of a model's execute, 0 where it returns at once",
+            ((mean_s(foreign.TRITON_COMPUTE_US), model),),
+            "s",
+        ),
         Panel("Triton: mean batch", ((batch, model),)),
         Panel("Triton: requests that wait", ((pending, model),)),
     )
