@@ -72,7 +72,7 @@ def test_a_panel_has_data_or_a_reason_that_holds(
             assert numbers(prometheus, expression) == [], f"has data, and says: {panel.absent}"
         else:
             service.wait_until(
-                lambda expression=expression: any(map(math.isfinite, numbers(prometheus, expression))), expression, 15
+                lambda expression=expression: any(map(math.isfinite, numbers(prometheus, expression))), expression, 30
             )
 
 
@@ -82,4 +82,4 @@ def test_each_rule_is_evaluated_and_each_recording_has_data(service: Service, pr
     recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
     assert len(recorded) == 12
     for name in recorded:
-        service.wait_until(lambda name=name: any(map(math.isfinite, numbers(prometheus, name))), name, 15)
+        service.wait_until(lambda name=name: any(map(math.isfinite, numbers(prometheus, name))), name, 30)
