@@ -56,10 +56,10 @@ def draw(path: Path, legend: Sequence[str], panels: Sequence[Panel | Bars]) -> N
             _PanelPainter(canvas, number * WIDTH, panel).draw()
     x = float(LEFT)
     for number, name in enumerate(legend):
-        canvas.line(_scaled((x, 24), (x + 40, 24)), COLOURS[number], 2 * FINE)
+        canvas.line(scaled((x, 24), (x + 40, 24)), COLOURS[number], 2 * FINE)
         _mark(canvas, x + 20, 24, number)
-        canvas.text(_scaled((x + 50, 24))[0], name, INK, _font(15), anchor="lm")
-        x += 50 + canvas.textlength(name, _font(15)) / FINE + 40
+        canvas.text(scaled((x + 50, 24))[0], name, INK, font(15), anchor="lm")
+        x += 50 + canvas.textlength(name, font(15)) / FINE + 40
     path.parent.mkdir(parents=True, exist_ok=True)
     image.resize((WIDTH * len(panels), HEIGHT), Image.Resampling.LANCZOS).save(path)
 
@@ -79,22 +79,22 @@ class _PanelPainter:
         canvas, panel = self._canvas, self._panel
         bottom = HEIGHT - BOTTOM
         middle = (self._left + self._right) / 2
-        canvas.text(_scaled((middle, TOP - 28))[0], panel.title, INK, _font(17), anchor="mm")
-        canvas.text(_scaled((middle, HEIGHT - 25))[0], panel.x, INK, _font(14), anchor="mm")
+        canvas.text(scaled((middle, TOP - 28))[0], panel.title, INK, font(17), anchor="mm")
+        canvas.text(scaled((middle, HEIGHT - 25))[0], panel.x, INK, font(14), anchor="mm")
         for y in self._ys:
-            canvas.line(_scaled(self._at((0, y)), self._at((self._xs[-1], y))), PALE, FINE)
-            canvas.text(_scaled((self._left - 10, self._at((0, y))[1]))[0], f"{y:g}", INK, _font(13), anchor="rm")
+            canvas.line(scaled(self._at((0, y)), self._at((self._xs[-1], y))), PALE, FINE)
+            canvas.text(scaled((self._left - 10, self._at((0, y))[1]))[0], f"{y:g}", INK, font(13), anchor="rm")
         for x in self._xs:
-            canvas.text(_scaled((self._at((x, 0))[0], bottom + 18))[0], f"{x:g}", INK, _font(13), anchor="mm")
-            canvas.line(_scaled((self._at((x, 0))[0], bottom), (self._at((x, 0))[0], bottom + 5)), INK, FINE)
-        canvas.line(_scaled((self._left, bottom), (self._right, bottom)), INK, FINE)
+            canvas.text(scaled((self._at((x, 0))[0], bottom + 18))[0], f"{x:g}", INK, font(13), anchor="mm")
+            canvas.line(scaled((self._at((x, 0))[0], bottom), (self._at((x, 0))[0], bottom + 5)), INK, FINE)
+        canvas.line(scaled((self._left, bottom), (self._right, bottom)), INK, FINE)
         if panel.level is not None:
             y = self._at((0, panel.level))[1]
             for x in range(int(self._left), int(self._right), 14):
-                canvas.line(_scaled((x, y), (min(x + 8, self._right), y)), "#888888", FINE)
+                canvas.line(scaled((x, y), (min(x + 8, self._right), y)), "#888888", FINE)
         for number, line in enumerate(panel.lines):
             places = [self._at(point) for point in line if math.isfinite(point[1])]
-            canvas.line(_scaled(*places), COLOURS[number], 2 * FINE, joint="curve")
+            canvas.line(scaled(*places), COLOURS[number], 2 * FINE, joint="curve")
             for x, y in places:
                 _mark(canvas, x, y, number)
 
@@ -106,15 +106,15 @@ class _PanelPainter:
 
 def _draw_bars(canvas: ImageDraw.ImageDraw, offset_px: float, panel: Bars) -> None:
     left, right, bottom = offset_px + NAMES, offset_px + WIDTH - RIGHT, HEIGHT - BOTTOM / 2
-    canvas.text(_scaled(((left + right) / 2, TOP - 28))[0], panel.title, INK, _font(17), anchor="mm")
+    canvas.text(scaled(((left + right) / 2, TOP - 28))[0], panel.title, INK, font(17), anchor="mm")
     scale = (right - left - 60) / max(bar.value for bar in panel.bars)
     row = (bottom - TOP) / len(panel.bars)
     for number, bar in enumerate(panel.bars):
         top, end = TOP + number * row + row / 6, left + bar.value * scale
         middle = top + row / 3
-        canvas.rectangle(_scaled((left, top), (end, top + row * 2 / 3)), COLOURS[bar.of])
-        canvas.text(_scaled((left - 10, middle))[0], bar.name, INK, _font(14), anchor="rm")
-        canvas.text(_scaled((end + 10, middle))[0], f"{bar.value:.2f}", INK, _font(14), anchor="lm")
+        canvas.rectangle(scaled((left, top), (end, top + row * 2 / 3)), COLOURS[bar.of])
+        canvas.text(scaled((left - 10, middle))[0], bar.name, INK, font(14), anchor="rm")
+        canvas.text(scaled((end + 10, middle))[0], f"{bar.value:.2f}", INK, font(14), anchor="lm")
 
 
 def ticks(highest: float) -> list[float]:
@@ -128,16 +128,16 @@ def ticks(highest: float) -> list[float]:
 
 
 def _mark(canvas: ImageDraw.ImageDraw, x: float, y: float, number: int) -> None:
-    box = _scaled((x - 5, y - 5), (x + 5, y + 5))
+    box = scaled((x - 5, y - 5), (x + 5, y + 5))
     shape = canvas.rectangle if number % 2 else canvas.ellipse
     shape(box, COLOURS[number])
 
 
-def _scaled(*points: Point) -> list[Point]:
+def scaled(*points: Point) -> list[Point]:
     return [(x * FINE, y * FINE) for x, y in points]
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size * FINE)
     assert isinstance(font, ImageFont.FreeTypeFont)
     return font

@@ -16,7 +16,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 WINDOW = "5m"
 NEEDS_GPU = "no data without a GPU and NVIDIA's DCGM exporter"
 NEEDS_KUBERNETES = "no data outside of Kubernetes"
-NEEDS_FAULT = "no data before the first one"
+NEEDS_DEATH = "no data before a replica dies"
 NEEDS_ROLLOUT = "no data without a rollout"
 
 
@@ -28,7 +28,7 @@ class Panel:
     unit: str = "short"
     """One of Grafana's units."""
     absent: str = ""
-    """Reason why a service in health may have no data here."""
+    """Reason why a service in health, on one machine, has no data here whatever its clients do: the panel's description."""
     is_table: bool = False
 
 
@@ -43,9 +43,11 @@ def dashboards() -> tuple[Dashboard, ...]:
     of_ingress = (REQUESTS, ERRORS, CANCELLATIONS, REQUEST_DURATION)
     of_stages = [metric for metric in DECLARED if metric is not REQUEST_DURATION]
     service = (_failures(), *(_panel(metric, f'stage="{INGRESS}"' if metric is not ERRORS else "") for metric in of_ingress))
+    stages = (*(_panel(metric, f'stage!="{INGRESS}"') for metric in of_stages), _steps())
+    rollouts_last = tuple(sorted(stages, key=lambda panel: panel.absent == NEEDS_ROLLOUT))
     return (
         Dashboard("service", "Sonograph: service", service),
-        Dashboard("stages", "Sonograph: stages", tuple(_panel(metric, f'stage!="{INGRESS}"') for metric in of_stages)),
+        Dashboard("stages", "Sonograph: stages", rollouts_last),
         Dashboard("gpu", "Sonograph: GPUs", _gpu()),
         Dashboard("ray", "Sonograph: Ray Serve and Triton", _ray()),
         Dashboard("cluster", "Sonograph: cluster", _cluster()),
@@ -75,7 +77,7 @@ def _panel(metric: Metric, matcher: str) -> Panel:
     """The panel of one of our metrics, by its labels."""
     matchers = ",".join(part for part in (OF_APPLICATION, matcher) if part)
     legend = " ".join(f"{{{{{label}}}}}" for label in metric.labels)
-    absent = NEEDS_ROLLOUT if "_rollout_" in metric.name else NEEDS_FAULT if metric in (ERRORS, CANCELLATIONS, RETRIES) else ""
+    absent = NEEDS_ROLLOUT if "_rollout_" in metric.name else NEEDS_DEATH if metric is RETRIES else ""
     title = metric.meaning[0].upper() + metric.meaning[1:]
     unit = "s" if metric.name.endswith("_seconds") and metric.bounds else "short"
     if metric.bounds:
@@ -104,6 +106,14 @@ def _failures() -> Panel:
     return Panel("Share of the requests that the service fails, and that it refuses", queries, "percentunit")
 
 
+def _steps() -> Panel:
+    queries = tuple(
+        (f"sum by (application) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))", f"{{{{application}}}} {legend}")
+        for metric, legend in ((foreign.STEPS, "ran"), (foreign.STEPS_SAVED, "saved by a cancellation"))
+    )
+    return Panel("Denoising steps, per second", queries)
+
+
 def _gpu() -> tuple[Panel, ...]:
     def by_gpu(metric: str) -> str:
         return f"max by (Hostname, gpu) ({metric})"
@@ -120,27 +130,29 @@ def _gpu() -> tuple[Panel, ...]:
 
 
 def _ray() -> tuple[Panel, ...]:
-    def rate(metric: str, by: str = "application, model") -> str:
-        return f"sum by ({by}) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))"
+    def rate(metric: str) -> str:
+        return f"sum by (application, model) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))"
 
     def mean_s(metric: str) -> str:
-        return f"{rate(metric)} / 1e6 / {rate(foreign.TRITON_SUCCESSES)}"
+        return f"{rate(metric)} / 1e6 / {rate(foreign.TRITON_ENDED)}"
 
     batch = f"{rate(foreign.TRITON_INFERENCES)} / {rate(foreign.TRITON_EXECUTIONS)}"
     where = f"sum by (application, deployment, replica, pod, node) ({foreign.PROCESSING}{{{OF_APPLICATION}}})"
     healthy = f"sum by (application, deployment) ({foreign.REPLICA_HEALTHY}{{{OF_APPLICATION}}})"
     queued = f"sum by (application, deployment) ({foreign.QUEUED}{{{OF_APPLICATION}}})"
     pending = f"sum by (application, model) ({foreign.TRITON_PENDING}{{{OF_APPLICATION}}})"
-    failures = rate(foreign.TRITON_FAILURES, "application, model, reason")
     deployment, model = "{{application}} {{deployment}}", "{{application}} {{model}}"
     return (
         Panel("Requests in each replica, its pod and its node", ((where, ""),), is_table=True),
         Panel("Healthy replicas", ((healthy, deployment),)),
         Panel("Requests in Serve's queues", ((queued, deployment),)),
-        Panel("Triton: requests that succeed, per second", ((rate(foreign.TRITON_SUCCESSES), model),)),
-        Panel("Triton: requests that fail, per second", ((failures, model + " {{reason}}"),), absent=NEEDS_FAULT),
+        Panel("Triton: requests that ended, per second", ((rate(foreign.TRITON_ENDED), model),)),
         Panel("Triton: mean time in its queue", ((mean_s(foreign.TRITON_QUEUE_US), model),), "s"),
-        Panel("Triton: mean time of the model", ((mean_s(foreign.TRITON_COMPUTE_US), model),), "s"),
+        Panel(
+            "Triton: mean time of a model's execute, 0 where it returns at once",
+            ((mean_s(foreign.TRITON_COMPUTE_US), model),),
+            "s",
+        ),
         Panel("Triton: mean batch", ((batch, model),)),
         Panel("Triton: requests that wait", ((pending, model),)),
     )
@@ -155,16 +167,8 @@ def _cluster() -> tuple[Panel, ...]:
         Panel("Targets that answer Prometheus", ((f"sum by (job) ({foreign.UP})", "{{job}}"),)),
         Panel("CPU of each Ray node", ((f"max by (instance) ({foreign.NODE_CPU})", "{{instance}}"),), "percent"),
         Panel("Share of the memory of each Ray node", ((memory, "{{instance}}"),), "percentunit"),
-        Panel(
-            "Pods that have joined Ray",
-            ((f"sum by (NodeType) ({foreign.ACTIVE_NODES})", "{{NodeType}}"),),
-            absent=NEEDS_KUBERNETES,
-        ),
-        Panel(
-            "Pods that are waited for",
-            ((f"sum by (NodeType) ({foreign.PENDING_NODES})", "{{NodeType}}"),),
-            absent=NEEDS_KUBERNETES,
-        ),
+        Panel("Pods that have joined Ray", ((f"sum by (NodeType) ({foreign.ACTIVE_NODES})", "{{NodeType}}"),)),
+        Panel("Pods that are waited for", ((f"sum by (NodeType) ({foreign.PENDING_NODES})", "{{NodeType}}"),)),
         Panel("Memory of each pod, without the page cache", ((of_pods, "{{pod}}"),), "bytes", NEEDS_KUBERNETES),
     )
 

@@ -21,13 +21,16 @@ PROCESSING = "ray_serve_replica_processing_queries"
 QUEUED = "ray_serve_deployment_queued_queries"
 NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY_TOTAL = "ray_node_cpu_utilization", "ray_node_mem_used", "ray_node_mem_total"
 ACTIVE_NODES = "autoscaler_active_nodes"
-TRITON_SUCCESSES, TRITON_FAILURES = "ray_nv_inference_request_success_total", "ray_nv_inference_request_failure_total"
+TRITON_ENDED = "ray_nv_inference_request_success_total"
+"""Requests that ended, failed and cancelled ones too: of a decoupled model Triton counts no request as a failure."""
 TRITON_INFERENCES, TRITON_EXECUTIONS = "ray_nv_inference_count_total", "ray_nv_inference_exec_count_total"
 TRITON_QUEUE_US, TRITON_COMPUTE_US = (
     "ray_nv_inference_queue_duration_us_total",
     "ray_nv_inference_compute_infer_duration_us_total",
 )
 TRITON_PENDING = "ray_nv_inference_pending_request_count"
+STEPS, STEPS_SAVED = "ray_sonograph_denoising_steps_total", "ray_sonograph_denoising_steps_saved_total"
+"""Counters of the diffusion model's own, among Triton's."""
 GPU_USE, GPU_MEMORY_USED, GPU_MEMORY_FREE = "DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE"
 """Percent, and MiB."""
 GPU_POWER, GPU_TEMPERATURE, GPU_XID = "DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_XID_ERRORS"
@@ -39,14 +42,14 @@ SOURCES = {
     "Ray": (NODE_CPU, NODE_MEMORY_USED, NODE_MEMORY_TOTAL),
     "Ray's autoscaler": (PENDING_NODES, ACTIVE_NODES),
     "Triton": (
-        TRITON_SUCCESSES,
-        TRITON_FAILURES,
+        TRITON_ENDED,
         TRITON_INFERENCES,
         TRITON_EXECUTIONS,
         TRITON_QUEUE_US,
         TRITON_COMPUTE_US,
         TRITON_PENDING,
     ),
+    "the diffusion model": (STEPS, STEPS_SAVED),
     "NVIDIA's DCGM exporter": (GPU_USE, GPU_MEMORY_USED, GPU_MEMORY_FREE, GPU_POWER, GPU_TEMPERATURE, GPU_XID),
     "KubeRay's operator": (UPGRADE_IN_PROGRESS,),
     "kube-state-metrics": (STATEFUL_SET_READY, NAMESPACE_PHASE),

@@ -14,6 +14,7 @@ from testing.alloy import Block, Reference, parse
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "observability"
+DASHBOARDS = ROOT / "docs" / "dashboards"
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
 ALLOY = [path for path in FILES if path.suffix == ".alloy"]
 YAML = [path for path in FILES if path.suffix == ".yaml"]
@@ -105,7 +106,7 @@ def test_each_service_of_compose_mounts_files_that_exist_and_waits_for_services_
     for volume in service.get("volumes", []):
         source, target, mode = volume.split(":")
         assert mode == "ro"
-        assert source == target == "/tmp/ray" or (FOLDER / source).is_file()
+        assert source == target == "/tmp/ray" or (FOLDER / source).is_file() or (FOLDER / source).resolve() == DASHBOARDS
     assert set(service.get("depends_on", [])) <= set(SERVICES)
 
 
@@ -142,6 +143,20 @@ def test_grafanas_sources_are_those_that_compose_starts() -> None:
     assert found is not None
     assert (found[1], field["datasourceUid"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "jaeger")
     assert re.search(field["matcherRegex"], json.dumps({"trace_id": None})) is None
+
+
+def test_grafana_finds_the_dashboards_and_each_a_source_of_its_type() -> None:
+    mounted = {target: source for source, target, _ in (volume.split(":") for volume in SERVICES["grafana"]["volumes"])}
+    for kind in ("datasources", "dashboards"):
+        assert mounted[f"/etc/grafana/provisioning/{kind}/sonograph.yaml"] == f"./grafana/{kind}.yaml"
+    (provider,) = load("grafana/dashboards.yaml")["providers"]
+    assert (provider["type"], mounted[provider["options"]["path"]]) == ("file", "../dashboards")
+    types = {one["type"] for one in load("grafana/datasources.yaml")["datasources"]}
+    files = list(DASHBOARDS.glob("*.json"))
+    assert len(files) == 5
+    for path in files:
+        (source,) = (one for one in json.loads(path.read_text())["templating"]["list"] if one["type"] == "datasource")
+        assert source["query"] in types
 
 
 def test_the_queries_of_the_docs_select_by_labels_that_exist() -> None:

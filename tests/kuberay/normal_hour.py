@@ -154,12 +154,14 @@ def _of_dashboards() -> Series:
             "pod": f"{name}-1",
             "node": "node-1",
         }
-        for metric in (foreign.TRITON_SUCCESSES, foreign.TRITON_INFERENCES, foreign.TRITON_EXECUTIONS):
+        for metric in (foreign.TRITON_ENDED, foreign.TRITON_INFERENCES, foreign.TRITON_EXECUTIONS):
             found[series(metric, **scraped)] = rising(REQUESTS)
         for metric in (foreign.TRITON_QUEUE_US, foreign.TRITON_COMPUTE_US):
             found[series(metric, **scraped)] = rising(REQUESTS * 1e5)
         for metric in (foreign.TRITON_PENDING, foreign.PROCESSING, foreign.QUEUED):
             found[series(metric, **scraped)] = constant(1)
+    of_diffusion = {"application": NAME, "deployment": "diffusion", "replica": "diffusion#1"}
+    found |= {series(metric, **of_diffusion): rising(REQUESTS) for metric in (foreign.STEPS, foreign.STEPS_SAVED)}
     for instance in ("10.0.0.1:8080", "10.0.0.2:8080"):
         for metric in (foreign.NODE_CPU, foreign.NODE_MEMORY_USED, foreign.NODE_MEMORY_TOTAL):
             found[series(metric, instance=instance)] = constant(40)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deployments.errors import DeploymentError
 from deployments.time_left import TimeLeft
 from deployments.triton.metrics import TritonMetrics
 from kuberay.manifest import foreign_metrics
@@ -41,6 +42,7 @@ sonograph_denoising_steps 24
 """
 """The output of tritonserver 2.71 for a model; the histogram is one that has to be switched on."""
 COUNT = ("nv_inference_count", "model=parrot", "version=1")
+ENDED = ("nv_inference_request_success", "model=parrot", "version=1")
 
 
 @dataclass
@@ -177,18 +179,22 @@ def test_outside_of_ray_publishing_has_no_effect(caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.triton
-async def test_a_real_servers_inferences_are_counted() -> None:
+async def test_a_real_servers_inferences_are_counted_and_a_failed_one_as_a_success() -> None:
     server = start_parrot()
     recorder = Recorder()
     metrics = recorder.metrics()
     try:
         for _ in range(5):
             await server.infer(command("echo"), TimeLeft(10))
+        with pytest.raises(DeploymentError):
+            await server.infer(command("fail"), TimeLeft(10))
         deadline_s = time.monotonic() + 10
-        while recorder.counters.get(COUNT, 0) < 6 and time.monotonic() < deadline_s:  # Triton counts after its response
+        # Triton counts after its response.
+        while min(recorder.counters.get(one, 0) for one in (COUNT, ENDED)) < 7 and time.monotonic() < deadline_s:
             metrics.publish(server.metrics())
             await asyncio.sleep(0.05)
-        assert recorder.counters[COUNT] == 5 + 1, "five, and the warm-up"
+        for one in (COUNT, ENDED):
+            assert recorder.counters[one] == 5 + 1 + 1, "five, the failed one, and the warm-up"
         of_dashboards = {name.removeprefix("ray_").removesuffix("_total") for name in foreign_metrics.SOURCES["Triton"]}
         assert of_dashboards <= set(recorder.names)
         own = {
