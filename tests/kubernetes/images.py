@@ -20,6 +20,7 @@ from kuberay.manifest.objects import UID
 from kuberay.manifest.redis import REDIS_IMAGE
 from testing import stand_ins
 from testing.environments import KEPT, environment
+from tests.kubernetes.machine import unmount
 from tests.kubernetes.programs import cache, programs
 
 PAUSE, COREDNS, OPERATOR = "docker.io/sonograph/pause:1", "docker.io/sonograph/coredns:1", "quay.io/kuberay/operator:v1.6.0"
@@ -73,7 +74,10 @@ def _debian() -> Path:
         layer.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sonograph-debian-") as folder:
             root = Path(folder)
-            stand_ins.bootstrap(root, PACKAGES)
+            try:
+                stand_ins.bootstrap(root, PACKAGES, timeout_s=900)
+            finally:
+                unmount(root)  # an interrupted debootstrap leaves /proc
             stand_ins.command("chroot", root, "useradd", "--uid", str(UID), "--create-home", "sonograph")
             for left_out in ("usr/share/doc", "usr/share/locale", "var/lib/apt/lists", "var/cache"):
                 shutil.rmtree(root / left_out)

@@ -83,15 +83,20 @@ def kill(group: Path = PIDS) -> None:
 def clear() -> None:
     """End every process of a cluster, and remove its mounts, network namespaces, control groups and files."""
     kill()
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for point in reversed([point for point in points if Path(point).is_relative_to(STATE)]):
-        run("umount", "--lazy", point)
+    unmount(STATE)
     for namespace in Path("/run/netns").glob(f"{NAME}-*"):
         run("ip", "netns", "delete", namespace.name)
     for group in CGROUPS.glob(f"*/{NAME}"):
         for folder, _, _ in os.walk(group, topdown=False):
             Path(folder).rmdir()
     shutil.rmtree(STATE, ignore_errors=True)
+
+
+def unmount(folder: Path) -> None:
+    """Unmount all that is mounted below the folder."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for point in reversed([point for point in points if Path(point).is_relative_to(folder)]):
+        run("umount", "--lazy", point)
 
 
 def wait_until(condition: Callable[[], bool], description: str, wait_s: float = START_S) -> None:
