@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-SLOW = ("triton", "serve", "browser", "slow", "torch")
+SLOW = ("triton", "serve", "browser", "slow", "torch", "kubernetes")
 """Markers of the tests that run in `make test` alone, not in `make check`."""
 
 

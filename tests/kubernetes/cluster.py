@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.kubernetes.images import mounts, write_archive
 from tests.kubernetes.kubectl import Kubectl
@@ -28,7 +29,7 @@ VOLUMES = 20
 
 
 def kubectl() -> Kubectl:
-    return Kubectl([*inside(CONTROL), str(programs() / "kubectl")], KUBECONFIG)
+    return Kubectl([*inside(CONTROL), str(programs() / "kubectl"), f"--cache-dir={STATE}/kubectl"], KUBECONFIG)
 
 
 @contextlib.contextmanager
@@ -61,7 +62,7 @@ def up(count: int) -> Kubectl:
             list(pool.map(lambda node: node.start(archive, mounts(), KUBECONFIG, SERVICES), nodes))
         ready = kubectl()
         wait_until(lambda: ready.count("nodes", "Ready") == count, f"{count} nodes are Ready")
-        ready("apply", "--server-side", "--filename=-", text=json.dumps(_volumes()))
+        ready.apply(*_volumes())
         ready("apply", "--server-side", "--filename", Path(__file__).with_name("coredns.yaml"))
         overlay = STATE / "kuberay"
         overlay.mkdir()
@@ -77,9 +78,9 @@ def up(count: int) -> Kubectl:
     return ready
 
 
-def _volumes() -> dict[str, object]:
+def _volumes() -> list[dict[str, Any]]:
     """Return volumes for any claim, of every node, and write their folders."""
-    volumes = []
+    volumes: list[dict[str, Any]] = []
     for number in range(VOLUMES):
         folder = STATE / "volumes" / str(number)
         folder.mkdir(parents=True)
@@ -90,7 +91,7 @@ def _volumes() -> dict[str, object]:
             "hostPath": {"path": str(folder)},
         }
         volumes.append({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"volume{number}"}, "spec": spec})
-    return {"apiVersion": "v1", "kind": "List", "items": volumes}
+    return volumes
 
 
 def _start_control_plane() -> None:
@@ -132,7 +133,7 @@ def _start_control_plane() -> None:
         "contexts": [{"name": "admin", "context": {"cluster": "sonograph", "user": "admin"}}],
     }
     KUBECONFIG.write_text(json.dumps(config))
-    wait_until(lambda: kubectl().try_("get", "--raw", "/readyz") == "ok", "the API server is ready")
+    wait_until(lambda: kubectl().succeeds("get", "--raw", "/readyz"), "the API server is ready")
     begin(
         "kube-controller-manager",
         *(f"--kubeconfig={KUBECONFIG}", f"--service-account-private-key-file={key}", f"--root-ca-file={certificate}"),

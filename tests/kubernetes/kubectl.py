@@ -6,21 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.kubernetes.machine import run
-
 
 class Kubectl:
     def __init__(self, command: Sequence[str], config: Path) -> None:
         self.command = [*command, f"--kubeconfig={config}"]
 
-    def __call__(self, *words: str | Path, timeout_s: float = 180, text: str | None = None) -> str:
+    def __call__(self, *words: str | Path, timeout_s: float = 180, content: bytes | None = None) -> str:
         """Return the output of `kubectl words`. The message of a failure contains it."""
-        return run(*self.command, *words, timeout_s=timeout_s, text=text)
+        return self._run(*words, timeout_s=timeout_s, content=content).stdout.decode()
 
-    def try_(self, *words: str | Path) -> str:
-        """Return the output of `kubectl words`; empty where it fails."""
-        ran = subprocess.run([*self.command, *words], capture_output=True, text=True, timeout=60, check=False)
-        return ran.stdout if ran.returncode == 0 else ""
+    def output(self, *words: str | Path) -> bytes:
+        return self._run(*words).stdout
+
+    def warnings(self, *words: str | Path) -> str:
+        return self._run(*words).stderr.decode()
+
+    def succeeds(self, *words: str | Path) -> bool:
+        return self._run(*words, check=False).returncode == 0
+
+    def apply(self, *documents: dict[str, Any]) -> None:
+        content = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}).encode()
+        self("apply", "--server-side", "--filename=-", content=content)
 
     def get(self, *words: str) -> Any:
         """Return an object, or the items of a list."""
@@ -31,3 +37,12 @@ class Kubectl:
         """Return the number of objects whose condition is true."""
         conditions = [one["status"].get("conditions", []) for one in self.get(kind, *words)]
         return sum(any(one["type"] == condition and one["status"] == "True" for one in each) for each in conditions)
+
+    def _run(
+        self, *words: str | Path, timeout_s: float = 180, content: bytes | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [*self.command, *words]
+        ran = subprocess.run(command, input=content or b"", capture_output=True, timeout=timeout_s, check=False)
+        printed = ran.stdout.decode(errors="replace")[-3000:] + ran.stderr.decode(errors="replace")[-3000:]
+        assert not check or ran.returncode == 0, f"kubectl {' '.join(map(str, words))[:500]}: {printed}"
+        return ran
