@@ -9,6 +9,7 @@ import yaml
 from kuberay import serve_config
 from kuberay.images import Images
 from kuberay.manifest.objects import CONTAINER_SECURITY, HEAD_PORTS, POD_SECURITY, PORTS, REVISION, Object
+from kuberay.manifest.weights import wait_for_weights
 from kuberay.profiles import (
     AUTOSCALER_CPU,
     KEYS,
@@ -103,6 +104,7 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
     mounted: dict[str, tuple[str, Object]] = {}
     if profile.weights_gib and any(weights.model in group.resources for weights in profile.weights):
         mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": "weights", "readOnly": True}})
+        spec["initContainers"] = [wait_for_weights(profile, images[group.name])]
     if any(deployment.name == "ingress" for deployment in group.deployments):
         mounted["keys"] = (KEYS, {"secret": {"secretName": KEYS_SECRET, "optional": True}})
     if mounted:

@@ -39,6 +39,7 @@ def mounts() -> list[Path]:
 def write_archive(path: Path) -> None:
     """Write all images to one file, which `ctr images import` reads."""
     debian = _debian()
+    below = _digest(debian.read_bytes())
     with tarfile.open(path, "w") as archive:
         archive.add(debian, "debian.tar")
         entries = []
@@ -59,7 +60,7 @@ def write_archive(path: Path) -> None:
                 "architecture": "amd64",
                 "os": "linux",
                 "config": {"User": user, "Cmd": command, "Env": [f"{name}={value}" for name, value in VARIABLES.items()]},
-                "rootfs": {"type": "layers", "diff_ids": [_digest(debian.read_bytes()), _digest(layer.getvalue())]},
+                "rootfs": {"type": "layers", "diff_ids": [below, _digest(layer.getvalue())]},
             }
             _add(archive, f"{number}.json", json.dumps(config).encode())
             _add(archive, f"{number}.tar", layer.getvalue())
