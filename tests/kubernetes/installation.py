@@ -6,11 +6,10 @@ import secrets
 import shutil
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from deployments.paths import weights_dir
 from kuberay import render
@@ -28,6 +27,25 @@ import pathlib, sys, graphs, httpx
 sample = pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav"
 answer = httpx.post(sys.argv[1], files={"file": sample.read_bytes()}, timeout=120)
 sys.stdout.buffer.write(answer.content if answer.status_code == 200 else repr(answer).encode())
+"""
+LOAD = """
+import asyncio, json, pathlib, sys, time, graphs, httpx
+url, clients, end_s = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+sample = (pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav").read_bytes()
+answers = []
+async def client():
+    while time.monotonic() < end_s:
+        begun_s = time.monotonic()
+        try:
+            async with httpx.AsyncClient(timeout=150) as connection:  # one for each request, as of other clients
+                outcome = (await connection.post(url, files={"file": sample})).status_code
+        except httpx.HTTPError as error:
+            outcome = repr(error)
+        answers.append([outcome, time.monotonic() - begun_s])
+async def main():
+    await asyncio.gather(*(client() for _ in range(clients)))
+asyncio.run(main())
+print(json.dumps(answers))
 """
 
 
@@ -47,14 +65,9 @@ class Installation:
         for name, text in render.manifests(self.profile, Images()).items():
             if name != "monitoring.yaml":  # it needs the Prometheus operator
                 (self.folder / name).write_text(text)
-        self.fill_weights()
 
     def fill_weights(self) -> None:
-        """Copy this machine's weights to the volume, where the manifests have one: no test reaches the hubs."""
-        path = self.folder / "weights.yaml"
-        if not path.exists():
-            return
-        self.kubectl.apply(*(one for one in yaml.safe_load_all(path.read_text()) if one["kind"] == "PersistentVolumeClaim"))
+        """Copy this machine's weights to the volume: no test reaches the hubs."""
         volume = {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}
         mount = {"name": "weights", "mountPath": "/weights"}
         with self.pod("loader", self.profile.namespace, volumes=[volume], mounts=[mount]):
@@ -105,6 +118,16 @@ class Installation:
         """Return the answer to a recording that the client in this namespace posts to the Service."""
         url = f"http://{self.service}:8000/graph"
         return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, url)
+
+    @contextmanager
+    def load(self, space: str, clients: int, seconds: float) -> Iterator[list[tuple[int | str, float]]]:
+        """Send recordings meanwhile, by several clients; at the end the list has each answer's status, or error, and its seconds."""
+        url, answers = f"http://{self.service}:8000/graph", list[tuple[int | str, float]]()
+        command = ("exec", f"--namespace={space}", "client", "--", "python", "-c", LOAD, url, str(clients), str(seconds))
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(self.kubectl, *command, timeout_s=seconds + 200)
+            yield answers
+            answers += [(outcome, taken_s) for outcome, taken_s in json.loads(sent.result())]
 
     def connects(self, space: str, pod: str, host: str, port: int) -> bool:
         """Return whether a pod opens a connection, within 5 s."""

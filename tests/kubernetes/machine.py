@@ -86,10 +86,17 @@ def clear() -> None:
     unmount(STATE)
     for namespace in Path("/run/netns").glob(f"{NAME}-*"):
         run("ip", "netns", "delete", namespace.name)
+    wait_until(_remove_cgroups, "the control groups are gone")
+    shutil.rmtree(STATE, ignore_errors=True)
+
+
+def _remove_cgroups() -> bool:
+    """Return whether all are gone: one is busy for a moment after its last process has ended."""
     for group in CGROUPS.glob(f"*/{NAME}"):
         for folder, _, _ in os.walk(group, topdown=False):
-            Path(folder).rmdir()
-    shutil.rmtree(STATE, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+    return not list(CGROUPS.glob(f"*/{NAME}"))
 
 
 def unmount(folder: Path) -> None:

@@ -12,6 +12,7 @@ from kuberay.profiles import CPU
 from kuberay.values import Values
 from tests.kubernetes.installation import Installation, namespace, summary
 from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.machine import wait_until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
 REQUESTS = {"ingress": 0.4, "whisper": 0.8, "diffusion": 1.5}
@@ -34,7 +35,7 @@ except urllib.error.HTTPError as error:
 
 @pytest.fixture(scope="module")
 def installed(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Install the profile, and a client in each of two namespaces."""
+    """Install the profile, all at once and the weights late, and a client in each of two namespaces."""
     groups = {name: {"cpu_request": cpus} for name, cpus in REQUESTS.items()}
     profile = Values.model_validate({"groups": groups, "head": {"cpu_request": 0.4}}).applied_to(CPU)
     made = Installation(kubectl, profile, tmp_path_factory.mktemp("cpu"))
@@ -42,6 +43,9 @@ def installed(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Ite
     warnings = made.apply()
     assert "would violate PodSecurity" not in warnings
     try:
+        wait_until(lambda: failures_of_the_job(made) > 0, "the Job has failed once")
+        assert waiting(made) == {"whisper"}
+        made.fill_weights()
         made.wait_until_ready()
     except AssertionError as error:
         raise AssertionError(f"{error}\n{summary(kubectl, made.namespace)}") from error
@@ -50,6 +54,18 @@ def installed(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield made
     made.remove()
     kubectl("delete", "namespace", CLIENTS, STRANGERS)
+
+
+def failures_of_the_job(installed: Installation) -> int:
+    pods = installed.kubectl.get("pods", installed.namespace, "--selector=app=weights")
+    return sum(one["restartCount"] for pod in pods for one in pod["status"].get("initContainerStatuses", []))
+
+
+def waiting(installed: Installation) -> set[str]:
+    """Return the groups with a pod that waits for weights."""
+    pods = installed.pods(**{"node-type": "worker"})
+    states = [(pod, one) for pod in pods for one in pod["status"].get("initContainerStatuses", []) if one["name"] == "weights"]
+    return {pod["metadata"]["labels"]["ray.io/group"] for pod, one in states if "running" in one["state"]}
 
 
 def replicas(installed: Installation) -> list[tuple[str, str]]:
