@@ -8,11 +8,12 @@ DONE := .venv/.done
 SERVED := ray.serve graphs.voice_to_image graphs.http.app $(subst /,.,$(basename $(wildcard deployments/*/engine.py)))
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help setup serve test jaeger lint check lock clean moved
+.PHONY: help setup serve test jaeger kubernetes lint check lock clean moved
 
 help:
 	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000 (ADDRESS=0.0.0.0: on every address of this machine)"
 	@echo "make test [ARGS=...]     set up and run every test"
+	@echo "make kubernetes          set up, then run the tests on a real Kubernetes of six nodes on this machine (root, Go, cgroups of version 1)"
 	@echo "make check               set up, then lint, types and the quick tests (no torch, Triton, Ray or Chromium): under a minute on 2 cores"
 	@echo "make setup               only set up .venv"
 	@echo "make jaeger              build Jaeger for the tests of traces, with Go, into the user's cache"
@@ -30,13 +31,16 @@ test: setup
 ifdef ARGS
 	@$(PYTHON) -m pytest $(ARGS)
 else
-	@$(BESIDE) --dist worksteal -m "not (slow or $(ALONE))"; quick=$$?; \
+	@$(BESIDE) --dist worksteal -m "not (slow or kubernetes or $(ALONE))"; quick=$$?; \
 		$(BESIDE) --dist loadfile -m "slow and not ($(ALONE))"; slow=$$?; \
 		$(PYTHON) -m pytest -m "$(ALONE)"; alone=$$?; exit $$((quick || slow || alone))
 endif
 
 jaeger: setup
 	@$(PYTHON) -m testing.jaeger
+
+kubernetes: setup
+	@$(PYTHON) -m pytest -m kubernetes $(ARGS)
 
 # A Triton model's model.py belongs to no package and all have one name: mypy takes them one by one.
 TYPES := $(PYTHON) -m mypy && for model in $(wildcard deployments/*/repository/*/1/model.py testing/*/*/1/model.py \

@@ -7,9 +7,7 @@ from typing import Any, Literal
 from kuberay.worker_groups import Deployment, Group, Model, Size, group_for_each, shared_group
 
 NAME = "sonograph"
-"""Name of the RayService, the application, the namespace."""
-CANDIDATE = f"{NAME}-candidate"
-"""Name of the second RayService and its application, beside the first in the namespace."""
+"""Name of the RayService, the application, the namespace, where the values have no other."""
 IMPORT_PATH = "graphs.voice_to_image:app"
 PORT = 8000
 REDIS_SECRET = "sonograph-redis"
@@ -102,8 +100,23 @@ class Profile:
     """Name of the one worker group whose pods hold all models; empty where each model has a group of its own."""
     upgrade: Literal["NewCluster", "None"] = "NewCluster"
     """Effect of a change of the cluster: a second one beside it until that serves, or nothing, where the nodes hold only one."""
+    service: str = NAME
+    """Name of the RayService and of its application."""
+    namespace: str = NAME
+    head_cpu: float = 1.0
+    head_memory_gib: int = 3
+    """Measured: Ray's processes and Serve's controller hold 1.0 GiB."""
+    idle_timeout_s: int = 300
+    """Time after which the autoscaler ends a pod without a replica."""
+    adjust: Callable[[Group], Group] = field(default=lambda group: group, repr=False)
+    """The values' change of each worker group."""
     find_models: Callable[[dict[str, Any]], list[Model]] = field(default=_models, repr=False)
     """Function that finds the models that are deployed with these `args`."""
+
+    @property
+    def candidate(self) -> str:
+        """Name of the second RayService and its application, beside the first in the namespace."""
+        return f"{self.service}-candidate"
 
     @property
     def times(self) -> Times:
@@ -119,8 +132,10 @@ class Profile:
     def groups(self) -> tuple[Group, ...]:
         """The worker groups: the ingress' and the models'."""
         if self.shared:
-            return INGRESS, shared_group(self.shared, self.models, self.sizes, self.gpu)
-        return INGRESS, *group_for_each(self.models, self.sizes, self.gpu)
+            models: tuple[Group, ...] = (shared_group(self.shared, self.models, self.sizes, self.gpu),)
+        else:
+            models = group_for_each(self.models, self.sizes, self.gpu)
+        return tuple(self.adjust(group) for group in (INGRESS, *models))
 
     def with_tracing(self, tracing: Mapping[str, Any]) -> "Profile":
         """This profile with further settings of the section `tracing`; its own args stay. Headers become a file in a Secret."""
@@ -134,8 +149,7 @@ class Profile:
         return group
 
 
-HEAD_CPU, HEAD_MEMORY_GIB, AUTOSCALER_CPU = 1.0, 3, 0.5
-"""Measured: Ray's processes and Serve's controller hold 1.0 GiB."""
+AUTOSCALER_CPU = 0.5
 
 INGRESS = Group("ingress", (Deployment("ingress", cpus=1, min_replicas=2, max_replicas=4, batch=15),), memory_gib=2)
 """Two pods, so that one can end at any time. Measured: replica 0.2, proxy 0.2, raylet and agents 0.2 GiB; 0.25 of recordings on top."""

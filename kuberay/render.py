@@ -18,7 +18,7 @@ from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import redis
 from kuberay.manifest.route import Split, route
 from kuberay.manifest.weights import weights
-from kuberay.profiles import CANDIDATE, ONE_GPU, SMALL_GPUS, Profile
+from kuberay.profiles import ONE_GPU, SMALL_GPUS, Profile
 
 ROOT = Path(__file__).parents[1]
 LOCAL = """\
@@ -38,11 +38,12 @@ def manifests(
     split: Split | None = None,
     monitored: Monitoring | None = None,
     tracing: Mapping[str, Any] | None = None,
+    values: str = "",
 ) -> dict[str, str]:
     """Each file's name and text. kubectl applies them in the order of their names; their pods may start in any order.
 
     `split`: a second RayService too, and the route to both. `monitored`: the cluster's Prometheus. `tracing`: settings of that section
-    from OpenTelemetry's variables.
+    from OpenTelemetry's variables. `values`: the file that the profile was changed by.
     """
     monitored = monitored or Monitoring()
     if tracing:
@@ -52,12 +53,19 @@ def manifests(
         "monitoring.yaml": monitoring(profile, split is not None, monitored),
         "network.yaml": network(dns_cidrs, profile.args.get("tracing", {})),
         "rayservice.yaml": [ray_service(profile, images)],
-        "rayservice-candidate.yaml": [ray_service(profile, split.images, CANDIDATE)] if split else [],
+        "rayservice-candidate.yaml": [ray_service(profile, split.images, candidate=True)] if split else [],
         "redis.yaml": redis(images),
         "route.yaml": [route(profile, split)] if split else [],
         "weights.yaml": weights(profile, images),
     }
-    options = [*(f"--dns-cidr {cidr}" for cidr in dns_cidrs), *(split.options if split else ()), *monitored.options]
+    for document in (document for documents in objects.values() for document in documents):
+        document["metadata"]["namespace"] = profile.namespace
+    options = [
+        *([f"--values {values}"] if values else ()),
+        *(f"--dns-cidr {cidr}" for cidr in dns_cidrs),
+        *(split.options if split else ()),
+        *monitored.options,
+    ]
     top = header(profile, options, "OpenTelemetry's variables" if tracing else "")
     return {name: top + dump(documents) for name, documents in objects.items() if documents}
 

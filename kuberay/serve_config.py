@@ -75,7 +75,7 @@ def _replicas(deployment: Deployment) -> dict[str, Any]:
             "min_replicas": deployment.min_replicas,
             "max_replicas": deployment.max_replicas,
             "target_ongoing_requests": deployment.target_ongoing_requests,
-            "upscale_delay_s": 10,
-            "downscale_delay_s": 600,
+            "upscale_delay_s": deployment.upscale_delay_s,
+            "downscale_delay_s": deployment.downscale_delay_s,
         }
     }

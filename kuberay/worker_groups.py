@@ -31,6 +31,10 @@ class Deployment:
     batch: int = 1
     """Requests that one replica serves together."""
 
+    upscale_delay_s: float = 10
+    downscale_delay_s: float = 600
+    """Time that load, or its absence, lasts before Serve changes the number of replicas."""
+
     @property
     def target_ongoing_requests(self) -> int:
         """Autoscaling aims at a full batch and one request that waits. The ingress sends a replica more, so that overload shows."""
@@ -47,10 +51,18 @@ class Group:
     surge_percent: int = 50
     """Replicas beyond the target during an update, each in a pod of its own; 0 stops the old one first."""
 
+    cpu_request: float | None = None
+    """CPUs that Kubernetes keeps for a pod; None for those of its replicas and of the other processes."""
+
     @property
     def cpus(self) -> int:
         """Ray's, of a pod: one replica of each deployment."""
         return sum(deployment.cpus for deployment in self.deployments)
+
+    @property
+    def reserved_cpu(self) -> float:
+        """CPUs that Kubernetes keeps for a pod."""
+        return self.cpus + POD_CPU if self.cpu_request is None else self.cpu_request
 
     @property
     def min_pods(self) -> int:

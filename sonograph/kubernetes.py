@@ -15,6 +15,9 @@ console = Console(highlight=False, soft_wrap=True)
 
 def render(
     profile: Annotated[str, typer.Argument(help=f"{', '.join(PROFILES)}; without it every one.")] = "",
+    values: Annotated[
+        Path | None, typer.Option(help="A YAML file of this installation's names, sizes and settings: kuberay/README.md.")
+    ] = None,
     registry: Annotated[str, typer.Option(help="Registry and folder of the images: registry/folder.")] = "",
     digests: Annotated[Path | None, typer.Option(help="The file that `docker buildx bake --metadata-file` wrote.")] = None,
     dns_cidr: Annotated[
@@ -55,13 +58,16 @@ def render(
     from kuberay.manifest.network import resolver
     from kuberay.manifest.route import Split, parse_gateway, parse_hostname, parse_shares
     from kuberay.profiles import KEYS_SECRET, NAME, OTLP_HEADERS
+    from kuberay.values import Values
+    from kuberay.values import read as read_values
     from kuberay.versions import TAG
     from sonograph import otel
 
     if profile and profile not in PROFILES:
         raise typer.BadParameter(f"there is no {profile}, only {', '.join(PROFILES)}", param_hint="PROFILE")
     resolvers = [_parsed(resolver, cidr, "--dns-cidr") for cidr in dns_cidr or ()]
-    images = Images(registry or REGISTRY, read(digests) if digests else {})
+    changes = _parsed(read_values, values, "--values") if values else Values()
+    images = Images(registry or changes.registry or REGISTRY, read(digests) if digests else {})
     of_a_split = {
         "--gateway": gateway,
         "--hostname": hostname,
@@ -87,7 +93,8 @@ def render(
         raise typer.BadParameter(str(error), param_hint="the environment") from error
     own = out.resolve() == rendering.ROOT / MANIFESTS
     for name in [profile] if profile else PROFILES:
-        rendered = rendering.manifests(PROFILES[name], images, resolvers, routed, monitored, tracing)
+        applied = _parsed(changes.applied_to, PROFILES[name], "--values")
+        rendered = rendering.manifests(applied, images, resolvers, routed, monitored, tracing, values.name if values else "")
         files = {out / name / file: text for file, text in rendered.items()}
         for path, text in (files | (rendering.shared() if own else {})).items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +107,9 @@ def render(
         console.print(f"OTEL_EXPORTER_OTLP_HEADERS are in none of them: put them into the Secret {KEYS_SECRET} as {entry}.")
 
 
-def _parsed[Parsed](parse: Callable[[str], Parsed], text: str, option: str) -> Parsed:
+def _parsed[Given, Parsed](parse: Callable[[Given], Parsed], given: Given, option: str) -> Parsed:
     try:
-        return parse(text)
+        return parse(given)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from error
 

@@ -14,7 +14,7 @@ from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import redis
 from kuberay.manifest.route import Split, route
 from kuberay.manifest.weights import weights
-from kuberay.profiles import CANDIDATE, CPU, Profile
+from kuberay.profiles import CPU, Profile
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -73,7 +73,7 @@ class Manifests:
         """Add the candidate and the route before both, and return the route's rule."""
         split = Split({"stable": 80, "candidate": 20}, self._images)
         made = route(self._profile, split)
-        self.beside += [ray_service(self._profile, split.images, CANDIDATE), made]
+        self.beside += [ray_service(self._profile, split.images, candidate=True), made]
         return dict(made["spec"])["rules"][0]
 
     def add_env(self, name: str, value: str) -> None:

@@ -54,15 +54,15 @@ def make_nvidia(root: Path) -> dict[str, str]:
     return {"PYTHONPATH": FOREIGN}
 
 
-def bootstrap(root: Path) -> None:
+def bootstrap(root: Path, packages: str = PACKAGES, timeout_s: float = 240) -> None:
     """Make a minimal root of this machine's release, from the archive that this machine uses."""
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     targets = command("apt-get", "indextargets", "--format=$(RELEASE) $(REPO_URI) $(COMPONENT)", "Created-By: Packages")
     archives = [target.split() for target in targets.splitlines() if target.startswith(f"{release} ")]
     assert archives, f"apt-get has no archive of {release} (apt-get update)"
     components = ",".join(component for _, archive, component in archives if archive == archives[0][1])
-    options = ("--variant=minbase", f"--components={components}", f"--include={PACKAGES}")
-    command("debootstrap", *options, release, root, archives[0][1], timeout_s=240)
+    options = ("--variant=minbase", f"--components={components}", f"--include={packages}")
+    command("debootstrap", *options, release, root, archives[0][1], timeout_s=timeout_s)
     command("chroot", root, "apt-get", "clean")
     acquire = re.findall(r"^Acquire::(?:Check-|https?::).*", command("apt-config", "dump", "Acquire"), re.MULTILINE)
     (root / "etc/apt/apt.conf.d/99acquire").write_text("\n".join([*acquire, 'Acquire::Languages "none";', ""]))

@@ -22,7 +22,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for variable in [name for name in os.environ if name.startswith("OTEL_")]:
     del os.environ[variable]  # `sonograph serve` and `render` would read a developer's own
 
-SLOW = ("triton", "serve", "browser", "slow", "torch")
+SLOW = ("triton", "serve", "browser", "slow", "torch", "kubernetes")
 """Markers of the tests that run in `make test` alone, not in `make check`."""
 
 

@@ -54,10 +54,13 @@ class Container(Part):
     env: list[Env] = []
     resources: PodResources = PodResources()
     lifecycle: dict[str, Any] = {}
+    command: list[str] = []
 
 
 class PodSpec(Part):
+    init_containers: list[Container] = []
     containers: list[Container] = Field(min_length=1)
+    volumes: list[dict[str, Any]] = []
     restart_policy: str = ""
     termination_grace_period_seconds: int = 30
 

@@ -134,7 +134,8 @@ def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
     A model without a `fetch_weights.sh` in its folder has none to fetch, and a checkpoint below `deployments/` ships with the image.
     """
     jobs = [document.content for document in service.beside if document.content.get("kind") == "Job"]
-    containers = [container for job in jobs for container in job["spec"]["template"]["spec"]["containers"]]
+    pods = [job["spec"]["template"]["spec"] for job in jobs]
+    containers = [container for pod in pods for container in (*pod.get("initContainers", []), *pod["containers"])]
     fetched = {container["name"]: [*container.get("command", []), *container.get("args", [])] for container in containers}
     for number, application in enumerate(service.config["applications"]):
         for name, checkpoint in _checkpoints(application):
@@ -147,6 +148,30 @@ def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
                     "the workers cannot either"
                 )
                 yield service.finding(the_job_fetches_the_models, field, sentence)
+
+
+def a_pod_waits_for_the_job(service: Service) -> Iterator[Finding]:
+    """Serve gives an application up after three replicas that fail, so no pod may start before its volume is full."""
+    for claim, markers in _fetched(service):
+        for group in service.groups:
+            claims = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in group.template.spec.volumes]
+            words = " ".join(word for container in group.template.spec.init_containers for word in container.command)
+            if claim in claims and not all(marker in words for marker in markers):
+                sentence = (
+                    f"the pod reads the volume {claim}, and does not wait for the file that the Job writes last "
+                    f"({', '.join(markers)}): without weights its replicas fail, and the deploy with them"
+                )
+                yield service.finding(a_pod_waits_for_the_job, service.field(group, "template.spec.initContainers"), sentence)
+
+
+def _fetched(service: Service) -> Iterator[tuple[str, list[str]]]:
+    """The claim that each Job fills, and the files that it touches last."""
+    for job in (document.content for document in service.beside if document.content.get("kind") == "Job"):
+        pod = job["spec"]["template"]["spec"]
+        touched = [container["command"][1:] for container in pod["containers"] if container.get("command", [])[:1] == ["touch"]]
+        for volume in pod.get("volumes", []):
+            if touched and "persistentVolumeClaim" in volume:
+                yield volume["persistentVolumeClaim"]["claimName"], [marker for markers in touched for marker in markers]
 
 
 def _checkpoints(application: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -185,4 +210,5 @@ RULES: tuple[Rule, ...] = (
     the_settings_accept_the_args,
     no_secret_is_in_a_runtime_env,
     the_job_fetches_the_models,
+    a_pod_waits_for_the_job,
 )

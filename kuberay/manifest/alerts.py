@@ -18,13 +18,15 @@ from kuberay.manifest.foreign_metrics import (
 from kuberay.manifest.objectives import FAST, OF_STABLE, REQUESTS_RATE, SLOW, Objective, burning, objectives
 from kuberay.manifest.objects import REVISION
 from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB
-from kuberay.profiles import CANDIDATE, NAME, Profile
+from kuberay.profiles import Profile
 
-JOB = f"{NAME}/{NAME}"
-"""The label `job` that the Prometheus operator gives to the targets of our PodMonitor."""
 POD_LABELS = ("ray.io/cluster", "ray.io/node-type", "ray.io/group", REVISION)
 """Labels of the pods that their series have too, with `_` for other characters than letters and digits."""
-OF_NAMESPACE = f'namespace="{NAME}"'
+
+
+def job(profile: Profile) -> str:
+    """Return the label `job` that the Prometheus operator gives to the targets of our PodMonitor."""
+    return f"{profile.namespace}/{profile.service}"
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Alert:
 def alerts(profile: Profile, split: bool = False) -> list[Alert]:
     """`split`: two RayServices. The service's alerts count by application, so that a candidate of few requests triggers them too."""
     waits_s = math.floor(profile.times.deadline_s / 4)
-    applications = {NAME: "", CANDIDATE: "candidate"} if split else {NAME: ""}
+    applications = {profile.service: "", **({profile.candidate: "candidate"} if split else {})}
     return [
         *(alert for objective in objectives(profile.times.deadline_s) for alert in _of_objective(objective)),
-        *(alert for name, revision in applications.items() for alert in _of_outage(name, revision)),
+        *(alert for name, revision in applications.items() for alert in _of_outage(profile, name, revision)),
         Alert(
             "SonographModelUnavailable",
             f'sum by (application, stage) (rate({ERRORS.exported}{{code="model_unavailable",{OF_STABLE}}}[5m])) > 0',
@@ -80,8 +82,8 @@ def alerts(profile: Profile, split: bool = False) -> list[Alert]:
             "warning",
             "{{ $labels.application }} refuses {{ $value | humanizePercentage }} of the requests by their keys' limits (429).",
         ),
-        *_of_deploys(),
-        *_of_cluster(),
+        *_of_deploys(profile),
+        *_of_cluster(profile),
     ]
 
 
@@ -93,13 +95,13 @@ def _of_objective(objective: Objective) -> list[Alert]:
     ]
 
 
-def _of_outage(application: str, revision: str) -> list[Alert]:
+def _of_outage(profile: Profile, application: str, revision: str) -> list[Alert]:
     """Alerts on series that are missing: where nothing is measured, no share of it rises."""
     labels = {"application": application}
     return [
         Alert(
             "SonographDown",
-            f"absent({_up('metrics', revision, group='ingress')} == 1)",
+            f"absent({_up(job(profile), 'metrics', revision, group='ingress')} == 1)",
             "3m",
             "critical",
             f"No pod of {application}'s ingress answers Prometheus: the service is down, or nothing measures it.",
@@ -117,7 +119,7 @@ def _of_outage(application: str, revision: str) -> list[Alert]:
         ),
         Alert(
             "SonographHeadDown",
-            f"absent({_up('metrics', revision, node_type='head')} == 1)",
+            f"absent({_up(job(profile), 'metrics', revision, node_type='head')} == 1)",
             "5m",
             "critical",
             f"{application} has no head: it answers requests, and replaces no replica, scales nothing and deploys nothing.",
@@ -134,7 +136,7 @@ def _of_outage(application: str, revision: str) -> list[Alert]:
     ]
 
 
-def _of_deploys() -> list[Alert]:
+def _of_deploys(profile: Profile) -> list[Alert]:
     status = f"max by (application, ray_io_cluster) ({APPLICATION_STATUS})"
     of_deployment = f"max by (application, deployment, ray_io_cluster) ({DEPLOYMENT_STATUS})"
     of_cluster = "{{ $labels.application }} in the cluster {{ $labels.ray_io_cluster }}"
@@ -144,7 +146,7 @@ def _of_deploys() -> list[Alert]:
         Alert("SonographDeployStuck", f"{status} == 5", "30m", "warning", f"The deploy of {of_cluster} does not end."),
         Alert(
             "SonographUpgradeStuck",
-            f'max by (name) ({UPGRADE_IN_PROGRESS}{{condition="true",name=~"{NAME}|{CANDIDATE}"}}) == 1',
+            f'max by (name) ({UPGRADE_IN_PROGRESS}{{condition="true",name=~"{profile.service}|{profile.candidate}"}}) == 1',
             "1h",
             "warning",
             "The upgrade of the RayService {{ $labels.name }} does not end: its second cluster does not serve.",
@@ -159,14 +161,15 @@ def _of_deploys() -> list[Alert]:
     ]
 
 
-def _of_cluster() -> list[Alert]:
+def _of_cluster(profile: Profile) -> list[Alert]:
     head, autoscaler = (
-        f'{UP}{{job="{JOB}",endpoint="metrics",ray_io_node_type="head"}}',
-        f'{UP}{{job="{JOB}",endpoint="as-metrics"}}',
+        f'{UP}{{job="{job(profile)}",endpoint="metrics",ray_io_node_type="head"}}',
+        f'{UP}{{job="{job(profile)}",endpoint="as-metrics"}}',
     )
-    ready = f'{STATEFUL_SET_READY}{{{OF_NAMESPACE},statefulset="redis"}}'
-    counted = f'{NAMESPACE_PHASE}{{{OF_NAMESPACE},phase="Active"}}'
-    rss = f'{CONTAINER_RSS}{{{OF_NAMESPACE},pod=~"redis-[0-9]+",container="redis"}}'
+    of_namespace = f'namespace="{profile.namespace}"'
+    ready = f'{STATEFUL_SET_READY}{{{of_namespace},statefulset="redis"}}'
+    counted = f'{NAMESPACE_PHASE}{{{of_namespace},phase="Active"}}'
+    rss = f'{CONTAINER_RSS}{{{of_namespace},pod=~"redis-[0-9]+",container="redis"}}'
     return [
         Alert(
             "SonographAutoscalerDown",
@@ -210,7 +213,7 @@ def _share(code: str, most: float) -> str:
     return f"{refused} / {REQUESTS_RATE}5m > {most}"
 
 
-def _up(endpoint: str, revision: str, **labels: str) -> str:
-    matchers = {"job": JOB, "endpoint": endpoint, **{f"ray_io_{name}": value for name, value in labels.items()}}
+def _up(job: str, endpoint: str, revision: str, **labels: str) -> str:
+    matchers = {"job": job, "endpoint": endpoint, **{f"ray_io_{name}": value for name, value in labels.items()}}
     matchers["sonograph_revision"] = revision  # empty: that of the first RayService's pods, which have no such label
     return f"{UP}{{{','.join(f'{name}="{value}"' for name, value in matchers.items())}}}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from kuberay.manifest.alerts import POD_LABELS, Alert, alerts
 from kuberay.manifest.objectives import objectives, recording, requests
 from kuberay.manifest.objects import OF_RAY, Object, kubernetes_object
-from kuberay.profiles import NAME, Profile
+from kuberay.profiles import Profile
 
 RELEASE = {"release": "kube-prometheus-stack"}
 RUNBOOKS = "docs/operations.md"
@@ -51,12 +51,12 @@ def monitoring(profile: Profile, split: bool = False, values: Monitoring | None 
     }
     measured = objectives(profile.times.deadline_s)
     groups = [
-        {"name": f"{NAME}-objectives", "rules": [*requests(), *(rule for one in measured for rule in recording(one))]},
-        {"name": NAME, "rules": [_rule(alert, values.runbooks) for alert in alerts(profile, split)]},
+        {"name": f"{profile.service}-objectives", "rules": [*requests(), *(rule for one in measured for rule in recording(one))]},
+        {"name": profile.service, "rules": [_rule(alert, values.runbooks) for alert in alerts(profile, split)]},
     ]
     made = [
-        kubernetes_object("monitoring.coreos.com/v1", "PodMonitor", NAME, spec=monitor),
-        kubernetes_object("monitoring.coreos.com/v1", "PrometheusRule", NAME, spec={"groups": groups}),
+        kubernetes_object("monitoring.coreos.com/v1", "PodMonitor", profile.service, spec=monitor),
+        kubernetes_object("monitoring.coreos.com/v1", "PrometheusRule", profile.service, spec={"groups": groups}),
     ]
     for one in made:
         one["metadata"]["labels"] = dict(values.labels)

@@ -9,21 +9,18 @@ import yaml
 from kuberay import serve_config
 from kuberay.images import Images
 from kuberay.manifest.objects import CONTAINER_SECURITY, HEAD_PORTS, POD_SECURITY, PORTS, REVISION, Object
+from kuberay.manifest.weights import wait_for_weights
 from kuberay.profiles import (
     AUTOSCALER_CPU,
-    CANDIDATE,
-    HEAD_CPU,
-    HEAD_MEMORY_GIB,
     KEYS,
     KEYS_SECRET,
-    NAME,
     PORT,
     REDIS_SECRET,
     WEIGHTS,
     Profile,
 )
 from kuberay.versions import RAY
-from kuberay.worker_groups import POD_CPU, Group
+from kuberay.worker_groups import Group
 
 RAY_ENV = Path(__file__).parents[2] / "graphs" / "ray.env"
 NODES = "sonograph/nodes"
@@ -33,10 +30,11 @@ SIZES = "sonograph/sizes"
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
 
 
-def ray_service(profile: Profile, images: Images, name: str = NAME) -> Object:
-    """`name`: NAME, or CANDIDATE for the second RayService. Both share Redis, the volume of the weights and the API keys."""
+def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Object:
+    """`candidate`: the second RayService. Both share Redis, the volume of the weights and the API keys."""
     times = profile.times
-    labels: Object = {"metadata": {"labels": {REVISION: "candidate"}}} if name == CANDIDATE else {}
+    name = profile.candidate if candidate else profile.service
+    labels: Object = {"metadata": {"labels": {REVISION: "candidate"}}} if candidate else {}
     annotations = {
         "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
         NODES: json.dumps([asdict(node) for node in profile.nodes]),
@@ -45,7 +43,7 @@ def ray_service(profile: Profile, images: Images, name: str = NAME) -> Object:
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
-        "metadata": {"name": name, "namespace": NAME, "annotations": annotations},
+        "metadata": {"name": name, "namespace": profile.namespace, "annotations": annotations},
         "spec": {
             "excludeHeadPodFromServeSvc": True,
             "rayClusterDeletionDelaySeconds": times.deletion_delay_s,
@@ -56,7 +54,7 @@ def ray_service(profile: Profile, images: Images, name: str = NAME) -> Object:
                 "enableInTreeAutoscaling": True,
                 "autoscalerOptions": {
                     "version": "v2",
-                    "idleTimeoutSeconds": 300,
+                    "idleTimeoutSeconds": profile.idle_timeout_s,
                     "resources": _resources(AUTOSCALER_CPU, "512Mi"),
                     "securityContext": CONTAINER_SECURITY,
                 },
@@ -73,7 +71,7 @@ def ray_service(profile: Profile, images: Images, name: str = NAME) -> Object:
 
 
 def _head(profile: Profile, images: Images, labels: Object) -> Object:
-    resources = _resources(HEAD_CPU, f"{HEAD_MEMORY_GIB}Gi")
+    resources = _resources(profile.head_cpu, f"{profile.head_memory_gib}Gi")
     container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
     spec = {"securityContext": POD_SECURITY, "containers": [container]}
     template = {**labels, "spec": spec}
@@ -81,7 +79,7 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
 
 
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
-    resources = _resources(group.cpus + POD_CPU, f"{group.memory_gib}Gi", group.gpu)
+    resources = _resources(group.reserved_cpu, f"{group.memory_gib}Gi", group.gpu)
     container = _container("ray-worker", images[group.name], resources, PORTS, profile)
     # Serve's proxy ends with the pod, and with the proxy every connection to it.
     drain = ["sonograph", "drain", "--port", str(PORT), "--most-s", str(profile.times.drain_s)]
@@ -106,6 +104,7 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
     mounted: dict[str, tuple[str, Object]] = {}
     if profile.weights_gib and any(weights.model in group.resources for weights in profile.weights):
         mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": "weights", "readOnly": True}})
+        spec["initContainers"] = [wait_for_weights(profile, images[group.name])]
     if any(deployment.name == "ingress" for deployment in group.deployments):
         mounted["keys"] = (KEYS, {"secret": {"secretName": KEYS_SECRET, "optional": True}})
     if mounted:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from kuberay.images import Images
 from kuberay.manifest.objects import Object, kubernetes_object
-from kuberay.profiles import CANDIDATE, NAME, PORT, Profile
+from kuberay.profiles import NAME, PORT, Profile
 
-REVISIONS = {"stable": NAME, "candidate": CANDIDATE}
-"""RayServices by the name of their share."""
+REVISIONS = ("stable", "candidate")
+"""Names of the shares."""
 GRAPHS = ("/graph", "/listen")
 """Paths that take a recording. `GET /graph`, and all below it, name nodes and models: they are not for clients."""
 PREFIXES = ("/v1", "/page", "/samples", "/docs", "/openapi.json", "/healthz", "/readyz")
@@ -79,7 +79,11 @@ def route(profile: Profile, split: Split) -> Object:
         "matches": _matches(),
         "timeouts": {"request": f"{profile.times.request_timeout_s}s"},
         "backendRefs": [
-            {"name": serve_service(REVISIONS[revision]), "port": PORT, "weight": percent}
+            {
+                "name": serve_service(profile.candidate if revision == "candidate" else profile.service),
+                "port": PORT,
+                "weight": percent,
+            }
             for revision, percent in split.shares.items()
         ],
     }
@@ -88,7 +92,7 @@ def route(profile: Profile, split: Split) -> Object:
         **({"hostnames": list(split.hostnames)} if split.hostnames else {}),
         "rules": [rule],
     }
-    return kubernetes_object("gateway.networking.k8s.io/v1", "HTTPRoute", NAME, spec=spec)
+    return kubernetes_object("gateway.networking.k8s.io/v1", "HTTPRoute", profile.service, spec=spec)
 
 
 def serve_service(name: str) -> str:

@@ -9,8 +9,8 @@ from graphs.core.metrics import BATCH, ERRORS, INGRESS, METRICS, REQUEST_DURATIO
 from graphs.http.schemas.openapi import ERRORS as PROBLEMS
 from graphs.rollouts.state import Budgets
 from kuberay.manifest import foreign_metrics as foreign
-from kuberay.manifest.alerts import JOB
-from kuberay.profiles import NAME
+from kuberay.manifest.alerts import job
+from kuberay.profiles import CPU, NAME
 
 SCRAPE_S = 30
 SCRAPES = 70 * 60 // SCRAPE_S
@@ -60,7 +60,7 @@ def phases(*parts: tuple[float, int]) -> str:
 
 
 def up(pod: str, node_type: str, endpoint: str = "metrics", revision: str = "", group: str = "headgroup") -> str:
-    labels = {"job": JOB, "namespace": NAME, "pod": pod, "endpoint": endpoint, "container": "ray"}
+    labels = {"job": job(CPU), "namespace": NAME, "pod": pod, "endpoint": endpoint, "container": "ray"}
     labels |= {"ray_io_cluster": CLUSTER, "ray_io_node_type": node_type, "ray_io_group": group}
     return series(foreign.UP, **labels, **({"sonograph_revision": revision} if revision else {}))
 

@@ -16,7 +16,7 @@ from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.alerts import POD_LABELS, alerts
 from kuberay.manifest.monitoring import Monitoring, monitoring, parse_label
 from kuberay.manifest.objectives import FAST, SLOW, WINDOWS, bound, objectives
-from kuberay.profiles import CANDIDATE, CPU, NAME
+from kuberay.profiles import CPU, NAME
 from testing.promtool import promtool
 from tests.kuberay.normal_hour import (
     CLUSTER,
@@ -233,8 +233,8 @@ def test_a_rollouts_candidate_that_fails_raises_none(tmp_path: Path) -> None:
 def test_of_two_services_each_is_watched(tmp_path: Path) -> None:
     """The first one's pods say nothing about the candidate's, nor the other way."""
     ingress, head = up("c-1", "worker", revision="candidate", group="ingress"), up("c-head", "head", revision="candidate")
-    deployed = series(foreign.APPLICATION_STATUS, application=CANDIDATE, ray_io_cluster="sonograph-candidate-1")
-    healthy = series(foreign.REPLICA_HEALTHY, application=CANDIDATE, deployment="ingress", replica="ingress#3")
+    deployed = series(foreign.APPLICATION_STATUS, application=CPU.candidate, ray_io_cluster="sonograph-candidate-1")
+    healthy = series(foreign.REPLICA_HEALTHY, application=CPU.candidate, deployment="ingress", replica="ingress#3")
     both = NORMAL | {ingress: constant(1), head: constant(1), deployed: constant(6), healthy: constant(1)}
     of_first = {name for name in both if name.startswith("up{") and 'ray_io_group="ingress"' in name} - {ingress}
     assert len(of_first) == 2

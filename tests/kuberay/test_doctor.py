@@ -223,6 +223,12 @@ BROKEN = [
         "the_job_fetches_the_models",
         lambda m: m.application["args"].update(whisper={"model": "base"}),
     ),
+    Case("no_wait_for_the_weights", "a_pod_waits_for_the_job", lambda m: m.pod("whisper").pop("initContainers")),
+    Case(
+        "a_wait_for_other_weights",
+        "a_pod_waits_for_the_job",
+        lambda m: m.pod("whisper")["initContainers"][0].update(command=["sh", "-c", "until [ -e /other ]; do sleep 2; done"]),
+    ),
     Case("a_deadline_too_long", "each_wait_outlasts_the_next", lambda m: m.application["args"].update(http={"deadline_s": 600})),
     Case(
         "a_stop_too_short",

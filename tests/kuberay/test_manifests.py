@@ -26,6 +26,7 @@ from kuberay.manifest.alerts import alerts
 from kuberay.manifest.monitoring import monitoring
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_env, ray_service
+from kuberay.manifest.weights import marker
 from kuberay.profiles import CPU, MIG, PROFILES, Profile
 from kuberay.versions import PYTHON, RAY, RELEASE, TAG
 from sonograph.cli import cli
@@ -50,6 +51,10 @@ def pod_specs(profile: Profile) -> list[dict[str, Any]]:
     spec = cluster(profile)
     templates += [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
     return [template["spec"] for template in templates]
+
+
+def all_containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
 
 
 @EACH
@@ -159,14 +164,16 @@ def test_a_pod_runs_without_root_and_without_capabilities(profile: Profile) -> N
     for pod in pod_specs(profile):
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in pod["containers"]:
+        for container in all_containers(pod):
             assert container["securityContext"]["allowPrivilegeEscalation"] is False
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
 @EACH
 def test_what_is_fetched_from_the_hub_is_a_commit(profile: Profile) -> None:
-    commands = [container["command"] for spec in pod_specs(profile) for container in spec["containers"] if "command" in container]
+    commands = [
+        container["command"] for spec in pod_specs(profile) for container in all_containers(spec) if "command" in container
+    ]
     fetched = [command for command in commands if "hf" in command or "from_pretrained" in " ".join(command)]
     assert len(fetched) == ("sd-turbo" in str(profile.args)), "a fetch in another form has to be found here too"
     for command in fetched:
@@ -196,6 +203,25 @@ def test_the_pods_of_the_ingress_and_no_others_have_the_secret_of_api_keys_if_th
             assert mounts[volume["name"]] == "/etc/sonograph"
             having.add(group["groupName"])
     assert having == {group.name for group in profile.groups if "ingress" in {one.name for one in group.deployments}}
+
+
+@EACH
+def test_the_pods_that_read_the_weights_wait_for_the_marker_that_the_job_writes_last(profile: Profile) -> None:
+    (job,) = (one for one in documents(profile) if one["kind"] == "Job")
+    (last,) = job["spec"]["template"]["spec"]["containers"]
+    assert last["command"][0] == "touch"
+    marker = last["command"][1]
+    waiting = set()
+    for group in cluster(profile)["workerGroupSpecs"]:
+        for container in group["template"]["spec"].get("initContainers", []):
+            assert f"until [ -e {marker} ]" in container["command"][-1]
+            waiting.add(group["groupName"])
+    assert waiting == {profile.group_of(weights.model).name for weights in profile.weights}
+
+
+def test_other_weights_have_another_marker() -> None:
+    other = replace(CPU, weights=(replace(CPU.weights[0], command=("python", "-m", "deployments.whisper.weights", "base")),))
+    assert marker(other) != marker(CPU)
 
 
 def test_images_that_carry_their_weights_need_neither_volume_nor_job() -> None:

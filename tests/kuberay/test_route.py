@@ -13,7 +13,7 @@ from kuberay import render
 from kuberay.images import Images
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.route import Split, parse_shares, route
-from kuberay.profiles import CANDIDATE, CPU, NAME, PROFILES, Profile
+from kuberay.profiles import CPU, NAME, PROFILES, Profile
 from kuberay.versions import TAG
 from sonograph.cli import cli
 from testing.fakes import FakeService
@@ -128,7 +128,7 @@ def test_the_candidate_has_images_of_its_own(tmp_path: Path) -> None:
 def test_two_services_of_one_namespace_do_not_share_a_name(profile: Profile) -> None:
     names = [(one["kind"], one["metadata"]["name"]) for one in documents(profile)]
     assert len(names) == len(set(names))
-    assert {name for kind, name in names if kind == "RayService"} == {NAME, CANDIDATE}
+    assert {name for kind, name in names if kind == "RayService"} == {NAME, CPU.candidate}
 
 
 def test_the_first_service_is_what_it_is_without_a_second() -> None:
@@ -147,7 +147,7 @@ def test_the_services_share_the_volume_of_the_weights_redis_and_the_api_keys() -
 
 def test_the_metrics_and_the_alerts_tell_the_services_apart() -> None:
     applications = [yaml.safe_load(spec["serveConfigV2"])["applications"][0]["name"] for spec in of_kind("RayService").values()]
-    assert sorted(applications) == [NAME, CANDIDATE]
+    assert sorted(applications) == [NAME, CPU.candidate]
     rules = [rule for group in of_kind("PrometheusRule")[NAME]["groups"] for rule in group["rules"]]
     assert sum("ray_sonograph" in rule["expr"] for rule in rules) > 10
     for rule in rules:
@@ -156,7 +156,7 @@ def test_the_metrics_and_the_alerts_tell_the_services_apart() -> None:
         if "annotations" in rule and "sonograph_" in rule["expr"].replace("sonograph_revision", ""):
             assert "{{ $labels.application }}" in rule["annotations"]["summary"]
     watched = [rule["labels"]["application"] for rule in rules if rule.get("alert") == "SonographDown"]
-    assert watched == [NAME, CANDIDATE]
+    assert watched == [NAME, CPU.candidate]
 
 
 def test_a_pod_is_counted_by_the_budget_of_its_own_service_alone() -> None:
@@ -177,7 +177,7 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 
 
 def test_every_pod_of_the_candidate_is_labelled() -> None:
-    cluster = of_kind("RayService")[CANDIDATE]["rayClusterConfig"]
+    cluster = of_kind("RayService")[CPU.candidate]["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert group["template"]["metadata"]["labels"] == {"sonograph/revision": "candidate"}
 

@@ -1,0 +1,35 @@
+"""The cluster that all tests of this folder share: their own, or the one that SONOGRAPH_KUBECONFIG names."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kubernetes import cluster, machine
+from tests.kubernetes.kubectl import Kubectl
+
+NODES = 6
+CONFIG = "SONOGRAPH_KUBECONFIG"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if CONFIG in os.environ:
+        for item in items:
+            if item.get_closest_marker("own_nodes"):
+                item.add_marker(pytest.mark.skip(f"needs the nodes of these tests, not of {CONFIG}"))
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Iterator[Kubectl]:
+    """Run a cluster of six nodes, with CoreDNS, KubeRay and enforced network policies."""
+    if config := os.environ.get(CONFIG):
+        yield Kubectl(["kubectl"], Path(config))
+        return
+    if reason := machine.lacks():
+        pytest.skip(reason)
+    with cluster.alone():
+        try:
+            yield cluster.up(NODES)
+        finally:
+            machine.clear()

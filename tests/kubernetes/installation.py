@@ -1,0 +1,151 @@
+"""A rendered profile in a namespace of the cluster, installed in the order of kuberay/README.md, and pods that use it."""
+
+import io
+import json
+import secrets
+import shutil
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deployments.paths import weights_dir
+from kuberay import render
+from kuberay.images import Images
+from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY
+from kuberay.profiles import REDIS_SECRET, Profile
+from testing.environments import environment
+from tests.kubernetes.kubectl import Kubectl
+
+READY_S = 600
+ENDS_AT_ONCE = {"terminationGracePeriodSeconds": 0}
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
+DRAW = """
+import pathlib, sys, graphs, httpx
+sample = pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav"
+answer = httpx.post(sys.argv[1], files={"file": sample.read_bytes()}, timeout=120)
+sys.stdout.buffer.write(answer.content if answer.status_code == 200 else repr(answer).encode())
+"""
+LOAD = """
+import asyncio, json, pathlib, sys, time, graphs, httpx
+url, clients, end_s = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+sample = (pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav").read_bytes()
+answers = []
+async def client():
+    while time.monotonic() < end_s:
+        begun_s = time.monotonic()
+        try:
+            async with httpx.AsyncClient(timeout=150) as connection:  # one for each request, as of other clients
+                outcome = (await connection.post(url, files={"file": sample})).status_code
+        except httpx.HTTPError as error:
+            outcome = repr(error)
+        answers.append([outcome, time.monotonic() - begun_s])
+async def main():
+    await asyncio.gather(*(client() for _ in range(clients)))
+asyncio.run(main())
+print(json.dumps(answers))
+"""
+
+
+class Installation:
+    def __init__(self, kubectl: Kubectl, profile: Profile, folder: Path) -> None:
+        self.kubectl, self.profile, self.folder = kubectl, profile, folder
+        self.namespace = f"--namespace={profile.namespace}"
+        self.service = f"{profile.service}-serve-svc.{profile.namespace}"
+
+    def prepare(self) -> None:
+        """Make what the rendered manifests presuppose: the namespace with its labels, Redis' password, the volume with its weights."""
+        labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+        self.kubectl.apply(namespace(self.profile.namespace, **labels))
+        self.kubectl("label", "--overwrite", "namespace", "kuberay-system", "sonograph/operator=")
+        password = f"--from-literal=password={secrets.token_hex(24)}"
+        self.kubectl("create", "secret", "generic", REDIS_SECRET, self.namespace, password)
+        for name, text in render.manifests(self.profile, Images()).items():
+            if name != "monitoring.yaml":  # it needs the Prometheus operator
+                (self.folder / name).write_text(text)
+
+    def fill_weights(self) -> None:
+        """Copy this machine's weights to the volume: no test reaches the hubs."""
+        volume = {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}
+        mount = {"name": "weights", "mountPath": "/weights"}
+        with self.pod("loader", self.profile.namespace, volumes=[volume], mounts=[mount]):
+            packed = io.BytesIO()
+            with tarfile.open(fileobj=packed, mode="w") as file:
+                file.add(environment("whisper") / "share" / "sonograph" / "whisper", weights_dir("whisper").name)
+            unpack = ("tar", "--extract", "--directory=/weights", "--no-same-owner", "--no-same-permissions")
+            self.kubectl("exec", "--stdin", self.namespace, "loader", "--", *unpack, content=packed.getvalue())
+
+    def apply(self) -> str:
+        """Apply all manifests, and return kubectl's warnings."""
+        return self.kubectl.warnings("apply", "--filename", self.folder)
+
+    def wait_until_ready(self) -> None:
+        words = (self.namespace, "--for=condition=Ready", f"--timeout={READY_S}s")
+        self.kubectl("wait", f"rayservice/{self.profile.service}", *words, timeout_s=READY_S + 30)
+
+    def pods(self, **labels: str) -> list[dict[str, Any]]:
+        selector = ",".join(f"ray.io/{key}={value}" for key, value in labels.items())
+        found: list[dict[str, Any]] = self.kubectl.get("pods", self.namespace, f"--selector={selector}")
+        return found
+
+    def head(self, program: str, *arguments: str) -> str:
+        """Run Python in the head's container."""
+        (pod,) = self.pods(**{"node-type": "head"})
+        name = pod["metadata"]["name"]
+        return self.kubectl("exec", self.namespace, name, "--container=ray-head", "--", "python", "-c", program, *arguments)
+
+    @contextmanager
+    def pod(self, name: str, space: str, volumes: list[Any] | None = None, mounts: list[Any] | None = None) -> Iterator[None]:
+        """Run a pod of the ingress' image that waits for commands."""
+        container = {
+            "name": "main",
+            "image": Images()["ingress"],
+            "command": ["sleep", "infinity"],
+            "securityContext": CONTAINER_SECURITY,
+            "volumeMounts": mounts or [],
+        }
+        spec = {"containers": [container], "volumes": volumes or [], "securityContext": POD_SECURITY, **ENDS_AT_ONCE}
+        self.kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space}, "spec": spec})
+        self.kubectl("wait", f"pod/{name}", f"--namespace={space}", "--for=condition=Ready", "--timeout=120s")
+        try:
+            yield
+        finally:
+            self.kubectl("delete", "pod", name, f"--namespace={space}")
+
+    def draw(self, space: str) -> bytes:
+        """Return the answer to a recording that the client in this namespace posts to the Service."""
+        url = f"http://{self.service}:8000/graph"
+        return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, url)
+
+    @contextmanager
+    def load(self, space: str, clients: int, seconds: float) -> Iterator[list[tuple[int | str, float]]]:
+        """Send recordings meanwhile, by several clients; at the end the list has each answer's status, or error, and its seconds."""
+        url, answers = f"http://{self.service}:8000/graph", list[tuple[int | str, float]]()
+        command = ("exec", f"--namespace={space}", "client", "--", "python", "-c", LOAD, url, str(clients), str(seconds))
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(self.kubectl, *command, timeout_s=seconds + 200)
+            yield answers
+            answers += [(outcome, taken_s) for outcome, taken_s in json.loads(sent.result())]
+
+    def connects(self, space: str, pod: str, host: str, port: int) -> bool:
+        """Return whether a pod opens a connection, within 5 s."""
+        return self.kubectl.succeeds("exec", f"--namespace={space}", pod, "--", "python", "-c", CONNECT, host, str(port))
+
+    def remove(self) -> None:
+        """Delete the namespace, after KubeRay has ended the service: its clean-up needs Redis."""
+        self.kubectl("delete", "rayservice", "--all", self.namespace, "--timeout=300s", timeout_s=320)
+        self.kubectl("delete", "namespace", self.profile.namespace, "--timeout=300s", timeout_s=320)
+        shutil.rmtree(self.folder)
+
+
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def summary(kubectl: Kubectl, words: str) -> str:
+    """Return what explains why something is not ready."""
+    shown = (("get", "pods", "--output=wide", words), ("get", "events", "--sort-by=.lastTimestamp", words))
+    status = kubectl.get("rayservices", words)
+    return "\n".join([*(kubectl(*each)[-6000:] for each in shown), json.dumps([one.get("status") for one in status])])

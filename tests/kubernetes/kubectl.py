@@ -1,0 +1,48 @@
+"""kubectl, on the cluster of these tests or on the one that SONOGRAPH_KUBECONFIG names."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Kubectl:
+    def __init__(self, command: Sequence[str], config: Path) -> None:
+        self.command = [*command, f"--kubeconfig={config}"]
+
+    def __call__(self, *words: str | Path, timeout_s: float = 180, content: bytes | None = None) -> str:
+        """Return the output of `kubectl words`. The message of a failure contains it."""
+        return self._run(*words, timeout_s=timeout_s, content=content).stdout.decode()
+
+    def output(self, *words: str | Path) -> bytes:
+        return self._run(*words).stdout
+
+    def warnings(self, *words: str | Path) -> str:
+        return self._run(*words).stderr.decode()
+
+    def succeeds(self, *words: str | Path) -> bool:
+        return self._run(*words, check=False).returncode == 0
+
+    def apply(self, *documents: dict[str, Any]) -> None:
+        content = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}).encode()
+        self("apply", "--server-side", "--filename=-", content=content)
+
+    def get(self, *words: str) -> Any:
+        """Return an object, or the items of a list."""
+        found = json.loads(self("get", *words, "--output=json"))
+        return found.get("items", found)
+
+    def count(self, kind: str, condition: str, *words: str) -> int:
+        """Return the number of objects whose condition is true."""
+        conditions = [one["status"].get("conditions", []) for one in self.get(kind, *words)]
+        return sum(any(one["type"] == condition and one["status"] == "True" for one in each) for each in conditions)
+
+    def _run(
+        self, *words: str | Path, timeout_s: float = 180, content: bytes | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [*self.command, *words]
+        ran = subprocess.run(command, input=content or b"", capture_output=True, timeout=timeout_s, check=False)
+        printed = ran.stdout.decode(errors="replace")[-3000:] + ran.stderr.decode(errors="replace")[-3000:]
+        assert not check or ran.returncode == 0, f"kubectl {' '.join(map(str, words))[:500]}: {printed}"
+        return ran

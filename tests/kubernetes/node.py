@@ -1,0 +1,136 @@
+"""A node: a network namespace and a control group with its own containerd, kubelet, kube-proxy and kube-router."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.kubernetes.images import PAUSE
+from tests.kubernetes.machine import NAME, PIDS, STATE, add_cgroup, inside, kill, run, start, wait_until
+from tests.kubernetes.programs import programs
+
+CONTAINERD = """\
+version = 3
+root = "{folder}/containerd"
+state = "{folder}/run"
+disabled_plugins = ["io.containerd.nri.v1.nri"]
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true  # else runc needs CAP_SYS_RESOURCE
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["{programs}"]
+conf_dir = "{folder}/cni"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+base_runtime_spec = "{folder}/spec.json"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+SystemdCgroup = false
+"""
+
+
+class Node:
+    """Its `number` counts from 1."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"node{number}"
+        self.address, self.pods = f"10.89.0.{10 + number}", f"10.244.{number}.0/24"
+        self.folder = STATE / self.name
+        self.socket = self.folder / "containerd.sock"
+
+    def connect(self) -> None:
+        """Join the node's network namespace to the control plane's."""
+        namespace = inside(self.name)[1].rpartition("/")[2]
+        run("ip", "netns", "add", namespace)
+        run(*inside("control"), "ip", "link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        run(*inside("control"), "ip", "link", "set", self.name, "master", "br0", "up")
+        script = (
+            f"ip link set lo up; ip addr add {self.address}/24 dev eth0; ip link set eth0 up; ip route add default via 10.89.0.1"
+        )
+        sysctl = "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables"
+        run(*inside(self.name), "sh", "-ec", f"{script}; {sysctl}")
+
+    def route(self, nodes: "Sequence[Node]") -> None:
+        for other in nodes:
+            if other is not self:
+                run(*inside(self.name), "ip", "route", "add", other.pods, "via", other.address)
+
+    def start(self, archive: Path, mounts: Sequence[Path], kubeconfig: Path, services: str) -> None:
+        """Start containerd, import the images, and start what needs them."""
+        add_cgroup(self.name)
+        for folder in ("cni", "pods"):
+            (self.folder / folder).mkdir(parents=True)
+        (self.folder / "spec.json").write_text(json.dumps(_spec(mounts)))
+        (self.folder / "cni" / "10-bridge.conflist").write_text(json.dumps(self._network()))
+        config = self.folder / "containerd.toml"
+        config.write_text(CONTAINERD.format(folder=self.folder, pause=PAUSE, programs=programs()))
+        self._begin("containerd", f"--config={config}", f"--address={self.socket}")
+        ctr = (programs() / "ctr", "--address", self.socket, "--namespace", "k8s.io")
+        wait_until(self.socket.exists, f"containerd of {self.name} is up")
+        run(*ctr, "images", "import", archive, timeout_s=300)
+        settings = self.folder / "kubelet.json"
+        settings.write_text(json.dumps(self._kubelet()))
+        self._begin(
+            "kubelet",
+            *(
+                f"--config={settings}",
+                f"--kubeconfig={kubeconfig}",
+                f"--hostname-override={self.name}",
+                f"--node-ip={self.address}",
+            ),
+            *(f"--root-dir={self.folder}/kubelet", f"--cert-dir={self.folder}/pki"),
+        )
+        self._begin(
+            "kube-proxy",
+            *(f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}", "--proxy-mode=nftables"),
+            *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"),
+            "--cluster-cidr=10.244.0.0/16",
+        )
+        self._begin(
+            "kube-router",
+            *(f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}", "--run-router=false", "--run-firewall=true"),
+            *("--run-service-proxy=false", "--enable-cni=false", "--enable-ipv6=false", f"--service-cluster-ip-range={services}"),
+        )
+
+    def die(self) -> None:
+        """Kill every process of the node at once, its pods' too, and cut its network, as the failure of a machine does."""
+        run(*inside("control"), "ip", "link", "set", self.name, "down")
+        kill(PIDS / self.name)
+
+    def _begin(self, program: str, *options: str) -> None:
+        start(programs() / program, *options, namespace=self.name, cgroup=f"{self.name}/daemons")
+
+    def _network(self) -> dict[str, object]:
+        address = {"type": "host-local", "ranges": [[{"subnet": self.pods}]], "routes": [{"dst": "0.0.0.0/0"}]}
+        bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "hairpinMode": True}
+        ipam = {**address, "dataDir": str(self.folder / "addresses")}
+        plugins = [{**bridge, "ipam": ipam}, {"type": "portmap", "capabilities": {"portMappings": True}}]
+        return {"cniVersion": "1.0.0", "name": NAME, "plugins": plugins}
+
+    def _kubelet(self) -> dict[str, object]:
+        return {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "containerRuntimeEndpoint": f"unix://{self.socket}",
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{NAME}/{self.name}",
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+            "authorization": {"mode": "AlwaysAllow"},
+            "clusterDomain": "cluster.local",
+            "clusterDNS": ["10.96.0.10"],
+            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "imageGCHighThresholdPercent": 100,
+            "podLogsDir": str(self.folder / "pods"),
+            "resolvConf": "",
+            "volumePluginDir": str(self.folder / "plugins"),
+        }
+
+
+def _spec(mounts: Sequence[Path]) -> dict[str, object]:
+    """Return what containerd would use without `base_runtime_spec`, with the machine's folders bound into every container."""
+    spec: dict[str, Any] = json.loads(run(programs() / "ctr", "oci", "spec"))
+    bound = [{"destination": str(path), "source": str(path), "type": "bind", "options": ["rbind", "ro"]} for path in mounts]
+    return {**spec, "mounts": [*spec["mounts"], *bound]}

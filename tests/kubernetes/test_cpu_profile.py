@@ -1,0 +1,145 @@
+"""The profile `cpu` as it is rendered, with smaller requests of CPU, in a namespace that admits restricted pods alone."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from kuberay.profiles import CPU
+from kuberay.values import Values
+from tests.kubernetes.installation import Installation, namespace, summary
+from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.machine import wait_until
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
+REQUESTS = {"ingress": 0.4, "whisper": 0.8, "diffusion": 1.5}
+"""CPUs that nodes of two have. All else is the profile's."""
+CLIENTS, STRANGERS = "clients", "strangers"
+SERVE = """
+import json, os, urllib.request
+headers = {"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKEN"]}
+request = urllib.request.Request("http://localhost:8265/api/serve/applications/", headers=headers)
+print(urllib.request.urlopen(request).read().decode())
+"""
+WITHOUT_TOKEN = """
+import urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen("http://localhost:8265/api/serve/applications/").status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Install the profile, all at once and the weights late, and a client in each of two namespaces."""
+    groups = {name: {"cpu_request": cpus} for name, cpus in REQUESTS.items()}
+    profile = Values.model_validate({"groups": groups, "head": {"cpu_request": 0.4}}).applied_to(CPU)
+    made = Installation(kubectl, profile, tmp_path_factory.mktemp("cpu"))
+    made.prepare()
+    warnings = made.apply()
+    assert "would violate PodSecurity" not in warnings
+    try:
+        wait_until(lambda: failures_of_the_job(made) > 0, "the Job has failed once")
+        assert waiting(made) == {"whisper"}
+        made.fill_weights()
+        made.wait_until_ready()
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{summary(kubectl, made.namespace)}") from error
+    kubectl.apply(namespace(CLIENTS, **{"sonograph/clients": ""}), namespace(STRANGERS))
+    with made.pod("client", CLIENTS), made.pod("client", STRANGERS):
+        yield made
+    made.remove()
+    kubectl("delete", "namespace", CLIENTS, STRANGERS)
+
+
+def failures_of_the_job(installed: Installation) -> int:
+    pods = installed.kubectl.get("pods", installed.namespace, "--selector=app=weights")
+    return sum(one["restartCount"] for pod in pods for one in pod["status"].get("initContainerStatuses", []))
+
+
+def waiting(installed: Installation) -> set[str]:
+    """Return the groups with a pod that waits for weights."""
+    pods = installed.pods(**{"node-type": "worker"})
+    states = [(pod, one) for pod in pods for one in pod["status"].get("initContainerStatuses", []) if one["name"] == "weights"]
+    return {pod["metadata"]["labels"]["ray.io/group"] for pod, one in states if "running" in one["state"]}
+
+
+def replicas(installed: Installation) -> list[tuple[str, str]]:
+    """Return the deployment and the address of the pod of each running replica."""
+    (application,) = json.loads(installed.head(SERVE))["applications"].values()
+    found = [(name, one) for name, deployment in application["deployments"].items() for one in deployment["replicas"]]
+    return [(name, replica["node_ip"]) for name, replica in found if replica["state"] == "RUNNING"]
+
+
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(pod["spec"]["containers"])
+
+
+def test_a_client_gets_a_picture_through_the_service(installed: Installation) -> None:
+    picture = Image.open(io.BytesIO(installed.draw(CLIENTS)))
+    assert picture.size == (256, 256)
+
+
+def test_each_replica_is_in_a_pod_of_its_own_image(installed: Installation) -> None:
+    images = {pod["status"]["podIP"]: containers(pod)[0]["image"] for pod in installed.pods(**{"node-type": "worker"})}
+    placed = [(name, images[address].rsplit("/", 1)[1].split(":")[0]) for name, address in replicas(installed)]
+    assert sorted(placed) == [(name, name) for name in ("diffusion", "ingress", "ingress", "whisper")]
+
+
+def test_a_models_image_lacks_the_others_packages(installed: Installation) -> None:
+    """An environment of all packages in every pod would make the test of the images vain."""
+    program = "import importlib.util as u; print([n for n in ('torch', 'whisper', 'diffusers') if u.find_spec(n)])"
+    found = {}
+    for group in ("ingress", "whisper", "diffusion"):
+        name = installed.pods(group=group)[0]["metadata"]["name"]
+        found[group] = installed.kubectl("exec", installed.namespace, name, "--", "python", "-c", program).strip()
+    assert found == {"ingress": "[]", "whisper": "['torch', 'whisper']", "diffusion": "['torch', 'diffusers']"}
+
+
+def test_rays_dashboard_asks_for_the_token(installed: Installation) -> None:
+    assert installed.head(WITHOUT_TOKEN).strip() == "401"
+
+
+def test_the_state_of_the_control_store_is_in_redis(installed: Installation) -> None:
+    command = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli --raw keys "*"'
+    keys = installed.kubectl("exec", installed.namespace, "redis-0", "--", "sh", "-c", command).split()
+    (cluster,) = installed.kubectl.get("rayclusters", installed.namespace)
+    assert any(cluster["metadata"]["uid"] in key for key in keys), keys
+
+
+def test_the_autoscaler_may_change_its_cluster_and_little_else(installed: Installation) -> None:
+    (head,) = installed.pods(**{"node-type": "head"})
+    assert all(one["ready"] for one in head["status"]["containerStatuses"])
+    assert "autoscaler" in [one["name"] for one in containers(head)]
+    account = f"system:serviceaccount:{installed.profile.namespace}:{head['spec']['serviceAccountName']}"
+    able = [
+        installed.kubectl.succeeds("auth", "can-i", verb, kind, installed.namespace, f"--as={account}")
+        for verb, kind in (("patch", "rayclusters"), ("delete", "pods"), ("get", "secrets"), ("delete", "rayservices"))
+    ]
+    assert able == [True, True, False, False]
+
+
+@pytest.mark.own_nodes
+def test_the_policies_let_only_labelled_clients_to_the_service_and_nobody_to_rays_own_ports(installed: Installation) -> None:
+    (head,), redis = installed.pods(**{"node-type": "head"}), f"redis.{installed.profile.namespace}"
+    reached = {
+        space: [
+            installed.connects(space, "client", installed.service, 8000),
+            installed.connects(space, "client", head["status"]["podIP"], 8265),
+            installed.connects(space, "client", redis, 6379),
+        ]
+        for space in (CLIENTS, STRANGERS)
+    }
+    assert reached == {CLIENTS: [True, False, False], STRANGERS: [False, False, False]}
+
+
+@pytest.mark.own_nodes
+def test_a_worker_reaches_nothing_outside_and_a_pod_without_policies_does(installed: Installation) -> None:
+    """The Kubernetes API is outside the pods' network, and answers everybody."""
+    (worker, *_), api = installed.pods(group="whisper"), "kubernetes.default"
+    assert installed.connects(STRANGERS, "client", api, 443)
+    assert not installed.connects(installed.profile.namespace, worker["metadata"]["name"], api, 443)
