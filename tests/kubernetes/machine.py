@@ -1,4 +1,4 @@
-"""What the machine provides: commands, control groups, network namespaces, mounts. All of it has names of the cluster's own."""
+"""Commands, control groups, network namespaces and mounts of this machine, all under names of the cluster's own."""
 
 import contextlib
 import os
