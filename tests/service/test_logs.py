@@ -46,7 +46,7 @@ def test_the_commands_output_has_none_of_serves_own_doings(service: Service) -> 
     service.client.post("/graph", files={"file": b"no sound"})
 
     def shown(text: str) -> set[str]:
-        return {line["event"] for line in objects(text) if line["level"] == "INFO"}
+        return {line["event"] for line in objects(text) if line.get("level") == "INFO"}  # Ray's own have `levelname`
 
     service.wait_until(lambda: "request" in shown(service.output.read_text()), "the line on standard output")
     assert "log" in shown(service.logs("ingress"))
