@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import subprocess
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,18 +173,24 @@ def test_the_queries_of_the_docs_select_by_labels_that_exist() -> None:
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> None:
-    lines = [
-        "[2026-11-29] INFO: Ray runtime started.",
-        *(json.dumps({"event": "request", "request_id": id, "took_ms": took_ms}) for id, took_ms in (("ID", 7.5), ("other", 9))),
-        json.dumps({"event": "log", "request_id": None, "message": "the keys stay"}),
-    ]
+    hour_s = 3600.0
+    requests = [("ID", 7.5, 200, None, 10), ("other", 9, 200, None, 20), ("old", 99, 503, "overloaded", hour_s + 60)]
+    requests += [("refused", 1, 503, "overloaded", 30), ("refused too", 1, 503, "overloaded", 40)]
+    lines = ["[2026-11-29] INFO: Ray runtime started."]
+    for id, took_ms, status, code, ago_s in requests:
+        at = datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"event": "request", "timestamp": at, "request_id": id, "status": status, "code": code, "took_ms": took_ms}
+        lines.append(json.dumps({**line, "timings_ms": {"whisper": took_ms}}))
+    lines.append(json.dumps({"event": "log", "timestamp": at, "request_id": None, "message": "the keys stay"}))
     commands = [line.partition("jq ")[2] for line in OPERATIONS.splitlines() if line.startswith("$ ") and "jq " in line]
     found = []
     for command in commands:
         ((options, program),) = re.findall(r"^(-\w+) '([^']*)'", command)
-        text = "\n".join(lines if "R" in options else lines[1:])
         done = subprocess.run(
-            ["jq", options, "--compact-output", program], input=text, capture_output=True, text=True, timeout=60, check=True
+            ["jq", options, program], input="\n".join(lines), capture_output=True, text=True, timeout=60, check=True
         )
-        found.append(json.loads(done.stdout)["request_id"])
-    assert found == ["ID", "ID", "other"]
+        found.append(json.loads(done.stdout))
+    slowest, refused, *by_id = found
+    assert slowest == {"request_id": "other", "took_ms": 9, "timings_ms": {"whisper": 9}}
+    assert refused == [503, "overloaded", 2]
+    assert [line["request_id"] for line in by_id] == ["ID", "ID"]
