@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
 from dataclasses import asdict, replace
 from typing import NoReturn
@@ -106,6 +107,7 @@ def work(jobs: socket.socket) -> NoReturn:
 
 def _reply(job: Job, recording: int, samples: int) -> Reply:
     """Do one job within its memory and CPU. The signal SIGPROF ends the process at the end of its CPU, also within FFmpeg."""
+    ends_s = time.process_time() + job.cpu_s
     signal.setitimer(signal.ITIMER_PROF, job.cpu_s)
     size_bytes, samples_bytes = (os.fstat(file).st_size for file in (recording, samples))
     most_bytes = _process_bytes(0) + 3 * size_bytes + samples_bytes + MEMORY_BYTES
@@ -113,7 +115,10 @@ def _reply(job: Job, recording: int, samples: int) -> Reply:
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard), hard))
 
     def allow_a_second() -> None:
-        signal.setitimer(signal.ITIMER_PROF, signal.getitimer(signal.ITIMER_PROF)[0] + job.cpu_s_per_s)
+        nonlocal ends_s
+        ends_s += job.cpu_s_per_s
+        # By what has been used, not by what the timer has left: Linux adds a tick each time, 4 ms, and 0 would switch it off.
+        signal.setitimer(signal.ITIMER_PROF, max(1e-6, ends_s - time.process_time()))
 
     try:
         content = os.pread(recording, size_bytes, 0)

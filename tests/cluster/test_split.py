@@ -86,8 +86,8 @@ def two() -> Two:
 def gateway(two: Two, tmp_path: Path) -> Iterator[Envoy]:
     with ExitStack() as stack:
         urls = {
-            serve_service(REVISIONS[name]): stack.enter_context(serving(service.app(), timeout_keep_alive=300))
-            for name, service in two.services.items()
+            serve_service(resource): stack.enter_context(serving(two.services[name].app(), timeout_keep_alive=300))
+            for name, resource in (("stable", CPU.service), ("candidate", CPU.candidate))
         }
         yield stack.enter_context(envoy.running(split(80), urls, tmp_path))
 

@@ -151,7 +151,7 @@ async def test_cpu_beyond_the_bound_ends_the_worker_by_a_sentence_with_the_bound
 
 
 async def test_sound_extends_the_bound() -> None:
-    """A minute of noise costs the detector seconds."""
+    """A minute of noise costs the detector a quarter of a second or more."""
     noise = hostile.KINDS["noise"]()
     with running(AudioSettings(decode_cpu_s=0.05, decode_cpu_s_per_s=0.0)) as pool, pytest.raises(AudioUndecodable, match="CPU"):
         await pool.decode(noise)
