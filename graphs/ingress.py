@@ -86,7 +86,7 @@ class Ingress:
 
     async def trace(self, id: str) -> dict[str, Any] | None:
         """A trace that this replica keeps, for the replica that was asked for it."""
-        found = self._traces.find(id)
+        found = await self._traces.find_soon(id)
         return None if found is None else view(found, serve.get_replica_context().replica_id.unique_id)
 
     def _rollouts(self, application: str, stages: dict[str, Stage[Any, Any]], metrics: Metrics) -> Rollouts:

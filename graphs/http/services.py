@@ -62,5 +62,5 @@ class Services:
         """The trace as each ingress replica has it; None for one that does not keep it."""
         if self.all_traces is not None:
             return await self.all_traces(id)
-        found = self.traces.find(id)
+        found = await self.traces.find_soon(id)
         return [None if found is None else view(found, "ingress")]

@@ -1,5 +1,7 @@
 """The traces of one ingress replica: begun with a request, and kept or sent once it has ended."""
 
+import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
@@ -7,6 +9,9 @@ from collections.abc import Callable
 from deployments.span import TraceContext
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import REQUEST_ID, Trace
+
+ENDS_S = 1.0
+"""Longest wait for the end of a request: its client may have the last byte and ask for the trace before the request has ended here."""
 
 
 class Traces:
@@ -16,13 +21,17 @@ class Traces:
         self._send = send
         self._kept: deque[Trace] = deque(maxlen=settings.kept)
         self.keeps = settings.kept > 0
+        self._running: dict[str, asyncio.Event] = {}
+        """Set at the end of each request that runs, by its trace's id."""
 
     def begin(self, method: str, route: str, traceparent: str, request_id: str) -> Trace | None:
         """The request's trace; None where nothing would be done with it. A malformed `traceparent` is ignored, as W3C has it."""
         if self._send is None and not self._settings.kept:
             return None
         attributes = {"http.request.method": method, "http.route": route, REQUEST_ID: request_id}
-        return Trace(f"{method} {route}", TraceContext.parse(traceparent), None, self._ended, **attributes)
+        trace = Trace(f"{method} {route}", TraceContext.parse(traceparent), None, self._ended, **attributes)
+        self._running[trace.id] = asyncio.Event()
+        return trace
 
     def _ended(self, trace: Trace) -> None:
         """Keep the trace, a mirrored call's with its request's, and send it where it is sampled."""
@@ -30,6 +39,8 @@ class Traces:
         if self._send is not None and self.sampled(trace):
             trace.sent = True
             self._send(trace)
+        if trace.origin is None and (ended := self._running.pop(trace.id, None)) is not None:
+            ended.set()
 
     def sampled(self, trace: Trace) -> bool:
         """Whether the trace is sent: as its client decided, by the ratio else; always where the request failed or was slow.
@@ -43,6 +54,13 @@ class Traces:
         if trace.client is not None:
             return trace.client.sampled
         return random.random() < self._settings.ratio
+
+    async def find_soon(self, id: str) -> Trace | None:
+        """As `find`, and a trace by its id also where its request ends within ENDS_S."""
+        if (ended := self._running.get(id)) is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), ENDS_S)
+        return self.find(id)
 
     def find(self, id: str) -> Trace | None:
         """A kept trace by its id, its request's id, `last` or `slowest`; a mirrored call's by its own id."""

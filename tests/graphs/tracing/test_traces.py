@@ -1,5 +1,6 @@
 """Traces that an ingress replica keeps, and the choice of those that are sent."""
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -89,3 +90,17 @@ def test_nothing_is_kept_before_the_first_request() -> None:
 
 def test_without_anybody_to_see_it_there_is_no_trace() -> None:
     assert Traces(TracingSettings(kept=0)).begin("POST", "/graph", SAMPLED, "id-1") is None
+
+
+async def test_a_trace_is_found_whose_request_ends_right_after_its_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = Traces(TracingSettings())
+    trace = traces.begin("POST", "/graph", "", "id-1")
+    assert trace is not None
+    search = asyncio.create_task(traces.find_soon(trace.id))
+    await asyncio.sleep(0)
+    trace.end(200)
+    assert await search is trace
+    monkeypatch.setattr("graphs.tracing.traces.ENDS_S", 0.01)
+    other = traces.begin("POST", "/graph", "", "id-2")
+    assert other is not None
+    assert await traces.find_soon(other.id) is None  # it runs on
