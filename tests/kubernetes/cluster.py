@@ -73,7 +73,7 @@ def up(count: int) -> Kubectl:
         for namespace in ("kube-system", "kuberay-system"):
             ready("wait", "deployment", "--all", f"--namespace={namespace}", "--for=condition=Available", f"--timeout={START_S}s")
     except BaseException:
-        kill()
+        kill()  # leaves the logs
         raise
     return ready
 
