@@ -40,7 +40,7 @@ jaeger: setup
 	@$(PYTHON) -m testing.jaeger
 
 kubernetes: setup
-	@$(PYTHON) -m pytest -m kubernetes $(ARGS)
+	@$(PYTHON) -m pytest tests/kubernetes $(ARGS)
 
 # A Triton model's model.py belongs to no package and all have one name: mypy takes them one by one.
 TYPES := $(PYTHON) -m mypy && for model in $(wildcard deployments/*/repository/*/1/model.py testing/*/*/1/model.py \

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.kubernetes.images import mounts, write_archive
 from tests.kubernetes.kubectl import Kubectl
-from tests.kubernetes.machine import START_S, STATE, clear, inside, kill, run, start, wait_until
+from tests.kubernetes.machine import START_S, STATE, clear, inside, kill, make_state, run, start, wait_until
 from tests.kubernetes.node import Node
 from tests.kubernetes.programs import KUBERAY, cache, module, programs
 
@@ -47,7 +47,7 @@ def alone() -> Iterator[None]:
 def up(count: int) -> Kubectl:
     """Start a cluster of `count` nodes with CoreDNS and KubeRay, after what an earlier one left is removed."""
     clear()
-    STATE.mkdir(parents=True)
+    make_state()
     try:
         archive = STATE / "images.tar"
         write_archive(archive)
@@ -73,7 +73,7 @@ def up(count: int) -> Kubectl:
         for namespace in ("kube-system", "kuberay-system"):
             ready("wait", "deployment", "--all", f"--namespace={namespace}", "--for=condition=Available", f"--timeout={START_S}s")
     except BaseException:
-        kill()
+        kill()  # leaves the logs
         raise
     return ready
 
@@ -106,7 +106,7 @@ def _start_control_plane() -> None:
     server, certificate = f"https://{ADDRESS}:{PORT}", folder / "apiserver.crt"
 
     def begin(name: str, *options: str) -> None:
-        start(programs() / name, *options, namespace=CONTROL, cgroup=CONTROL)
+        start(programs() / name, *options, enter=inside(CONTROL), cgroup=CONTROL)
 
     etcd = "http://127.0.0.1:2379"
     begin(

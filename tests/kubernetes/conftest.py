@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kubernetes import cluster, machine
+from tests.kubernetes import cluster, machine, record
 from tests.kubernetes.kubectl import Kubectl
 
 NODES = 6
@@ -18,6 +18,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("own_nodes"):
                 item.add_marker(pytest.mark.skip(f"needs the nodes of these tests, not of {CONFIG}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Record a run of this whole folder (`make kubernetes`) in which every test passed."""
+    left_out = any(terminalreporter.stats.get(kind) for kind in ("skipped", "deselected"))
+    if exitstatus == 0 and config.args == ["tests/kubernetes"] and not left_out:
+        record.write()
 
 
 @pytest.fixture(scope="session")

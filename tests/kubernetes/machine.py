@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 NAME = "sonograph"
@@ -42,17 +42,24 @@ def inside(namespace: str) -> tuple[str, ...]:
     return "nsenter", f"--net=/run/netns/{NAME}-{namespace}"
 
 
-def start(program: Path, *options: str | Path, namespace: str, cgroup: str) -> None:
-    """Start a program that outlives this process, in a control group; its output is in STATE/logs."""
+def start(program: Path, *options: str | Path, enter: Sequence[str], cgroup: str) -> None:
+    """Start a program that outlives this process, by the words of `enter`, in a control group; its output is in STATE/logs."""
     log = STATE / "logs" / f"{cgroup.replace('/', '-')}-{program.name}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     group = PIDS / cgroup
     group.mkdir(parents=True, exist_ok=True)
-    enter = ("setsid", "--fork", "sh", "-c", 'echo 0 >"$0" && exec "$@"', str(group / "cgroup.procs"), *inside(namespace))
+    detach = ("setsid", "--fork", "sh", "-c", 'echo 0 >"$0" && exec "$@"', str(group / "cgroup.procs"))
     path = f"{program.parent}:{os.environ['PATH']}"
     with log.open("ab") as file:
-        command = (*enter, program, *options)
+        command = (*detach, *enter, program, *options)
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, "PATH": path}, check=True)
+
+
+def make_state() -> None:
+    """Make the folder of the cluster's files, a mount that no other namespace sees: a file in it can hold a mount namespace."""
+    STATE.mkdir(parents=True)
+    run("mount", "--bind", STATE, STATE)
+    run("mount", "--make-private", STATE)
 
 
 def add_cgroup(name: str) -> None:
@@ -86,6 +93,9 @@ def clear() -> None:
     unmount(STATE)
     for namespace in Path("/run/netns").glob(f"{NAME}-*"):
         run("ip", "netns", "delete", namespace.name)
+    if not any(Path("/run/netns").glob("*")):
+        unmount(Path("/run/netns"))
+        shutil.rmtree("/run/netns", ignore_errors=True)
     wait_until(_remove_cgroups, "the control groups are gone")
     shutil.rmtree(STATE, ignore_errors=True)
 

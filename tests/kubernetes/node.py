@@ -1,4 +1,4 @@
-"""A node: a network namespace and a control group with its own containerd, kubelet, kube-proxy and kube-router."""
+"""A node: namespaces of network and mounts and a control group with its own containerd, kubelet, kube-proxy and kube-router."""
 
 import json
 from collections.abc import Sequence
@@ -30,6 +30,10 @@ SystemdCgroup = false
 """
 
 
+WRITTEN = ("/etc", "/opt", "/run", "/var/lib", "/var/log")
+"""Folders that the programs write to whatever their options say, such as /var/lib/kubelet/device-plugins: each node has its own."""
+
+
 class Node:
     """Its `number` counts from 1."""
 
@@ -37,6 +41,7 @@ class Node:
         self.name = f"node{number}"
         self.address, self.pods = f"10.89.0.{10 + number}", f"10.244.{number}.0/24"
         self.folder = STATE / self.name
+        self.mounts = self.folder / "mounts"
         self.socket = self.folder / "containerd.sock"
 
     def connect(self) -> None:
@@ -61,6 +66,7 @@ class Node:
         add_cgroup(self.name)
         for folder in ("cni", "pods"):
             (self.folder / folder).mkdir(parents=True)
+        self._separate()
         (self.folder / "spec.json").write_text(json.dumps(_spec(mounts)))
         (self.folder / "cni" / "10-bridge.conflist").write_text(json.dumps(self._network()))
         config = self.folder / "containerd.toml"
@@ -99,7 +105,18 @@ class Node:
         kill(PIDS / self.name)
 
     def _begin(self, program: str, *options: str) -> None:
-        start(programs() / program, *options, namespace=self.name, cgroup=f"{self.name}/daemons")
+        start(programs() / program, *options, enter=(*inside(self.name), f"--mount={self.mounts}"), cgroup=f"{self.name}/daemons")
+
+    def _separate(self) -> None:
+        """Make the mount namespace: what the node writes to the machine's folders lies above them, below STATE."""
+        self.mounts.touch()
+        overlays = []
+        for path in WRITTEN:
+            above, work = (self.folder / "written" / part / path[1:] for part in ("above", "work"))
+            above.mkdir(parents=True)
+            work.mkdir(parents=True)
+            overlays.append(f"mount -t overlay overlay -o lowerdir={path},upperdir={above},workdir={work} {path}")
+        run("unshare", f"--mount={self.mounts}", "--propagation=private", "sh", "-ec", "; ".join(overlays))
 
     def _network(self) -> dict[str, object]:
         address = {"type": "host-local", "ranges": [[{"subnet": self.pods}]], "routes": [{"dst": "0.0.0.0/0"}]}

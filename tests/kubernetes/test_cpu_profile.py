@@ -43,8 +43,9 @@ def installed(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Ite
     warnings = made.apply()
     assert "would violate PodSecurity" not in warnings
     try:
-        wait_until(lambda: failures_of_the_job(made) > 0, "the Job has failed once")
-        assert waiting(made) == {"whisper"}
+        wait_until(
+            lambda: failures_of_the_job(made) > 0 and waiting(made) == {"whisper"}, "the Job fails, and whisper's pod waits"
+        )
         made.fill_weights()
         made.wait_until_ready()
     except AssertionError as error:
