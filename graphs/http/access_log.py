@@ -17,6 +17,8 @@ from graphs.logs import lines
 CLIENT_DISCONNECTED = 499
 """Serve's access log has this status too where a client disconnects before the response."""
 
+DETAIL_CHARACTERS = 300
+
 
 @dataclass
 class Entry:
@@ -29,6 +31,8 @@ class Entry:
     status: int = 200
     """Also that of an error which was sent as an event, after the stream's own 200."""
     code: str | None = None
+    detail: str | None = None
+    """The answer's sentence, for a request that was refused or could not be served; it names the bound or the parameter."""
     stage: str | None = None
     """The stage that failed."""
     cancelled: bool = False
@@ -40,6 +44,7 @@ class Entry:
         """A stream that ends with an error event calls it; an exception that is raised comes here by itself."""
         known = error if isinstance(error, DeploymentError) else DeploymentError()
         self.status, self.code, self.stage = known.status, known.code, known.stage
+        self.detail = None if known.status == DeploymentError.status else str(known)[:DETAIL_CHARACTERS]
 
     def disconnected(self) -> None:
         self.status, self.cancelled = CLIENT_DISCONNECTED, True
@@ -89,6 +94,7 @@ def _write(entry: Entry, transcripts: bool) -> None:
         "key": entry.key,
         "status": entry.status,
         "code": entry.code,
+        "detail": entry.detail,
         "stage": entry.stage,
         "cancelled": entry.cancelled,
         "retried": context.retried,

@@ -179,7 +179,15 @@ def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> 
     lines = ["[2026-11-29] INFO: Ray runtime started."]
     for id, took_ms, status, code, ago_s in requests:
         at = datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"event": "request", "timestamp": at, "request_id": id, "status": status, "code": code, "took_ms": took_ms}
+        line = {
+            "event": "request",
+            "timestamp": at,
+            "request_id": id,
+            "status": status,
+            "code": code,
+            "took_ms": took_ms,
+            "detail": code,
+        }
         lines.append(json.dumps({**line, "timings_ms": {"whisper": took_ms}}))
     lines.append(json.dumps({"event": "log", "timestamp": at, "request_id": None, "message": "the keys stay"}))
     commands = [line.partition("jq ")[2] for line in OPERATIONS.splitlines() if line.startswith("$ ") and "jq " in line]
@@ -192,5 +200,5 @@ def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> 
         found.append(json.loads(done.stdout))
     slowest, refused, *by_id = found
     assert slowest == {"request_id": "other", "took_ms": 9, "timings_ms": {"whisper": 9}}
-    assert refused == [503, "overloaded", 2]
+    assert refused == [2, 503, "overloaded", "overloaded"]
     assert [line["request_id"] for line in by_id] == ["ID", "ID"]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, NoSpeech
+from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable, NoSpeech
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext
-from graphs.http.access_log import Entry, logged
+from graphs.http.access_log import DETAIL_CHARACTERS, Entry, logged
 from graphs.tracing.trace import Trace
 from testing.fakes import CHARACTERS, FakeService
 
@@ -74,6 +74,7 @@ def test_the_line_of_an_answered_request(lines: Lines) -> None:
         "key": "alice",
         "status": 200,
         "code": None,
+        "detail": None,
         "stage": None,
         "cancelled": False,
         "retried": ["whisper"],
@@ -135,6 +136,14 @@ def test_the_line_of_a_refused_request(lines: Lines) -> None:
         raise error
     line = lines.only()
     assert (line["status"], line["code"], line["stage"], line["cancelled"]) == (422, "no_speech", "whisper", False)
+    assert line["detail"] == "silence"
+
+
+def test_the_sentence_of_a_refusal_is_short_and_one_line_whatever_the_client_sent(lines: Lines) -> None:
+    with pytest.raises(InvalidInput), log_request():
+        raise InvalidInput("x\n" * 1000)
+    assert len(lines.only()["detail"]) == DETAIL_CHARACTERS
+    assert "\n" not in lines.raw[0]
 
 
 @pytest.mark.parametrize("defect", [DeploymentError("secret"), RuntimeError("secret")])
