@@ -72,7 +72,8 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
 
 @pytest.fixture(params=["collector", "jaeger"])
 def receiver(request: pytest.FixtureRequest) -> Collector | Jaeger:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+    found: Collector | Jaeger = request.getfixturevalue(request.param)
+    return found
 
 
 def client() -> TraceContext:
