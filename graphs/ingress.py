@@ -31,7 +31,7 @@ from graphs.serve.status import application_args, dashboard_url
 from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
-from graphs.tracing.export import sender
+from graphs.tracing.export import exporter
 from graphs.tracing.traces import Traces
 from graphs.tracing.view import view
 
@@ -67,7 +67,7 @@ class Ingress:
         )
         audio = self._settings.audio
         decode = DecodePool(audio).decode
-        self._traces = traces = Traces(self._settings.tracing, sender(self._settings.tracing))
+        self._traces = traces = Traces(self._settings.tracing, exporter(self._settings.tracing))
         services = Services(
             self._settings.http,
             audio,
