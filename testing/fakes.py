@@ -191,6 +191,9 @@ class NullMetric:
     def inc(self, value: float, labels: Mapping[str, str]) -> None:
         pass
 
+    def _record(self, value: float, labels: Mapping[str, str]) -> None:
+        pass
+
     observe = set = inc
 
 

@@ -38,7 +38,7 @@ RETRIED = {"http/protobuf": (429, 502, 503, 504), "grpc": ("UNAVAILABLE", "RESOU
 """Answers after which a request is sent again, as OTLP has it."""
 
 type Post = Callable[["ExportTraceServiceRequest"], None]
-"""Sends a request. Raises an exception, without its headers, where the collector does not take it."""
+"""Function that sends a request. Raises an exception, without its headers, where the collector does not take it."""
 
 
 class Exporter:
