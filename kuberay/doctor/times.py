@@ -48,7 +48,9 @@ def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
     for pod in (service.cluster.head_group_spec, *service.groups):
         ends_s, waits_s = pod.template.spec.termination_grace_period_seconds, _drain_s(pod) + (_settle_s(pod) or 0)
         if ends_s <= waits_s:
-            sentence = f"Kubernetes kills the pod after {ends_s} s, which is not above the waits before (preStop and {DRAIN}: {waits_s:g} s)"
+            sentence = (
+                f"Kubernetes kills the pod after {ends_s} s, not above the waits before (preStop and {DRAIN}: {waits_s:g} s)"
+            )
             yield service.finding(rule, service.field(pod, "template.spec.terminationGracePeriodSeconds"), sentence)
     delay_s = service.parsed.spec.ray_cluster_deletion_delay_seconds
     if delay_s <= longest_s:
@@ -60,7 +62,9 @@ def a_pod_settles_before_it_drains(service: Service) -> Iterator[Finding]:
     """Every pod with a replica has one of Serve's proxies, to which the Service sends requests until it is removed there."""
     for group in service.groups:
         if not _settle_s(group) and any(worker_group(service, request) is group for request in resource_requests(service)):
-            sentence = f"a pod of {group.group_name} that is deleted ends while requests still come to it: give it a preStop hook, `sleep 5`"
+            sentence = (
+                f"a pod of {group.group_name} that is deleted ends while requests still come: give it a preStop hook, `sleep 5`"
+            )
             yield service.finding(a_pod_settles_before_it_drains, service.field(group, PRE_STOP), sentence)
 
 
