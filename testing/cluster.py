@@ -70,6 +70,7 @@ class Cluster:
         self.service: dict[str, Any] = yaml.safe_load(MANIFEST.read_text())
         self.types = ray_autoscaler.node_types(self.service)
         self.nodes: list[Node] = []
+        self._ending: list[Node] = []
         self._started = 0
         self._token, self._password = secrets.token_hex(16), secrets.token_hex(16)
         self._gcs, self._dashboard, self._serve, self._redis = (free_port() for _ in range(4))
@@ -129,6 +130,12 @@ class Cluster:
     def kill(self, node: Node) -> None:
         node.kill()
         self.nodes.remove(node)
+
+    def end(self, node: Node) -> None:
+        """Send SIGTERM to the node's command, as Kubernetes does with a deleted pod after its preStop hook. The node still runs."""
+        node.process.terminate()
+        self.nodes.remove(node)
+        self._ending.append(node)
 
     def wait_for_nodes(self) -> None:
         """Wait until Ray counts exactly the nodes that run here, by label."""
@@ -215,7 +222,7 @@ class Cluster:
 
     def close(self) -> None:
         self._client.close()
-        for node in self.nodes:
+        for node in (*self.nodes, *self._ending):
             node.kill()
         for process in self._processes:
             process.kill()

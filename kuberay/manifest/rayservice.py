@@ -14,8 +14,8 @@ from kuberay.profiles import (
     AUTOSCALER_CPU,
     KEYS,
     KEYS_SECRET,
-    PORT,
     REDIS_SECRET,
+    SETTLE_S,
     WEIGHTS,
     Profile,
 )
@@ -28,6 +28,8 @@ NODES = "sonograph/nodes"
 SIZES = "sonograph/sizes"
 """Annotation: `measured` or `estimate`, of the sizes."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
+DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Seconds for which `ray start --block` drains its node after SIGTERM: Serve then starts the replacements of its replicas first."""
 
 
 def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Object:
@@ -72,7 +74,8 @@ def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Ob
 
 def _head(profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(profile.head_cpu, f"{profile.head_memory_gib}Gi")
-    container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
+    # The head has no replica to replace, and Serve's controller there never ends by itself: a drain would only delay its end.
+    container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile, drain_s=0)
     spec = {"securityContext": POD_SECURITY, "containers": [container]}
     template = {**labels, "spec": spec}
     return {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "resources": {"CPU": "0"}, "template": template}
@@ -80,10 +83,8 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
 
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(group.reserved_cpu, f"{group.memory_gib}Gi", group.gpu)
-    container = _container("ray-worker", images[group.name], resources, PORTS, profile)
-    # Serve's proxy ends with the pod, and with the proxy every connection to it.
-    drain = ["sonograph", "drain", "--port", str(PORT), "--most-s", str(profile.times.drain_s)]
-    container["lifecycle"] = {"preStop": {"exec": {"command": drain}}}
+    container = _container("ray-worker", images[group.name], resources, PORTS, profile, drain_s=profile.times.drain_s)
+    container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(SETTLE_S)]}}}
     spec: Object = {
         "terminationGracePeriodSeconds": profile.times.termination_s,
         "automountServiceAccountToken": False,
@@ -121,9 +122,9 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
     }
 
 
-def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
+def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile, drain_s: int) -> Object:
     # graphs/ray.env has the timeout of one machine; here it follows the profile's graceful_shutdown_timeout_s.
-    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s)}
+    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: str(drain_s)}
     return {
         "name": name,
         "image": image,

@@ -1,4 +1,4 @@
-"""`sonograph drain`: the wait before a server or a pod ends."""
+"""The wait before a server ends."""
 
 import http.server
 import json
