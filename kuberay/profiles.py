@@ -42,6 +42,11 @@ class Times:
         return POD_START_S + self.graceful_shutdown_s
 
     @property
+    def idle_s(self) -> int:
+        """Longest wait of a pod for its requests, once the head is gone."""
+        return self.deadline_s + 30
+
+    @property
     def termination_s(self) -> int:
         """Kubernetes kills a deleted pod after this time. Ray's processes have 25 s to end after the drain."""
         return SETTLE_S + self.drain_s + 25

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sonograph.drain import drain
 from sonograph.draw import draw
 from sonograph.kubernetes import doctor, render
 from sonograph.rollouts.commands import cli as rollout
@@ -12,7 +13,7 @@ from sonograph.serve import serve
 from sonograph.trace import trace
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
-for subcommand in (draw, render, doctor, serve, trace):
+for subcommand in (draw, render, doctor, drain, serve, trace):
     cli.command()(subcommand)
 cli.add_typer(rollout, name="rollout")
 

@@ -1,5 +1,6 @@
 """Rules: every wait for a request is longer than the request may take."""
 
+import re
 from collections.abc import Iterator
 
 from kuberay import app
@@ -62,9 +63,7 @@ def a_pod_settles_before_it_drains(service: Service) -> Iterator[Finding]:
     """Every pod with a replica has one of Serve's proxies, to which the Service sends requests until it is removed there."""
     for group in service.groups:
         if not _settle_s(group) and any(worker_group(service, request) is group for request in resource_requests(service)):
-            sentence = (
-                f"a pod of {group.group_name} that is deleted ends while requests still come: give it a preStop hook, `sleep 5`"
-            )
+            sentence = f"a deleted pod of {group.group_name} ends while requests still come: its preStop hook should be `sonograph drain`"
             yield service.finding(a_pod_settles_before_it_drains, service.field(group, PRE_STOP), sentence)
 
 
@@ -90,13 +89,15 @@ def _drain_s(group: Group) -> float:
 
 
 def _settle_s(group: Group) -> float | None:
-    """Seconds of the preStop hook, a command or Kubernetes' own action; None without one that only sleeps."""
+    """Seconds that the preStop hook waits: `sonograph drain`, `sleep` or Kubernetes' own action; None with another or none."""
     hook: object = group.ray.lifecycle.get("preStop")
     match hook:
         case {"sleep": {"seconds": int(seconds)}}:
             return seconds
         case {"exec": {"command": ["sleep", str(seconds)]}} if seconds.isdecimal():
             return int(seconds)
+        case {"exec": {"command": ["sh", "-c", str(line)]}} if found := re.search(r"sonograph drain .*--settle-s (\d+)", line):
+            return int(found[1])
     return None
 
 

@@ -14,6 +14,7 @@ from kuberay.profiles import (
     AUTOSCALER_CPU,
     KEYS,
     KEYS_SECRET,
+    PORT,
     REDIS_SECRET,
     SETTLE_S,
     WEIGHTS,
@@ -84,7 +85,8 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(group.reserved_cpu, f"{group.memory_gib}Gi", group.gpu)
     container = _container("ray-worker", images[group.name], resources, PORTS, profile, drain_s=profile.times.drain_s)
-    container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(SETTLE_S)]}}}
+    drain = f'exec sonograph drain "$RAY_ADDRESS" --settle-s {SETTLE_S} --port {PORT} --most-s {profile.times.idle_s}'
+    container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", drain]}}}
     spec: Object = {
         "terminationGracePeriodSeconds": profile.times.termination_s,
         "automountServiceAccountToken": False,

@@ -82,7 +82,7 @@ def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_a_client_gets_a_picture_through_the_service(installed: Installation) -> None:
     picture = Image.open(io.BytesIO(installed.draw(CLIENTS)))
-    assert picture.size == (256, 256)
+    assert picture.size == (64, 64)
 
 
 def test_each_replica_is_in_a_pod_of_its_own_image(installed: Installation) -> None:
