@@ -111,7 +111,7 @@ class Cluster:
         command += [f"--memory={kind.resources['memory']}", f"--resources={json.dumps(custom)}"]
         command += [f"--temp-dir={folder}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false"]
         env = {one["name"]: one["value"] for one in container["env"]}
-        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token, "RAY_SERVE_KV_TIMEOUT_S": "5"}
+        env |= {**self._access(), "RAY_SERVE_KV_TIMEOUT_S": "5"}
         env |= {"RAY_gcs_server_request_timeout_seconds": "5", "HOME": str(folder), "PATH": f"{bin}:{os.defpath}"}
         if head:
             command += ["--head", "--no-monitor", f"--port={self._gcs}", f"--dashboard-port={self._dashboard}"]
@@ -132,10 +132,15 @@ class Cluster:
         self.nodes.remove(node)
 
     def end(self, node: Node) -> None:
-        """Send SIGTERM to the node's command, as Kubernetes does with a deleted pod after its preStop hook. The node still runs."""
-        node.process.terminate()
+        """Start the preStop hook of the node's pod, as Kubernetes does with a deleted pod. The node still runs."""
+        command = [environment("ingress") / "bin" / "sonograph", "drain", f"127.0.0.1:{self._gcs}", "--settle-s", "0"]
+        words = [*command, "--port", str(node.port), "--parent", str(node.process.pid)]
+        self._processes.append(subprocess.Popen(words, env={**os.environ, **self._access()}))
         self.nodes.remove(node)
         self._ending.append(node)
+
+    def _access(self) -> dict[str, str]:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
 
     def wait_for_nodes(self) -> None:
         """Wait until Ray counts exactly the nodes that run here, by label."""

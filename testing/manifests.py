@@ -76,10 +76,10 @@ class Manifests:
         self.beside += [ray_service(self._profile, split.images, candidate=True), made]
         return dict(made["spec"])["rules"][0]
 
-    def add_env(self, name: str, value: str, group: str = "head") -> None:
-        """Add a variable to the group's container."""
-        env = [one for one in self.container(group)["env"] if one["name"] != name]
-        self.container(group)["env"] = [*env, {"name": name, "value": value}]
+    def add_env(self, name: str, value: str) -> None:
+        """Add a variable to the head's container."""
+        env = [one for one in self.container("head")["env"] if one["name"] != name]
+        self.container("head")["env"] = [*env, {"name": name, "value": value}]
 
     def documents(self) -> list[dict[str, Any]]:
         self.service["spec"]["serveConfigV2"] = self.config if isinstance(self.config, str) else yaml.safe_dump(self.config)

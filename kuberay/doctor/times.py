@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from kuberay import app
 from kuberay.doctor.manifest import Finding, Group, Rule, Service
@@ -12,6 +13,8 @@ ENV = "template.spec.containers[0].env"
 PRE_STOP = "template.spec.containers[0].lifecycle.preStop"
 RAY_DRAIN_S = 30.0
 """Ray's own limit of a drain, where the pod has none."""
+SETTLE_S, DRAIN_S = 5.0, 435.0
+"""Defaults of `sonograph drain`."""
 
 
 def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
@@ -39,19 +42,19 @@ def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
         field = service.field(service.cluster.head_group_spec, ENV)
         yield service.finding(rule, field, sentence)
     for group in service.groups:
-        drain_s = _drain_s(group)
-        if drain_s <= longest_s:
+        hook = _hook(group)
+        drain_s, field = (hook.drain_s, PRE_STOP) if hook.drains else (_rays_drain_s(group), ENV)
+        if hook.settle_s and drain_s <= longest_s:  # another rule finds a pod without a hook
             sentence = (
-                f"{DRAIN} is {drain_s:g}, not above graceful_shutdown_timeout_s ({longest_s:g} s): "
-                "Serve would stop the replicas of a deleted pod before others have started in their place"
+                f"a deleted pod drains for {drain_s:g} s at most, not above graceful_shutdown_timeout_s ({longest_s:g} s): "
+                "Serve would stop its replicas before others have started in their place"
             )
-            yield service.finding(rule, service.field(group, ENV), sentence)
+            yield service.finding(rule, service.field(group, field), sentence)
     for pod in (service.cluster.head_group_spec, *service.groups):
-        ends_s, waits_s = pod.template.spec.termination_grace_period_seconds, _drain_s(pod) + (_settle_s(pod) or 0)
+        hook = _hook(pod)
+        ends_s, waits_s = pod.template.spec.termination_grace_period_seconds, hook.settle_s + hook.drain_s + _rays_drain_s(pod)
         if ends_s <= waits_s:
-            sentence = (
-                f"Kubernetes kills the pod after {ends_s} s, not above the waits before (preStop and {DRAIN}: {waits_s:g} s)"
-            )
+            sentence = f"Kubernetes kills the pod after {ends_s} s, not above the waits before (its preStop hook and {DRAIN}: {waits_s:g} s)"
             yield service.finding(rule, service.field(pod, "template.spec.terminationGracePeriodSeconds"), sentence)
     delay_s = service.parsed.spec.ray_cluster_deletion_delay_seconds
     if delay_s <= longest_s:
@@ -62,7 +65,7 @@ def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
 def a_pod_settles_before_it_drains(service: Service) -> Iterator[Finding]:
     """Every pod with a replica has one of Serve's proxies, to which the Service sends requests until it is removed there."""
     for group in service.groups:
-        if not _settle_s(group) and any(worker_group(service, request) is group for request in resource_requests(service)):
+        if not _hook(group).settle_s and any(worker_group(service, request) is group for request in resource_requests(service)):
             sentence = f"a deleted pod of {group.group_name} ends while requests still come: its preStop hook should be `sonograph drain`"
             yield service.finding(a_pod_settles_before_it_drains, service.field(group, PRE_STOP), sentence)
 
@@ -83,22 +86,33 @@ def _env(group: Group, name: str) -> str | None:
     return {one.name: one.value for one in group.ray.env}.get(name)
 
 
-def _drain_s(group: Group) -> float:
+def _rays_drain_s(group: Group) -> float:
+    """Seconds for which Ray drains the node after the hook."""
     value = _env(group, DRAIN)
     return RAY_DRAIN_S if value is None else float(value)
 
 
-def _settle_s(group: Group) -> float | None:
-    """Seconds that the preStop hook waits: `sonograph drain`, `sleep` or Kubernetes' own action; None with another or none."""
+@dataclass(frozen=True)
+class _Hook:
+    """A preStop hook. `drains`: whether it is `sonograph drain`."""
+
+    settle_s: float = 0.0
+    drain_s: float = 0.0
+    drains: bool = False
+
+
+def _hook(group: Group) -> _Hook:
+    """Return the waits of the preStop hook: `sonograph drain`, `sleep` or Kubernetes' own action; none with another."""
     hook: object = group.ray.lifecycle.get("preStop")
     match hook:
         case {"sleep": {"seconds": int(seconds)}}:
-            return seconds
+            return _Hook(seconds)
         case {"exec": {"command": ["sleep", str(seconds)]}} if seconds.isdecimal():
-            return int(seconds)
-        case {"exec": {"command": ["sh", "-c", str(line)]}} if found := re.search(r"sonograph drain .*--settle-s (\d+)", line):
-            return int(found[1])
-    return None
+            return _Hook(int(seconds))
+        case {"exec": {"command": ["sh", "-c", str(line)]}} if "sonograph drain" in line:
+            options = {name: float(value) for name, value in re.findall(r"--(\w+)-s[ =](\d+)", line)}
+            return _Hook(options.get("settle", SETTLE_S), options.get("most", DRAIN_S), drains=True)
+    return _Hook()
 
 
 RULES: tuple[Rule, ...] = (each_wait_outlasts_the_next, a_pod_settles_before_it_drains)

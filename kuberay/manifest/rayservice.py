@@ -30,7 +30,8 @@ SIZES = "sonograph/sizes"
 """Annotation: `measured` or `estimate`, of the sizes."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
 DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
-"""Seconds for which `ray start --block` drains its node after SIGTERM: Serve then starts the replacements of its replicas first."""
+"""Seconds for which `ray start --block` drains its node after SIGTERM: none, since a worker has drained in its preStop hook by then,
+and the head has no replicas. With the head gone, Ray's drain would wait for its whole limit."""
 
 
 def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Object:
@@ -75,8 +76,7 @@ def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Ob
 
 def _head(profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(profile.head_cpu, f"{profile.head_memory_gib}Gi")
-    # The head has no replica to replace, and Serve's controller there never ends by itself: a drain would only delay its end.
-    container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile, drain_s=0)
+    container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
     spec = {"securityContext": POD_SECURITY, "containers": [container]}
     template = {**labels, "spec": spec}
     return {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "resources": {"CPU": "0"}, "template": template}
@@ -84,8 +84,9 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
 
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(group.reserved_cpu, f"{group.memory_gib}Gi", group.gpu)
-    container = _container("ray-worker", images[group.name], resources, PORTS, profile, drain_s=profile.times.drain_s)
-    drain = f'exec sonograph drain "$RAY_ADDRESS" --settle-s {SETTLE_S} --port {PORT} --most-s {profile.times.idle_s}'
+    container = _container("ray-worker", images[group.name], resources, PORTS, profile)
+    waits = f"--settle-s {SETTLE_S} --most-s {profile.times.drain_s} --idle-s {profile.times.idle_s}"
+    drain = f'exec sonograph drain "$RAY_ADDRESS" {waits} --port {PORT}'
     container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", drain]}}}
     spec: Object = {
         "terminationGracePeriodSeconds": profile.times.termination_s,
@@ -124,9 +125,9 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
     }
 
 
-def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile, drain_s: int) -> Object:
+def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
     # graphs/ray.env has the timeout of one machine; here it follows the profile's graceful_shutdown_timeout_s.
-    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: str(drain_s)}
+    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: "0"}
     return {
         "name": name,
         "image": image,

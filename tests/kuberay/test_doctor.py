@@ -18,6 +18,11 @@ def older(image: str, part: str, version: str) -> str:
     return f"{head}-{part}{version}{tail[tail.index('-py') if part == 'ray' else tail.index('@') :]}"
 
 
+def hook(command: str) -> dict[str, object]:
+    """A container's fields with this preStop hook."""
+    return {"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", command]}}}}
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -245,10 +250,15 @@ BROKEN = [
     Case(
         "a_drain_too_short",
         "each_wait_outlasts_the_next",
-        lambda m: m.add_env("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "60", "ingress"),
+        lambda m: m.container("ingress").update(hook("sonograph drain $RAY_ADDRESS --most-s 60")),
     ),
     Case(
-        "a_drain_of_ray's_own_length",
+        "rays_own_drain_too_short",
+        "each_wait_outlasts_the_next",
+        lambda m: m.container("ingress").update(lifecycle={"preStop": {"sleep": {"seconds": 5}}}),
+    ),
+    Case(
+        "a_drain_of_ray's_own_length_after_the_hook",
         "each_wait_outlasts_the_next",
         lambda m: m.container("ingress").update(env=m.container("ingress")["env"][:-1]),
     ),
@@ -260,7 +270,7 @@ BROKEN = [
     Case(
         "a_hook_too_long",
         "each_wait_outlasts_the_next",
-        lambda m: m.container("ingress").update(lifecycle={"preStop": {"sleep": {"seconds": 60}}}),
+        lambda m: m.container("ingress").update(hook("sonograph drain $RAY_ADDRESS --settle-s 60")),
     ),
     Case(
         "a_cluster_gone_too_soon",

@@ -74,49 +74,36 @@ def test_a_server_without_a_request_count_is_not_waited_for() -> None:
 
 
 @pytest.fixture
-def raylets(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Start a process of this name below this one, and one below another process whose number comes with it."""
+def raylet(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process of this name and with a node's id, below this one."""
     program = tmp_path / "raylet"
-    program.symlink_to(str(shutil.which("sleep")))
-    mine = subprocess.Popen([program, "300"])
-    other = subprocess.Popen(["sh", "-c", f"{program} 300 & echo $!; wait"], stdout=subprocess.PIPE)
-    assert other.stdout
-    theirs = int(other.stdout.readline())
-    yield mine, theirs
-    mine.kill()
-    mine.wait()
-    os.kill(theirs, 9)  # it still runs
-    other.wait()
-    other.stdout.close()
+    shutil.copy(sys.executable, program)
+    command = [program, "-c", "import time; time.sleep(300)", f"--node_id={'0' * 56}"]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONHOME": sys.base_prefix}) as process:
+        yield process
+        process.kill()
 
 
-def run_hook(head: int) -> None:
-    """Run the hook as Kubernetes does: until it has ended and its output has closed."""
-    command = [
-        Path(sys.executable).with_name("sonograph"),
-        "drain",
-        f"127.0.0.1:{head}",
-        "--settle-s",
-        "0",
-        "--port",
-        str(free_port()),
-    ]
-    ran = subprocess.run([*command, "--parent", str(os.getpid())], capture_output=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
+def hook(head: int) -> "subprocess.Popen[bytes]":
+    command = [Path(sys.executable).with_name("sonograph"), "drain", f"127.0.0.1:{head}", "--settle-s", "0"]
+    return subprocess.Popen([*command, "--port", str(free_port()), "--parent", str(os.getpid())])
 
 
-def test_without_a_head_the_pods_own_raylet_ends(raylets: tuple["subprocess.Popen[bytes]", int]) -> None:
-    mine, _ = raylets
-    run_hook(free_port())
-    assert mine.wait(10) == -9
+def test_without_a_head_the_pods_raylet_ends(raylet: "subprocess.Popen[bytes]") -> None:
+    with hook(free_port()) as drained:
+        assert drained.wait(60) == 0
+    assert raylet.wait(10) == -9
 
 
-def test_while_the_head_answers_ray_drains_and_once_it_is_gone_the_raylet_ends(
-    raylets: tuple["subprocess.Popen[bytes]", int],
-) -> None:
-    mine, _ = raylets
-    with socket.create_server(("127.0.0.1", 0)) as head:
-        run_hook(head.getsockname()[1])
+def test_while_the_head_answers_its_raylet_is_left_to_ray(raylet: "subprocess.Popen[bytes]") -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head, hook(head.getsockname()[1]) as drained:
         with pytest.raises(subprocess.TimeoutExpired):
-            mine.wait(5)
-    assert mine.wait(60) == -9
+            drained.wait(8)
+        raylet.kill()  # as Ray does with a node that has drained
+        raylet.wait()
+        assert drained.wait(90) == 0
+
+
+def test_a_pod_whose_raylet_has_ended_does_not_wait() -> None:
+    with hook(free_port()) as drained:
+        assert drained.wait(60) == 0
