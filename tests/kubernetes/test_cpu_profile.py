@@ -102,9 +102,15 @@ def test_the_autoscaler_may_change_its_cluster_and_little_else(installed: Instal
     account = f"system:serviceaccount:{installed.profile.namespace}:{head['spec']['serviceAccountName']}"
     able = [
         installed.kubectl.succeeds("auth", "can-i", verb, kind, installed.namespace, f"--as={account}")
-        for verb, kind in (("patch", "rayclusters"), ("delete", "pods"), ("get", "secrets"), ("delete", "rayservices"))
+        for verb, kind in (
+            ("patch", "rayclusters"),
+            ("list", "pods"),
+            ("delete", "pods"),
+            ("get", "secrets"),
+            ("patch", "rayservices"),
+        )
     ]
-    assert able == [True, True, False, False]
+    assert able == [True, True, False, False, False]
 
 
 @pytest.mark.own_nodes
