@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ class Kubectl:
 
     def succeeds(self, *words: str | Path) -> bool:
         return self._run(*words, check=False).returncode == 0
+
+    @contextmanager
+    def begin(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run a command meanwhile, and end it."""
+        with subprocess.Popen([*self.command, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def apply(self, *documents: dict[str, Any]) -> None:
         content = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}).encode()
