@@ -28,6 +28,11 @@ NODES = "sonograph/nodes"
 """Annotation: the nodes that the profile is made for, which the doctor packs the pods onto."""
 SIZES = "sonograph/sizes"
 """Annotation: `measured` or `estimate`, of the sizes."""
+AGENT_PORTS = {"dashboard-agent-grpc-port": "52366", "runtime-env-agent-port": "52367"}
+"""Ports of Ray's agents, as text. Where Ray chooses them, the raylet waits for an agent for 30 s and ends, which no setting changes:
+on a slow node the pod would start again and again."""
+RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "150"}
+"""Attempts, 2 s apart, to find the head's node: 40 s by default, after which the worker's pod ends."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
 DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 """Seconds for which `ray start --block` drains its node after SIGTERM: none, since a worker has drained in its preStop hook by then,
@@ -79,7 +84,7 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
     container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
     spec = {"securityContext": POD_SECURITY, "containers": [container]}
     template = {**labels, "spec": spec}
-    return {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "resources": {"CPU": "0"}, "template": template}
+    return {"rayStartParams": {"dashboard-host": "0.0.0.0", **AGENT_PORTS}, "resources": {"CPU": "0"}, "template": template}
 
 
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
@@ -120,14 +125,14 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
         "maxReplicas": group.max_pods,
         "resources": group.resources,
         "labels": group.labels,
-        "rayStartParams": {},
+        "rayStartParams": AGENT_PORTS,
         "template": {**labels, "spec": spec},
     }
 
 
 def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
     # graphs/ray.env has the timeout of one machine; here it follows the profile's graceful_shutdown_timeout_s.
-    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: "0"}
+    env = {**ray_env(), **RETRIES, SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: "0"}
     return {
         "name": name,
         "image": image,
