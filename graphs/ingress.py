@@ -62,9 +62,7 @@ class Ingress:
             for graph in map(load, self._settings.graphs)
         )
         rollouts = self._rollouts(application, stages, metrics)
-        topology = (
-            Topology(application, tuple(stages.values()), rollouts=rollouts.summaries) if self._settings.http.show_graph else None
-        )
+        topology = Topology(application, tuple(stages.values()), rollouts=rollouts.summaries)
         audio = self._settings.audio
         decode = DecodePool(audio).decode
         self._traces = traces = Traces(self._settings.tracing, sender(self._settings.tracing))

@@ -42,6 +42,7 @@ ANSWERED: dict[str, Request] = {
     "/v1/models/{model}": ("/v1/models/whisper-1", {"method": "GET"}),
     "/healthz": ("/healthz", {"method": "GET"}),
     "/readyz": ("/readyz", {"method": "GET"}),
+    "GET /graph": ("/graph", {"method": "GET"}),
 }
 REFUSED: list[Request] = [
     ("/graph", {"files": {"sound": APPLE}}),
@@ -51,7 +52,7 @@ REFUSED: list[Request] = [
         for headers in ({"Origin": "https://example.org"}, {"Host": "example.org"}, {"Accept": ", ".join(["image/png"] * 100)})
     ],
     ("/graphs", {}),
-    ("/graph", {"method": "GET"}),
+    ("/listen", {"method": "GET"}),
     ("/graph", {"files": {"file": APPLE}, "headers": {"Accept": "text/html"}}),
     ("/graph", {"files": {"file": bytes(30 << 20)}}),
     ("/graph", {"files": {"file": media.silence_flac(3)}}),

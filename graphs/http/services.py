@@ -35,8 +35,8 @@ class Services:
     metrics: Metrics
     decode: Decode
     traces: Traces
-    topology: Callable[[], Awaitable[dict[str, Any]]] | None = None
-    """The response to `GET /graph`; None where the settings do not show it."""
+    topology: Callable[[], Awaitable[dict[str, Any]]]
+    """The answer of `GET /graph`."""
     rollouts: Rollouts | None = None
     """None outside of Ray Serve."""
     all_traces: FindTraces | None = None

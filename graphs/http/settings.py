@@ -50,7 +50,7 @@ class HttpSettings(Section):
     """Names besides localhost that Host may have on a connection over loopback: those that a proxy on this machine, or a sidecar,
     forwards; `*` for all."""
     show_graph: bool = False
-    """Answer `GET /graph`, which names nodes and resources, and queries Serve's controller each time."""
+    """Answer `GET /graph` for every client, not for operators alone: it names nodes and resources, and queries Serve's controller."""
 
     @field_validator("key_requests_per_minute", "key_max_concurrent_requests")
     @classmethod
