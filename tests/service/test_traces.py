@@ -54,6 +54,7 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
     ways = tree(trace)
     assert {f"POST /graph > {part}" for part in ("receive", "decode", "whisper > queue", "diffusion > queue")} <= ways.keys()
     assert {f"POST /graph > {way}" for way in MODEL.values()} <= ways.keys()
+    assert {f"POST /graph > {way.replace('compute', 'queue')}" for way in MODEL.values()} <= ways.keys()
     assert f"POST /graph > {MODEL['whisper']} > window" in ways
     assert f"POST /graph > {MODEL['diffusion']} > encode" in ways
     by_id = {span["id"]: span for span in trace["spans"]}
