@@ -63,4 +63,4 @@ class Services:
         if self.all_traces is not None:
             return await self.all_traces(id)
         found = await self.traces.find_soon(id)
-        return [None if found is None else view(found, "ingress")]
+        return [None if found is None else view(found, self.traces, "ingress")]
