@@ -106,7 +106,7 @@ def _rollout(service: Service) -> dict[str, Any]:
     return {"/graph/rollouts": every, "/graph/rollouts/{stage}": found, f"problem {refused['code']}": refused}
 
 
-IDS = ("request_id", "trace_id", "id", "parent_id", "replica", "sonograph.request_id", "events")
+IDS = ("request_id", "trace_id", "id", "parent_id", "replica", "sonograph.request_id", "events", "node", "host", "address")
 """Parts of an answer that differ each time."""
 
 

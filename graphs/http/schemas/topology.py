@@ -45,7 +45,7 @@ class QueueAnswer(_Answer):
     running: int
 
 
-class CandidateAnswer(CandidateState, DeploymentAnswer):
+class CandidateAnswer(DeploymentAnswer, CandidateState):
     pass
 
 
@@ -53,12 +53,15 @@ class StageRollout(RolloutAnswer):
     candidate: CandidateAnswer
 
 
-class StageAnswer(DeploymentAnswer):
+class _Stage(_Answer):
     stage: str
     deployment: str
     model: str | None
     """Null for the ingress."""
     version: str | None
+
+
+class StageAnswer(DeploymentAnswer, _Stage):
     queue: QueueAnswer | None
     """Of the ingress replica that answers."""
     rollout: StageRollout | None
