@@ -16,6 +16,7 @@ from kuberay.profiles import (
     KEYS_SECRET,
     PORT,
     REDIS_SECRET,
+    SETTLE_S,
     WEIGHTS,
     Profile,
 )
@@ -28,6 +29,9 @@ NODES = "sonograph/nodes"
 SIZES = "sonograph/sizes"
 """Annotation: `measured` or `estimate`, of the sizes."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
+DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Seconds for which `ray start --block` drains its node after SIGTERM: none, since a worker has drained in its preStop hook by then,
+and the head has no replicas. With the head gone, Ray's drain would wait for its whole limit."""
 
 
 def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Object:
@@ -81,9 +85,9 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(group.reserved_cpu, f"{group.memory_gib}Gi", group.gpu)
     container = _container("ray-worker", images[group.name], resources, PORTS, profile)
-    # Serve's proxy ends with the pod, and with the proxy every connection to it.
-    drain = ["sonograph", "drain", "--port", str(PORT), "--most-s", str(profile.times.drain_s)]
-    container["lifecycle"] = {"preStop": {"exec": {"command": drain}}}
+    waits = f"--settle-s {SETTLE_S} --most-s {profile.times.drain_s} --idle-s {profile.times.idle_s}"
+    drain = f'exec sonograph drain "$RAY_ADDRESS" {waits} --port {PORT}'
+    container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", drain]}}}
     spec: Object = {
         "terminationGracePeriodSeconds": profile.times.termination_s,
         "automountServiceAccountToken": False,
@@ -123,7 +127,7 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
 
 def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
     # graphs/ray.env has the timeout of one machine; here it follows the profile's graceful_shutdown_timeout_s.
-    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s)}
+    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: "0"}
     return {
         "name": name,
         "image": image,

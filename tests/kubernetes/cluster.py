@@ -62,6 +62,8 @@ def up(count: int) -> Kubectl:
             list(pool.map(lambda node: node.start(archive, mounts(), KUBECONFIG, SERVICES), nodes))
         ready = kubectl()
         wait_until(lambda: ready.count("nodes", "Ready") == count, f"{count} nodes are Ready")
+        for node in nodes:
+            node.enforce_policies(KUBECONFIG, SERVICES)
         ready.apply(*_volumes())
         ready("apply", "--server-side", "--filename", Path(__file__).with_name("coredns.yaml"))
         overlay = STATE / "kuberay"
@@ -72,6 +74,8 @@ def up(count: int) -> Kubectl:
         ready("apply", "--server-side", "--kustomize", overlay)
         for namespace in ("kube-system", "kuberay-system"):
             ready("wait", "deployment", "--all", f"--namespace={namespace}", "--for=condition=Available", f"--timeout={START_S}s")
+        for node in nodes:
+            node.check()
     except BaseException:
         kill()  # leaves the logs
         raise

@@ -5,11 +5,13 @@ import json
 import secrets
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from deployments.paths import weights_dir
 from kuberay import render
@@ -20,6 +22,8 @@ from testing.environments import environment
 from tests.kubernetes.kubectl import Kubectl
 
 READY_S = 600
+CLIENTS, STRANGERS = "clients", "strangers"
+"""Namespaces with a pod `client` each: of one that the policies let in, and of another."""
 ENDS_AT_ONCE = {"terminationGracePeriodSeconds": 0}
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 DRAW = """
@@ -30,7 +34,7 @@ sys.stdout.buffer.write(answer.content if answer.status_code == 200 else repr(an
 """
 LOAD = """
 import asyncio, json, pathlib, sys, time, graphs, httpx
-url, clients, end_s = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+url, clients, end_s, pause_s = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3]), float(sys.argv[4])
 sample = (pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav").read_bytes()
 answers = []
 async def client():
@@ -42,6 +46,7 @@ async def client():
         except httpx.HTTPError as error:
             outcome = repr(error)
         answers.append([outcome, time.monotonic() - begun_s])
+        await asyncio.sleep(pause_s)
 async def main():
     await asyncio.gather(*(client() for _ in range(clients)))
 asyncio.run(main())
@@ -49,10 +54,22 @@ print(json.dumps(answers))
 """
 
 
+SERVE = """
+import json, os, urllib.request
+headers = {"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKEN"]}
+request = urllib.request.Request("http://localhost:8265/api/serve/applications/", headers=headers)
+print(urllib.request.urlopen(request).read().decode())
+"""
+type Change = Callable[[dict[str, Any], dict[str, Any]], object]
+"""Changes of a RayService, and of its Serve config, in place."""
+
+
 class Installation:
-    def __init__(self, kubectl: Kubectl, profile: Profile, folder: Path) -> None:
+    def __init__(self, kubectl: Kubectl, profile: Profile, folder: Path, change: Change | None = None) -> None:
+        """`change`: what a rendered RayService has otherwise in this installation."""
         self.kubectl, self.profile, self.folder = kubectl, profile, folder
         self.namespace = f"--namespace={profile.namespace}"
+        self._change = change
         self.service = f"{profile.service}-serve-svc.{profile.namespace}"
 
     def prepare(self) -> None:
@@ -65,12 +82,23 @@ class Installation:
         for name, text in render.manifests(self.profile, Images()).items():
             if name != "monitoring.yaml":  # it needs the Prometheus operator
                 (self.folder / name).write_text(text)
+        if self._change:
+            self.change(self._change)
+
+    def change(self, change: Change) -> None:
+        """Change the rendered RayService; `apply` applies it."""
+        file = self.folder / "rayservice.yaml"
+        service = yaml.safe_load(file.read_text())
+        config = yaml.safe_load(service["spec"]["serveConfigV2"])
+        change(service, config)
+        service["spec"]["serveConfigV2"] = yaml.safe_dump(config)
+        file.write_text(yaml.safe_dump(service))
 
     def fill_weights(self) -> None:
         """Copy this machine's weights to the volume: no test reaches the hubs."""
         volume = {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}
         mount = {"name": "weights", "mountPath": "/weights"}
-        with self.pod("loader", self.profile.namespace, volumes=[volume], mounts=[mount]):
+        with pod(self.kubectl, "loader", self.profile.namespace, volumes=[volume], mounts=[mount]):
             packed = io.BytesIO()
             with tarfile.open(fileobj=packed, mode="w") as file:
                 file.add(environment("whisper") / "share" / "sonograph" / "whisper", weights_dir("whisper").name)
@@ -80,6 +108,15 @@ class Installation:
     def apply(self) -> str:
         """Apply all manifests, and return kubectl's warnings."""
         return self.kubectl.warnings("apply", "--filename", self.folder)
+
+    def install(self) -> None:
+        """Prepare, apply and wait. What explains a failure is in its message."""
+        self.prepare()
+        self.apply()
+        try:
+            self.wait_until_ready()
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{summary(self.kubectl, self.namespace)}") from error
 
     def wait_until_ready(self) -> None:
         words = (self.namespace, "--for=condition=Ready", f"--timeout={READY_S}s")
@@ -96,23 +133,11 @@ class Installation:
         name = pod["metadata"]["name"]
         return self.kubectl("exec", self.namespace, name, "--container=ray-head", "--", "python", "-c", program, *arguments)
 
-    @contextmanager
-    def pod(self, name: str, space: str, volumes: list[Any] | None = None, mounts: list[Any] | None = None) -> Iterator[None]:
-        """Run a pod of the ingress' image that waits for commands."""
-        container = {
-            "name": "main",
-            "image": Images()["ingress"],
-            "command": ["sleep", "infinity"],
-            "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": mounts or [],
-        }
-        spec = {"containers": [container], "volumes": volumes or [], "securityContext": POD_SECURITY, **ENDS_AT_ONCE}
-        self.kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space}, "spec": spec})
-        self.kubectl("wait", f"pod/{name}", f"--namespace={space}", "--for=condition=Ready", "--timeout=120s")
-        try:
-            yield
-        finally:
-            self.kubectl("delete", "pod", name, f"--namespace={space}")
+    def replicas(self) -> list[tuple[str, str]]:
+        """Return the deployment of each running replica, and the address of its pod."""
+        (application,) = json.loads(self.head(SERVE))["applications"].values()
+        found = [(name, one) for name, deployment in application["deployments"].items() for one in deployment["replicas"]]
+        return [(name, replica["node_ip"]) for name, replica in found if replica["state"] == "RUNNING"]
 
     def draw(self, space: str) -> bytes:
         """Return the answer to a recording that the client in this namespace posts to the Service."""
@@ -120,12 +145,13 @@ class Installation:
         return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, url)
 
     @contextmanager
-    def load(self, space: str, clients: int, seconds: float) -> Iterator[list[tuple[int | str, float]]]:
+    def load(self, space: str, clients: int, seconds: float, pause_s: float = 0) -> Iterator[list[tuple[int | str, float]]]:
         """Send recordings meanwhile, by several clients; at the end the list has each answer's status, or error, and its seconds."""
         url, answers = f"http://{self.service}:8000/graph", list[tuple[int | str, float]]()
-        command = ("exec", f"--namespace={space}", "client", "--", "python", "-c", LOAD, url, str(clients), str(seconds))
+        command = ("exec", f"--namespace={space}", "client", "--", "python", "-c", LOAD, url)
+        numbers = (str(clients), str(seconds), str(pause_s))
         with ThreadPoolExecutor(1) as pool:
-            sent = pool.submit(self.kubectl, *command, timeout_s=seconds + 200)
+            sent = pool.submit(self.kubectl, *command, *numbers, timeout_s=seconds + 200)
             yield answers
             answers += [(outcome, taken_s) for outcome, taken_s in json.loads(sent.result())]
 
@@ -139,6 +165,27 @@ class Installation:
         self.kubectl("wait", "rayclusters", "--all", self.namespace, "--for=delete", "--timeout=600s", timeout_s=620)
         self.kubectl("delete", "namespace", self.profile.namespace, "--timeout=300s", timeout_s=320)
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def pod(
+    kubectl: Kubectl, name: str, space: str, volumes: list[Any] | None = None, mounts: list[Any] | None = None
+) -> Iterator[None]:
+    """Run a pod of the ingress' image that waits for commands."""
+    container = {
+        "name": "main",
+        "image": Images()["ingress"],
+        "command": ["sleep", "infinity"],
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": mounts or [],
+    }
+    spec = {"containers": [container], "volumes": volumes or [], "securityContext": POD_SECURITY, **ENDS_AT_ONCE}
+    kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space}, "spec": spec})
+    kubectl("wait", f"pod/{name}", f"--namespace={space}", "--for=condition=Ready", "--timeout=120s")
+    try:
+        yield
+    finally:
+        kubectl("delete", "pod", name, f"--namespace={space}")
 
 
 def namespace(name: str, **labels: str) -> dict[str, Any]:

@@ -74,6 +74,11 @@ def add_cgroup(name: str) -> None:
                     (group / file).write_text((group.parent / file).read_text())
 
 
+def names(group: Path) -> set[str]:
+    """Return the names of the programs in a control group, their first 15 characters."""
+    return {_read(Path("/proc") / pid / "comm").strip() for pid in _read(group / "cgroup.procs").split()}
+
+
 def kill(group: Path = PIDS) -> None:
     """Kill all processes of a control group and of those below it."""
 
