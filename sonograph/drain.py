@@ -67,7 +67,7 @@ def wait_until_idle(port: int, most_s: float, host: str = "127.0.0.1") -> None:
 
 def _ask(head: str, node: str, seconds: float) -> bool:
     """Ask the control store to drain the node, and return whether it will. Its deadline tells Ray how long it has for that."""
-    command = [Path(sys.executable).with_name("ray"), "drain-node", "--address", head, "--node-id", node]
+    command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", head, "--node-id", node]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "its pod is deleted"]
     command += ["--deadline-remaining-seconds", str(max(0, int(seconds)))]
     try:

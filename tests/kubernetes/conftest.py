@@ -11,7 +11,8 @@ from tests.kubernetes.installation import CLIENTS, STRANGERS, Installation, name
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.small import small as make_small
 
-NODES = 6
+NODES = SPARE = 6
+"""The last node gets no pods, but in the tests of nodes that end."""
 CONFIG = "SONOGRAPH_KUBECONFIG"
 
 
@@ -39,7 +40,9 @@ def kubectl() -> Iterator[Kubectl]:
         pytest.skip(reason)
     with cluster.alone():
         try:
-            yield cluster.up(NODES)
+            ready = cluster.up(NODES)
+            ready("cordon", f"node{SPARE}")
+            yield ready
         finally:
             machine.clear()
 

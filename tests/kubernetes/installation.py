@@ -6,7 +6,6 @@ import secrets
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,29 @@ from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY
 from kuberay.profiles import REDIS_SECRET, Profile
 from testing.environments import environment
 from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.machine import wait_until
 
 READY_S = 600
+LONG_S = 900
+"""Longest wait for a change to be through, on a busy machine."""
 CLIENTS, STRANGERS = "clients", "strangers"
 """Namespaces with a pod `client` each: of one that the policies let in, and of another."""
 ENDS_AT_ONCE = {"terminationGracePeriodSeconds": 0}
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 DRAW = """
-import pathlib, sys, graphs, httpx
+import json, pathlib, sys, graphs, httpx
 sample = pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav"
-answer = httpx.post(sys.argv[1], files={"file": sample.read_bytes()}, timeout=120)
+answer = httpx.post(sys.argv[1], files={"file": sample.read_bytes()}, data=json.loads(sys.argv[2]), timeout=120)
 sys.stdout.buffer.write(answer.content if answer.status_code == 200 else repr(answer).encode())
 """
 LOAD = """
-import asyncio, json, pathlib, sys, time, graphs, httpx
-url, clients, end_s, pause_s = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3]), float(sys.argv[4])
+import asyncio, json, pathlib, sys, threading, time, graphs, httpx
+url, clients, pause_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 sample = (pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav").read_bytes()
-answers = []
+answers, ended = [], threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
 async def client():
-    while time.monotonic() < end_s:
+    while not ended.is_set():
         begun_s = time.monotonic()
         try:
             async with httpx.AsyncClient(timeout=150) as connection:  # one for each request, as of other clients
@@ -52,14 +55,14 @@ async def main():
 asyncio.run(main())
 print(json.dumps(answers))
 """
-
-
 SERVE = """
 import json, os, urllib.request
 headers = {"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKEN"]}
 request = urllib.request.Request("http://localhost:8265/api/serve/applications/", headers=headers)
 print(urllib.request.urlopen(request).read().decode())
 """
+type Answers = list[tuple[int | str, float]]
+"""Of each request its status, or the error, and its seconds."""
 type Change = Callable[[dict[str, Any], dict[str, Any]], object]
 """Changes of a RayService, and of its Serve config, in place."""
 
@@ -122,16 +125,38 @@ class Installation:
         words = (self.namespace, "--for=condition=Ready", f"--timeout={READY_S}s")
         self.kubectl("wait", f"rayservice/{self.profile.service}", *words, timeout_s=READY_S + 30)
 
+    def patch(self, kind: str, name: str, operations: list[dict[str, Any]], *words: str) -> None:
+        self.kubectl("patch", kind, name, self.namespace, "--type=json", "--patch", json.dumps(operations), *words)
+
+    def wait_until_observed(self) -> None:
+        """Wait until KubeRay has read every RayService and RayCluster as it is now."""
+
+        def observed() -> bool:
+            found = [one for kind in ("rayservices", "rayclusters") for one in self.kubectl.get(kind, self.namespace)]
+            return all(one["status"].get("observedGeneration") == one["metadata"]["generation"] for one in found)
+
+        wait_until(observed, "KubeRay has read every change")
+
     def pods(self, **labels: str) -> list[dict[str, Any]]:
         selector = ",".join(f"ray.io/{key}={value}" for key, value in labels.items())
         found: list[dict[str, Any]] = self.kubectl.get("pods", self.namespace, f"--selector={selector}")
         return found
 
     def head(self, program: str, *arguments: str) -> str:
-        """Run Python in the head's container."""
-        (pod,) = self.pods(**{"node-type": "head"})
+        """Run Python in the container of the active cluster's head."""
+        (pod,) = self.pods(cluster=self.active(), **{"node-type": "head"})
         name = pod["metadata"]["name"]
         return self.kubectl("exec", self.namespace, name, "--container=ray-head", "--", "python", "-c", program, *arguments)
+
+    def clusters(self) -> list[str]:
+        """Return the names of the RayClusters, the oldest first."""
+        found = self.kubectl.get("rayclusters", self.namespace, "--sort-by=.metadata.creationTimestamp")
+        return [one["metadata"]["name"] for one in found]
+
+    def active(self) -> str:
+        """Return the cluster that gets the requests."""
+        status = self.kubectl.get("rayservice", self.profile.service, self.namespace)["status"]
+        return str(status["activeServiceStatus"].get("rayClusterName", ""))
 
     def replicas(self) -> list[tuple[str, str]]:
         """Return the deployment of each running replica, and the address of its pod."""
@@ -139,21 +164,22 @@ class Installation:
         found = [(name, one) for name, deployment in application["deployments"].items() for one in deployment["replicas"]]
         return [(name, replica["node_ip"]) for name, replica in found if replica["state"] == "RUNNING"]
 
-    def draw(self, space: str) -> bytes:
-        """Return the answer to a recording that the client in this namespace posts to the Service."""
-        url = f"http://{self.service}:8000/graph"
-        return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, url)
+    def draw(self, space: str, **fields: str) -> bytes:
+        """Return the answer to a recording that the client in this namespace posts to the Service; of an error its status."""
+        words = (f"http://{self.service}:8000/graph", json.dumps(fields))
+        return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, *words)
 
     @contextmanager
-    def load(self, space: str, clients: int, seconds: float, pause_s: float = 0) -> Iterator[list[tuple[int | str, float]]]:
-        """Send recordings meanwhile, by several clients; at the end the list has each answer's status, or error, and its seconds."""
-        url, answers = f"http://{self.service}:8000/graph", list[tuple[int | str, float]]()
-        command = ("exec", f"--namespace={space}", "client", "--", "python", "-c", LOAD, url)
-        numbers = (str(clients), str(seconds), str(pause_s))
-        with ThreadPoolExecutor(1) as pool:
-            sent = pool.submit(self.kubectl, *command, *numbers, timeout_s=seconds + 200)
+    def load(self, clients: int, pause_s: float = 0.5, until: Callable[[], bool] = lambda: True) -> Iterator[Answers]:
+        """Send recordings meanwhile, and until the condition holds; at the end the list has the answers."""
+        words = (f"http://{self.service}:8000/graph", str(clients), str(pause_s))
+        command = ("exec", "--stdin", f"--namespace={CLIENTS}", "client", "--", "python", "-c", LOAD, *words)
+        answers: Answers = []
+        with self.kubectl.begin(*command) as sender:
             yield answers
-            answers += [(outcome, taken_s) for outcome, taken_s in json.loads(sent.result())]
+            wait_until(until, "what the load was for", LONG_S, pause_s=3)
+            output, _ = sender.communicate(timeout=200)
+        answers += [(outcome, taken_s) for outcome, taken_s in json.loads(output)]
 
     def connects(self, space: str, pod: str, host: str, port: int) -> bool:
         """Return whether a pod opens a connection, within 5 s."""

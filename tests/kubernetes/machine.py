@@ -121,12 +121,12 @@ def unmount(folder: Path) -> None:
         run("umount", "--lazy", point)
 
 
-def wait_until(condition: Callable[[], bool], description: str, wait_s: float = START_S) -> None:
+def wait_until(condition: Callable[[], bool], description: str, wait_s: float = START_S, pause_s: float = 0.5) -> None:
     """Wait until the condition holds. Raises AssertionError, with its description."""
     deadline_s = time.monotonic() + wait_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {description}"
-        time.sleep(0.5)
+        time.sleep(pause_s)
 
 
 def _read(file: Path) -> str:
