@@ -54,7 +54,7 @@ def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
         hook = _hook(pod)
         ends_s, waits_s = pod.template.spec.termination_grace_period_seconds, hook.settle_s + hook.drain_s + _rays_drain_s(pod)
         if ends_s <= waits_s:
-            sentence = f"Kubernetes kills the pod after {ends_s} s, not above the waits before (its preStop hook and {DRAIN}: {waits_s:g} s)"
+            sentence = f"Kubernetes kills the pod after {ends_s} s, not above the waits before it: preStop hook and {DRAIN}, {waits_s:g} s"
             yield service.finding(rule, service.field(pod, "template.spec.terminationGracePeriodSeconds"), sentence)
     delay_s = service.parsed.spec.ray_cluster_deletion_delay_seconds
     if delay_s <= longest_s:
