@@ -12,6 +12,8 @@ from typing import Any
 from deployments.errors import DeploymentError
 from deployments.span import Span, TraceContext, from_json
 
+QUEUE = "queue"
+"""Span of a request's wait in Triton and in the model for those before it, Triton's copies included; then its `compute` begins."""
 OUTPUT = "TRACE"
 """Output of every model, BYTES [1]: JSON of a traced request's spans in the model, in its final response."""
 
@@ -63,14 +65,17 @@ class ModelCall:
     """A call of the process that holds the model. Where nobody records, it does nothing."""
 
     recording: Recording | None = None
+    span: Span | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     """Parameters of the Triton request: `traceparent`."""
 
     def take(self, outputs: dict[str, Any]) -> None:
         """Take the model's spans out of a response."""
-        if self.recording is not None and OUTPUT in outputs:
+        if self.recording is not None and self.span is not None and OUTPUT in outputs:
             content: Any = outputs.pop(OUTPUT)
-            self.recording.spans += from_json(bytes(content if isinstance(content, bytes) else content.flat[0]))
+            compute, *inner = from_json(bytes(content if isinstance(content, bytes) else content.flat[0]))
+            queue = Span(QUEUE, self.span.id, started_ns=self.span.started_ns, ended_ns=compute.started_ns)
+            self.recording.spans += [queue, compute, *inner]
 
 
 @contextlib.contextmanager
@@ -83,6 +88,6 @@ def model_call(name: str) -> Iterator[ModelCall]:
     span = Span(name, recording.root.id, kind="client")
     recording.spans.append(span)
     try:
-        yield ModelCall(recording, {"traceparent": str(TraceContext(recording.trace_id, span.id, True))})
+        yield ModelCall(recording, span, {"traceparent": str(TraceContext(recording.trace_id, span.id, True))})
     finally:
         span.end()

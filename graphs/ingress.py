@@ -67,9 +67,7 @@ class Ingress:
             for graph in map(load, self._settings.graphs)
         )
         rollouts = self._rollouts(application, stages, metrics)
-        topology = (
-            Topology(application, tuple(stages.values()), rollouts=rollouts.summaries) if self._settings.http.show_graph else None
-        )
+        topology = Topology(application, tuple(stages.values()), rollouts=rollouts.summaries)
         audio = self._settings.audio
         decode = DecodePool(audio).decode
         self._traces = traces = Traces(self._settings.tracing, exporter(self._settings.tracing))
@@ -92,7 +90,7 @@ class Ingress:
     async def trace(self, id: str) -> dict[str, Any] | None:
         """A trace that this replica keeps, for the replica that was asked for it."""
         found = await self._traces.find_soon(id)
-        return None if found is None else view(found, serve.get_replica_context().replica_id.unique_id)
+        return None if found is None else view(found, self._traces, serve.get_replica_context().replica_id.unique_id)
 
     def _rollouts(self, application: str, stages: dict[str, Stage[Any, Any]], metrics: Metrics) -> Rollouts:
         def candidate(stage: Stage[Any, Any], name: str) -> Candidate | None:

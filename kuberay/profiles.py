@@ -19,6 +19,11 @@ OTLP_HEADERS = f"{KEYS}/otlp-headers"
 WEIGHTS = "/opt/sonograph/share/sonograph"
 """Folder of the weights in an image: below the folder of its Python environment (deployments/paths.py)."""
 
+SETTLE_S = 5
+"""Wait of a deleted pod before it drains: its removal from the Service races with its end, and requests still arrive."""
+POD_START_S = 300
+"""Time for a pod to start in place of a deleted one, its model loaded: Serve keeps the old replica for it."""
+
 
 @dataclass(frozen=True)
 class Times:
@@ -33,13 +38,18 @@ class Times:
 
     @property
     def drain_s(self) -> int:
-        """Longest wait of a deleted pod until its ingress has no request left."""
+        """Ray's limit for a deleted pod: until its replicas are replaced elsewhere, and then until they have stopped."""
+        return POD_START_S + self.graceful_shutdown_s
+
+    @property
+    def idle_s(self) -> int:
+        """Longest wait of a pod for its requests, once the head is gone."""
         return self.deadline_s + 30
 
     @property
     def termination_s(self) -> int:
-        """Kubernetes kills a deleted pod after this time."""
-        return self.deadline_s + 60
+        """Kubernetes kills a deleted pod after this time. Ray's processes have 25 s to end after the drain."""
+        return SETTLE_S + self.drain_s + 25
 
     @property
     def request_timeout_s(self) -> int:

@@ -10,10 +10,11 @@ from sonograph.draw import draw
 from sonograph.kubernetes import doctor, render
 from sonograph.rollouts.commands import cli as rollout
 from sonograph.serve import serve
+from sonograph.status import status
 from sonograph.trace import trace
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
-for subcommand in (draw, render, doctor, drain, serve, trace):
+for subcommand in (draw, render, doctor, drain, serve, status, trace):
     cli.command()(subcommand)
 cli.add_typer(rollout, name="rollout")
 

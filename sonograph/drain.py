@@ -1,25 +1,54 @@
-"""`sonograph drain`: the wait before a pod or a server ends, and with it Serve's proxy and every connection to it."""
+"""`sonograph drain`, the preStop hook of a worker pod, and the wait before a server ends, with it Serve's proxy and its connections."""
 
 import contextlib
 import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-SETTLE_S = 5.0
-"""Endpoint removal races with the pod's end: requests still arrive for this long."""
+TRIES, PAUSE_S, CONNECT_S = 3, 2.0, 5.0
+"""Failed connections in a row after which the head counts as gone, the pause between two, and the limit of one."""
+ASK_S = 60.0
+"""Limit for one request to drain: a head that ends keeps its callers waiting."""
 
 
 def drain(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8000,
-    most_s: Annotated[float, typer.Option(min=0, help="Longest wait, in seconds.")] = 60.0,
+    head: Annotated[str, typer.Argument(help="Address of Ray's control store, HOST:PORT: KubeRay's $RAY_ADDRESS.")],
+    settle_s: Annotated[float, typer.Option(min=0, help="Wait for the pod's removal from the Service, in seconds.")] = 5.0,
+    most_s: Annotated[float, typer.Option(min=1, help="Longest drain, in seconds.")] = 435.0,
+    idle_s: Annotated[float, typer.Option(min=0, help="Longest wait for requests once the head is gone, in seconds.")] = 150.0,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Serve's port in this pod.")] = 8000,
+    parent: Annotated[int, typer.Option(min=1, help="Process of `ray start --block`.")] = 1,
 ) -> None:
-    """Wait until no request is in flight here: a pod's preStop hook."""
-    settle_s = min(SETTLE_S, most_s)
+    """Drain this pod's Ray node, and return when its raylet has ended: a preStop hook.
+
+    Ray then starts the replacements of the node's replicas, and ends the raylet once it is idle; `ray start --block` ends with it.
+    Ray would drain by itself on SIGTERM, but with the head gone (the whole cluster has been deleted) it would wait for its whole
+    limit, and the pod would hold its GPU. Here a pod without a head waits until no request is in flight, and ends its raylet.
+    """
     time.sleep(settle_s)
-    wait_until_idle(port, most_s - settle_s)
+    deadline_s, asked = time.monotonic() + most_s, False
+    while raylet := _raylet(parent):
+        process, node = raylet
+        if time.monotonic() > deadline_s:
+            print(f"the node has not drained within {most_s:g} s", file=sys.stderr)
+            break
+        if _is_gone(head):
+            wait_until_idle(port, idle_s)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            break
+        asked = asked or _ask(head, node, deadline_s - time.monotonic())
+        time.sleep(PAUSE_S)
 
 
 def wait_until_idle(port: int, most_s: float, host: str = "127.0.0.1") -> None:
@@ -34,3 +63,39 @@ def wait_until_idle(port: int, most_s: float, host: str = "127.0.0.1") -> None:
                 if json.load(answer)["requests"] == 0:
                     return
             time.sleep(0.2)
+
+
+def _ask(head: str, node: str, seconds: float) -> bool:
+    """Ask the control store to drain the node, and return whether it will. Its deadline tells Ray how long it has for that."""
+    command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", head, "--node-id", node]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "its pod is deleted"]
+    command += ["--deadline-remaining-seconds", str(max(0, int(seconds)))]
+    try:
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=ASK_S, check=True)
+    except subprocess.SubprocessError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
+
+
+def _raylet(parent: int) -> tuple[int, str] | None:
+    """Return the process and the node's id of the raylet that `ray start` runs, or None once it has ended."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            name, _, fields = (folder / "stat").read_text().partition(" (")[2].rpartition(") ")
+            if name == "raylet" and int(fields.split()[1]) == parent:
+                node = re.search(r"--node_id=(\w+)", (folder / "cmdline").read_text())
+                if node:  # a zombie has no command
+                    return int(folder.name), node[1]
+    return None
+
+
+def _is_gone(head: str) -> bool:
+    host, _, port = head.rpartition(":")
+    for tried in range(TRIES):
+        if tried:
+            time.sleep(PAUSE_S)
+        with contextlib.suppress(OSError):  # its name may be gone too
+            socket.create_connection((host, int(port)), CONNECT_S).close()
+            return False
+    return True

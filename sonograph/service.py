@@ -1,4 +1,4 @@
-"""The service's API for operators: rollouts and traces."""
+"""The service's API for operators: rollouts, traces, and what runs where."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -34,7 +34,7 @@ class Service:
 
     def all(self) -> dict[str, Any]:
         """`rollouts` by stage, the service's `application`, and the address of Ray's dashboard, `serve_api`, or None."""
-        found = self._ask("GET", PATH, missing=True)
+        found = self._ask("GET", PATH, empty=(404,))
         if not isinstance(found, dict) or "rollouts" not in found:
             raise Failed(f"{self.url} has no rollouts: it is a service of an older version, or not Sonograph's")
         return dict(found)
@@ -50,7 +50,7 @@ class Service:
 
     def remove(self, stage: str) -> None:
         """Remove the stage's rollout, where it has one: the stable model answers every request at once."""
-        self._ask("DELETE", f"{PATH}/{stage}", missing=True)
+        self._ask("DELETE", f"{PATH}/{stage}", empty=(404,))
 
     def remove_samples(self, stage: str) -> int:
         """Remove the samples that the service has kept of the stage, and return their number."""
@@ -61,6 +61,16 @@ class Service:
         found: dict[str, Any] = self._ask("GET", f"/graph/traces/{quote(id, safe='')}")
         return found
 
+    def topology(self) -> dict[str, Any]:
+        """Each stage's deployment, with its replicas and their nodes."""
+        found = self._ask("GET", "/graph", empty=(405,))
+        if not isinstance(found, dict) or "stages" not in found:
+            raise Failed(
+                f"{self.url} tells only operators what runs where: give an operator's API key (--key-file, or SONOGRAPH_KEY), "
+                "or, where the service has no keys, ask on its own machine"
+            )
+        return dict(found)
+
     def transcribe(self, recording: bytes, stage: str, model: str) -> str:
         """The transcript by one of the stage's two models: `stable` or `candidate`."""
         answer = self._ask(
@@ -68,12 +78,12 @@ class Service:
         )
         return str(answer["transcript"])
 
-    def _ask(self, method: str, path: str, missing: bool = False, **content: Any) -> Any:
-        """The answer's JSON. `missing`: whether 404 is as good as success, and empty."""
+    def _ask(self, method: str, path: str, empty: tuple[int, ...] = (), **content: Any) -> Any:
+        """The answer's JSON. `empty`: statuses that are as good as success without content."""
         headers = {"Accept": "application/json", **content.pop("headers", {})}
         try:
             answer = self._client.request(method, path, headers=headers, **content)
-            if missing and answer.status_code == 404:
+            if answer.status_code in empty:
                 return {}
             document = answer.json() if answer.content else {}
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:

@@ -42,6 +42,8 @@ def trace(
         print(json.dumps(found, indent=2))
     else:
         console.print(waterfall(found, console.width))
+        if id == "slowest":
+            console.print(one_line(f"\n{covered(found)}", "dim"))
 
 
 def waterfall(trace: dict[str, Any], width: int) -> Group:
@@ -57,16 +59,25 @@ def waterfall(trace: dict[str, Any], width: int) -> Group:
         style = "red" if span["error"] else "" if depth else "bold"
         bar = Text(bar_of(span["start_ms"], span["took_ms"], total_ms, columns), "red" if span["error"] else "cyan")
         table.add_row(Text("  " * depth + span["name"], style), bar, f"{span['took_ms']:.1f}", one_line(remark(span), "dim"))
-    at = datetime.fromtimestamp(trace["at"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     more = f", and {trace['dropped']} further spans that were not kept" if trace["dropped"] else ""
     outcome = f"mirror of trace {trace['mirror_of']}" if trace["mirror_of"] else f"status {trace['status']}"
     title = (
         one_line(f"request {trace['request_id']}", "bold"),
-        one_line(f"{outcome}  {at}{more}"),
+        one_line(f"{outcome}  {utc(trace['at'])}{more}"),
         one_line(f"trace {trace['trace_id']}  ingress replica {trace['replica']}", "dim"),
         *(one_line(f"mirrored in trace {id}", "dim") for id in trace["mirrors"]),
     )
     return Group(*title, Text(""), table)
+
+
+def covered(trace: dict[str, Any]) -> str:
+    """The requests among which this one was the slowest."""
+    return f"the slowest of {trace['kept']} requests: all that ended since {utc(trace['kept_since'])}"
+
+
+def utc(at: float) -> str:
+    """`at`: Unix time."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def one_line(text: str, style: str = "") -> Text:

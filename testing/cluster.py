@@ -70,6 +70,7 @@ class Cluster:
         self.service: dict[str, Any] = yaml.safe_load(MANIFEST.read_text())
         self.types = ray_autoscaler.node_types(self.service)
         self.nodes: list[Node] = []
+        self._ending: list[Node] = []
         self._started = 0
         self._token, self._password = secrets.token_hex(16), secrets.token_hex(16)
         self._gcs, self._dashboard, self._serve, self._redis = (free_port() for _ in range(4))
@@ -110,7 +111,7 @@ class Cluster:
         command += [f"--memory={kind.resources['memory']}", f"--resources={json.dumps(custom)}"]
         command += [f"--temp-dir={folder}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false"]
         env = {one["name"]: one["value"] for one in container["env"]}
-        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token, "RAY_SERVE_KV_TIMEOUT_S": "5"}
+        env |= {**self._access(), "RAY_SERVE_KV_TIMEOUT_S": "5"}
         env |= {"RAY_gcs_server_request_timeout_seconds": "5", "HOME": str(folder), "PATH": f"{bin}:{os.defpath}"}
         if head:
             command += ["--head", "--no-monitor", f"--port={self._gcs}", f"--dashboard-port={self._dashboard}"]
@@ -129,6 +130,17 @@ class Cluster:
     def kill(self, node: Node) -> None:
         node.kill()
         self.nodes.remove(node)
+
+    def end(self, node: Node) -> None:
+        """Start the preStop hook of the node's pod, as Kubernetes does with a deleted pod. The node still runs."""
+        command = [environment("ingress") / "bin" / "sonograph", "drain", f"127.0.0.1:{self._gcs}", "--settle-s", "0"]
+        words = [*command, "--port", str(node.port), "--parent", str(node.process.pid)]
+        self._processes.append(subprocess.Popen(words, env={**os.environ, **self._access()}))
+        self.nodes.remove(node)
+        self._ending.append(node)
+
+    def _access(self) -> dict[str, str]:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
 
     def wait_for_nodes(self) -> None:
         """Wait until Ray counts exactly the nodes that run here, by label."""
@@ -215,7 +227,7 @@ class Cluster:
 
     def close(self) -> None:
         self._client.close()
-        for node in self.nodes:
+        for node in (*self.nodes, *self._ending):
             node.kill()
         for process in self._processes:
             process.kill()

@@ -42,6 +42,7 @@ ANSWERED: dict[str, Request] = {
     "/v1/models/{model}": ("/v1/models/whisper-1", {"method": "GET"}),
     "/healthz": ("/healthz", {"method": "GET"}),
     "/readyz": ("/readyz", {"method": "GET"}),
+    "GET /graph": ("/graph", {"method": "GET"}),
 }
 REFUSED: list[Request] = [
     ("/graph", {"files": {"sound": APPLE}}),
@@ -51,7 +52,7 @@ REFUSED: list[Request] = [
         for headers in ({"Origin": "https://example.org"}, {"Host": "example.org"}, {"Accept": ", ".join(["image/png"] * 100)})
     ],
     ("/graphs", {}),
-    ("/graph", {"method": "GET"}),
+    ("/listen", {"method": "GET"}),
     ("/graph", {"files": {"file": APPLE}, "headers": {"Accept": "text/html"}}),
     ("/graph", {"files": {"file": bytes(30 << 20)}}),
     ("/graph", {"files": {"file": media.silence_flac(3)}}),
@@ -105,7 +106,7 @@ def _rollout(service: Service) -> dict[str, Any]:
     return {"/graph/rollouts": every, "/graph/rollouts/{stage}": found, f"problem {refused['code']}": refused}
 
 
-IDS = ("request_id", "trace_id", "id", "parent_id", "replica", "sonograph.request_id", "events")
+IDS = ("request_id", "trace_id", "id", "parent_id", "replica", "sonograph.request_id", "events", "node", "host", "address")
 """Parts of an answer that differ each time."""
 
 

@@ -198,6 +198,11 @@ class NullMetric:
     observe = set = inc
 
 
+async def nothing_runs() -> dict[str, Any]:
+    """Answer of `GET /graph` of a service that Serve does not know."""
+    return {"application": "sonograph", "status": "NOT_STARTED", "stages": []}
+
+
 @dataclass
 class FakeService:
     """The HTTP edge over stages that answer at once, and over a decoder that turns any bytes into a second of silence."""
@@ -216,7 +221,7 @@ class FakeService:
     """Time that decoding takes."""
     recordings: list[bytes] = field(default_factory=list)
     """Recordings that were decoded."""
-    topology: Any = None
+    topology: Any = nothing_runs
     rollouts: Rollouts | None = None
     """Without one there is no candidate."""
     traces: Traces = field(default_factory=lambda: Traces(TracingSettings(kept=0)))

@@ -88,7 +88,7 @@ class Batch:
         encoded, encode_s = await asyncio.get_running_loop().run_in_executor(
             self._encoder, _encode, pixels, request.format, metadata
         )
-        return Generated(_image(job, encoded, encode_s), flagged)
+        return Generated(_image(job, encoded, encode_s), flagged, job.began_ns)
 
     def close(self) -> None:
         """End the threads after the calls that they are in."""
@@ -165,7 +165,7 @@ class Batch:
 
     def _begin(self, jobs: list[Job]) -> None:
         for job in jobs:
-            started_s = time.perf_counter()
+            started_s, job.began_ns = time.perf_counter(), time.time_ns()
             try:
                 job.started = self._engine.begin(job.request)
             except Exception as error:

@@ -20,6 +20,8 @@ class Generated(NamedTuple):
     image: Image
     flagged: bool
     """Whether the safety checker flagged the image and blackened its pixels."""
+    began_ns: int = 0
+    """Unix time at which its computation began in a batch, after its wait for a place."""
 
 
 @dataclass

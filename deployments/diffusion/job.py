@@ -34,6 +34,8 @@ class Job:
     """Set by the worker thread; the event loop resolves `decoded` by it."""
     preview: Preview | None = None
     """The last step's, until it is reported."""
+    began_ns: int = 0
+    """Unix time at which its computation began, after its wait for a place."""
     first_step_s: float = 0.0
     """The clock at the start of the first step."""
     fixed_s: float = 0.0

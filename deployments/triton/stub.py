@@ -73,14 +73,18 @@ def texts(items: list[str]) -> NDArray[Any]:
 
 
 class Recorder:
-    """The spans of one traced request in the model: `compute`, from its arrival here to its response, and what the model adds.
+    """The spans of one traced request in the model: `compute`, to its response, and what the model adds.
 
-    What lies between it and the span around it is Triton's: its queue, its batching and its copies.
+    `compute` begins with the request's arrival here; a model in which requests wait for others says when it begins with this one.
     """
 
     def __init__(self, caller: TraceContext) -> None:
         self.compute = Span("compute", caller.span_id)
         self.spans = [self.compute]
+
+    def began(self, at_ns: int) -> None:
+        """Set the begin of `compute`, Unix time: before it the request waited for those before it."""
+        self.compute.started_ns = at_ns
 
     def event(self, name: str, **attributes: Value) -> None:
         """Note a moment, such as the end of a denoising step."""

@@ -35,8 +35,8 @@ class Services:
     metrics: Metrics
     decode: Decode
     traces: Traces
-    topology: Callable[[], Awaitable[dict[str, Any]]] | None = None
-    """The response to `GET /graph`; None where the settings do not show it."""
+    topology: Callable[[], Awaitable[dict[str, Any]]]
+    """The answer of `GET /graph`."""
     rollouts: Rollouts | None = None
     """None outside of Ray Serve."""
     all_traces: FindTraces | None = None
@@ -63,4 +63,4 @@ class Services:
         if self.all_traces is not None:
             return await self.all_traces(id)
         found = await self.traces.find_soon(id)
-        return [None if found is None else view(found, "ingress")]
+        return [None if found is None else view(found, self.traces, "ingress")]

@@ -37,8 +37,8 @@ class HttpSettings(Section):
     log_transcripts: bool = False
     """Write the transcript into the access log."""
     api_keys_file: Path | None = None
-    """File of the API keys, a name and a key on each line, and `operator` behind those that may change rollouts; read again when it
-    changes; without it no key is needed.
+    """File of the API keys, a name and a key on each line, and `operator` behind those that may change rollouts, and read traces and
+    `GET /graph`; read again when it changes; without it no key is needed.
     """
     key_requests_per_minute: int | None = Field(default=None, ge=1)
     """Requests that one key may make in a minute, in each ingress replica; without it there is no such bound."""
@@ -50,7 +50,7 @@ class HttpSettings(Section):
     """Names besides localhost that Host may have on a connection over loopback: those that a proxy on this machine, or a sidecar,
     forwards; `*` for all."""
     show_graph: bool = False
-    """Answer `GET /graph`, which names nodes and resources, and queries Serve's controller each time."""
+    """Answer `GET /graph` for every client, not for operators alone: it names nodes and resources, and queries Serve's controller."""
 
     @field_validator("key_requests_per_minute", "key_max_concurrent_requests")
     @classmethod

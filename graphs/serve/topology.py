@@ -58,55 +58,69 @@ class Topology:
                 found = await asyncio.shield(self._reading)
         except Exception as error:
             raise ModelUnavailable(f"Ray does not answer: {type(error).__name__} {error}".rstrip()) from error
-        described = describe(self._application, self._stages, found)
-        rollouts = self._rollouts()
-        for stage in described["stages"]:
-            stage["rollout"] = rollouts.get(stage["stage"])
-        return described
+        return describe(self._application, self._stages, found, self._rollouts())
 
 
-def describe(application: str, stages: Sequence[Stage[Any, Any]], state: ClusterState) -> dict[str, Any]:
-    """Describe the ingress first, then the stages in their order."""
+def describe(
+    application: str, stages: Sequence[Stage[Any, Any]], state: ClusterState, rollouts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Describe the ingress first, then the stages in their order, each with its rollout and the candidate's replicas."""
     found = state.serve["applications"].get(application, {})
     nodes = {node["NodeID"]: node for node in state.nodes if node["Alive"]}
     by_name = {stage.name: stage for stage in stages}
     deployments = found.get("deployments", {})
     order = [name for name in deployments if name not in by_name] + list(by_name)
+
+    def described(name: str) -> dict[str, Any]:
+        stage, rollout = by_name.get(name), rollouts.get(name)
+        if rollout is not None:
+            candidate = state.serve["applications"].get(rollout["rollout"]["application"], {}).get("deployments", {})
+            rollout = {**rollout, "candidate": {**rollout["candidate"], **_deployment(candidate.get(name), nodes)}}
+        return {
+            "stage": name,
+            "deployment": name,
+            "model": stage and stage.settings.model_name,
+            "version": stage and stage.spec.version,
+            **_deployment(deployments.get(name), nodes),
+            "queue": stage and {"waiting": stage.limiter.waiting, "running": stage.limiter.running},
+            "rollout": rollout,
+        }
+
     return {
         "application": application,
         "status": found.get("status", "NOT_STARTED"),
-        "stages": [_stage(name, by_name.get(name), deployments.get(name), nodes) for name in order],
+        "stages": [described(name) for name in order],
     }
 
 
-def _stage(
-    name: str, stage: Stage[Any, Any] | None, deployment: dict[str, Any] | None, nodes: Mapping[str, Any]
-) -> dict[str, Any]:
+def _deployment(deployment: dict[str, Any] | None, nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a deployment of Serve; None is one that Serve does not know."""
     details = deployment or {}
     options = details.get("deployment_config", {}).get("ray_actor_options") or {}
     resources = {key: amount for key, amount in details.get("required_resources", {}).items() if amount}
     labels = options.get("label_selector") or {}
     lines = (details.get("message") or "").strip().splitlines()
     return {
-        "stage": name,
-        "deployment": name,
-        "model": stage and stage.settings.model_name,
-        "version": stage and stage.spec.version,
         "status": details.get("status", "ABSENT"),
         "message": lines[-1].strip() if lines else "",  # the error's sentence, if it is a traceback
         "requested": {"resources": resources, "labels": labels},
         "unsatisfiable": unsatisfiable(resources, labels, list(nodes.values())),
         "replicas": [_replica(replica, nodes) for replica in details.get("replicas", [])],
         "target_replicas": details.get("target_num_replicas", 0),
-        "queue": stage and {"waiting": stage.limiter.waiting, "running": stage.limiter.running},
     }
 
 
 def _replica(replica: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a replica; one that waits for placement has no node."""
-    node = nodes.get(replica.get("node_id") or "")
-    own = {} if node is None else {key: value for key, value in node["Labels"].items() if not key.startswith("ray.io/")}
-    return {"id": replica["replica_id"], "state": replica["state"], "node": replica.get("node_id"), "labels": own}
+    node = nodes.get(replica.get("node_id") or "", {})
+    return {
+        "id": replica["replica_id"],
+        "state": replica["state"],
+        "node": replica.get("node_id"),
+        "host": node.get("NodeManagerHostname"),
+        "address": node.get("NodeManagerAddress"),
+        "labels": {key: value for key, value in node.get("Labels", {}).items() if not key.startswith("ray.io/")},
+    }
 
 
 def unsatisfiable(resources: Mapping[str, float], labels: Mapping[str, str], nodes: list[Any]) -> list[str]:

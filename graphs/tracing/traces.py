@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections import deque
 
 from deployments.span import TraceContext
@@ -21,6 +22,8 @@ class Traces:
         self._exporter = exporter
         self._kept: deque[Trace] = deque(maxlen=settings.kept)
         self.keeps = settings.kept > 0
+        self.since_ns = time.time_ns()
+        """Unix time since which every request that ended is kept."""
         self._running: dict[str, asyncio.Event] = {}
         """Set at the end of each request that runs, by its trace's id."""
 
@@ -35,7 +38,12 @@ class Traces:
 
     def _ended(self, trace: Trace) -> None:
         """Keep the trace, a mirrored call's with its request's, and send it where it is sampled."""
-        (self._kept if trace.origin is None else trace.origin.mirrors).append(trace)
+        if trace.origin is not None:
+            trace.origin.mirrors.append(trace)
+        elif self.keeps:
+            if len(self._kept) == self._kept.maxlen:
+                self.since_ns = self._kept[0].root.ended_ns
+            self._kept.append(trace)
         if self._exporter is not None and self.sampled(trace):
             trace.sent = True
             self._exporter.send(trace)
@@ -59,6 +67,11 @@ class Traces:
         if trace.client is not None:
             return trace.client.sampled
         return random.random() < self._settings.ratio
+
+    @property
+    def count(self) -> int:
+        """Requests that are kept."""
+        return len(self._kept)
 
     async def find_soon(self, id: str) -> Trace | None:
         """As `find`, and a trace by its id also where its request ends within ENDS_S."""

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from deployments.span import Span
 from graphs.tracing.trace import REQUEST_ID, Trace
+from graphs.tracing.traces import Traces
 
 
 class _Answer(BaseModel):
@@ -50,14 +51,18 @@ class TraceAnswer(_Answer):
     """For a mirrored call: the id of its request's trace."""
     replica: str
     """The ingress replica that has kept it."""
+    kept: int
+    """Requests that this replica keeps; for `last` and `slowest` those of all replicas, of which it is one."""
+    kept_since: float
+    """Unix time since which these are all that ended."""
     dropped: int
     """Further spans, which were not kept."""
     spans: list[SpanAnswer]
     """In the order of their begin; the first is the whole request."""
 
 
-def view(trace: Trace, replica: str) -> dict[str, Any]:
-    """The trace as TraceAnswer has it. `replica`: the id of the ingress replica."""
+def view(trace: Trace, traces: Traces, replica: str) -> dict[str, Any]:
+    """The trace as TraceAnswer has it. `traces`: those of the ingress replica with the id `replica`."""
     root = trace.root
     return {
         "trace_id": trace.id,
@@ -68,6 +73,8 @@ def view(trace: Trace, replica: str) -> dict[str, Any]:
         "mirrors": [mirror.id for mirror in trace.mirrors],
         "mirror_of": trace.origin.id if trace.origin else None,
         "replica": replica,
+        "kept": traces.count,
+        "kept_since": traces.since_ns / 1e9,
         "dropped": trace.dropped,
         "spans": [_span(span, root.started_ns) for span in sorted(trace.spans, key=lambda one: one.started_ns)],
     }

@@ -1,13 +1,20 @@
 """Rules: every wait for a request is longer than the request may take."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from kuberay import app
-from kuberay.doctor.manifest import Finding, Rule, Service, WorkerGroup
+from kuberay.doctor.manifest import Finding, Group, Rule, Service
 from kuberay.doctor.resource_requests import resource_requests, worker_group
-from kuberay.manifest.rayservice import SHUTDOWN_TIER
+from kuberay.manifest.rayservice import DRAIN, SHUTDOWN_TIER
 
-PRE_STOP = ("lifecycle", "preStop", "exec", "command")
+ENV = "template.spec.containers[0].env"
+PRE_STOP = "template.spec.containers[0].lifecycle.preStop"
+RAY_DRAIN_S = 30.0
+"""Ray's own limit of a drain, where the pod has none."""
+SETTLE_S, DRAIN_S = 5.0, 435.0
+"""Defaults of `sonograph drain`."""
 
 
 def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
@@ -29,39 +36,38 @@ def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
                 f"(http.deadline_s, {deadline_s:g} s): an update would cut requests"
             )
             yield service.finding(rule, f"{request.field}.graceful_shutdown_timeout_s", sentence)
-    tier_s = {one.name: one.value for one in service.cluster.head_group_spec.ray.env}.get(SHUTDOWN_TIER)
+    tier_s = _env(service.cluster.head_group_spec, SHUTDOWN_TIER)
     if tier_s is None or float(tier_s) < longest_s:
         sentence = f"{SHUTDOWN_TIER} is {tier_s}, below graceful_shutdown_timeout_s ({longest_s:g} s): a shutdown would end replicas sooner"
-        field = service.field(service.cluster.head_group_spec, "template.spec.containers[0].env")
+        field = service.field(service.cluster.head_group_spec, ENV)
         yield service.finding(rule, field, sentence)
     for group in service.groups:
-        drain_s = _drain_s(group)
-        if drain_s is not None and drain_s <= longest_s:
+        hook = _hook(group)
+        drain_s, field = (hook.drain_s, PRE_STOP) if hook.drains else (_rays_drain_s(group), ENV)
+        if hook.settle_s and drain_s <= longest_s:  # another rule finds a pod without a hook
             sentence = (
-                f"the pod waits {drain_s:g} s for its requests, which is not above graceful_shutdown_timeout_s ({longest_s:g} s)"
+                f"a deleted pod drains for {drain_s:g} s at most, not above graceful_shutdown_timeout_s ({longest_s:g} s): "
+                "Serve would stop its replicas before others have started in their place"
             )
-            yield service.finding(rule, service.field(group, f"template.spec.containers[0].{'.'.join(PRE_STOP)}"), sentence)
-        ends_s, waits_s = group.template.spec.termination_grace_period_seconds, drain_s or longest_s
+            yield service.finding(rule, service.field(group, field), sentence)
+    for pod in (service.cluster.head_group_spec, *service.groups):
+        hook = _hook(pod)
+        ends_s, waits_s = pod.template.spec.termination_grace_period_seconds, hook.settle_s + hook.drain_s + _rays_drain_s(pod)
         if ends_s <= waits_s:
-            sentence = f"Kubernetes kills the pod after {ends_s} s, which is not above its wait before ({waits_s:g} s)"
-            yield service.finding(rule, service.field(group, "template.spec.terminationGracePeriodSeconds"), sentence)
+            sentence = f"Kubernetes kills the pod after {ends_s} s, not above the waits before it: preStop hook and {DRAIN}, {waits_s:g} s"
+            yield service.finding(rule, service.field(pod, "template.spec.terminationGracePeriodSeconds"), sentence)
     delay_s = service.parsed.spec.ray_cluster_deletion_delay_seconds
-    drains_s = max((_drain_s(group) or 0 for group in service.groups), default=0)
-    if delay_s <= max(longest_s, drains_s):
-        sentence = f"the old cluster ends {delay_s} s after an upgrade, while its pods may wait {max(longest_s, drains_s):g} s"
+    if delay_s <= longest_s:
+        sentence = f"the old cluster ends {delay_s} s after an upgrade, while its replicas may need {longest_s:g} s to finish"
         yield service.finding(rule, "spec.rayClusterDeletionDelaySeconds", sentence)
 
 
-def a_pod_waits_for_its_requests(service: Service) -> Iterator[Finding]:
-    """Every pod with a replica has one of Serve's proxies, which ends first."""
+def a_pod_settles_before_it_drains(service: Service) -> Iterator[Finding]:
+    """Every pod with a replica has one of Serve's proxies, to which the Service sends requests until it is removed there."""
     for group in service.groups:
-        if _drain_s(group) is None and any(worker_group(service, request) is group for request in resource_requests(service)):
-            sentence = (
-                f"a pod of {group.group_name} that is deleted ends Serve's proxy first, and so cuts its requests: "
-                "make it wait with `sonograph drain --most-s SECONDS`"
-            )
-            field = service.field(group, f"template.spec.containers[0].{'.'.join(PRE_STOP)}")
-            yield service.finding(a_pod_waits_for_its_requests, field, sentence)
+        if not _hook(group).settle_s and any(worker_group(service, request) is group for request in resource_requests(service)):
+            sentence = f"a deleted pod of {group.group_name} ends while requests still come: its preStop hook should be `sonograph drain`"
+            yield service.finding(a_pod_settles_before_it_drains, service.field(group, PRE_STOP), sentence)
 
 
 def longest_deadline_s(service: Service) -> float:
@@ -76,17 +82,37 @@ def _deadline_s(application: dict[str, object]) -> float:
         return 0.0
 
 
-def _drain_s(group: WorkerGroup) -> float | None:
-    command: object = group.ray.lifecycle
-    for key in PRE_STOP[1:]:
-        command = command.get(key) if isinstance(command, dict) else None
-    words = [str(word) for word in command] if isinstance(command, list) else []
-    if words[:2] != ["sonograph", "drain"] or "--most-s" not in words[:-1]:
-        return None
-    try:
-        return float(words[words.index("--most-s") + 1])
-    except ValueError:
-        return None
+def _env(group: Group, name: str) -> str | None:
+    return {one.name: one.value for one in group.ray.env}.get(name)
 
 
-RULES: tuple[Rule, ...] = (each_wait_outlasts_the_next, a_pod_waits_for_its_requests)
+def _rays_drain_s(group: Group) -> float:
+    """Seconds for which Ray drains the node after the hook."""
+    value = _env(group, DRAIN)
+    return RAY_DRAIN_S if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class _Hook:
+    """A preStop hook. `drains`: whether it is `sonograph drain`."""
+
+    settle_s: float = 0.0
+    drain_s: float = 0.0
+    drains: bool = False
+
+
+def _hook(group: Group) -> _Hook:
+    """Return the waits of the preStop hook: `sonograph drain`, `sleep` or Kubernetes' own action; none with another."""
+    hook: object = group.ray.lifecycle.get("preStop")
+    match hook:
+        case {"sleep": {"seconds": int(seconds)}}:
+            return _Hook(seconds)
+        case {"exec": {"command": ["sleep", str(seconds)]}} if seconds.isdecimal():
+            return _Hook(int(seconds))
+        case {"exec": {"command": ["sh", "-c", str(line)]}} if "sonograph drain" in line:
+            options = {name: float(value) for name, value in re.findall(r"--(\w+)-s[ =](\d+)", line)}
+            return _Hook(options.get("settle", SETTLE_S), options.get("most", DRAIN_S), drains=True)
+    return _Hook()
+
+
+RULES: tuple[Rule, ...] = (each_wait_outlasts_the_next, a_pod_settles_before_it_drains)

@@ -16,6 +16,7 @@ from kuberay.profiles import (
     KEYS_SECRET,
     PORT,
     REDIS_SECRET,
+    SETTLE_S,
     WEIGHTS,
     Profile,
 )
@@ -27,7 +28,20 @@ NODES = "sonograph/nodes"
 """Annotation: the nodes that the profile is made for, which the doctor packs the pods onto."""
 SIZES = "sonograph/sizes"
 """Annotation: `measured` or `estimate`, of the sizes."""
+START_PARAMS = {
+    "dashboard-agent-grpc-port": "52366",
+    "runtime-env-agent-port": "52367",
+    "include-log-monitor": "false",
+}
+"""Parameters of `ray start` in every pod, as text, for a start on a slow node: it ends where the raylet has not registered after 30 s,
+which no setting changes. With ports that Ray chooses the raylet first waits for the agents. The log monitor (45 MiB, 3 s of CPU)
+sends the lines of tasks to drivers, of which there are none."""
+RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "150"}
+"""Attempts, 2 s apart, to find the head's node: 40 s by default, after which the worker's pod ends."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
+DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Seconds for which `ray start --block` drains its node after SIGTERM: none, since a worker has drained in its preStop hook by then,
+and the head has no replicas. With the head gone, Ray's drain would wait for its whole limit."""
 
 
 def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Object:
@@ -75,15 +89,15 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
     container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
     spec = {"securityContext": POD_SECURITY, "containers": [container]}
     template = {**labels, "spec": spec}
-    return {"rayStartParams": {"dashboard-host": "0.0.0.0"}, "resources": {"CPU": "0"}, "template": template}
+    return {"rayStartParams": {"dashboard-host": "0.0.0.0", **START_PARAMS}, "resources": {"CPU": "0"}, "template": template}
 
 
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
     resources = _resources(group.reserved_cpu, f"{group.memory_gib}Gi", group.gpu)
     container = _container("ray-worker", images[group.name], resources, PORTS, profile)
-    # Serve's proxy ends with the pod, and with the proxy every connection to it.
-    drain = ["sonograph", "drain", "--port", str(PORT), "--most-s", str(profile.times.drain_s)]
-    container["lifecycle"] = {"preStop": {"exec": {"command": drain}}}
+    waits = f"--settle-s {SETTLE_S} --most-s {profile.times.drain_s} --idle-s {profile.times.idle_s}"
+    drain = f'exec sonograph drain "$RAY_ADDRESS" {waits} --port {PORT}'
+    container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", drain]}}}
     spec: Object = {
         "terminationGracePeriodSeconds": profile.times.termination_s,
         "automountServiceAccountToken": False,
@@ -116,14 +130,14 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
         "maxReplicas": group.max_pods,
         "resources": group.resources,
         "labels": group.labels,
-        "rayStartParams": {},
+        "rayStartParams": START_PARAMS,
         "template": {**labels, "spec": spec},
     }
 
 
 def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
     # graphs/ray.env has the timeout of one machine; here it follows the profile's graceful_shutdown_timeout_s.
-    env = {**ray_env(), SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s)}
+    env = {**ray_env(), **RETRIES, SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: "0"}
     return {
         "name": name,
         "image": image,

@@ -17,8 +17,11 @@ CLASSES = {
     "diffusion": "testing.known_cost.diffusion.deployment:KnownCostDiffusion",
 }
 FAULTY_WHISPER = replace(WHISPER, deployment="testing.known_cost.whisper.deployment:FaultyWhisper")
-SLOWER = 20.0
-"""Multiple of Whisper's known cost in `slow`."""
+
+
+class SlowSettings(Settings):
+    slower: float = 20.0
+    """Multiple of Whisper's known cost."""
 
 
 def app(settings: Settings) -> Application:
@@ -26,9 +29,9 @@ def app(settings: Settings) -> Application:
     return mounted(settings, {spec.name: base.bind(spec, settings.section(spec)) for spec in specs})
 
 
-def slow(settings: Settings) -> Application:
-    """The service with a Whisper that takes SLOWER times its known cost: the stack's own time hardly counts in a ratio of times."""
-    whisper = FaultySettings.model_validate({**settings.whisper.model_dump(), "fault": Fault(slower=SLOWER)})
+def slow(settings: SlowSettings) -> Application:
+    """The service with a Whisper that takes a multiple of its known cost: the stack's own time hardly counts in a ratio of times."""
+    whisper = FaultySettings.model_validate({**settings.whisper.model_dump(), "fault": Fault(slower=settings.slower)})
     others = [replace(spec, deployment=CLASSES[spec.name]) for spec in deployed(settings) if spec.name != WHISPER.name]
     models = {spec.name: base.bind(spec, settings.section(spec)) for spec in others}
     return mounted(settings, {WHISPER.name: base.bind(FAULTY_WHISPER, whisper), **models})

@@ -1,7 +1,7 @@
 """Placement on a real Ray cluster: each node is a virtual environment of its own image, and Serve gets the manifest's config.
 
 The groups have all pods, CPUs and replicas of the profile `cpu`. Clients connect to the ingress' pods. The tests run in order and share
-one cluster: without pins while a pod is missing; as rendered; with a wrong pin; after a node's death; after the head's death.
+one cluster: without pins while a pod is missing; as rendered; with a wrong pin; evicted pods; after a node's death; after the head's death.
 """
 
 import asyncio
@@ -179,6 +179,46 @@ async def load(cluster: Cluster) -> AsyncIterator[Load]:
         yield load
     finally:
         await load.stop()
+
+
+async def test_a_pod_that_is_evicted_loses_no_request_and_its_replacement_starts_before_it_ends(cluster: Cluster) -> None:
+    """Ray's drain after SIGTERM, as long as the manifest says: the next pod starts only while the evicted one serves on."""
+    (node,) = cluster.nodes_of("whisper")
+    (evicted,) = (actor["actor_id"] for actor in cluster.replicas("whisper") if actor["state"] == "ALIVE")
+    async with load(cluster) as clients:
+        await clients.wait_for_more(2)
+        cluster.end(node)
+        migrating = lambda: len(cluster.application().get("deployments", {}).get("whisper", {}).get("replicas", [])) == 2  # noqa: E731
+        await asyncio.to_thread(cluster.wait_until, migrating, "Serve wants another replica")
+        await clients.wait_for_more(4)  # the evicted pod answers them: there is no other
+        assert node.process.poll() is None
+        cluster.start("whisper")
+        # The evicted pod's replica, which migrates, does not count as running.
+        await asyncio.to_thread(cluster.wait_until, lambda: cluster.running("whisper") == 1, "the replacement runs")
+        assert node.process.poll() is None
+        await asyncio.to_thread(node.process.wait, clusters.START_S)
+        await asyncio.to_thread(cluster.wait_for_nodes)
+        await clients.wait_for_more(4)
+    assert [call.problem for call in clients.calls if call.outcome != (200, "")] == []
+    (alive,) = (actor["actor_id"] for actor in cluster.replicas("whisper") if actor["state"] == "ALIVE")
+    assert alive != evicted
+    assert cluster.images("whisper") == ["whisper"]
+
+
+async def test_the_proxy_of_an_evicted_pod_closes_after_its_requests(cluster: Cluster) -> None:
+    """Requests that have come to it are answered; the Service sends further ones elsewhere."""
+    node, other = cluster.nodes_of("ingress")
+    calls = [Call(node, CAT, streaming=number % 2 == 0, steps="2") for number in range(4)]
+    for call in calls[::2]:
+        await call.wait_for("image.step")
+    cluster.end(node)
+    await asyncio.gather(*(call.finished() for call in calls))
+    assert [call.outcome for call in calls] == [(200, "")] * len(calls)
+    assert (await Call(other, CAT, steps="2").finished()).outcome == (200, "")
+    cluster.start("ingress")
+    await asyncio.to_thread(node.process.wait, clusters.START_S)
+    assert (await Call(node, CAT).finished()).status is None  # no connection
+    await asyncio.to_thread(cluster.wait_until, cluster.serves, "two pods of the ingress serve")
 
 
 async def test_after_its_nodes_death_a_model_refuses_requests_until_the_next_node_starts(cluster: Cluster) -> None:

@@ -170,6 +170,34 @@ async def test_a_request_cancelled_while_it_waits_never_starts(one_at_a_time: Di
     assert (ran - 1, saved) == (150, 60)
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+async def test_an_image_that_waits_for_a_place_has_its_wait_in_the_trace(one_at_a_time: Diffusion) -> None:
+    await settled(one_at_a_time)
+    before = steps(one_at_a_time)
+    request = GenerateRequest("a fox", steps=40, width=128, height=128)
+    running = asyncio.create_task(one_at_a_time.run_traced(request, TimeLeft(60), "1", TRACEPARENT))
+    await begun(one_at_a_time, before)
+    waiting = await one_at_a_time.run_traced(replace(request, steps=1), TimeLeft(60), "2", TRACEPARENT)
+    first = {span.name: span for span in (await running).spans}
+    second = {span.name: span for span in waiting.spans}
+    last_step_ns = first["compute"].events[-1].at_ns
+    assert second["queue"].started_ns < last_step_ns <= second["queue"].ended_ns == second["compute"].started_ns
+    assert second["compute"].started_ns <= second["compute"].events[0].at_ns
+
+
+async def test_a_recording_that_waits_for_a_step_has_its_wait_in_the_trace(whisper: Whisper) -> None:
+    request = TranscribeRequest(decode((speech.HERE / "cat-slt.ogg").read_bytes(), 60))
+    calls = (whisper.run_traced(request, TimeLeft(60), str(number), TRACEPARENT) for number in range(12))
+    traces = [{span.name: span for span in call.spans} for call in await asyncio.gather(*calls)]
+    for found in traces:
+        assert found["queue"].parent_id == found["compute"].parent_id == found["triton whisper"].id
+        assert found["queue"].ended_ns == found["compute"].started_ns == found["window"].started_ns
+    first_ended_ns = min(found["window"].ended_ns for found in traces)
+    assert any(found["queue"].started_ns < first_ended_ns <= found["queue"].ended_ns for found in traces), "8 share a step"
+
+
 async def test_images_share_steps_and_a_cancelled_one_disturbs_no_other(diffusion: Diffusion) -> None:
     await settled(diffusion)
     options = [GenerateRequest("a fox", steps=count, seed=count, width=128, height=128) for count in (20, 12, 30)]

@@ -1,16 +1,17 @@
 """A call's spans in a replica, and their way back to the caller."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deployments import recording
 from deployments.base import ModelDeployment
 from deployments.errors import DeploymentError
 from deployments.recording import Traced
-from deployments.span import Span
+from deployments.span import Span, TraceContext, to_json
 from deployments.time_left import TimeLeft
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -70,3 +71,27 @@ async def test_a_closed_stream_leaves_no_recording() -> None:
 async def test_a_malformed_traceparent_of_our_own_is_a_defect() -> None:
     with pytest.raises(DeploymentError, match="malformed"):
         await Painter().run_traced("a", TimeLeft(5), "1", "00-")
+
+
+@pytest.mark.parametrize("as_sent", [lambda content: content, lambda content: np.array([content], dtype=np.object_)])
+def test_the_wait_before_the_models_computation_is_a_span_of_its_own(as_sent: Callable[[bytes], Any]) -> None:
+    with recording.recorded("Painter", TRACEPARENT) as found:
+        with recording.model_call("triton painter") as call:
+            caller = TraceContext.parse(call.parameters["traceparent"])
+            assert caller is not None
+            compute = Span("compute", caller.span_id)
+            compute.end()
+            step = Span("step", compute.id)
+            outputs = {recording.OUTPUT: as_sent(to_json([compute, step])), "IMAGE": 1}
+            call.take(outputs)
+        assert outputs == {"IMAGE": 1}
+    _, triton, queue, *inner = found.spans
+    assert inner == [compute, step]
+    assert (triton.name, queue.name, queue.parent_id) == ("triton painter", "queue", triton.id)
+    assert (queue.started_ns, queue.ended_ns) == (triton.started_ns, compute.started_ns)
+
+
+def test_a_call_that_nobody_records_leaves_the_responses_as_they_are() -> None:
+    with recording.model_call("triton painter") as call:
+        call.take(outputs := {"IMAGE": 1})
+    assert (outputs, call.parameters) == ({"IMAGE": 1}, {})

@@ -36,7 +36,7 @@ def test_an_image_runs_as_the_user_that_the_manifests_name(built: Buildah, image
 
 
 def test_the_ingress_has_the_command_and_the_app(built: Buildah) -> None:
-    assert "drain" in built.run("ingress", "sonograph", "--help")
+    assert "doctor" in built.run("ingress", "sonograph", "--help")
     program = "import importlib.util, graphs.voice_to_image; print(importlib.util.find_spec('torch'))"
     assert built.run("ingress", "python", "-c", program).strip() == "None"
 

@@ -18,6 +18,11 @@ def older(image: str, part: str, version: str) -> str:
     return f"{head}-{part}{version}{tail[tail.index('-py') if part == 'ray' else tail.index('@') :]}"
 
 
+def hook(command: str) -> dict[str, object]:
+    """A container's fields with this preStop hook."""
+    return {"lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", command]}}}}
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -245,7 +250,27 @@ BROKEN = [
     Case(
         "a_drain_too_short",
         "each_wait_outlasts_the_next",
-        lambda m: m.container("ingress")["lifecycle"]["preStop"]["exec"].update(command=["sonograph", "drain", "--most-s", "60"]),
+        lambda m: m.container("ingress").update(hook("sonograph drain $RAY_ADDRESS --most-s 60")),
+    ),
+    Case(
+        "rays_own_drain_too_short",
+        "each_wait_outlasts_the_next",
+        lambda m: m.container("ingress").update(lifecycle={"preStop": {"sleep": {"seconds": 5}}}),
+    ),
+    Case(
+        "a_drain_of_ray's_own_length_after_the_hook",
+        "each_wait_outlasts_the_next",
+        lambda m: m.container("ingress").update(env=m.container("ingress")["env"][:-1]),
+    ),
+    Case(
+        "a_head_that_drains_until_it_is_killed",
+        "each_wait_outlasts_the_next",
+        lambda m: m.container("head").update(env=m.container("head")["env"][:-1]),
+    ),
+    Case(
+        "a_hook_too_long",
+        "each_wait_outlasts_the_next",
+        lambda m: m.container("ingress").update(hook("sonograph drain $RAY_ADDRESS --settle-s 60")),
     ),
     Case(
         "a_cluster_gone_too_soon",
@@ -253,7 +278,12 @@ BROKEN = [
         lambda m: m.service["spec"].pop("rayClusterDeletionDelaySeconds"),
     ),
     Case("a_tier_too_short", "each_wait_outlasts_the_next", lambda m: m.add_env("RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S", "60")),
-    Case("no_drain", "a_pod_waits_for_its_requests", lambda m: m.container("ingress").pop("lifecycle")),
+    Case("no_hook", "a_pod_settles_before_it_drains", lambda m: m.container("ingress").pop("lifecycle")),
+    Case(
+        "a_hook_that_does_not_wait",
+        "a_pod_settles_before_it_drains",
+        lambda m: m.container("ingress").update(lifecycle={"preStop": {"exec": {"command": ["true"]}}}),
+    ),
     Case(
         "plain_json",
         "ray_start_params_survive_every_parser",

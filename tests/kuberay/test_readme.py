@@ -61,7 +61,7 @@ def test_the_label_by_which_prometheus_selects_is_that_of_the_manifests() -> Non
 
 def test_the_times_are_those_of_the_manifests() -> None:
     times = CPU.times
-    chain = (times.deadline_s, times.graceful_shutdown_s, times.drain_s, times.termination_s, times.deletion_delay_s)
+    chain = (times.deadline_s, times.graceful_shutdown_s, times.deletion_delay_s, times.drain_s, times.termination_s)
     assert tuple(sorted(set(chain))) == chain
     table = README.split("| what | seconds |")[1].split("\n\n")[0]
     assert tuple(map(int, re.findall(r"\| (\d+) \|$", table, re.MULTILINE))) == chain

@@ -28,11 +28,12 @@ def down() -> None:
 
 
 @cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def kubectl(context: typer.Context) -> None:
+def kubectl() -> None:
     """Run kubectl in the cluster."""
+    words = sys.argv[sys.argv.index("kubectl") + 1 :]  # typer would drop `--`
     if not cluster.KUBECONFIG.exists():
         raise typer.Exit(_refuse("no cluster runs: `python -m tests.kubernetes up` starts one"))
-    raise typer.Exit(subprocess.run([*cluster.kubectl().command, *context.args], check=False).returncode)
+    raise typer.Exit(subprocess.run([*cluster.kubectl().command, *words], check=False).returncode)
 
 
 @cli.command()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.kubernetes.images import mounts, write_archive
+from tests.kubernetes.images import copy_known_cost, mounts, write_archive
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import START_S, STATE, clear, inside, kill, make_state, run, start, wait_until
 from tests.kubernetes.node import Node
@@ -51,6 +51,7 @@ def up(count: int) -> Kubectl:
     try:
         archive = STATE / "images.tar"
         write_archive(archive)
+        copy_known_cost()
         _start_control_plane()
         nodes = [Node(number) for number in range(1, count + 1)]
         for node in nodes:
@@ -62,6 +63,8 @@ def up(count: int) -> Kubectl:
             list(pool.map(lambda node: node.start(archive, mounts(), KUBECONFIG, SERVICES), nodes))
         ready = kubectl()
         wait_until(lambda: ready.count("nodes", "Ready") == count, f"{count} nodes are Ready")
+        for node in nodes:
+            node.enforce_policies(KUBECONFIG, SERVICES)
         ready.apply(*_volumes())
         ready("apply", "--server-side", "--filename", Path(__file__).with_name("coredns.yaml"))
         overlay = STATE / "kuberay"
@@ -72,6 +75,8 @@ def up(count: int) -> Kubectl:
         ready("apply", "--server-side", "--kustomize", overlay)
         for namespace in ("kube-system", "kuberay-system"):
             ready("wait", "deployment", "--all", f"--namespace={namespace}", "--for=condition=Available", f"--timeout={START_S}s")
+        for node in nodes:
+            node.check()
     except BaseException:
         kill()  # leaves the logs
         raise

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.kubernetes import cluster, machine, record
+from tests.kubernetes.installation import CLIENTS, STRANGERS, Installation, namespace, pod
 from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.small import small as make_small
 
-NODES = 6
+NODES = SPARE = 6
+"""The last node gets no pods, but in the tests of nodes that end."""
 CONFIG = "SONOGRAPH_KUBECONFIG"
 
 
@@ -37,6 +40,26 @@ def kubectl() -> Iterator[Kubectl]:
         pytest.skip(reason)
     with cluster.alone():
         try:
-            yield cluster.up(NODES)
+            ready = cluster.up(NODES)
+            ready("cordon", f"node{SPARE}")
+            yield ready
         finally:
             machine.clear()
+
+
+@pytest.fixture(scope="session")
+def clients(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """Run a client in each of two namespaces."""
+    kubectl.apply(namespace(CLIENTS, **{"sonograph/clients": ""}), namespace(STRANGERS))
+    with pod(kubectl, "client", CLIENTS), pod(kubectl, "client", STRANGERS):
+        yield kubectl
+    kubectl("delete", "namespace", CLIENTS, STRANGERS)
+
+
+@pytest.fixture(scope="session")
+def small(clients: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Install one ingress and models of known cost, which all tests of changes and losses share."""
+    made = make_small(clients, "small", tmp_path_factory.mktemp("small"))
+    made.install()
+    yield made
+    made.remove()

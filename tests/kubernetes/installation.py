@@ -5,11 +5,12 @@ import json
 import secrets
 import shutil
 import tarfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from deployments.paths import weights_dir
 from kuberay import render
@@ -18,23 +19,29 @@ from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY
 from kuberay.profiles import REDIS_SECRET, Profile
 from testing.environments import environment
 from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.machine import wait_until
 
 READY_S = 600
+LONG_S = 900
+"""Longest wait for a change to be through, on a busy machine."""
+CLIENTS, STRANGERS = "clients", "strangers"
+"""Namespaces with a pod `client` each: of one that the policies let in, and of another."""
 ENDS_AT_ONCE = {"terminationGracePeriodSeconds": 0}
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)"
 DRAW = """
-import pathlib, sys, graphs, httpx
+import json, pathlib, sys, graphs, httpx
 sample = pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav"
-answer = httpx.post(sys.argv[1], files={"file": sample.read_bytes()}, timeout=120)
+answer = httpx.post(sys.argv[1], files={"file": sample.read_bytes()}, data=json.loads(sys.argv[2]), timeout=120)
 sys.stdout.buffer.write(answer.content if answer.status_code == 200 else repr(answer).encode())
 """
 LOAD = """
-import asyncio, json, pathlib, sys, time, graphs, httpx
-url, clients, end_s = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+import asyncio, json, pathlib, sys, threading, time, graphs, httpx
+url, clients, pause_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 sample = (pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav").read_bytes()
-answers = []
+answers, ended = [], threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
 async def client():
-    while time.monotonic() < end_s:
+    while not ended.is_set():
         begun_s = time.monotonic()
         try:
             async with httpx.AsyncClient(timeout=150) as connection:  # one for each request, as of other clients
@@ -42,17 +49,30 @@ async def client():
         except httpx.HTTPError as error:
             outcome = repr(error)
         answers.append([outcome, time.monotonic() - begun_s])
+        await asyncio.sleep(pause_s)
 async def main():
     await asyncio.gather(*(client() for _ in range(clients)))
 asyncio.run(main())
 print(json.dumps(answers))
 """
+SERVE = """
+import json, os, urllib.request
+headers = {"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKEN"]}
+request = urllib.request.Request("http://localhost:8265/api/serve/applications/", headers=headers)
+print(urllib.request.urlopen(request).read().decode())
+"""
+type Answers = list[tuple[int | str, float]]
+"""Of each request its status, or the error, and its seconds."""
+type Change = Callable[[dict[str, Any], dict[str, Any]], object]
+"""Changes of a RayService, and of its Serve config, in place."""
 
 
 class Installation:
-    def __init__(self, kubectl: Kubectl, profile: Profile, folder: Path) -> None:
+    def __init__(self, kubectl: Kubectl, profile: Profile, folder: Path, change: Change | None = None) -> None:
+        """`change`: what a rendered RayService has otherwise in this installation."""
         self.kubectl, self.profile, self.folder = kubectl, profile, folder
         self.namespace = f"--namespace={profile.namespace}"
+        self._change = change
         self.service = f"{profile.service}-serve-svc.{profile.namespace}"
 
     def prepare(self) -> None:
@@ -65,12 +85,23 @@ class Installation:
         for name, text in render.manifests(self.profile, Images()).items():
             if name != "monitoring.yaml":  # it needs the Prometheus operator
                 (self.folder / name).write_text(text)
+        if self._change:
+            self.change(self._change)
+
+    def change(self, change: Change) -> None:
+        """Change the rendered RayService; `apply` applies it."""
+        file = self.folder / "rayservice.yaml"
+        service = yaml.safe_load(file.read_text())
+        config = yaml.safe_load(service["spec"]["serveConfigV2"])
+        change(service, config)
+        service["spec"]["serveConfigV2"] = yaml.safe_dump(config)
+        file.write_text(yaml.safe_dump(service))
 
     def fill_weights(self) -> None:
         """Copy this machine's weights to the volume: no test reaches the hubs."""
         volume = {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}
         mount = {"name": "weights", "mountPath": "/weights"}
-        with self.pod("loader", self.profile.namespace, volumes=[volume], mounts=[mount]):
+        with pod(self.kubectl, "loader", self.profile.namespace, volumes=[volume], mounts=[mount]):
             packed = io.BytesIO()
             with tarfile.open(fileobj=packed, mode="w") as file:
                 file.add(environment("whisper") / "share" / "sonograph" / "whisper", weights_dir("whisper").name)
@@ -81,9 +112,32 @@ class Installation:
         """Apply all manifests, and return kubectl's warnings."""
         return self.kubectl.warnings("apply", "--filename", self.folder)
 
+    def install(self) -> None:
+        """Prepare, apply and wait. What explains a failure is in its message."""
+        self.prepare()
+        self.apply()
+        try:
+            self.wait_until_ready()
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{summary(self.kubectl, self.namespace)}") from error
+
     def wait_until_ready(self) -> None:
         words = (self.namespace, "--for=condition=Ready", f"--timeout={READY_S}s")
         self.kubectl("wait", f"rayservice/{self.profile.service}", *words, timeout_s=READY_S + 30)
+        # The proxies and the policies of the nodes learn of the pods a moment later.
+        wait_until(lambda: self.connects(CLIENTS, "client", self.service, 8000), "a client connects")
+
+    def patch(self, kind: str, name: str, operations: list[dict[str, Any]], *words: str) -> None:
+        self.kubectl("patch", kind, name, self.namespace, "--type=json", "--patch", json.dumps(operations), *words)
+
+    def wait_until_observed(self) -> None:
+        """Wait until KubeRay has read every RayService and RayCluster as it is now."""
+
+        def observed() -> bool:
+            found = [one for kind in ("rayservices", "rayclusters") for one in self.kubectl.get(kind, self.namespace)]
+            return all(one["status"].get("observedGeneration") == one["metadata"]["generation"] for one in found)
+
+        wait_until(observed, "KubeRay has read every change")
 
     def pods(self, **labels: str) -> list[dict[str, Any]]:
         selector = ",".join(f"ray.io/{key}={value}" for key, value in labels.items())
@@ -91,43 +145,43 @@ class Installation:
         return found
 
     def head(self, program: str, *arguments: str) -> str:
-        """Run Python in the head's container."""
-        (pod,) = self.pods(**{"node-type": "head"})
+        """Run Python in the container of the active cluster's head."""
+        (pod,) = self.pods(cluster=self.active(), **{"node-type": "head"})
         name = pod["metadata"]["name"]
         return self.kubectl("exec", self.namespace, name, "--container=ray-head", "--", "python", "-c", program, *arguments)
 
-    @contextmanager
-    def pod(self, name: str, space: str, volumes: list[Any] | None = None, mounts: list[Any] | None = None) -> Iterator[None]:
-        """Run a pod of the ingress' image that waits for commands."""
-        container = {
-            "name": "main",
-            "image": Images()["ingress"],
-            "command": ["sleep", "infinity"],
-            "securityContext": CONTAINER_SECURITY,
-            "volumeMounts": mounts or [],
-        }
-        spec = {"containers": [container], "volumes": volumes or [], "securityContext": POD_SECURITY, **ENDS_AT_ONCE}
-        self.kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space}, "spec": spec})
-        self.kubectl("wait", f"pod/{name}", f"--namespace={space}", "--for=condition=Ready", "--timeout=120s")
-        try:
-            yield
-        finally:
-            self.kubectl("delete", "pod", name, f"--namespace={space}")
+    def clusters(self) -> list[str]:
+        """Return the names of the RayClusters, the oldest first."""
+        found = self.kubectl.get("rayclusters", self.namespace, "--sort-by=.metadata.creationTimestamp")
+        return [one["metadata"]["name"] for one in found]
 
-    def draw(self, space: str) -> bytes:
-        """Return the answer to a recording that the client in this namespace posts to the Service."""
-        url = f"http://{self.service}:8000/graph"
-        return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, url)
+    def active(self) -> str:
+        """Return the cluster that gets the requests."""
+        status = self.kubectl.get("rayservice", self.profile.service, self.namespace)["status"]
+        return str(status["activeServiceStatus"].get("rayClusterName", ""))
+
+    def replicas(self) -> list[tuple[str, str]]:
+        """Return the deployment of each running replica, and the address of its pod."""
+        (application,) = json.loads(self.head(SERVE))["applications"].values()
+        found = [(name, one) for name, deployment in application["deployments"].items() for one in deployment["replicas"]]
+        return [(name, replica["node_ip"]) for name, replica in found if replica["state"] == "RUNNING"]
+
+    def draw(self, space: str, **fields: str) -> bytes:
+        """Return the answer to a recording that the client in this namespace posts to the Service; of an error its status."""
+        words = (f"http://{self.service}:8000/graph", json.dumps(fields))
+        return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, *words)
 
     @contextmanager
-    def load(self, space: str, clients: int, seconds: float) -> Iterator[list[tuple[int | str, float]]]:
-        """Send recordings meanwhile, by several clients; at the end the list has each answer's status, or error, and its seconds."""
-        url, answers = f"http://{self.service}:8000/graph", list[tuple[int | str, float]]()
-        command = ("exec", f"--namespace={space}", "client", "--", "python", "-c", LOAD, url, str(clients), str(seconds))
-        with ThreadPoolExecutor(1) as pool:
-            sent = pool.submit(self.kubectl, *command, timeout_s=seconds + 200)
+    def load(self, clients: int, pause_s: float = 0.5, until: Callable[[], bool] = lambda: True) -> Iterator[Answers]:
+        """Send recordings meanwhile, and until the condition holds; at the end the list has the answers."""
+        words = (f"http://{self.service}:8000/graph", str(clients), str(pause_s))
+        command = ("exec", "--stdin", f"--namespace={CLIENTS}", "client", "--", "python", "-c", LOAD, *words)
+        answers: Answers = []
+        with self.kubectl.begin(*command) as sender:
             yield answers
-            answers += [(outcome, taken_s) for outcome, taken_s in json.loads(sent.result())]
+            wait_until(until, "what the load was for", LONG_S, pause_s=3)
+            output, _ = sender.communicate(timeout=200)
+        answers += [(outcome, taken_s) for outcome, taken_s in json.loads(output)]
 
     def connects(self, space: str, pod: str, host: str, port: int) -> bool:
         """Return whether a pod opens a connection, within 5 s."""
@@ -139,6 +193,27 @@ class Installation:
         self.kubectl("wait", "rayclusters", "--all", self.namespace, "--for=delete", "--timeout=600s", timeout_s=620)
         self.kubectl("delete", "namespace", self.profile.namespace, "--timeout=300s", timeout_s=320)
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def pod(
+    kubectl: Kubectl, name: str, space: str, volumes: list[Any] | None = None, mounts: list[Any] | None = None
+) -> Iterator[None]:
+    """Run a pod of the ingress' image that waits for commands."""
+    container = {
+        "name": "main",
+        "image": Images()["ingress"],
+        "command": ["sleep", "infinity"],
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": mounts or [],
+    }
+    spec = {"containers": [container], "volumes": volumes or [], "securityContext": POD_SECURITY, **ENDS_AT_ONCE}
+    kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space}, "spec": spec})
+    kubectl("wait", f"pod/{name}", f"--namespace={space}", "--for=condition=Ready", "--timeout=120s")
+    try:
+        yield
+    finally:
+        kubectl("delete", "pod", name, f"--namespace={space}")
 
 
 def namespace(name: str, **labels: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,17 @@ class Kubectl:
     def warnings(self, *words: str | Path) -> str:
         return self._run(*words).stderr.decode()
 
-    def succeeds(self, *words: str | Path) -> bool:
-        return self._run(*words, check=False).returncode == 0
+    def succeeds(self, *words: str | Path, content: bytes | None = None) -> bool:
+        return self._run(*words, content=content, check=False).returncode == 0
+
+    @contextmanager
+    def begin(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """Run a command meanwhile, and end it."""
+        with subprocess.Popen([*self.command, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def apply(self, *documents: dict[str, Any]) -> None:
         content = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}).encode()

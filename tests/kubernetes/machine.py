@@ -74,6 +74,11 @@ def add_cgroup(name: str) -> None:
                     (group / file).write_text((group.parent / file).read_text())
 
 
+def names(group: Path) -> set[str]:
+    """Return the names of the programs in a control group, their first 15 characters."""
+    return {_read(Path("/proc") / pid / "comm").strip() for pid in _read(group / "cgroup.procs").split()}
+
+
 def kill(group: Path = PIDS) -> None:
     """Kill all processes of a control group and of those below it."""
 
@@ -116,12 +121,12 @@ def unmount(folder: Path) -> None:
         run("umount", "--lazy", point)
 
 
-def wait_until(condition: Callable[[], bool], description: str, wait_s: float = START_S) -> None:
+def wait_until(condition: Callable[[], bool], description: str, wait_s: float = START_S, pause_s: float = 0.5) -> None:
     """Wait until the condition holds. Raises AssertionError, with its description."""
     deadline_s = time.monotonic() + wait_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not within {wait_s:.0f} s: {description}"
-        time.sleep(0.5)
+        time.sleep(pause_s)
 
 
 def _read(file: Path) -> str:

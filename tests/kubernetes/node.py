@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.images import PAUSE
-from tests.kubernetes.machine import NAME, PIDS, STATE, add_cgroup, inside, kill, run, start, wait_until
+from tests.kubernetes.machine import NAME, PIDS, STATE, add_cgroup, inside, kill, names, run, start, wait_until
 from tests.kubernetes.programs import programs
 
 CONTAINERD = """\
@@ -93,11 +93,19 @@ class Node:
             *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0"),
             "--cluster-cidr=10.244.0.0/16",
         )
+
+    def enforce_policies(self, kubeconfig: Path, services: str) -> None:
+        """Start kube-router, which ends where its node is not yet registered."""
         self._begin(
             "kube-router",
             *(f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}", "--run-router=false", "--run-firewall=true"),
             *("--run-service-proxy=false", "--enable-cni=false", "--enable-ipv6=false", f"--service-cluster-ip-range={services}"),
         )
+
+    def check(self) -> None:
+        """Raise AssertionError if one of the node's programs has ended."""
+        missing = {"containerd", "kubelet", "kube-proxy", "kube-router"} - names(PIDS / self.name / "daemons")
+        assert not missing, f"{', '.join(missing)} of {self.name} has ended: see {STATE}/logs"
 
     def die(self) -> None:
         """Kill every process of the node at once, its pods' too, and cut its network, as the failure of a machine does."""

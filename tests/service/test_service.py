@@ -140,7 +140,7 @@ HUM = (8000 * np.sin(2 * np.pi * 50 * np.arange(5 * 16_000) / 16_000)).astype(np
 REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("no multipart field", {"files": {"sound": CAT}}, 400, "malformed_request"),
     ("an unknown path", {"url": "/graphs", **form()}, 404, "not_found"),
-    ("an unknown method", {"method": "GET", "url": "/graph"}, 405, "method_not_allowed"),
+    ("an unknown method", {"method": "GET", "url": "/listen"}, 405, "method_not_allowed"),
     ("a media type that is not offered", {"headers": {"Accept": "text/html"}, **form()}, 406, "not_acceptable"),
     ("30 MiB", form(bytes(30 << 20)), 413, "audio_too_large"),
     ("30 MiB, raw", {"content": bytes(30 << 20), "headers": {"Content-Type": "audio/wav"}}, 413, "audio_too_large"),

@@ -13,10 +13,11 @@ from deployments.span import TraceContext, new_id
 from testing import speech
 from testing.collector import Collector, wait_for
 from testing.jaeger import Jaeger
-from testing.service import Service, environment
+from testing.service import ROOT, Service, environment
 
 pytestmark = pytest.mark.serve
 CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
+SPANS = (ROOT / "docs" / "operations.md").read_text().split("| span | time of |")[1].split("\n\n")[0]
 EVENTS = {"Accept": "text/event-stream"}
 
 
@@ -54,6 +55,7 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
     ways = tree(trace)
     assert {f"POST /graph > {part}" for part in ("receive", "decode", "whisper > queue", "diffusion > queue")} <= ways.keys()
     assert {f"POST /graph > {way}" for way in MODEL.values()} <= ways.keys()
+    assert {f"POST /graph > {way.replace('compute', 'queue')}" for way in MODEL.values()} <= ways.keys()
     assert f"POST /graph > {MODEL['whisper']} > window" in ways
     assert f"POST /graph > {MODEL['diffusion']} > encode" in ways
     by_id = {span["id"]: span for span in trace["spans"]}
@@ -62,6 +64,8 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
     encoding = by_id[ways[f"POST /graph > {MODEL['diffusion']} > encode"]]
     assert encoding["attributes"]["sonograph.image.bytes"] > 0
     assert encoding["start_ms"] >= denoising["events"][-1]["at_ms"]
+    for name in {span["name"] for span in trace["spans"]} - {"call diffusion", "triton diffusion"}:  # as whisper's
+        assert f"`{name}`" in SPANS
     assert trace["dropped"] == 0
     for span in trace["spans"]:  # on one machine a child lies inside of its parent, up to the clocks' own resolution
         if parent := by_id.get(span["parent_id"]):

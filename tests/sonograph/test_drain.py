@@ -1,10 +1,18 @@
-"""`sonograph drain`: the wait before a server or a pod ends."""
+"""The waits before a server and before a pod end."""
 
 import http.server
 import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from sonograph.drain import wait_until_idle
 from testing.service import free_port
@@ -63,3 +71,39 @@ def test_a_server_without_a_request_count_is_not_waited_for() -> None:
     with health([b"[]"], lambda: calls.append(None)) as port:
         wait_until_idle(port, 60)
     assert len(calls) == 1
+
+
+@pytest.fixture
+def raylet(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process of this name and with a node's id, below this one."""
+    program = tmp_path / "raylet"
+    shutil.copy(sys.executable, program)
+    command = [program, "-c", "import time; time.sleep(300)", f"--node_id={'0' * 56}"]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONHOME": sys.base_prefix}) as process:
+        yield process
+        process.kill()
+
+
+def hook(head: int) -> "subprocess.Popen[bytes]":
+    command = [Path(sys.executable).with_name("sonograph"), "drain", f"127.0.0.1:{head}", "--settle-s", "0"]
+    return subprocess.Popen([*command, "--port", str(free_port()), "--parent", str(os.getpid())])
+
+
+def test_without_a_head_the_pods_raylet_ends(raylet: "subprocess.Popen[bytes]") -> None:
+    with hook(free_port()) as drained:
+        assert drained.wait(60) == 0
+    assert raylet.wait(10) == -9
+
+
+def test_while_the_head_answers_its_raylet_is_left_to_ray(raylet: "subprocess.Popen[bytes]") -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head, hook(head.getsockname()[1]) as drained:
+        with pytest.raises(subprocess.TimeoutExpired):
+            drained.wait(8)
+        raylet.kill()  # as Ray does with a node that has drained
+        raylet.wait()
+        assert drained.wait(90) == 0
+
+
+def test_a_pod_whose_raylet_has_ended_does_not_wait() -> None:
+    with hook(free_port()) as drained:
+        assert drained.wait(60) == 0

@@ -33,6 +33,8 @@ TRACE = {
     "took_ms": 100.0,
     "status": 500,
     "replica": "abc",
+    "kept": 27,
+    "kept_since": 1_699_996_400.0,
     "mirrors": [],
     "mirror_of": None,
     "dropped": 0,
@@ -136,6 +138,14 @@ def test_the_trace_is_printed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0
     assert json.loads(done.stdout) == TRACE
     assert asked == ["/graph/traces/slowest"]
+
+
+def test_the_slowest_states_the_requests_and_the_time_that_it_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, 200, TRACE)
+    slowest, last = (CliRunner().invoke(cli, ["trace", id], env={"COLUMNS": "80"}).stdout for id in ("slowest", "last"))
+    sentence = "the slowest of 27 requests: all that ended since 2023-11-14 21:13:20 UTC"
+    assert slowest.splitlines()[-1].strip() == sentence
+    assert "27 requests" not in last
 
 
 def test_an_id_cannot_leave_its_path(monkeypatch: pytest.MonkeyPatch) -> None:

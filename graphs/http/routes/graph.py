@@ -1,8 +1,10 @@
 """The routes of the graphs: each takes a recording. And `GET /graph`: what runs where."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,29 +13,48 @@ from graphs.core.graph import Graph
 from graphs.core.parameters import GraphParameters
 from graphs.core.progress import Emit
 from graphs.http.dependencies import Recording
-from graphs.http.errors import InvalidApiKey
+from graphs.http.errors import InvalidApiKey, MethodNotAllowed, OperatorKeyNeeded
 from graphs.http.events import GraphEvents
 from graphs.http.parameters import validate
 from graphs.http.responses import EVENTS, negotiate, response
 from graphs.http.schemas import openapi
+from graphs.http.schemas.topology import TopologyAnswer
 from graphs.http.services import Services
 from graphs.http.sse import EventStream
 from graphs.http.upload import Upload, receive
+
+PATH = "/graph"
 
 
 def router(services: Services) -> APIRouter:
     routes = APIRouter()
     for graph in services.graphs:
         _add(routes, graph, services)
-    if services.topology is not None:
-        routes.add_api_route(
-            "/graph",
-            services.topology,
-            summary="What runs where",
-            responses=openapi.problems((InvalidApiKey, ModelUnavailable)),
-            dependencies=[Depends(openapi.KEY), Depends(services.dependencies.authenticate)],
-        )
+    routes.add_api_route(
+        PATH,
+        services.topology,
+        summary="What runs where",
+        response_model=TopologyAnswer,
+        responses=openapi.problems((InvalidApiKey, MethodNotAllowed, ModelUnavailable))
+        | openapi.answer("Every deployment, with its replicas and their nodes", f"GET {PATH}"),
+        dependencies=[Depends(openapi.KEY), Depends(_for_operators(services))],
+    )
     return routes
+
+
+def _for_operators(services: Services) -> Callable[[Request], Awaitable[None]]:
+    """The dependency by which, without `http.show_graph`, `GET /graph` exists for operators alone."""
+    others = 405 if any(graph.path == PATH for graph in services.graphs) else 404
+
+    async def check(request: Request) -> None:
+        if services.settings.show_graph:
+            return await services.dependencies.authenticate(request)
+        try:
+            await services.dependencies.operator(request)
+        except (InvalidApiKey, OperatorKeyNeeded) as error:
+            raise HTTPException(others, headers={"Allow": "POST"}) from error
+
+    return check
 
 
 def _add(routes: APIRouter, graph: Graph[Any, Any], services: Services) -> None:

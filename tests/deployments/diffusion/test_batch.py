@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
@@ -257,6 +258,21 @@ async def test_a_request_cancelled_while_it_waits_never_starts() -> None:
     _, cancelled = await bench.finish(running, waiting)
     assert isinstance(cancelled, Cancelled)
     assert (cancelled.steps_saved, bench.engine.calls) == (7, [["running"]] * 3)
+
+
+async def test_an_image_begins_once_it_has_a_place() -> None:
+    bench = Bench(max_batch=1)
+    before_ns = time.time_ns()
+    running = bench.generate("running", 3)
+    await bench.run_calls(1)
+    submitted_ns = time.time_ns()
+    waiting = bench.generate("waiting", 1)
+    await bench.run_calls(2)
+    still_ns = time.time_ns()
+    first, second = await bench.finish(running, waiting)
+    assert isinstance(first, Generated)
+    assert isinstance(second, Generated)
+    assert before_ns <= first.began_ns <= submitted_ns <= still_ns <= second.began_ns
 
 
 async def test_cancelling_the_await_cancels_the_work() -> None:

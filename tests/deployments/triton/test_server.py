@@ -17,6 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
+from deployments.recording import recorded
+from deployments.span import Span
 from deployments.time_left import TimeLeft
 from deployments.triton.health import MAX_FAILURES, ModelBroken, StubDied
 from deployments.triton.server import InProcessTriton, Tensors
@@ -168,6 +170,20 @@ async def test_a_request_cancelled_while_it_waits_never_starts(triton: InProcess
     waiting.cancel()
     assert (await running)["STEPS"][0] == 150
     assert (await triton.infer(command("echo"), TimeLeft(10)))["STEPS"][0] == 150
+
+
+async def test_the_wait_for_the_request_before_it_is_a_span_of_its_own(triton: InProcessTriton) -> None:
+    async def work() -> dict[str, Span]:
+        with recorded("Parrot", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01") as found:
+            await triton.infer(command("work 20"), TimeLeft(30))
+        return {span.name: span for span in found.spans}
+
+    first, second = await asyncio.gather(work(), work())
+    if first["compute"].started_ns > second["compute"].started_ns:
+        first, second = second, first
+    queue, compute = second["queue"], second["compute"]
+    assert queue.parent_id == compute.parent_id == second["triton parrot"].id
+    assert queue.started_ns < first["compute"].ended_ns <= queue.ended_ns == compute.started_ns
 
 
 async def test_a_deadline_that_passes_frees_the_model(triton: InProcessTriton) -> None:

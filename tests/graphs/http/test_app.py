@@ -341,7 +341,7 @@ async def test_the_deadline_ends_an_upload_that_does_not_end() -> None:
     [
         ("GET", "/nothing", 404, "not_found"),
         ("POST", "/graphs", 404, "not_found"),
-        ("GET", "/graph", 405, "method_not_allowed"),
+        ("PUT", "/graph", 405, "method_not_allowed"),
         ("GET", "/listen", 405, "method_not_allowed"),
         ("DELETE", "/readyz", 405, "method_not_allowed"),
     ],

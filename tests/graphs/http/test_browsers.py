@@ -105,7 +105,7 @@ async def test_head_is_answered_wherever_get_is_without_a_body(path: str) -> Non
 
 
 async def test_head_where_there_is_no_get_is_refused_and_get_is_named_with_head() -> None:
-    assert (await post({}, method="HEAD", path="/graph")).status_code == 405
+    assert (await post({}, method="HEAD", path="/listen")).status_code == 405
     answer = await post({}, method="DELETE", path="/healthz")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 

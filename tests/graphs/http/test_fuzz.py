@@ -30,8 +30,9 @@ def state() -> ClusterState:
 
 
 def complete(keys: Path | None = None) -> FastAPI:
-    """The app with its optional route, GET /graph. `keys`: the file of its API keys."""
-    return FakeService(HttpSettings(api_keys_file=keys), topology=Topology("sonograph", [], state)).app()
+    """The app, with GET /graph for every client. `keys`: the file of its API keys."""
+    http = HttpSettings(api_keys_file=keys, show_graph=True)
+    return FakeService(http, topology=Topology("sonograph", [], state)).app()
 
 
 DOCUMENT = document(FakeService().app())

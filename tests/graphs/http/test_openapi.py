@@ -69,6 +69,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/v1/audio/translations", {"files": {"file": b"sound"}}),
     ("POST", "/v1/images/generations", {"json": {"prompt": "a red apple"}}),
     ("GET", "/v1/models", {}),
+    ("GET", "/graph", {}),
     ("GET", "/healthz", {}),
     ("GET", "/readyz", {}),
     ("POST", "/graph", {"files": {"sound": b"sound"}}),

@@ -10,6 +10,7 @@ import pytest
 
 from deployments.errors import ModelUnavailable
 from graphs.http.settings import HttpSettings
+from graphs.serve.topology import ClusterState, Topology
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.traces import Traces
 from testing.fakes import deployment_status, serve_status
@@ -53,6 +54,21 @@ async def test_a_rollout_is_begun_seen_changed_and_removed(ingress: Ingress) -> 
         assert (await client.delete(PATH)).status_code == 204
         assert (await client.get(PATH)).status_code == 404
         assert (await client.put(PATH, json=START)).json()["rollout"]["revision"] == 4
+
+
+async def test_what_runs_where_has_the_rollout_and_its_candidates_replicas(ingress: Ingress) -> None:
+    replicas = {name: [{"replica_id": f"r-{name}", "state": "RUNNING", "node_id": "n1"}] for name in ("sonograph", APPLICATION)}
+    applications = {name: {"deployments": {"whisper": {"status": "HEALTHY", "replicas": replicas[name]}}} for name in replicas}
+    state = ClusterState({"applications": applications}, [])
+    stages = [ingress.service.whisper]
+    ingress.service.topology = Topology("sonograph", stages, lambda: state, ingress.rollouts.summaries)  # type: ignore[arg-type]
+    async with ingress.client() as client:
+        begun = (await client.put(PATH, json=START)).json()
+        (whisper,) = (await client.get("/graph")).json()["stages"]
+    candidate = whisper["rollout"]["candidate"]
+    assert [one["id"] for one in (*whisper["replicas"], *candidate["replicas"])] == ["r-sonograph", f"r-{APPLICATION}"]
+    assert candidate | begun["candidate"] == candidate
+    assert whisper["rollout"]["rollout"] == begun["rollout"]
 
 
 async def test_a_request_is_mirrored_once_its_client_has_the_answer(ingress: Ingress) -> None:

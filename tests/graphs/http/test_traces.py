@@ -181,7 +181,7 @@ async def test_of_several_ingress_replicas_the_right_answer_is_taken() -> None:
     def trace(at: float, took_ms: float) -> dict[str, Any]:
         return {
             "trace_id": "", "request_id": "", "at": at, "took_ms": took_ms, "status": 200, "mirrors": [], "mirror_of": None,
-            "replica": "", "dropped": 0, "spans": [],
+            "replica": "", "kept": 256, "kept_since": at - 1, "dropped": 0, "spans": [],
         }  # fmt: skip
 
     async def everywhere(id: str) -> list[dict[str, Any] | None]:
@@ -192,4 +192,5 @@ async def test_of_several_ingress_replicas_the_right_answer_is_taken() -> None:
     transport = httpx.ASGITransport(create_app(services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         assert (await client.get("/graph/traces/last")).json()["at"] == 2
-        assert (await client.get("/graph/traces/slowest")).json()["at"] == 1
+        slowest = (await client.get("/graph/traces/slowest")).json()
+    assert (slowest["at"], slowest["kept"], slowest["kept_since"]) == (1, 512, 1)

@@ -12,6 +12,7 @@ from deployments.whisper.spec import SPEC as WHISPER
 from graphs.http.settings import HttpSettings
 from graphs.serve import topology
 from graphs.serve.topology import ClusterState, Topology, unsatisfiable
+from graphs.voice_to_text import VoiceToText
 from testing.fakes import FakeService, FakeStage, transcript
 
 
@@ -29,7 +30,8 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "x.py"\nModelUnavailable
 
 
 def node(name: str, image: str, alive: bool = True, **resources: float) -> dict[str, Any]:
-    return {"NodeID": name, "Alive": alive, "Resources": resources, "Labels": {"image": image, "ray.io/node-id": name}}
+    place = {"NodeManagerHostname": f"host-of-{name}", "NodeManagerAddress": "192.0.2.1"}
+    return {"NodeID": name, "Alive": alive, "Resources": resources, "Labels": {"image": image, "ray.io/node-id": name}, **place}
 
 
 NODES = [
@@ -57,8 +59,8 @@ def cluster_state(**deployments: dict[str, Any]) -> ClusterState:
     return ClusterState({"applications": {"sonograph": {"status": "RUNNING", "deployments": deployments}}}, NODES)
 
 
-def describe(found: ClusterState) -> dict[str, Any]:
-    answer = topology.describe("sonograph", [stage()], found)
+def describe(found: ClusterState, **rollouts: Any) -> dict[str, Any]:
+    answer = topology.describe("sonograph", [stage()], found, rollouts)
     return {stage["stage"]: stage for stage in answer["stages"]}
 
 
@@ -76,13 +78,37 @@ def test_a_stage_has_its_model_its_replicas_and_its_queue() -> None:
         "requested": {"resources": {"CPU": 1, "whisper": 1}, "labels": {"image": "whisper"}},
         "unsatisfiable": [],
         "replicas": [
-            {"id": "r0", "state": "RUNNING", "node": "n2", "labels": {"image": "whisper"}},
-            {"id": "r1", "state": "STARTING", "node": None, "labels": {}},
+            {
+                "id": "r0",
+                "state": "RUNNING",
+                "node": "n2",
+                "host": "host-of-n2",
+                "address": "192.0.2.1",
+                "labels": {"image": "whisper"},
+            },
+            {"id": "r1", "state": "STARTING", "node": None, "host": None, "address": None, "labels": {}},
         ],
         "target_replicas": 2,
         "queue": {"waiting": 2, "running": 8},
+        "rollout": None,
     }
     assert (stages["ingress"]["model"], stages["ingress"]["queue"]) == (None, None)
+
+
+def test_a_rollout_has_its_candidates_replicas_which_are_of_another_application() -> None:
+    found = cluster_state(whisper=deployment({}, {}, "n2"))
+    found.serve["applications"]["next"] = {"status": "RUNNING", "deployments": {"whisper": deployment({"CPU": 1}, {}, "n1")}}
+    rollout = {"rollout": {"application": "next"}, "candidate": {"model": "base.en"}}
+    candidate = describe(found, whisper=rollout)["whisper"]["rollout"]["candidate"]
+    assert candidate["model"] == "base.en"
+    assert [replica["host"] for replica in candidate["replicas"]] == ["host-of-n1"]
+    assert (candidate["status"], candidate["target_replicas"]) == ("HEALTHY", 1)
+    assert rollout["candidate"] == {"model": "base.en"}, "the rollout's own summary stays as it is"
+
+
+def test_a_candidate_that_serve_does_not_have_yet_is_absent() -> None:
+    rollout = {"rollout": {"application": "next"}, "candidate": {"model": None}}
+    assert describe(cluster_state(), whisper=rollout)["whisper"]["rollout"]["candidate"]["status"] == "ABSENT"
 
 
 @pytest.mark.parametrize(
@@ -115,14 +141,29 @@ def test_a_stage_that_serve_does_not_know_is_absent(serve: dict[str, Any]) -> No
     assert (whisper["status"], whisper["replicas"], whisper["target_replicas"]) == ("ABSENT", [], 0)
 
 
-async def get(answer: ClusterState | Exception, keys: Path | None = None) -> httpx.Response:
+OPERATOR, CLIENT = "operator-has-a-long-key", "client-has-a-long-key"
+NEAR, FAR = "127.0.0.1", "192.0.2.7"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "keys"
+    file.write_text(f"anna {OPERATOR} operator\nbob {CLIENT}\n")
+    return file
+
+
+async def get(answer: ClusterState | Exception, address: str = NEAR, key: str | None = None, **settings: Any) -> httpx.Response:
+    """`address`: the client's; `settings`: of `http`."""
+
     def state() -> ClusterState:
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    service = FakeService(HttpSettings(api_keys_file=keys), topology=Topology("sonograph", [stage()], state))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app()), base_url="http://service") as client:
+    service = FakeService(HttpSettings(**settings), topology=Topology("sonograph", [stage()], state))
+    transport = httpx.ASGITransport(service.app(), client=(address, 1))
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client:
         return await client.get("/graph")
 
 
@@ -133,11 +174,51 @@ async def test_the_route_answers_with_the_description() -> None:
     assert [stage["stage"] for stage in answer.json()["stages"]] == ["whisper"]
 
 
-async def test_the_route_needs_a_key_if_the_service_has_keys(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("someone 0123456789abcdef")
-    answer = await get(cluster_state(), keys)
-    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key")
+@pytest.mark.parametrize(
+    ("key", "by_setting", "status"),
+    [
+        (OPERATOR, False, 200),
+        (CLIENT, False, 405),
+        (None, False, 405),
+        ("nobodys-key-at-all", False, 405),
+        (OPERATOR, True, 200),
+        (CLIENT, True, 200),
+        (None, True, 401),
+    ],
+)
+async def test_with_keys_it_is_for_operators_and_by_the_setting_for_every_key(
+    keys: Path, key: str | None, by_setting: bool, status: int
+) -> None:
+    for address in (NEAR, FAR):
+        answer = await get(cluster_state(), address, key, api_keys_file=keys, show_graph=by_setting)
+        assert answer.status_code == status
+        assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(("address", "by_setting", "status"), [(NEAR, False, 200), (FAR, False, 405), (FAR, True, 200)])
+async def test_without_keys_it_is_for_clients_of_this_machine_and_by_the_setting_for_all(
+    address: str, by_setting: bool, status: int
+) -> None:
+    assert (await get(cluster_state(), address, show_graph=by_setting)).status_code == status
+
+
+async def test_others_get_what_a_service_without_the_route_answers() -> None:
+    app = FakeService(topology=Topology("sonograph", [stage()], cluster_state)).app()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(FAR, 1)), base_url="http://service") as client:
+        ours, without = await client.get("/graph"), await client.get("/listen")
+    assert (ours.status_code, ours.headers["allow"]) == (without.status_code, without.headers["allow"]) == (405, "POST")
+    assert {**ours.json(), "request_id": ""} == {**without.json(), "request_id": ""}
+
+
+async def test_where_no_graph_has_the_path_others_find_nothing_there() -> None:
+    app = FakeService(mounted=(VoiceToText,)).app()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(FAR, 1)), base_url="http://service") as client:
+        assert (await client.get("/graph")).status_code == 404
+
+
+async def test_the_answer_has_every_field_of_the_description_and_no_other() -> None:
+    found = cluster_state(whisper=deployment({"CPU": 1}, {"image": "whisper"}, "n2", None), ingress=deployment({}, {}, "n1"))
+    assert (await get(found)).json() == topology.describe("sonograph", [stage()], found, {})
 
 
 async def test_a_cluster_that_does_not_answer_is_a_problem_with_retry_after() -> None:

@@ -12,6 +12,7 @@ from graphs.tracing import export
 from graphs.tracing.export import Exporter, exporter
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
+from graphs.tracing.traces import Traces
 from graphs.tracing.view import view
 from testing import collector, jaeger
 from testing.collector import Collector, wait_for
@@ -64,7 +65,7 @@ def test_a_trace_reaches_a_collector(
     assert root.start_time_unix_nano == trace.root.started_ns
     assert root.end_time_unix_nano == trace.root.ended_ns
     assert received.services == {"drawing"}
-    assert received.as_kept() == {span["id"]: span for span in view(trace, "replica")["spans"]}
+    assert received.as_kept() == {span["id"]: span for span in view(trace, Traces(TracingSettings()), "replica")["spans"]}
 
 
 def test_a_mirrored_calls_trace_links_to_its_requests() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -45,6 +46,22 @@ def test_a_trace_is_sent(ratio: float, request_: dict[str, Any], is_sent: bool) 
     traces = Traces(TracingSettings(ratio=ratio, slow_s=2), sent)
     trace = ended(traces, **request_)
     assert sent == ([trace] if is_sent else [])
+
+
+def test_the_time_since_which_all_are_kept_moves_with_the_first_one_that_is_dropped() -> None:
+    before_ns = time.time_ns()
+    traces = Traces(TracingSettings(kept=2))
+    begun_ns = traces.since_ns
+    assert before_ns <= begun_ns <= time.time_ns()
+    first = ended(traces)
+    with first.mirror("mirror whisper"):
+        pass
+    second = ended(traces)
+    assert (traces.count, traces.since_ns) == (2, begun_ns)
+    ended(traces)
+    assert (traces.count, traces.since_ns) == (2, first.root.ended_ns)
+    ended(traces)
+    assert (traces.count, traces.since_ns) == (2, second.root.ended_ns)
 
 
 @pytest.mark.parametrize("traceparent", [SAMPLED, NOT_SAMPLED])

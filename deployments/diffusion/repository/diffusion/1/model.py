@@ -63,6 +63,7 @@ class TritonPythonModel:
             self._steps_saved.add(error.steps_saved)
             raise stub.Cancelled(str(error)) from error
         if recorder is not None:
+            recorder.began(generated.began_ns)
             image, ended_ns = generated.image, time.time_ns()
             about: dict[str, str | int] = {"sonograph.image.format": request.format, "sonograph.image.bytes": len(image.encoded)}
             recorder.add("encode", ended_ns - round(image.encode_ms * 1e6), ended_ns, **about)

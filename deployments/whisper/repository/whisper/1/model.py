@@ -61,7 +61,8 @@ class TritonPythonModel:
 
 
 def _finish(responder: stub.Responder, group: SequenceGroup) -> None:
-    if responder.recorder is not None:
+    if responder.recorder is not None and group.windows:
+        responder.recorder.began(group.windows[0][0])
         for number, (started_ns, ended_ns, rows) in enumerate(group.windows, start=1):
             responder.recorder.add("window", started_ns, ended_ns, **{"sonograph.window": number, "sonograph.batch_size": rows})
     responder.finish(_outcome(group))

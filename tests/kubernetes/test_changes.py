@@ -1,0 +1,138 @@
+"""Changes of a service under load: replicas by load, Serve's configuration, images, bounds of a group, and the way back."""
+
+from typing import Any
+
+import pytest
+
+from tests.kubernetes.images import NEXT
+from tests.kubernetes.installation import CLIENTS, LONG_S, Answers, Installation
+from tests.kubernetes.machine import wait_until
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
+
+
+def statuses(answers: Answers) -> set[int | str]:
+    assert len(answers) > 1
+    return {status for status, _ in answers}
+
+
+def whispers(installed: Installation) -> int:
+    """Return the number of Whisper's running replicas."""
+    return sum(name == "whisper" for name, _ in installed.replicas())
+
+
+def pods(installed: Installation, group: str) -> list[str]:
+    return [pod["metadata"]["name"] for pod in installed.pods(group=group)]
+
+
+def set_image(installed: Installation, end: str) -> None:
+    """Name another build of every image, and apply it."""
+
+    def change(service: dict[str, Any], config: dict[str, Any]) -> None:
+        for container in containers(service):
+            container["image"] = container["image"].removesuffix(NEXT) + end
+
+    installed.change(change)
+    installed.apply()
+
+
+def containers(service: dict[str, Any]) -> list[dict[str, Any]]:
+    cluster = service["spec"]["rayClusterConfig"]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    return [
+        one for group in groups for part in ("containers", "initContainers") for one in group["template"]["spec"].get(part, [])
+    ]
+
+
+def test_load_starts_a_models_pod_and_idle_it_goes(small: Installation) -> None:
+    assert len(pods(small, "whisper")) == 1
+    with small.load(clients=8, until=lambda: whispers(small) == 2) as answers:
+        pass
+    assert statuses(answers) == {200}
+    wait_until(lambda: len(pods(small, "whisper")) == 1, "whisper's second pod ends", LONG_S)
+    assert whispers(small) == 1
+
+
+def test_a_changed_configuration_of_serve_is_taken_in_place(small: Installation) -> None:
+    (before,) = small.clusters()
+
+    def change(service: dict[str, Any], config: dict[str, Any]) -> None:
+        config["applications"][0]["args"]["diffusion"] = {"max_side_px": 128}
+
+    assert small.draw(CLIENTS, width="256").startswith(b"\x89PNG")
+    with small.load(clients=2, until=lambda: b"[422 " in small.draw(CLIENTS, width="256")) as answers:
+        small.change(change)
+        small.apply()
+    assert statuses(answers) == {200}
+    assert small.clusters() == [before]
+
+
+def test_another_image_is_another_cluster_and_no_request_is_lost(small: Installation) -> None:
+    (before,) = small.clusters()
+    with small.load(clients=2, until=lambda: small.active() not in ("", before)) as answers:
+        set_image(small, NEXT)
+    assert statuses(answers) == {200}
+    (image,) = {one["image"] for pod in small.pods(group="whisper", cluster=small.active()) for one in pod["spec"]["containers"]}
+    assert image.endswith(NEXT)
+    wait_until(lambda: small.clusters() == [small.active()], "the first cluster is gone", LONG_S)
+
+
+def test_the_running_cluster_does_not_learn_of_a_groups_new_bound_until_it_is_patched(small: Installation) -> None:
+    """As kuberay/README.md says, and its patch."""
+
+    def most() -> int:
+        (cluster,) = small.kubectl.get("rayclusters", small.namespace)
+        (group,) = (one for one in cluster["spec"]["workerGroupSpecs"] if one["groupName"] == "whisper")
+        return int(group["maxReplicas"])
+
+    def change(service: dict[str, Any], config: dict[str, Any]) -> None:
+        (group,) = (one for one in service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "whisper")
+        group["maxReplicas"] += 1
+
+    before, (cluster,) = most(), small.clusters()
+    small.change(change)
+    small.apply()
+    small.wait_until_observed()
+    assert most() == before
+    patch = [
+        {"op": "test", "path": "/spec/workerGroupSpecs/1/groupName", "value": "whisper"},
+        {"op": "replace", "path": "/spec/workerGroupSpecs/1/maxReplicas", "value": before + 1},
+    ]
+    small.patch("raycluster", cluster, patch)
+    small.wait_until_observed()
+    assert most() == before + 1
+    assert small.clusters() == [cluster]
+
+
+@pytest.mark.slow
+def test_the_way_back_while_the_second_cluster_starts(small: Installation) -> None:
+    """As kuberay/README.md says: no third cluster starts, and the second ends at once."""
+    (first,) = small.clusters()
+    (image,) = {one["image"] for pod in small.pods(group="whisper") for one in pod["spec"]["containers"]}
+    new, old = ("", NEXT) if image.endswith(NEXT) else (NEXT, "")
+    with small.load(clients=1, until=lambda: small.clusters() == [first]) as answers:
+        set_image(small, new)
+        wait_until(lambda: len(small.clusters()) == 2, "a second cluster starts")
+        second = small.clusters()[1]
+        strategy(small, "None")
+        set_image(small, old)
+        small.wait_until_observed()
+        small.patch(
+            "rayservice",
+            small.profile.service,
+            [{"op": "replace", "path": "/status/pendingServiceStatus", "value": {}}],
+            "--subresource=status",
+        )
+        small.kubectl("delete", "raycluster", second, small.namespace, "--wait=false")
+        strategy(small, "NewCluster")
+        small.apply()
+    assert statuses(answers) == {200}
+    small.wait_until_observed()
+    assert small.clusters() == [first]
+
+
+def strategy(installed: Installation, kind: str) -> None:
+    def change(service: dict[str, Any], config: dict[str, Any]) -> None:
+        service["spec"]["upgradeStrategy"]["type"] = kind
+
+    installed.change(change)

@@ -1,0 +1,141 @@
+"""Losses under load: evicted pods, a drained node, a node that dies, the head, Redis."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.kubernetes.conftest import SPARE
+from tests.kubernetes.installation import Installation
+from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.node import Node
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture
+def only_spare(kubectl: Kubectl) -> Iterator[None]:
+    """Let Kubernetes put new pods onto the spare node alone."""
+    others = [one["metadata"]["name"] for one in kubectl.get("nodes") if one["metadata"]["name"] != f"node{SPARE}"]
+    kubectl("cordon", *others)
+    kubectl("uncordon", f"node{SPARE}")
+    yield
+    kubectl("uncordon", *others)
+    kubectl("cordon", f"node{SPARE}")
+
+
+class Watched:
+    """The names of all pods of a group that have been there, and whether the group has settled on others than the first."""
+
+    def __init__(self, installed: Installation, group: str) -> None:
+        self._installed, self._group = installed, group
+        self.first = self.seen = self._now()
+
+    def _now(self) -> set[str]:
+        return {pod["metadata"]["name"] for pod in self._installed.pods(group=self._group)}
+
+    def is_replaced(self) -> bool:
+        now = self._now()
+        self.seen = self.seen | now
+        return len(now) == len(self.first) and not now & self.first and is_whole(self._installed)
+
+    def started(self) -> int:
+        return len(self.seen - self.first)
+
+
+def is_whole(installed: Installation) -> bool:
+    """Return whether each deployment has one running replica."""
+    return sorted(name for name, _ in installed.replicas()) == ["diffusion", "ingress", "whisper"]
+
+
+def evict(installed: Installation, group: str) -> bool:
+    """Evict the pods of a group, as `kubectl drain` does, and return whether the disruption budget let it."""
+    space = installed.profile.namespace
+    for pod in installed.pods(group=group):
+        name = pod["metadata"]["name"]
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": space}}
+        path = f"/api/v1/namespaces/{space}/pods/{name}/eviction"
+        if not installed.kubectl.succeeds("create", "--raw", path, "--filename=-", content=json.dumps(eviction).encode()):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("group", ["diffusion", "whisper"])
+def test_an_evicted_pod_serves_until_its_replacement_does_and_loses_nothing(small: Installation, group: str) -> None:
+    watched = Watched(small, group)
+    with small.load(clients=2, until=watched.is_replaced) as answers:
+        assert evict(small, group)
+    assert {status for status, _ in answers} == {200}
+    # KubeRay counts a pod that ends as running and the autoscaler does not: it asks for the first, KubeRay makes a second one.
+    assert watched.started() <= 2
+
+
+def test_the_last_ingress_pod_cannot_be_evicted(small: Installation) -> None:
+    assert not evict(small, "ingress")
+
+
+@pytest.mark.own_nodes
+@pytest.mark.usefixtures("only_spare")
+def test_a_drained_node_loses_nothing(small: Installation) -> None:
+    (pod,) = small.pods(group="whisper")
+    watched = Watched(small, "whisper")
+    words = ("--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector=ray.io/group=whisper", "--timeout=600s")
+    with small.load(clients=2, until=watched.is_replaced) as answers:
+        small.kubectl("drain", pod["spec"]["nodeName"], *words, timeout_s=620)
+    assert {status for status, _ in answers} == {200}
+    (pod,) = small.pods(group="whisper")
+    assert pod["spec"]["nodeName"] == f"node{SPARE}"
+
+
+@pytest.mark.own_nodes
+def test_a_node_that_dies_is_missed_for_a_time_and_no_request_is_left_without_an_answer(small: Installation) -> None:
+    """Whisper's pod is on the spare node (see the test before), and on no other."""
+    watched = Watched(small, "whisper")
+    with small.load(clients=2, until=watched.is_replaced) as answers:
+        Node(SPARE).die()
+    assert {status for status, _ in answers} <= {200, 503}
+    assert answers[-1][0] == 200
+    small.kubectl("delete", "node", f"node{SPARE}")
+
+
+def test_without_the_head_requests_go_on_and_the_next_one_takes_over(small: Installation) -> None:
+    assert_all_answered(small, lambda: delete_head(small))
+
+
+def test_without_redis_requests_go_on_and_with_it_the_service_is_whole_again(small: Installation) -> None:
+    assert_all_answered(small, lambda: small.kubectl("delete", "pod", "redis-0", small.namespace, "--wait=false"))
+
+
+def delete_head(installed: Installation) -> None:
+    (head,) = installed.pods(**{"node-type": "head"})
+    installed.kubectl(
+        "delete", "pod", head["metadata"]["name"], installed.namespace, "--grace-period=0", "--force", "--wait=false"
+    )
+
+
+def assert_all_answered(installed: Installation, loss: Callable[[], object]) -> None:
+    before, workers = heads(installed), installed.pods(**{"node-type": "worker"})
+
+    def is_over() -> bool:
+        return (
+            heads(installed) != before and installed.kubectl.succeeds("get", "pods", installed.namespace) and is_served(installed)
+        )
+
+    with installed.load(clients=2, until=is_over) as answers:
+        loss()
+    assert {status for status, _ in answers} == {200}
+    kept = {pod["metadata"]["name"] for pod in installed.pods(**{"node-type": "worker"})}
+    assert {pod["metadata"]["name"] for pod in workers} <= kept
+
+
+def heads(installed: Installation) -> list[tuple[str, int]]:
+    """Return the head's pod, and how often its containers have started again."""
+    return [
+        (pod["metadata"]["name"], sum(one["restartCount"] for one in pod["status"].get("containerStatuses", [])))
+        for pod in installed.pods(**{"node-type": "head"})
+    ]
+
+
+def is_served(installed: Installation) -> bool:
+    found = [one for pod in installed.pods(**{"node-type": "head"}) for one in pod["status"].get("containerStatuses", [])]
+    return len(found) == 2 and all(one["ready"] for one in found) and is_whole(installed)
