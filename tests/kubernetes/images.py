@@ -29,7 +29,7 @@ PACKAGES = f"{stand_ins.PACKAGES},wget,redis-server"
 HOME = Path("/opt/sonograph")
 """Folder of the environment in every image."""
 KNOWN_COST = STATE / "known-cost"
-"""Folder of a package with models of known cost, for pods whose PYTHONPATH has it."""
+"""Folder of the package with models of known cost, which every image has on its path: Triton's stub does not read PYTHONPATH."""
 NEXT = "-next"
 """End of the tag under which each image of the service is there once more, as a later build."""
 VARIABLES = {"PATH": f"{HOME}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": ""}
@@ -105,6 +105,8 @@ def _debian() -> Path:
 def _environment(layer: tarfile.TarFile, name: str) -> None:
     """Fill the layer with an environment that is /opt/sonograph, as in the real image: small files, and links to the rest."""
     folder, home = environment(name), HOME.relative_to("/")
+    (packages,) = folder.glob("lib/python3.*/site-packages")
+    (packages / "known_cost.pth").write_text(f"{KNOWN_COST}\n")  # without the folder it does nothing
     for path in (folder / "bin").iterdir():
         if path.is_symlink() or not path.is_file():
             layer.add(path, str(home / "bin" / path.name), recursive=False)

@@ -6,7 +6,6 @@ from typing import Any
 
 from kuberay.profiles import CPU
 from kuberay.values import Values
-from tests.kubernetes.images import KNOWN_COST
 from tests.kubernetes.installation import Installation
 from tests.kubernetes.kubectl import Kubectl
 
@@ -35,7 +34,3 @@ def _to_known_cost(service: dict[str, Any], config: dict[str, Any]) -> None:
     (application,) = config["applications"]
     application["import_path"] = "testing.known_cost.app:slow"
     application["args"]["slower"] = SLOWER
-    cluster = service["spec"]["rayClusterConfig"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        (container,) = group["template"]["spec"]["containers"]
-        container["env"].append({"name": "PYTHONPATH", "value": str(KNOWN_COST)})
