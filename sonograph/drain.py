@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -19,6 +20,9 @@ TRIES, PAUSE_S, CONNECT_S = 3, 2.0, 5.0
 """Failed connections in a row after which the head counts as gone, the pause between two, and the limit of one."""
 ASK_S = 60.0
 """Limit for one request to drain: a head that ends keeps its callers waiting."""
+
+UNANSWERED_S = 15.0
+"""Time after which a proxy that does not answer has no ingress any more: with the head gone it waits for one for ever."""
 
 
 def drain(
@@ -43,7 +47,7 @@ def drain(
             print(f"the node has not drained within {most_s:g} s", file=sys.stderr)
             break
         if _is_gone(head):
-            wait_until_idle(port, idle_s)
+            wait_until_idle(port, idle_s, unanswered_s=UNANSWERED_S)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
             break
@@ -51,15 +55,19 @@ def drain(
         time.sleep(PAUSE_S)
 
 
-def wait_until_idle(port: int, most_s: float, host: str = "127.0.0.1") -> None:
-    """Return when the ingress reports no request in flight, when no ingress answers, or after `most_s` seconds."""
-    deadline_s = time.monotonic() + most_s
+def wait_until_idle(port: int, most_s: float, host: str = "127.0.0.1", unanswered_s: float = math.inf) -> None:
+    """Return when the ingress reports no request in flight, when no ingress answers, or after `most_s` seconds.
+
+    `unanswered_s`: time without an answer, though something listens, after which there is no ingress; it may only be busy.
+    """
+    begun_s = answered_s = time.monotonic()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        while time.monotonic() < deadline_s:
+        while time.monotonic() < min(begun_s + most_s, answered_s + unanswered_s):
             with (
                 contextlib.suppress(TimeoutError),  # busy
                 urllib.request.urlopen(f"http://{host}:{port}/healthz", timeout=5) as answer,
             ):
+                answered_s = time.monotonic()
                 if json.load(answer)["requests"] == 0:
                     return
             time.sleep(0.2)

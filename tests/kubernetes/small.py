@@ -20,7 +20,7 @@ VALUES: dict[str, Any] = {
         "diffusion": {"max_replicas": 1, "cpus": 1, **POD},
     },
     "idle_timeout_s": 20,
-    "settings": {"whisper": {"max_batch": 2}},
+    "settings": {"whisper": {"max_batch": 2}, "http": {"deadline_s": 30}},
 }
 
 

@@ -66,6 +66,11 @@ def test_without_a_server_it_does_not_wait() -> None:
     wait_until_idle(free_port(), 60)
 
 
+def test_a_proxy_without_an_ingress_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        wait_until_idle(silent.getsockname()[1], 600, unanswered_s=1)
+
+
 def test_a_server_without_a_request_count_is_not_waited_for() -> None:
     calls: list[None] = []
     with health([b"[]"], lambda: calls.append(None)) as port:
