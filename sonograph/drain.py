@@ -3,9 +3,7 @@
 import contextlib
 import json
 import math
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -35,21 +33,18 @@ def drain(
 ) -> None:
     """Drain this pod's Ray node, and return when its raylet has ended: a preStop hook.
 
-    Ray then starts the replacements of the node's replicas, and ends the raylet once it is idle; `ray start --block` ends with it.
-    Ray would drain by itself on SIGTERM, but with the head gone (the whole cluster has been deleted) it would wait for its whole
-    limit, and the pod would hold its GPU. Here a pod without a head waits until no request is in flight, and ends its raylet.
+    Ray starts the replacements of the node's replicas, and ends the raylet once it is idle. It would drain by itself on SIGTERM, but
+    with the head gone (the whole cluster has been deleted) it would wait for its whole limit, and the pod would hold its GPU. So this
+    returns too once the head is gone and no request is in flight here; SIGTERM, which follows, then ends Ray at once.
     """
     time.sleep(settle_s)
     deadline_s, asked = time.monotonic() + most_s, False
-    while raylet := _raylet(parent):
-        process, node = raylet
+    while node := _node(parent):
         if time.monotonic() > deadline_s:
             print(f"the node has not drained within {most_s:g} s", file=sys.stderr)
             break
         if _is_gone(head):
             wait_until_idle(port, idle_s, unanswered_s=UNANSWERED_S)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
             break
         asked = asked or _ask(head, node, deadline_s - time.monotonic())
         time.sleep(PAUSE_S)
@@ -86,16 +81,16 @@ def _ask(head: str, node: str, seconds: float) -> bool:
     return True
 
 
-def _raylet(parent: int) -> tuple[int, str] | None:
-    """Return the process and the node's id of the raylet that `ray start` runs, or None once it has ended."""
+def _node(parent: int) -> str:
+    """Return the id of the node whose raylet `ray start` runs, or nothing once that has ended."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             name, _, fields = (folder / "stat").read_text().partition(" (")[2].rpartition(") ")
             if name == "raylet" and int(fields.split()[1]) == parent:
                 node = re.search(r"--node_id=(\w+)", (folder / "cmdline").read_text())
                 if node:  # a zombie has no command
-                    return int(folder.name), node[1]
-    return None
+                    return node[1]
+    return ""
 
 
 def _is_gone(head: str) -> bool:
