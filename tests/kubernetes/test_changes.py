@@ -108,7 +108,7 @@ def test_the_running_cluster_does_not_learn_of_a_groups_new_bound_until_it_is_pa
 def test_the_way_back_while_the_second_cluster_starts(small: Installation) -> None:
     """As kuberay/README.md says: no third cluster starts, and the second ends at once."""
     (first,) = small.clusters()
-    (image,) = {one["image"] for pod in small.pods(group="whisper") for one in pod["spec"]["containers"]}
+    (image,) = {one["image"] for pod in small.pods(group="whisper", cluster=first) for one in pod["spec"]["containers"]}
     new, old = ("", NEXT) if image.endswith(NEXT) else (NEXT, "")
     with small.load(clients=1, until=lambda: small.clusters() == [first]) as answers:
         set_image(small, new)
