@@ -48,30 +48,24 @@ def is_whole(installed: Installation) -> bool:
     return sorted(name for name, _ in installed.replicas()) == ["diffusion", "ingress", "whisper"]
 
 
-def evict(installed: Installation, group: str) -> bool:
-    """Evict the pods of a group, as `kubectl drain` does, and return whether the disruption budget let it."""
+def evict(installed: Installation, group: str) -> None:
+    """Evict the pods of a group, as `kubectl drain` does."""
     space = installed.profile.namespace
     for pod in installed.pods(group=group):
         name = pod["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": space}}
         path = f"/api/v1/namespaces/{space}/pods/{name}/eviction"
-        if not installed.kubectl.succeeds("create", "--raw", path, "--filename=-", content=json.dumps(eviction).encode()):
-            return False
-    return True
+        installed.kubectl("create", "--raw", path, "--filename=-", content=json.dumps(eviction).encode())
 
 
-@pytest.mark.parametrize("group", ["diffusion", "whisper"])
+@pytest.mark.parametrize("group", ["diffusion", "whisper", "ingress"])
 def test_an_evicted_pod_serves_until_its_replacement_does_and_loses_nothing(small: Installation, group: str) -> None:
     watched = Watched(small, group)
     with small.load(clients=2, until=watched.is_replaced) as answers:
-        assert evict(small, group)
+        evict(small, group)
     assert {status for status, _ in answers} == {200}
-    # KubeRay counts a pod that ends as running and the autoscaler does not: it asks for the first, KubeRay makes a second one.
+    # The autoscaler asks for one pod more, and once the evicted pod has ended KubeRay makes another for it, which goes after its idle time.
     assert watched.started() <= 2
-
-
-def test_the_last_ingress_pod_cannot_be_evicted(small: Installation) -> None:
-    assert not evict(small, "ingress")
 
 
 @pytest.mark.own_nodes
