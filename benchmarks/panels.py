@@ -32,7 +32,8 @@ WARM_UP_MIN = 3
 async def _load(service: Service, minutes: float) -> None:
     """Requests by a Poisson process, some of which are refused or cancelled, and twice more at once than there are places.
 
-    The first time is before those minutes that are drawn: a counter appears with its first increase, which no rate sees.
+    The first time is before those minutes that are drawn: a counter of a client's errors appears with its first increase, which no rate
+    sees.
     """
     recordings = measure.recordings(4)
     bursts_min = (WARM_UP_MIN / 2, WARM_UP_MIN + minutes / 2)

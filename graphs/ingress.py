@@ -14,10 +14,12 @@ from deployments import base
 from deployments.model_spec import ModelSpec
 from graphs.audio.pool import DecodePool
 from graphs.core.graph import Graph
-from graphs.core.metrics import Metrics
+from graphs.core.metrics import INGRESS, Metrics
 from graphs.core.readiness import Readiness
 from graphs.core.stage import Stage
 from graphs.http.app import create_app
+from graphs.http.dependencies import DECODE
+from graphs.http.errors import RateLimitExceeded
 from graphs.http.middleware import proxy
 from graphs.http.services import Services
 from graphs.rollouts.manager import Rollouts
@@ -31,7 +33,7 @@ from graphs.serve.status import application_args, dashboard_url
 from graphs.serve.status import status as serve_status
 from graphs.serve.topology import Topology
 from graphs.settings import BaseSettings, Settings
-from graphs.tracing.export import sender
+from graphs.tracing.export import exporter
 from graphs.tracing.traces import Traces
 from graphs.tracing.view import view
 
@@ -57,6 +59,9 @@ class Ingress:
             spec.name: Stage[Any, Any](spec, self._settings.section(spec), self._handles[spec.name], readiness, metrics)
             for spec in deployed(self._settings)
         }
+        metrics.begin(INGRESS, RateLimitExceeded.code)
+        for stage in (DECODE, *stages):
+            metrics.begin(stage)
         graphs = tuple(
             graph(**{attribute: stages.get(self._settings.spec(target).name) for attribute, target in graph.stages.items()})
             for graph in map(load, self._settings.graphs)
@@ -65,7 +70,7 @@ class Ingress:
         topology = Topology(application, tuple(stages.values()), rollouts=rollouts.summaries)
         audio = self._settings.audio
         decode = DecodePool(audio).decode
-        self._traces = traces = Traces(self._settings.tracing, sender(self._settings.tracing))
+        self._traces = traces = Traces(self._settings.tracing, exporter(self._settings.tracing))
         services = Services(
             self._settings.http,
             audio,
@@ -96,6 +101,7 @@ class Ingress:
             readiness = Readiness(name, (stage.name,), serve_status)
             handle = serve.get_deployment_handle(stage.name, app_name=name, _check_exists=False)  # it may be starting
             label = f"{stage.name}-candidate"
+            metrics.begin(label)
             return Candidate(Stage(stage.spec, settings, handle, readiness, metrics, label), readiness)
 
         return Rollouts(

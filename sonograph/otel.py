@@ -12,12 +12,13 @@ PATH = "/v1/traces"
 ALWAYS = {"always_on": 1.0, "parentbased_always_on": 1.0, "always_off": 0.0, "parentbased_always_off": 0.0}
 RATIOS = ("traceidratio", "parentbased_traceidratio")
 PROTOCOLS = ("http/protobuf", "grpc")
+COMPRESSIONS = ("none", "gzip")
 
 
 def tracing(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """The section `tracing` of the settings, as far as the variables name it; empty where they name no collector.
 
-    OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL and _HEADERS, each also with TRACES before the last word; OTEL_SERVICE_NAME,
+    OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS and _COMPRESSION, each also with TRACES before the last word; OTEL_SERVICE_NAME,
     OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG, OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER. Raises ValueError for a value that is none;
     it has no header and no address in it, since those may hold a password.
     """
@@ -26,10 +27,11 @@ def tracing(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     if not endpoint or disabled or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip() == "none":
         return {}
     found: dict[str, Any] = {"endpoint": check_endpoint(endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT").removesuffix(PATH)}
-    if protocol := _of_traces(environment, "PROTOCOL"):
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL is {' or '.join(PROTOCOLS)} here, not {protocol!a}")
-        found["protocol"] = protocol
+    for name, known in (("PROTOCOL", PROTOCOLS), ("COMPRESSION", COMPRESSIONS)):
+        if value := _of_traces(environment, name):
+            if value not in known:
+                raise ValueError(f"OTEL_EXPORTER_OTLP_{name} is {' or '.join(known)} here, not {value!a}")
+            found[name.lower()] = value
     if sent := parse_headers(_of_traces(environment, "HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"):
         found["headers"] = sent
     if name := environment.get("OTEL_SERVICE_NAME", "").strip():

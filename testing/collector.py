@@ -4,6 +4,7 @@ Every run of the suite imports this module, and few use it: the packages of OTLP
 """
 
 import contextlib
+import gzip
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +76,7 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 
 def wait_for(received: Callable[[str], Received], trace_id: str, spans: int) -> Received:
-    """Wait until a collector has so many spans of a trace: a service sends them a second after the answer."""
+    """Wait until a collector has so many spans of a trace: a service sends them some seconds after the answer."""
     deadline_s = time.monotonic() + WAIT_S
     while len((found := received(trace_id)).spans) < spans:
         assert time.monotonic() < deadline_s, f"{len(found.spans)} of {spans} spans are at the collector after {WAIT_S} s"
@@ -89,6 +90,8 @@ class Collector:
     requests: list[Any] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     """Of each request, with names in lower case."""
+    refusals: list[int] = field(default_factory=list)
+    """Statuses of the first answers; what they refuse is not kept. Over HTTP alone."""
     next_url: str = ""
     """A further collector, which gets each request too and whose status is the answer; empty: none. Over HTTP alone."""
 
@@ -106,6 +109,12 @@ def over_http() -> Iterator[Collector]:
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["content-length"]))
             assert self.path == "/v1/traces"
+            if collector.refusals:
+                self.send_response(collector.refusals.pop(0))
+                self.end_headers()
+                return
+            if self.headers["content-encoding"] == "gzip":
+                content = gzip.decompress(content)
             collector.requests.append(ExportTraceServiceRequest.FromString(content))
             collector.headers.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(self._pass_on(content) if collector.next_url else 200)

@@ -34,6 +34,9 @@ class _Recorded:
         assert value > 0
         self.observe(value, tags)
 
+    def _record(self, value: float, tags: dict[str, str]) -> None:
+        self.observe(value, tags)
+
     def set(self, value: float, tags: dict[str, str]) -> None:
         self.observe(value, tags)
 

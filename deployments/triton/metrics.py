@@ -1,7 +1,7 @@
 """Publish Triton's own metrics on Ray's metrics port, since an in-process server has no port of its own. Runs in a replica.
 
 Triton's gauges become gauges of the same name, exported as `ray_<name>`. Its counters become Prometheus counters, exported as
-`ray_<name>_total`: each publication adds the difference from the last one, so a series appears with its first increase above zero.
+`ray_<name>_total`: each publication adds the difference from the last one, the first one from 0.
 
 Ray drops a gauge some seconds after its replica has died, and exports a counter for good. The series of a dead replica therefore
 stays at its last total: its rate() and increase() are 0, a sum of the totals still includes it, and each new replica adds a series,
@@ -15,6 +15,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.metrics import Counter, Gauge
+
+from deployments.zero import begin
 
 log = logging.getLogger("ray.serve")
 
@@ -65,6 +67,8 @@ class TritonMetrics:
 
     def _increase(self, counter: Any, tags: dict[str, str], series: _Series, total: float) -> None:
         """Add the difference from the last total. A total that has fallen counts from zero: Triton has restarted in this process."""
+        if series not in self._totals:
+            begin(counter, tags)
         last = self._totals.get(series, 0.0)
         increase = total - last if total >= last else total
         if increase > 0:  # Ray refuses 0

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.errors import DeploymentError
+from deployments.errors import DeadlineExceeded, DeadlineUnreachable, DeploymentError, ModelUnavailable, Overloaded
+from deployments.zero import begin
 
 INGRESS = "ingress"
 """The label `stage` of whole requests, and of errors outside of any stage."""
@@ -112,6 +113,10 @@ DECLARED = (
     SHARE,
     SCORE,
 )
+SERVER_ERRORS = tuple(
+    error.code for error in (DeploymentError, Overloaded, ModelUnavailable, DeadlineExceeded, DeadlineUnreachable)
+)
+"""Codes of requests that fail by no fault of their client's, in any stage."""
 METRICS = tuple(metric for declared in DECLARED for metric in (declared, *declared.counters))
 
 
@@ -130,6 +135,16 @@ class Metrics:
             else:
                 made = (gauge if metric.is_gauge else counter)(metric.name, metric.meaning, metric.labels)
             self._metrics[metric.name] = made
+
+    def begin(self, stage: str, *codes: str) -> None:
+        """Export at 0 the counters of the stage's requests, and of their ends by SERVER_ERRORS and further `codes`.
+
+        Not those of a client's errors, of which most never occur, nor the exact ones, since a mean misses the first of both.
+        """
+        for metric in (REQUESTS, CANCELLATIONS, RETRIES):
+            begin(self._metrics[metric.name], {"stage": stage})
+        for code in (*SERVER_ERRORS, *codes):
+            begin(self._metrics[ERRORS.name], {"stage": stage, "code": code})
 
     def started(self, stage: str) -> None:
         """Count a request; one of finished, failed and cancelled follows."""

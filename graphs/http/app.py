@@ -41,6 +41,7 @@ def create_app(services: Services) -> FastAPI:
         watching.cancel()
         if services.rollouts is not None:
             await services.rollouts.stop()
+        await asyncio.to_thread(services.traces.close)
 
     app = App(
         title="Sonograph", summary="Speech in, picture out.", version=version, docs_url=None, redoc_url=None, lifespan=lifespan

@@ -1,90 +1,179 @@
-"""Traces to an OpenTelemetry collector, by the SDK's batch processor: a bounded queue, and a thread that sends it.
+"""Traces to an OpenTelemetry collector: a bounded queue, and a thread that sends what has gathered there in one request.
 
-The SDK is imported where a collector is set, so that a service without one pays nothing for it.
+The packages of OTLP are imported where a collector is set, so that a service without one pays nothing for them.
 """
 
-import importlib.metadata
-import os
-import socket
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import gzip
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from deployments.span import Span
 from graphs.tracing import otlp
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+log = logging.getLogger("ray.serve")
+
+GATHER_S = 2.0
+"""Time from a trace until its request leaves, with all that have come meanwhile."""
+MOST_WAITING = 10_000
+"""Spans that wait, about 10 MB; further traces are dropped."""
+MOST_SENT = 2_000
+"""Spans beyond which a request takes no further trace, about 300 KB: collectors take 4 MiB at most over gRPC."""
 TIMEOUT_S = 10.0
-"""Longest time of one export; what a collector does not take in it is dropped, and the SDK logs that."""
+"""Longest time of one attempt over HTTP, and of all attempts over gRPC."""
+CLOSE_S = 5.0
+"""Longest wait for the last request at the service's end."""
+ATTEMPTS = 4
+"""To a collector that does not answer, or refuses for a while; what it does not take then is dropped."""
+
+RETRIED = {"http/protobuf": (429, 502, 503, 504), "grpc": ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED", "DEADLINE_EXCEEDED")}
+"""Answers after which a request is sent again, as OTLP has it."""
+
+type Post = Callable[["ExportTraceServiceRequest"], None]
+"""Function that sends a request. Raises an exception, without its headers, where the collector does not take it."""
 
 
-def sender(settings: TracingSettings) -> Callable[[Trace], None] | None:
-    """A function that queues a trace for the settings' collector and returns at once; None where they name none.
+class Exporter:
+    """Queue and thread of one collector. One other thread calls `send` and `close`."""
 
-    Raises ValueError where the file of headers cannot be used.
-    """
+    def __init__(self, encode: Callable[[Iterable[Trace]], "ExportTraceServiceRequest"], post: Post) -> None:
+        self._encode = encode
+        self._post = post
+        self._queue: queue.SimpleQueue[Trace | None] = queue.SimpleQueue()
+        self._entered = 0
+        """Spans so far. Each of these counts is changed in one thread alone."""
+        self._left = 0
+        self._dropped = 0
+        """Traces that found the queue full."""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
+        self._thread.start()
+
+    def send(self, trace: Trace) -> None:
+        """Queue a trace that has ended, and return at once."""
+        if self._entered - self._left >= MOST_WAITING:
+            self._dropped += 1
+            return
+        self._entered += len(trace.spans)
+        self._queue.put(trace)
+
+    def close(self) -> None:
+        """Send what waits, for at most CLOSE_S."""
+        self._closing.set()
+        self._queue.put(None)
+        self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        reported = 0
+        while traces := self._gathered():
+            try:
+                self._post(self._encode(traces))
+            except Exception as error:
+                log.warning("%d traces are lost, since the collector did not take them: %s", len(traces), error)
+            self._left += sum(len(trace.spans) for trace in traces)
+            if (dropped := self._dropped) > reported:
+                log.warning("%d traces are lost, since too many wait for the collector", dropped - reported)
+                reported = dropped
+
+    def _gathered(self) -> list[Trace]:
+        """Wait for the traces of the next request; empty at the end."""
+        found: list[Trace] = []
+        spans = 0
+        trace = self._queue.get()
+        if self._entered - self._left < MOST_SENT:
+            self._closing.wait(GATHER_S)
+        while trace is not None:
+            found.append(trace)
+            spans += len(trace.spans)
+            if spans >= MOST_SENT or self._queue.empty():
+                return found
+            trace = self._queue.get()
+        self._queue.put(None)  # for the next call
+        return found
+
+
+def exporter(settings: TracingSettings) -> Exporter | None:
+    """The exporter to the settings' collector; None where they name none. Raises ValueError where a file that they name cannot be used."""
     if not settings.endpoint:
         return None
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from graphs.tracing.encode import encode, resource
 
-    processor = BatchSpanProcessor(_exporter(settings), schedule_delay_millis=1000, export_timeout_millis=TIMEOUT_S * 1000)
-    converted = _converter(settings)
-
-    def send(trace: Trace) -> None:
-        for span in trace.spans:
-            processor.on_end(converted(trace, span))
-
-    return send
-
-
-def _exporter(settings: TracingSettings) -> "SpanExporter":
+    source = resource(settings.service_name)
     more = otlp.read_headers(settings.headers_file) if settings.headers_file else {}
-    sent = {name.lower(): value for name, value in {**settings.headers, **more}.items()} or None  # gRPC knows lower case alone
-    if settings.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
-
-        plain = settings.endpoint.startswith("http://")
-        return Grpc(endpoint=settings.endpoint, insecure=plain, headers=sent, timeout=TIMEOUT_S)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    return OTLPSpanExporter(endpoint=f"{settings.endpoint}/v1/traces", headers=sent, timeout=TIMEOUT_S)
+    headers = {name.lower(): value for name, value in {**settings.headers, **more}.items()}  # gRPC knows lower case alone
+    roots = otlp.read(settings.certificate_file, "tracing.certificate_file") if settings.certificate_file else ""
+    post = _over_grpc(settings, headers, roots) if settings.protocol == "grpc" else _over_http(settings, headers)
+    return Exporter(lambda traces: encode(traces, source), post)
 
 
-def _converter(settings: TracingSettings) -> Callable[[Trace, Span], Any]:
-    """A function from our span to the SDK's. One resource and one scope stand for all of them."""
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import Event, ReadableSpan
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-    from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3 import Retry
 
-    version = importlib.metadata.version("sonograph")
-    instance = f"{socket.gethostname()}-{os.getpid()}"
-    resource = Resource({"service.name": settings.service_name, "service.version": version, "service.instance.id": instance})
-    scope = InstrumentationScope("sonograph", version)
-    kinds = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
-    flags = TraceFlags(TraceFlags.SAMPLED)
+    retry = Retry(
+        ATTEMPTS - 1,
+        allowed_methods={"POST"},
+        status_forcelist=RETRIED["http/protobuf"],
+        raise_on_status=False,
+        backoff_factor=1,
+        backoff_jitter=0.5,
+        retry_after_max=int(TIMEOUT_S),
+    )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    is_small = settings.compression == "gzip"
+    session.headers.update(
+        {"content-type": "application/x-protobuf", **({"content-encoding": "gzip"} if is_small else {}), **headers}
+    )
+    url = f"{settings.endpoint}/v1/traces"
+    verify = str(settings.certificate_file) if settings.certificate_file else True
 
-    def context(trace: Trace, id: str, is_remote: bool) -> SpanContext:
-        return SpanContext(int(trace.id, 16), int(id, 16), is_remote, flags)
+    def post(request: "ExportTraceServiceRequest") -> None:
+        content = request.SerializeToString()
+        content = gzip.compress(content) if is_small else content
+        answer = session.post(url, content, timeout=TIMEOUT_S, verify=verify, allow_redirects=False)
+        if not 200 <= answer.status_code < 300:
+            raise OSError(f"it answered {answer.status_code}")
 
-    def converted(trace: Trace, span: Span) -> ReadableSpan:
-        is_root = span is trace.root
-        return ReadableSpan(
-            span.name,
-            context(trace, span.id, False),
-            context(trace, span.parent_id, is_root) if span.parent_id else None,
-            resource,
-            span.attributes,
-            [Event(one.name, one.attributes, one.at_ns) for one in span.events],
-            [Link(context(trace.origin, trace.origin.root.id, False))] if is_root and trace.origin else (),
-            kinds[span.kind],
-            instrumentation_scope=scope,
-            status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
-            start_time=span.started_ns,
-            end_time=span.ended_ns,
-        )
+    return post
 
-    return converted
+
+def _over_grpc(settings: TracingSettings, headers: dict[str, str], roots: str) -> Post:
+    import grpc
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+
+    retry = {
+        "maxAttempts": ATTEMPTS,
+        "initialBackoff": "1s",
+        "maxBackoff": "5s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": RETRIED["grpc"],
+    }
+    options = [("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": retry}]}))]
+    compression = grpc.Compression.Gzip if settings.compression == "gzip" else grpc.Compression.NoCompression
+    target = urlsplit(settings.endpoint)
+    if target.scheme == "http":
+        channel = grpc.insecure_channel(target.netloc, options, compression)
+    else:
+        credentials = grpc.ssl_channel_credentials(roots.encode() or None)
+        channel = grpc.secure_channel(target.netloc, credentials, options, compression)
+    stub = TraceServiceStub(channel)
+    metadata = tuple(headers.items())
+
+    def post(request: "ExportTraceServiceRequest") -> None:
+        try:
+            stub.Export(request, timeout=TIMEOUT_S, metadata=metadata)
+        except grpc.RpcError as error:
+            raise OSError(error.code().name) from None
+
+    return post

@@ -30,8 +30,12 @@ def parse_headers(text: str, source: str) -> dict[str, str]:
 
 def read_headers(path: Path) -> dict[str, str]:
     """Headers from a file of that format. Raises ValueError."""
+    return parse_headers(read(path, "tracing.headers_file"), f"tracing.headers_file, {str(path)!r},")
+
+
+def read(path: Path, source: str) -> str:
+    """The text of a file. Raises ValueError, which names `source`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"tracing.headers_file is {str(path)!r}, which cannot be read: {type(error).__name__}") from None
-    return parse_headers(text, f"tracing.headers_file, {str(path)!r},")
+        raise ValueError(f"{source} is {str(path)!r}, which cannot be read: {type(error).__name__}") from None

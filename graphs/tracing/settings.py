@@ -20,6 +20,10 @@ class TracingSettings(Section):
     """Headers of each export, such as a collector's key."""
     headers_file: Path | None = None
     """File of further headers, as OTEL_EXPORTER_OTLP_HEADERS has them, such as a Secret's; read when the ingress starts."""
+    certificate_file: Path | None = None
+    """File of the certificates, in PEM, by which an https:// endpoint is checked; None: the usual authorities."""
+    compression: Literal["none", "gzip"] = "none"
+    """Of each export, by the names of OTEL_EXPORTER_OTLP_COMPRESSION."""
     service_name: str = "sonograph"
     """The traces' `service.name`."""
     ratio: float = Field(default=0.1, ge=0, le=1)

@@ -5,9 +5,9 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Callable
 
 from deployments.span import TraceContext
+from graphs.tracing.export import Exporter
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import REQUEST_ID, Trace
 
@@ -16,10 +16,10 @@ ENDS_S = 1.0
 
 
 class Traces:
-    def __init__(self, settings: TracingSettings, send: Callable[[Trace], None] | None = None) -> None:
-        """`send`: passes a trace on to the collector; it returns at once and does not raise."""
+    def __init__(self, settings: TracingSettings, exporter: Exporter | None = None) -> None:
+        """`exporter`: to the collector; None where there is none."""
         self._settings = settings
-        self._send = send
+        self._exporter = exporter
         self._kept: deque[Trace] = deque(maxlen=settings.kept)
         self.keeps = settings.kept > 0
         self.since_ns = time.time_ns()
@@ -29,7 +29,7 @@ class Traces:
 
     def begin(self, method: str, route: str, traceparent: str, request_id: str) -> Trace | None:
         """The request's trace; None where nothing would be done with it. A malformed `traceparent` is ignored, as W3C has it."""
-        if self._send is None and not self._settings.kept:
+        if self._exporter is None and not self._settings.kept:
             return None
         attributes = {"http.request.method": method, "http.route": route, REQUEST_ID: request_id}
         trace = Trace(f"{method} {route}", TraceContext.parse(traceparent), None, self._ended, **attributes)
@@ -44,11 +44,16 @@ class Traces:
             if len(self._kept) == self._kept.maxlen:
                 self.since_ns = self._kept[0].root.ended_ns
             self._kept.append(trace)
-        if self._send is not None and self.sampled(trace):
+        if self._exporter is not None and self.sampled(trace):
             trace.sent = True
-            self._send(trace)
+            self._exporter.send(trace)
         if trace.origin is None and (ended := self._running.pop(trace.id, None)) is not None:
             ended.set()
+
+    def close(self) -> None:
+        """Send what waits for the collector. Takes some seconds at most."""
+        if self._exporter is not None:
+            self._exporter.close()
 
     def sampled(self, trace: Trace) -> bool:
         """Whether the trace is sent: as its client decided, by the ratio else; always where the request failed or was slow.

@@ -102,7 +102,7 @@ def _failures(window: str) -> str:
     codes = "|".join(FAILURES)
     failed = f'sum by (application) (rate({ERRORS.exported}{{code=~"{codes}",{OF_STABLE}}}[{window}]))'
     recorded = REQUESTS_RATE + window
-    return f"({failed} or {recorded} * 0) / {recorded}"  # the counter of a code begins with its first failure
+    return f"({failed} or {recorded} * 0) / {recorded}"  # 0 also before the first report of the errors
 
 
 def _slow(answer_s: float, window: str) -> str:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from graphs.audio.decode import decode
-from graphs.core.metrics import RETRIES
+from graphs.core.metrics import ERRORS, RETRIES, SERVER_ERRORS
 from testing import media, speech
 from testing.client import EVENTS, Call
 from testing.service import ROOT, Service
@@ -315,6 +315,18 @@ def test_every_metric_of_the_documents_is_on_rays_metrics_port(service: Service)
     assert service.metric("ray_sonograph_errors_total", stage="whisper", code="invalid_parameter") >= 1
     for deployment in ("whisper", "diffusion"):
         assert service.metric("ray_nv_inference_count_total", deployment=deployment, model=deployment) >= 1
+
+
+def test_a_failures_counter_is_exported_before_its_first_increase(service: Service) -> None:
+    """No rate() sees an increase from nothing, and Ray's own method refuses to add 0."""
+    expected = {(stage, code) for stage in ("ingress", "decode", "whisper", "diffusion") for code in SERVER_ERRORS}
+
+    def found() -> dict[tuple[str, str], float]:
+        samples = [sample for family in service.scrape() for sample in family.samples if sample.name == ERRORS.exported]
+        return {(one.labels["stage"], one.labels["code"]): one.value for one in samples}
+
+    service.wait_until(lambda: expected <= found().keys(), "the errors of each stage")
+    assert {value for (_, code), value in found().items() if code == "internal"} == {0.0}
 
 
 def test_each_request_is_one_json_line_in_the_ingress_log_without_its_transcript(service: Service) -> None:

@@ -87,6 +87,9 @@ class RecordedCounter(Recorded):
     def inc(self, value: float, tags: dict[str, str]) -> None:
         if value <= 0:
             raise ValueError(f"value must be >0, got {value}")
+        self._record(value, tags)
+
+    def _record(self, value: float, tags: dict[str, str]) -> None:
         self.values[self.key(tags)] = self.values.get(self.key(tags), 0) + value
 
 
@@ -101,6 +104,7 @@ def test_counters_and_gauges_keep_their_names_labels_and_values() -> None:
     recorder.metrics().publish(TEXT)
     assert recorder.counters == {
         ("nv_inference_request_failure", "model=parrot", "reason=BACKEND", "version=1"): 3,
+        ("nv_inference_request_failure", "model=parrot", "reason=CANCELED", "version=1"): 0,
         COUNT: 7,
         ("sonograph_denoising_steps",): 24,
     }

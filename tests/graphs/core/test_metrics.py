@@ -8,7 +8,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from graphs.core.metrics import DECLARED, METRICS, Metric, Metrics
+from deployments.errors import DeploymentError
+from graphs.core.metrics import DECLARED, SERVER_ERRORS, METRICS, Metric, Metrics
 from testing.metrics import Recorder
 
 SERVE = {"deployment", "replica", "application", "route"}
@@ -72,6 +73,34 @@ def test_a_failure_counts_under_its_stage_and_code(recorder: Recorder) -> None:
     }
 
 
+def test_a_stage_begins_with_its_counters_at_zero(recorder: Recorder) -> None:
+    metrics = recorder.metrics()
+    metrics.begin("ingress", "rate_limit_exceeded")
+    assert set(map(tuple, recorder.seen.values())) == {(0,)}
+    assert recorder.seen.keys() == {
+        *((f"sonograph_{name}", "ingress") for name in ("requests", "cancellations", "retries")),
+        *(
+            ("sonograph_errors", "ingress", code)
+            for code in (
+                "internal",
+                "overloaded",
+                "model_unavailable",
+                "deadline_exceeded",
+                "deadline_unreachable",
+                "rate_limit_exceeded",
+            )
+        ),
+    }
+
+
+def test_every_error_of_the_service_begins_at_zero() -> None:
+    def classes(error: type[DeploymentError]) -> set[type[DeploymentError]]:
+        return {error}.union(*map(classes, error.__subclasses__()))
+
+    of_service = {error for error in classes(DeploymentError) if error.status >= 500 and error.__module__ == "deployments.errors"}
+    assert {error.code for error in of_service} == set(SERVER_ERRORS)
+
+
 def test_a_cancelled_stage_is_counted(recorder: Recorder) -> None:
     recorder.metrics().cancelled("diffusion")
     assert recorder.seen == {("sonograph_cancellations", "diffusion"): [1]}
@@ -108,6 +137,7 @@ def test_a_rollout_has_its_share_and_scores(recorder: Recorder) -> None:
 
 def test_outside_of_ray_serves_metrics_do_nothing_and_raise_nothing() -> None:
     metrics = Metrics(Counter, Histogram, Gauge)
+    metrics.begin("whisper")
     metrics.started("whisper")
     metrics.finished("whisper", compute_s=1, queue_s=0.1, batch_size=1, audio_s=2)
     metrics.failed("whisper", "no_speech")

@@ -11,9 +11,8 @@ from deployments.errors import DeploymentError
 from graphs.http.app import create_app
 from graphs.http.settings import HttpSettings
 from graphs.tracing.settings import TracingSettings
-from graphs.tracing.trace import Trace
 from graphs.tracing.traces import Traces
-from testing.fakes import FakeService
+from testing.fakes import FakeService, Sent
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 FILES = {"file": b"sound"}
@@ -27,12 +26,12 @@ def keys(folder: Path) -> Path:
     return file
 
 
-def service(sent: list[Trace]) -> FakeService:
-    return FakeService(traces=Traces(TracingSettings(ratio=1), sent.append))
+def service(sent: Sent) -> FakeService:
+    return FakeService(traces=Traces(TracingSettings(ratio=1), sent))
 
 
 async def test_a_request_has_the_spans_of_the_edge() -> None:
-    sent: list[Trace] = []
+    sent = Sent()
     async with service(sent).client() as client:
         answer = await client.post("/graph", files=FILES, headers={"traceparent": TRACEPARENT, "x-request-id": "id-1"})
     assert answer.status_code == 200
@@ -50,7 +49,7 @@ async def test_a_request_has_the_spans_of_the_edge() -> None:
 
 
 async def test_nothing_that_was_said_or_sent_is_in_a_span() -> None:
-    sent: list[Trace] = []
+    sent = Sent()
     async with service(sent).client() as client:
         await client.post("/graph", files=FILES, data={"prompt_prefix": "a secret of"}, headers={"traceparent": "an evil\tone"})
     assert "secret" not in repr([trace.spans for trace in sent])
@@ -62,7 +61,7 @@ async def test_nothing_that_was_said_or_sent_is_in_a_span() -> None:
     ("error", "status", "code"), [(DeploymentError("as if"), 500, "internal"), (ValueError("as if"), 500, "internal")]
 )
 async def test_a_failure_is_the_roots(error: Exception, status: int, code: str) -> None:
-    sent: list[Trace] = []
+    sent = Sent()
     faulty = service(sent)
     faulty.undecodable = error
     async with faulty.client() as client:
@@ -73,7 +72,7 @@ async def test_a_failure_is_the_roots(error: Exception, status: int, code: str) 
 
 
 async def test_a_refused_request_has_a_trace() -> None:
-    sent: list[Trace] = []
+    sent = Sent()
     async with service(sent).client() as client:
         assert (await client.post("/graph", files=FILES, data={"steps": "none"})).status_code == 422
     (trace,) = sent
@@ -82,7 +81,7 @@ async def test_a_refused_request_has_a_trace() -> None:
 
 
 async def test_streams_have_a_trace_that_ends_with_them() -> None:
-    sent: list[Trace] = []
+    sent = Sent()
     async with service(sent).client() as client:
         answer = await client.post("/graph", files=FILES, headers={"accept": "text/event-stream"})
         assert "event: done" in answer.text
@@ -90,7 +89,7 @@ async def test_streams_have_a_trace_that_ends_with_them() -> None:
 
 
 async def test_pages_and_probes_have_none() -> None:
-    sent: list[Trace] = []
+    sent = Sent()
     async with service(sent).client() as client:
         for path in ("/healthz", "/readyz", "/"):
             await client.get(path)
@@ -137,8 +136,8 @@ async def test_the_answer_tells_an_operator_alone_the_id_of_its_trace(tmp_path: 
 
 
 async def test_a_trace_that_is_not_kept_has_no_id_in_the_answer() -> None:
-    sent: list[Trace] = []
-    sending = FakeService(traces=Traces(TracingSettings(kept=0, ratio=1), sent.append))
+    sent = Sent()
+    sending = FakeService(traces=Traces(TracingSettings(kept=0, ratio=1), sent))
     async with sending.client() as client:
         answer = await client.post("/graph", files=FILES)
     assert len(sent) == 1

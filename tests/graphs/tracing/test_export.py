@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deployments.span import Span, TraceContext
-from graphs.tracing.export import sender
+from graphs.tracing import export
+from graphs.tracing.export import Exporter, exporter
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
 from graphs.tracing.traces import Traces
@@ -29,6 +30,12 @@ def finished() -> Trace:
     return trace
 
 
+def to(settings: TracingSettings) -> Exporter:
+    found = exporter(settings)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
     ("protocol", "running"),
     [
@@ -44,9 +51,9 @@ def test_a_trace_reaches_a_collector(
     trace = finished()
     with running() as receiver:
         settings = {"endpoint": receiver.url, "protocol": protocol, "headers": {"X-Key": "secret"}, "service_name": "drawing"}
-        send = sender(TracingSettings.model_validate(settings))
-        assert send is not None
-        send(trace)
+        sender = to(TracingSettings.model_validate(settings))
+        sender.send(trace)
+        sender.close()
         received = wait_for(receiver.received, trace.id, len(trace.spans))
         assert not isinstance(receiver, Collector) or receiver.headers[0]["x-key"] == "secret"
     found = {span.name: span for span in received.spans}
@@ -66,9 +73,9 @@ def test_a_mirrored_calls_trace_links_to_its_requests() -> None:
     with trace.mirror("mirror whisper") as mirror, mirror.span("whisper-candidate"):
         pass
     with collector.over_http() as receiver:
-        send = sender(TracingSettings(endpoint=receiver.url))
-        assert send is not None
-        send(mirror)
+        sender = to(TracingSettings(endpoint=receiver.url))
+        sender.send(mirror)
+        sender.close()
         received = wait_for(receiver.received, mirror.id, 2)
     found = {span.name: span for span in received.spans}
     root, candidate = found["mirror whisper"], found["whisper-candidate"]
@@ -84,9 +91,9 @@ def test_headers_come_from_a_file_too(tmp_path: Path) -> None:
     file.write_text("x-key=of%20the%20file, X-Team=a\n")
     with collector.over_http() as received:
         settings = {"endpoint": received.url, "headers": {"x-key": "secret", "x-one": "1"}, "headers_file": file}
-        send = sender(TracingSettings.model_validate(settings))
-        assert send is not None
-        send(trace := finished())
+        sender = to(TracingSettings.model_validate(settings))
+        sender.send(trace := finished())
+        sender.close()
         wait_for(received.received, trace.id, 3)
     assert {name: received.headers[0][name] for name in ("x-key", "x-team", "x-one")} == {
         "x-key": "of the file",
@@ -110,20 +117,90 @@ def test_a_file_of_headers_that_cannot_be_used_is_refused_without_its_content(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ValueError, match=sentence) as raised:
-        sender(TracingSettings(endpoint="http://127.0.0.1:9", headers_file=file))
+        exporter(TracingSettings(endpoint="http://127.0.0.1:9", headers_file=file))
     assert str(file) in str(raised.value)
     assert "secret" not in str(raised.value)
 
 
 def test_without_an_endpoint_nothing_is_sent() -> None:
-    assert sender(TracingSettings()) is None
+    assert exporter(TracingSettings()) is None
 
 
-def test_a_collector_that_is_away_costs_a_request_nothing() -> None:
-    send = sender(TracingSettings(endpoint="http://127.0.0.1:9"))
-    assert send is not None
-    for _ in range(20):
-        send(finished())
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_file_of_certificates_that_cannot_be_read_is_refused(protocol: str, tmp_path: Path) -> None:
+    settings = {"endpoint": "https://127.0.0.1:9", "protocol": protocol, "certificate_file": tmp_path / "ca.pem"}
+    with pytest.raises(ValueError, match=r"tracing.certificate_file is .*ca.pem', which cannot be read: FileNotFoundError"):
+        exporter(TracingSettings.model_validate(settings))
+
+
+def test_traces_that_end_together_leave_in_one_request() -> None:
+    with collector.over_http() as received:
+        sender = to(TracingSettings(endpoint=received.url))
+        traces = [finished() for _ in range(20)]
+        for trace in traces:
+            sender.send(trace)
+        sender.close()
+    (request,) = received.requests
+    (resource,) = request.resource_spans
+    (scope,) = resource.scope_spans
+    assert [span.span_id.hex() for span in scope.spans] == [span.id for trace in traces for span in trace.spans]
+
+
+def test_a_request_has_a_bounded_number_of_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "MOST_SENT", 6)
+    sizes: list[int] = []
+    sender = Exporter(list, lambda traces: sizes.append(len(traces)))
+    for _ in range(5):
+        sender.send(finished())
+    sender.close()
+    assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_an_export_is_compressed_where_the_settings_ask_for_it(protocol: str) -> None:
+    running = collector.over_http if protocol == "http/protobuf" else collector.over_grpc
+    with running() as received:
+        sender = to(TracingSettings.model_validate({"endpoint": received.url, "protocol": protocol, "compression": "gzip"}))
+        sender.send(trace := finished())
+        sender.close()
+        wait_for(received.received, trace.id, 3)
+    encoding = received.headers[0].get("content-encoding")
+    assert encoding == ("gzip" if protocol == "http/protobuf" else None)  # gRPC's own header is not among the metadata
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_what_a_collector_refuses_for_a_while_is_sent_again(status: int) -> None:
+    with collector.over_http() as received:
+        received.refusals += [status, status]
+        sender = to(TracingSettings(endpoint=received.url))
+        sender.send(trace := finished())
+        sender.close()
+        assert len(wait_for(received.received, trace.id, 3).spans) == 3
+
+
+def test_what_a_collector_refuses_for_good_is_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with collector.over_http() as received:
+        received.refusals.append(401)
+        sender = to(TracingSettings(endpoint=received.url, headers={"x-key": "secret"}))
+        sender.send(finished())
+        sender.close()
+    assert caplog.messages == ["1 traces are lost, since the collector did not take them: it answered 401"]
+    assert not received.requests
+
+
+def test_a_collector_that_is_away_costs_a_request_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(export, "MOST_WAITING", 30)
+    monkeypatch.setattr(export, "ATTEMPTS", 1)
+    sender = to(TracingSettings(endpoint="http://127.0.0.1:9"))
+    for _ in range(25):
+        sender.send(finished())
+    sender.close()
+    lost, dropped = caplog.messages
+    assert lost.startswith("10 traces are lost, since the collector did not take them: ")
+    assert "refused" in lost
+    assert dropped == "15 traces are lost, since too many wait for the collector"
 
 
 @pytest.mark.parametrize(

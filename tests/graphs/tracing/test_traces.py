@@ -11,6 +11,7 @@ from deployments.errors import Overloaded
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
 from graphs.tracing.traces import Traces
+from testing.fakes import Sent
 
 SAMPLED, NOT_SAMPLED = (f"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}" for flags in ("01", "00"))
 
@@ -41,8 +42,8 @@ def ended(
 )
 def test_a_trace_is_sent(ratio: float, request_: dict[str, Any], is_sent: bool) -> None:
     """By the ratio, by its client's decision, and always where it failed or was slow."""
-    sent: list[Trace] = []
-    traces = Traces(TracingSettings(ratio=ratio, slow_s=2), sent.append)
+    sent = Sent()
+    traces = Traces(TracingSettings(ratio=ratio, slow_s=2), sent)
     trace = ended(traces, **request_)
     assert sent == ([trace] if is_sent else [])
 
@@ -65,8 +66,8 @@ def test_the_time_since_which_all_are_kept_moves_with_the_first_one_that_is_drop
 
 @pytest.mark.parametrize("traceparent", [SAMPLED, NOT_SAMPLED])
 def test_a_mirrored_calls_trace_is_kept_and_sent_with_its_requests(traceparent: str) -> None:
-    sent: list[Trace] = []
-    traces = Traces(TracingSettings(ratio=0, slow_s=2), sent.append)
+    sent = Sent()
+    traces = Traces(TracingSettings(ratio=0, slow_s=2), sent)
     request = ended(traces, traceparent=traceparent)
     ended(traces, id="id-2", traceparent=NOT_SAMPLED)
     with contextlib.suppress(Overloaded), request.mirror("mirror whisper") as mirror:
@@ -83,8 +84,8 @@ def test_a_mirrored_calls_trace_is_kept_and_sent_with_its_requests(traceparent: 
 
 
 def test_the_ratio_is_kept() -> None:
-    sent: list[Trace] = []
-    traces = Traces(TracingSettings(ratio=0.25), sent.append)
+    sent = Sent()
+    traces = Traces(TracingSettings(ratio=0.25), sent)
     for _ in range(4000):
         ended(traces)
     assert 850 < len(sent) < 1150
