@@ -27,7 +27,7 @@ def client_context(request: Request) -> TraceContext | None:
 def attributes(request: Request) -> dict[str, Value]:
     """The root's attributes at the request's begin."""
     scope = request.scope
-    scheme = "https" if scope["scheme"] == "https" else "http"
+    scheme = "https" if scope.get("scheme") == "https" else "http"
     found: dict[str, Value] = {
         "http.request.method": scope["method"],
         "http.route": scope["route"].path,
