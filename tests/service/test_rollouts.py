@@ -303,7 +303,9 @@ def test_a_candidates_and_a_mirrored_requests_trace_reach_a_collector(
     for kept, name in ((request, "whisper-candidate"), (mirror, "whisper")):
         received = wait_for(receiver.received, kept["trace_id"], len(kept["spans"]))
         assert received.as_kept() == {span["id"]: span for span in kept["spans"]}
-        assert {"FaultyWhisper" if kept is request else "Whisper", name, f"call {name}"} <= {span.name for span in received.spans}
+        assert {"FaultyWhisper" if kept is request else "KnownCostWhisper", name, f"call {name}"} <= {
+            span.name for span in received.spans
+        }
         links = {(span.name, link.trace_id.hex(), link.span_id.hex()) for span in received.spans for link in span.links}
         assert links == (set() if kept is request else {("mirror whisper", caller.trace_id, request["spans"][0]["id"])})
         if isinstance(receiver, Jaeger):
