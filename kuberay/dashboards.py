@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from graphs.core.metrics import CANCELLATIONS, DECLARED, ERRORS, INGRESS, REQUEST_DURATION, REQUESTS, RETRIES, Metric
+from graphs.core.metrics import CANCELLATIONS, DECLARED, ERRORS, INGRESS, REQUEST_DURATION, REQUESTS, Metric
 from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.objectives import FAILURES, OF_STABLE
 
@@ -16,7 +16,6 @@ QUANTILES = (0.5, 0.9, 0.99)
 WINDOW = "5m"
 NEEDS_GPU = "no data without a GPU and NVIDIA's DCGM exporter"
 NEEDS_KUBERNETES = "no data outside of Kubernetes"
-NEEDS_DEATH = "no data before a replica dies"
 NEEDS_ROLLOUT = "no data without a rollout"
 
 
@@ -77,7 +76,7 @@ def _panel(metric: Metric, matcher: str) -> Panel:
     """The panel of one of our metrics, by its labels."""
     matchers = ",".join(part for part in (OF_APPLICATION, matcher) if part)
     legend = " ".join(f"{{{{{label}}}}}" for label in metric.labels)
-    absent = NEEDS_ROLLOUT if "_rollout_" in metric.name else NEEDS_DEATH if metric is RETRIES else ""
+    absent = NEEDS_ROLLOUT if "_rollout_" in metric.name else ""
     title = metric.meaning[0].upper() + metric.meaning[1:]
     unit = "s" if metric.name.endswith("_seconds") and metric.bounds else "short"
     if metric.bounds:

@@ -102,10 +102,10 @@ def render(
         for stale in set((out / name).glob("*.yaml")) - set(files) if own else ():
             stale.unlink()
         console.print(f"{out / name}: {len(files)} files")
-    for variable, (setting, path) in OTLP_FILES.items():
+    for variable, (setting, entry) in OTLP_FILES.items():
         if setting in tracing:
-            entry = Path(path).name
-            console.print(f"{variable} is in none of them: put its content into the Secret {KEYS_SECRET} as {entry}.")
+            name = Path(entry).name
+            console.print(f"{variable} is in none of them: put its content into the Secret {KEYS_SECRET} as {name}.")
     if unread:
         console.print(unread, soft_wrap=True)
 

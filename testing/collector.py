@@ -91,7 +91,7 @@ class Collector:
     headers: list[dict[str, str]] = field(default_factory=list)
     """Of each request, with names in lower case."""
     refusals: list[int] = field(default_factory=list)
-    """Statuses of the first answers; what they refuse is not kept. Over HTTP alone."""
+    """Statuses of the first answers, over gRPC each UNAVAILABLE; what they refuse is not kept."""
     next_url: str = ""
     """A further collector, which gets each request too and whose status is the answer; empty: none. Over HTTP alone."""
 
@@ -149,6 +149,8 @@ def over_grpc() -> Iterator[Collector]:
 
     class Servicer(trace_service_pb2_grpc.TraceServiceServicer):
         def Export(self, request: Any, context: Any) -> Any:
+            if collector.refusals:
+                context.abort(grpc.StatusCode.UNAVAILABLE, str(collector.refusals.pop(0)))
             collector.requests.append(request)
             collector.headers.append(dict(context.invocation_metadata()))
             return ExportTraceServiceResponse()

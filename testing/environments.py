@@ -51,6 +51,8 @@ def environment(image: str) -> Path:
             shutil.copytree(WEIGHTS, folder / WEIGHTS.relative_to(sys.prefix), copy_function=os.link)
         stamp.write_text(fingerprint)
     _uv("pip", "install", "--python", folder / "bin" / "python", "--no-deps", "--reinstall", _wheel())
+    # As in the images, where Python could not keep what it compiles: each process would compile Ray again, for three seconds.
+    subprocess.run([folder / "bin" / "python", "-m", "compileall", "-q", "-j", "0", folder / "lib"], stdout=subprocess.DEVNULL)
     return folder
 
 

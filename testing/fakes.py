@@ -58,10 +58,11 @@ PNG = b"\x89PNG\r\n\x1a\nnot really"
 class Sent(list[Trace]):
     """Exporter that keeps the traces it was to send."""
 
+    closed = False
     send = list.append
 
     def close(self) -> None:
-        pass
+        self.closed = True
 
 
 class Trap:

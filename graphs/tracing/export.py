@@ -33,8 +33,9 @@ CLOSE_S = 5.0
 ATTEMPTS = 4
 """To a collector that does not answer, or refuses for a while; what it does not take then is dropped."""
 
-RETRIED = {"http/protobuf": (429, 502, 503, 504), "grpc": ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED", "DEADLINE_EXCEEDED")}
-"""Answers after which a request is sent again, as OTLP has it."""
+RETRIED_HTTP = (429, 502, 503, 504)
+RETRIED_GRPC = ("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
+"""Statuses after which a request is sent again, as OTLP has it."""
 
 type Post = Callable[["ExportTraceServiceRequest"], None]
 """Function that sends a request. Raises an exception, without its headers, where the collector does not take it."""
@@ -121,7 +122,7 @@ def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
     retry = Retry(
         ATTEMPTS - 1,
         allowed_methods={"POST"},
-        status_forcelist=RETRIED["http/protobuf"],
+        status_forcelist=RETRIED_HTTP,
         raise_on_status=False,
         backoff_factor=1,
         backoff_jitter=0.5,
@@ -157,7 +158,7 @@ def _over_grpc(settings: TracingSettings, headers: dict[str, str], roots: str) -
         "initialBackoff": "1s",
         "maxBackoff": "5s",
         "backoffMultiplier": 2,
-        "retryableStatusCodes": RETRIED["grpc"],
+        "retryableStatusCodes": RETRIED_GRPC,
     }
     service_config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": retry}]})
     options: list[tuple[str, Any]] = [("grpc.service_config", service_config), ("grpc.enable_http_proxy", 0)]
@@ -168,7 +169,7 @@ def _over_grpc(settings: TracingSettings, headers: dict[str, str], roots: str) -
     else:
         credentials = grpc.ssl_channel_credentials(roots.encode() or None)
         channel = grpc.secure_channel(target.netloc, credentials, options, compression)
-    stub = TraceServiceStub(channel)
+    stub = TraceServiceStub(channel)  # type: ignore[no-untyped-call]
     metadata = tuple(headers.items())
 
     def post(request: "ExportTraceServiceRequest") -> None:

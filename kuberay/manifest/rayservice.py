@@ -28,9 +28,14 @@ NODES = "sonograph/nodes"
 """Annotation: the nodes that the profile is made for, which the doctor packs the pods onto."""
 SIZES = "sonograph/sizes"
 """Annotation: `measured` or `estimate`, of the sizes."""
-AGENT_PORTS = {"dashboard-agent-grpc-port": "52366", "runtime-env-agent-port": "52367"}
-"""Ports of Ray's agents, as text. Where Ray chooses them, the raylet waits for an agent for 30 s and ends, which no setting changes:
-on a slow node the pod would start again and again."""
+START_PARAMS = {
+    "dashboard-agent-grpc-port": "52366",
+    "runtime-env-agent-port": "52367",
+    "include-log-monitor": "false",
+}
+"""Parameters of `ray start` in every pod, as text, for a start on a slow node: it ends where the raylet has not registered after 30 s,
+which no setting changes. With ports that Ray chooses the raylet first waits for the agents. The log monitor (45 MiB, 3 s of CPU)
+sends the lines of tasks to drivers, of which there are none."""
 RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "150"}
 """Attempts, 2 s apart, to find the head's node: 40 s by default, after which the worker's pod ends."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
@@ -84,7 +89,7 @@ def _head(profile: Profile, images: Images, labels: Object) -> Object:
     container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
     spec = {"securityContext": POD_SECURITY, "containers": [container]}
     template = {**labels, "spec": spec}
-    return {"rayStartParams": {"dashboard-host": "0.0.0.0", **AGENT_PORTS}, "resources": {"CPU": "0"}, "template": template}
+    return {"rayStartParams": {"dashboard-host": "0.0.0.0", **START_PARAMS}, "resources": {"CPU": "0"}, "template": template}
 
 
 def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
@@ -125,7 +130,7 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
         "maxReplicas": group.max_pods,
         "resources": group.resources,
         "labels": group.labels,
-        "rayStartParams": AGENT_PORTS,
+        "rayStartParams": START_PARAMS,
         "template": {**labels, "spec": spec},
     }
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.kubernetes.images import mounts, write_archive
+from tests.kubernetes.images import copy_known_cost, mounts, write_archive
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import START_S, STATE, clear, inside, kill, make_state, run, start, wait_until
 from tests.kubernetes.node import Node
@@ -51,6 +51,7 @@ def up(count: int) -> Kubectl:
     try:
         archive = STATE / "images.tar"
         write_archive(archive)
+        copy_known_cost()
         _start_control_plane()
         nodes = [Node(number) for number in range(1, count + 1)]
         for node in nodes:

@@ -21,15 +21,15 @@ from kuberay.manifest.objects import UID
 from kuberay.manifest.redis import REDIS_IMAGE
 from testing import stand_ins
 from testing.environments import KEPT, environment
-from tests.kubernetes.machine import unmount
+from tests.kubernetes.machine import STATE, unmount
 from tests.kubernetes.programs import cache, programs
 
 PAUSE, COREDNS, OPERATOR = "docker.io/sonograph/pause:1", "docker.io/sonograph/coredns:1", "quay.io/kuberay/operator:v1.6.0"
 PACKAGES = f"{stand_ins.PACKAGES},wget,redis-server"
 HOME = Path("/opt/sonograph")
 """Folder of the environment in every image."""
-KNOWN_COST = Path(testing.__file__).parent
-"""Models of known cost, for pods whose PYTHONPATH has the folder above."""
+KNOWN_COST = STATE / "known-cost"
+"""Folder of a package with models of known cost, for pods whose PYTHONPATH has it."""
 NEXT = "-next"
 """End of the tag under which each image of the service is there once more, as a later build."""
 VARIABLES = {"PATH": f"{HOME}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": ""}
@@ -39,6 +39,11 @@ VARIABLES |= {"PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
 def mounts() -> list[Path]:
     """Return the folders of this machine that every container reads, at the same path."""
     return [KEPT, Path(sys.base_prefix), programs(), KNOWN_COST]
+
+
+def copy_known_cost() -> None:
+    """Copy the models of known cost, with what their links name, to where the containers have them."""
+    shutil.copytree(Path(testing.__file__).parent, KNOWN_COST / "testing")
 
 
 def write_archive(path: Path) -> None:

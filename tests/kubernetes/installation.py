@@ -124,6 +124,8 @@ class Installation:
     def wait_until_ready(self) -> None:
         words = (self.namespace, "--for=condition=Ready", f"--timeout={READY_S}s")
         self.kubectl("wait", f"rayservice/{self.profile.service}", *words, timeout_s=READY_S + 30)
+        # The proxies and the policies of the nodes learn of the pods a moment later.
+        wait_until(lambda: self.connects(CLIENTS, "client", self.service, 8000), "a client connects")
 
     def patch(self, kind: str, name: str, operations: list[dict[str, Any]], *words: str) -> None:
         self.kubectl("patch", kind, name, self.namespace, "--type=json", "--patch", json.dumps(operations), *words)

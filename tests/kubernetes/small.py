@@ -38,4 +38,4 @@ def _to_known_cost(service: dict[str, Any], config: dict[str, Any]) -> None:
     cluster = service["spec"]["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]
-        container["env"].append({"name": "PYTHONPATH", "value": str(KNOWN_COST.parent)})
+        container["env"].append({"name": "PYTHONPATH", "value": str(KNOWN_COST)})

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from graphs.audio.decode import decode
-from graphs.core.metrics import ERRORS, RETRIES, SERVER_ERRORS
+from graphs.core.metrics import ERRORS, SERVER_ERRORS
 from testing import media, speech
 from testing.client import EVENTS, Call
 from testing.service import ROOT, Service
@@ -306,8 +306,7 @@ def test_every_metric_of_the_documents_is_on_rays_metrics_port(service: Service)
         }
         return lacking - elsewhere
 
-    elsewhere = {RETRIES.exported}  # test_faults.py
-    elsewhere |= {name for name, _ in named if name.startswith("ray_sonograph_rollout_")}  # test_rollouts.py
+    elsewhere = {name for name, _ in named if name.startswith("ray_sonograph_rollout_")}  # test_rollouts.py
     service.wait_until(lambda: not missing(), "every metric")
     for stage in ("decode", "whisper", "diffusion"):
         assert service.metric("ray_sonograph_requests_total", stage=stage, deployment="ingress") >= 1

@@ -26,6 +26,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
                 "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
                 "OTEL_EXPORTER_OTLP_HEADERS": "x-key=a%20b, x-team = c=d,",
+                "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
                 "OTEL_SERVICE_NAME": "drawing",
                 "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
                 "OTEL_TRACES_SAMPLER_ARG": "0.25",
@@ -33,6 +34,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
             {
                 "endpoint": "http://collector:4318",
                 "protocol": "grpc",
+                "compression": "gzip",
                 "headers": {"x-key": "a b", "x-team": "c=d"},
                 "service_name": "drawing",
                 "ratio": 0.25,
@@ -96,6 +98,7 @@ def test_the_variables_become_settings(environment: dict[str, str], found: dict[
             for timeout in ("0", "-1", "10s", "300001", "1.5")
         ),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "is http/protobuf or grpc here"),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, "is none or gzip here"),
         *(
             ({"OTEL_EXPORTER_OTLP_ENDPOINT": address}, "OTEL_EXPORTER_OTLP_ENDPOINT must begin with http")
             for address in (

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from deployments.errors import DeploymentError
-from graphs.core.metrics import DECLARED, SERVER_ERRORS, METRICS, Metric, Metrics
+from graphs.core.metrics import DECLARED, METRICS, SERVER_ERRORS, Metric, Metrics
 from testing.metrics import Recorder
 
 SERVE = {"deployment", "replica", "application", "route"}

@@ -56,6 +56,14 @@ async def test_a_request_has_the_spans_of_the_edge() -> None:
     assert all(span.ended_ns for span in trace.spans)
 
 
+async def test_the_end_of_the_service_sends_what_waits() -> None:
+    sent = Sent()
+    app = service(sent).app()
+    async with app.router.lifespan_context(app):
+        assert not sent.closed
+    assert sent.closed
+
+
 async def test_nothing_that_was_said_or_sent_is_in_a_span() -> None:
     sent = Sent()
     async with service(sent).client() as client:

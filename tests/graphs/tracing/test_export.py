@@ -216,14 +216,16 @@ def test_an_export_is_compressed_where_the_settings_ask_for_it(protocol: str) ->
     assert encoding == ("gzip" if protocol == "http/protobuf" else None)  # gRPC's own header is not among the metadata
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_what_a_collector_refuses_for_a_while_is_sent_again(status: int) -> None:
-    with collector.over_http() as received:
+@pytest.mark.parametrize(("protocol", "status"), [("http/protobuf", 429), ("http/protobuf", 503), ("grpc", 503)])
+def test_what_a_collector_refuses_for_a_while_is_sent_again(protocol: str, status: int) -> None:
+    running = collector.over_http if protocol == "http/protobuf" else collector.over_grpc
+    with running() as received:
         received.refusals += [status, status]
-        sender = to(TracingSettings(endpoint=received.url))
+        sender = to(TracingSettings.model_validate({"endpoint": received.url, "protocol": protocol}))
         sender.send(trace := finished())
         sender.close()
         assert len(wait_for(received.received, trace.id, 3).spans) == 3
+        assert not received.refusals
 
 
 def test_what_a_collector_refuses_for_good_is_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
