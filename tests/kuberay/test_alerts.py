@@ -18,8 +18,6 @@ from kuberay.manifest.monitoring import Monitoring, monitoring, parse_label
 from kuberay.manifest.objectives import FAST, SLOW, WINDOWS, bound, objectives
 from kuberay.profiles import CPU, NAME
 from testing.promtool import promtool
-from testing.recorded_hour import FILE as RECORDED
-from testing.recorded_hour import OURS
 from tests.kuberay.normal_hour import (
     CLUSTER,
     REQUESTS,
@@ -38,6 +36,10 @@ from tests.kuberay.normal_hour import (
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 NORMAL = normal_hour()
+RECORDED = ROOT / "tests" / "kuberay" / "recorded_hour.json"
+"""Written by `benchmarks.recorded_hour`."""
+OURS = re.compile("ray_(sonograph|serve)_")
+"""Names of the metrics that it records."""
 READ = {name for name in (key.split("{")[0] for key in NORMAL) if re.search(rf"\b{name}\b", str(monitoring(CPU)))}
 """Names of the series that a rule reads: promtool's time goes with their number."""
 

@@ -1,4 +1,4 @@
-"""Metrics of a real service under a quiet load, which a test of the alerts repeats to an hour: `python -m testing.recorded_hour`."""
+"""Metrics of a real service under a quiet load, which a test of the alerts repeats to an hour: `python -m benchmarks.recorded_hour`."""
 
 import itertools
 import json
@@ -7,11 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.services import sonograph
 from kuberay.manifest.monitoring import monitoring
 from kuberay.profiles import CPU
 from testing import speech
 from testing.prometheus import Prometheus, scraping
-from testing.service import ROOT, Service, sonograph
+from testing.service import ROOT, Service
 
 FILE = ROOT / "tests" / "kuberay" / "recorded_hour.json"
 STEP_S, WARM_UP_S, RECORDED_S, EVERY_S = 30, 60, 240, 4
