@@ -66,17 +66,19 @@ class ModelDeployment[Settings: ModelSettings, Request, Result](ABC):
         """Yield progress, where the model reports any, then the result. Raises a DeploymentError."""
         yield await self.run(request, time_left, request_id)
 
-    async def run_traced(self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str) -> Traced[Result]:
+    async def run_traced(
+        self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str, tracestate: str = ""
+    ) -> Traced[Result]:
         """The result of `run`, and its spans. Raises what `run` raises; its spans are then lost."""
-        with recorded(type(self).__name__, traceparent) as recording:
+        with recorded(type(self).__name__, traceparent, tracestate) as recording:
             result = await self.run(request, time_left, request_id)
         return Traced(result, recording.spans)
 
     async def stream_traced(
-        self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str
+        self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str, tracestate: str = ""
     ) -> AsyncGenerator[Any | Result | Traced[None]]:
         """Yield what `stream` yields, then the spans."""
-        with recorded(type(self).__name__, traceparent) as recording:
+        with recorded(type(self).__name__, traceparent, tracestate) as recording:
             async with aclosing(self.stream(request, time_left, request_id)) as responses:
                 async for response in responses:
                     yield response

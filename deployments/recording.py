@@ -30,7 +30,7 @@ class Traced[Result]:
 class Recording:
     """The spans of the call that runs in this task."""
 
-    trace_id: str
+    caller: TraceContext
     root: Span
     spans: list[Span] = field(default_factory=list)
 
@@ -44,13 +44,13 @@ def current() -> Recording | None:
 
 
 @contextlib.contextmanager
-def recorded(name: str, traceparent: str) -> Iterator[Recording]:
+def recorded(name: str, traceparent: str, tracestate: str = "") -> Iterator[Recording]:
     """A recording around a call, whose first span is the replica's. `traceparent`: the caller's, well formed."""
-    caller = TraceContext.parse(traceparent)
+    caller = TraceContext.parse(traceparent, tracestate)
     if caller is None:
         raise DeploymentError(f"the traceparent of a call is malformed: {traceparent}")
     root = Span(name, caller.span_id, kind="server")
-    recording = Recording(caller.trace_id, root, [root])
+    recording = Recording(caller, root, [root])
     before = _recording.get()
     _recording.set(recording)
     try:
@@ -67,7 +67,7 @@ class ModelCall:
     recording: Recording | None = None
     span: Span | None = None
     parameters: dict[str, str] = field(default_factory=dict)
-    """Parameters of the Triton request: `traceparent`."""
+    """Parameters of the Triton request: `traceparent`, and `tracestate` where there is one."""
 
     def take(self, outputs: dict[str, Any]) -> None:
         """Take the model's spans out of a response."""
@@ -87,7 +87,9 @@ def model_call(name: str) -> Iterator[ModelCall]:
         return
     span = Span(name, recording.root.id, kind="client")
     recording.spans.append(span)
+    caller = recording.caller
+    parameters = {"traceparent": str(TraceContext(caller.trace_id, span.id, True))}
     try:
-        yield ModelCall(recording, span, {"traceparent": str(TraceContext(recording.trace_id, span.id, True))})
+        yield ModelCall(recording, span, parameters | ({"tracestate": caller.state} if caller.state else {}))
     finally:
         span.end()

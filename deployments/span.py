@@ -1,6 +1,6 @@
 """Spans: pieces of a request's time, plain data that is made where the work is done and travels with its result.
 
-Ids and the context's format are W3C's (Trace Context, level 2): lower-case hex, 32 digits of the trace and 16 of the span.
+Ids and the context's formats are W3C's (Trace Context, level 2): lower-case hex, 32 digits of the trace and 16 of the span.
 """
 
 import json
@@ -12,6 +12,10 @@ from dataclasses import asdict, dataclass, field
 
 Value = str | int | float | bool
 FORMAT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+MEMBER = re.compile(r"([a-z0-9][a-z0-9_*/@-]{0,255})=(?=[^,=]{1,256}$)[ -~]*[!-~]")
+"""One member of a `tracestate`, `vendor=value`."""
+MOST_MEMBERS, MOST_CHARACTERS = 32, 512
+"""Bounds of a `tracestate`."""
 
 
 def new_id(digits: int) -> str:
@@ -66,20 +70,30 @@ class TraceContext:
     trace_id: str
     span_id: str
     sampled: bool
+    state: str = ""
+    """The `tracestate` of its other vendors, which goes where the context goes."""
 
     @classmethod
-    def parse(cls, traceparent: str) -> "TraceContext | None":
-        """The context; None for what is malformed, which W3C has ignored as if it had not been sent."""
+    def parse(cls, traceparent: str, tracestate: str = "") -> "TraceContext | None":
+        """The context; None for what is malformed, which W3C has ignored as if it had not been sent, as it has a malformed `tracestate`."""
         found = FORMAT.fullmatch(traceparent.strip())
         if found is None:
             return None
         version, trace_id, span_id, flags, more = found.groups()
         if version == "ff" or (version == "00" and more) or not trace_id.strip("0") or not span_id.strip("0"):
             return None
-        return cls(trace_id, span_id, bool(int(flags, 16) & 1))
+        return cls(trace_id, span_id, bool(int(flags, 16) & 1), _state(tracestate) if tracestate else "")
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+
+def _state(sent: str) -> str:
+    """The members of a `tracestate`; empty where one is malformed or comes twice, or there are too many."""
+    members = [member for one in sent.split(",") if (member := one.strip(" \t"))]
+    keys = {found[1] for one in members if (found := MEMBER.fullmatch(one))}
+    state = ",".join(members)
+    return state if len(keys) == len(members) <= MOST_MEMBERS and len(state) <= MOST_CHARACTERS else ""
 
 
 def to_json(spans: Iterable[Span]) -> bytes:

@@ -14,8 +14,13 @@ REDIS_SECRET = "sonograph-redis"
 KEYS_SECRET = "sonograph-keys"
 """Its entry `keys` is the file of API keys, in the ingress's pods; the Secret is optional."""
 KEYS = "/etc/sonograph"
-OTLP_HEADERS = f"{KEYS}/otlp-headers"
-"""Another entry of that Secret: the headers of traces, since a collector's key belongs into no manifest."""
+OTLP_HEADERS, OTLP_CERTIFICATE = f"{KEYS}/otlp-headers", f"{KEYS}/otlp-certificate"
+"""Other entries of that Secret: the headers of traces, since a collector's key belongs into no manifest, and its authority."""
+OTLP_FILES = {
+    "OTEL_EXPORTER_OTLP_HEADERS": ("headers", OTLP_HEADERS),
+    "OTEL_EXPORTER_OTLP_CERTIFICATE": ("certificate_file", OTLP_CERTIFICATE),
+}
+"""By the variable: the setting of `tracing` that it becomes elsewhere, and its file here."""
 WEIGHTS = "/opt/sonograph/share/sonograph"
 """Folder of the weights in an image: below the folder of its Python environment (deployments/paths.py)."""
 
@@ -148,10 +153,12 @@ class Profile:
         return tuple(self.adjust(group) for group in (INGRESS, *models))
 
     def with_tracing(self, tracing: Mapping[str, Any]) -> "Profile":
-        """This profile with further settings of the section `tracing`; its own args stay. Headers become a file in a Secret."""
+        """This profile with further settings of the section `tracing`; its own args stay. Headers and certificates become files."""
         section = {name: value for name, value in tracing.items() if name != "headers"}
         if "headers" in tracing:
             section["headers_file"] = OTLP_HEADERS
+        if "certificate_file" in tracing:
+            section["certificate_file"] = OTLP_CERTIFICATE
         return replace(self, args={**self.args, "tracing": {**section, **self.args.get("tracing", {})}})
 
     def group_of(self, deployment: str) -> Group:

@@ -57,7 +57,7 @@ def render(
     from kuberay.manifest.monitoring import RELEASE, RUNBOOKS, Monitoring, parse_label
     from kuberay.manifest.network import resolver
     from kuberay.manifest.route import Split, parse_gateway, parse_hostname, parse_shares
-    from kuberay.profiles import KEYS_SECRET, NAME, OTLP_HEADERS
+    from kuberay.profiles import KEYS_SECRET, NAME, OTLP_FILES
     from kuberay.values import Values
     from kuberay.values import read as read_values
     from kuberay.versions import TAG
@@ -88,7 +88,7 @@ def render(
     labels = dict(_parsed(parse_label, label, "--monitoring-label") for label in monitoring_label or ())
     monitored = Monitoring(labels or RELEASE, runbooks or RUNBOOKS)
     try:
-        tracing = otel.tracing()
+        tracing, unread = otel.tracing(), otel.not_read()
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="the environment") from error
     own = out.resolve() == rendering.ROOT / MANIFESTS
@@ -102,9 +102,12 @@ def render(
         for stale in set((out / name).glob("*.yaml")) - set(files) if own else ():
             stale.unlink()
         console.print(f"{out / name}: {len(files)} files")
-    if "headers" in tracing:
-        entry = Path(OTLP_HEADERS).name
-        console.print(f"OTEL_EXPORTER_OTLP_HEADERS are in none of them: put them into the Secret {KEYS_SECRET} as {entry}.")
+    for variable, (setting, entry) in OTLP_FILES.items():
+        if setting in tracing:
+            name = Path(entry).name
+            console.print(f"{variable} is in none of them: put its content into the Secret {KEYS_SECRET} as {name}.")
+    if unread:
+        console.print(unread, soft_wrap=True)
 
 
 def _parsed[Given, Parsed](parse: Callable[[Given], Parsed], given: Given, option: str) -> Parsed:

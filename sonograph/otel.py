@@ -2,7 +2,9 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from graphs.tracing.otlp import check_endpoint, parse_headers
@@ -13,20 +15,32 @@ ALWAYS = {"always_on": 1.0, "parentbased_always_on": 1.0, "always_off": 0.0, "pa
 RATIOS = ("traceidratio", "parentbased_traceidratio")
 PROTOCOLS = ("http/protobuf", "grpc")
 COMPRESSIONS = ("none", "gzip")
+LONGEST_MS = 300_000
+"""The bound of the setting `tracing.timeout_s`."""
+OF_OTLP = ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "CERTIFICATE", "TIMEOUT")
+READ = (
+    *(f"OTEL_EXPORTER_OTLP_{traces}{name}" for traces in ("", "TRACES_") for name in OF_OTLP),
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_SDK_DISABLED",
+)
+"""The variables that are read, each once."""
+OTHER = re.compile("OTEL_(METRIC|LOG|BLRP|EXPORTER_(OTLP_(METRIC|LOG)|PROMETHEUS))")
+"""The variables of other signals than traces."""
 
 
 def tracing(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The section `tracing` of the settings, as far as the variables name it; empty where they name no collector.
+    """The section `tracing` of the settings, as far as the variables READ name it; empty where they name no collector.
 
-    OTEL_EXPORTER_OTLP_ENDPOINT, _PROTOCOL, _HEADERS and _COMPRESSION, each also with TRACES before the last word; OTEL_SERVICE_NAME,
-    OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG, OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER. Raises ValueError for a value that is none;
-    it has no header and no address in it, since those may hold a password.
+    Raises ValueError for a value that is none; it has no header and no address in it, since those may hold a password.
     """
-    endpoint = _of_traces(environment, "ENDPOINT")
-    disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    if not endpoint or disabled or environment.get("OTEL_TRACES_EXPORTER", "otlp").strip() == "none":
+    if not _exports(environment):
         return {}
-    found: dict[str, Any] = {"endpoint": check_endpoint(endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT").removesuffix(PATH)}
+    endpoint = check_endpoint(_of_traces(environment, "ENDPOINT"), "OTEL_EXPORTER_OTLP_ENDPOINT").removesuffix(PATH)
+    found: dict[str, Any] = {"endpoint": endpoint}
     for name, known in (("PROTOCOL", PROTOCOLS), ("COMPRESSION", COMPRESSIONS)):
         if value := _of_traces(environment, name):
             if value not in known:
@@ -34,10 +48,38 @@ def tracing(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
             found[name.lower()] = value
     if sent := parse_headers(_of_traces(environment, "HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"):
         found["headers"] = sent
-    if name := environment.get("OTEL_SERVICE_NAME", "").strip():
+    if file := _of_traces(environment, "CERTIFICATE"):
+        found["certificate_file"] = str(Path(file).absolute())
+    if timeout_ms := _of_traces(environment, "TIMEOUT"):
+        if not timeout_ms.isdecimal() or not 0 < int(timeout_ms) <= LONGEST_MS:
+            raise ValueError(f"OTEL_EXPORTER_OTLP_TIMEOUT is a number of milliseconds from 1 to {LONGEST_MS}, not {timeout_ms!a}")
+        found["timeout_s"] = int(timeout_ms) / 1000
+    resource = parse_headers(environment.get("OTEL_RESOURCE_ATTRIBUTES", ""), "OTEL_RESOURCE_ATTRIBUTES")
+    of_resource = resource.pop("service.name", "")
+    if name := environment.get("OTEL_SERVICE_NAME", "").strip() or of_resource:
         found["service_name"] = name
+    if resource:
+        found["resource"] = resource
     ratio = _ratio(environment.get("OTEL_TRACES_SAMPLER", "").strip(), environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip())
     return found if ratio is None else {**found, "ratio": ratio}
+
+
+def not_read(environment: Mapping[str, str] = os.environ) -> str:
+    """A sentence that names the set variables of OpenTelemetry's for traces that are none of READ; empty without one, or a collector."""
+    others = sorted(name for name in environment if name.startswith("OTEL_") and name not in READ and not OTHER.match(name))
+    if not others or not _exports(environment):
+        return ""
+    return f"{', '.join(others)}: not read here, and without an effect; those that are: {', '.join(READ)}"
+
+
+def _exports(environment: Mapping[str, str]) -> bool:
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp"
+    disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if not _of_traces(environment, "ENDPOINT") or disabled or exporter == "none":
+        return False
+    if exporter != "otlp":
+        raise ValueError(f"OTEL_TRACES_EXPORTER is otlp or none here, not {exporter!a}")
+    return True
 
 
 def _of_traces(environment: Mapping[str, str], name: str) -> str:

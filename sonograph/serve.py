@@ -126,6 +126,8 @@ def with_tracing(content: dict[str, Any]) -> None:
     """Complete the settings of a Serve config by OpenTelemetry's variables; what the config itself sets stays."""
     try:
         found = otel.tracing()
+        if unread := otel.not_read():
+            Console(stderr=True).print(unread, style="yellow", soft_wrap=True, highlight=False)
     except ValueError as error:
         _fail(str(error))
     if found:

@@ -228,7 +228,7 @@ class FakeService:
     metrics: Metrics = field(default_factory=lambda: Metrics(NullMetric, NullMetric, NullMetric))
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
-    async def decode(self, recording: bytes) -> Sound:
+    async def decode(self, recording: bytes, trace: Trace | None = None) -> Sound:
         self.recordings.append(recording)
         await asyncio.sleep(self.decode_s)
         if self.undecodable is not None:

@@ -67,6 +67,13 @@ def jaeger(collector: Collector) -> Iterator[Jaeger]:
         collector.next_url = ""
 
 
+@pytest.fixture(params=["collector", "jaeger"])
+def receiver(request: pytest.FixtureRequest) -> Collector | Jaeger:
+    """Receive the service's traces: the small collector, and a real one that gets the same."""
+    found: Collector | Jaeger = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
     """Run the service as `make serve` does, with a shorter deadline, with images that take longer than it, and with metrics at most a

@@ -24,6 +24,7 @@ from deployments.errors import DeploymentError, ModelUnavailable
 from graphs.audio.errors import REFUSALS, AudioUndecodable
 from graphs.audio.job import MESSAGE_BYTES, Job, Reply, Sound, capacity
 from graphs.audio.settings import AudioSettings
+from graphs.tracing.trace import Trace, span
 
 WORKER = "graphs.audio.worker"
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
@@ -40,12 +41,14 @@ class DecodePool:
         self._idle: list[_Worker] = []
         self._template = _Template()
 
-    async def decode(self, recording: bytes) -> Sound:
-        """Decode a recording with speech in it. Cancelling this ends the work, at once.
+    async def decode(self, recording: bytes, trace: Trace | None = None) -> Sound:
+        """Decode a recording with speech in it. Cancelling this ends the work, at once. `trace`: gets the span of the wait.
 
         Ends, in whatever way, only once no process works on the recording. Raises a DeploymentError.
         """
-        async with self._free:
+        async with contextlib.AsyncExitStack() as stack:
+            with span(trace, "queue"):
+                await stack.enter_async_context(self._free)
             with _memory(recording) as file, _memory(2 * capacity(self._job.max_duration_s)) as samples:
                 reply = await self._run(file, samples)
                 if not reply.error:

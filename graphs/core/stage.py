@@ -11,7 +11,7 @@ from deployments.concurrency import requests_per_replica
 from deployments.errors import DeploymentError
 from deployments.model_spec import ModelSettings, ModelSpec, Role
 from deployments.recording import Traced
-from deployments.span import Value
+from graphs.core import genai
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
 from graphs.core.latency import LatencyEstimator
@@ -118,11 +118,15 @@ class Stage[Request, Result]:
 
     async def _measured(self, call: Call) -> Any:
         started_s = time.perf_counter()
-        with span(call.context.trace, self.label) as own:
+        trace = call.context.trace
+        words = trace is not None and trace.words
+        with span(trace, self.label) as own:
+            if own is not None:
+                own.attributes |= genai.requested(self.spec, self.settings, call.request, words)
             with self._metrics.stage(self.label), translated(self.name):
                 result = await self._run(call)
             if own is not None:
-                own.attributes |= attributes(result)
+                own.attributes |= genai.responded(result, words)
         self._record(call, result, time.perf_counter() - started_s)
         return result
 
@@ -143,7 +147,7 @@ class Stage[Request, Result]:
     async def _answered(self, call: Call) -> Any:
         """The replica's result: answered once, or as a stream where a client follows the progress."""
         trace = call.context.trace if self.records else None
-        arguments = (call.request, call.context.time_left, call.context.id, *(() if trace is None else (trace.traceparent(),)))
+        arguments = (call.request, call.context.time_left, call.context.id, *(() if trace is None else trace.context()))
         if call.context.emit is None:
             method = self._handle.run if trace is None else self._handle.run_traced
             response = method.remote(*arguments)
@@ -178,17 +182,6 @@ def _untraced(trace: Trace | None, response: Any) -> Any:
         return response
     trace.add(response.spans)
     return response.result
-
-
-def attributes(result: Any) -> dict[str, Value]:
-    """A result's model and compute time as a span's attributes, by OpenTelemetry's conventions for generative AI where they fit."""
-    time_ = result.compute_time
-    return {
-        "gen_ai.response.model": result.model,
-        "sonograph.compute_ms": time_.total_s * 1000,
-        "sonograph.units": time_.units,
-        "sonograph.batch_size": float(time_.batch_size),
-    }
 
 
 class SoftStage[Request, Result]:

@@ -28,11 +28,12 @@ from graphs.http.deadline import deadline_s
 from graphs.http.pace import Pace
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
+from graphs.http.tracing import attributes, client_context
 from graphs.http.upload import Upload
-from graphs.tracing.trace import span
+from graphs.tracing.trace import Trace, span
 from graphs.tracing.traces import Traces
 
-Decode = Callable[[bytes], Awaitable[Sound]]
+Decode = Callable[[bytes, Trace | None], Awaitable[Sound]]
 """Decoding of a recording, as `graphs.audio.pool.DecodePool.decode` does it."""
 DECODE = "decode"
 """The stage of the decoding, in times, errors and metrics."""
@@ -149,9 +150,8 @@ class Dependencies:
         settings = self._settings
         context = RequestContext(request_id(request), TimeLeft(settings.deadline_s), ended=(ended := asyncio.Event()))
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
-        route = request.scope["route"].path
-        context.trace = self._traces.begin(request.method, route, request.headers.get("traceparent", ""), context.id)
-        with logged(context, route, settings.log_transcripts, self._ended) as entry:
+        request.state.trace = context.trace = self._traces.begin(client_context(request), context.id, attributes(request))
+        with logged(context, request.scope["route"].path, settings.log_transcripts, self._ended) as entry:
             entry.key = context.key = self._access.require(request)
             context.may_read_trace = self._traces.keeps and self._access.is_operator(request, context.key)
             if VARIANT in request.headers:
@@ -189,7 +189,7 @@ class Dependencies:
         """Decode within the request's time. Raises a DeploymentError whose stage is `decode`."""
         started_s = time.perf_counter()
         with span(context.trace, DECODE) as own, self._metrics.stage(DECODE), translated(DECODE):
-            sound = await within(DECODE, self._decode(recording), context.time_left)
+            sound = await within(DECODE, self._decode(recording, context.trace), context.time_left)
             if own is not None:
                 own.attributes |= {
                     "sonograph.recording.bytes": len(recording),

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.errors import DeploymentError, InvalidInput
+from graphs.http import tracing
 from graphs.http.errors import MalformedRequest, MethodNotAllowed, NotFound
 from graphs.http.request_id import request_id
 
@@ -64,7 +65,9 @@ def install(app: FastAPI) -> None:
     """Make `app` answer every error in this shape: its own, FastAPI's and defects."""
 
     def respond(request: Request, error: DeploymentError) -> Response:
-        return problem(error, request_id(request), request.url.path)
+        response = problem(error, request_id(request), request.url.path)
+        response.headers.update(tracing.response_headers(getattr(request.state, "trace", None)))
+        return response
 
     async def own(request: Request, error: Exception) -> Response:
         return respond(request, translate_error(error, request_id(request)))

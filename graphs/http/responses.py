@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
+from graphs.http import tracing
 from graphs.http.errors import NotAcceptable
 
 JSON = "application/json"
@@ -52,14 +53,15 @@ def server_timing(timings_ms: Mapping[str, float]) -> str:
     return ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in timings_ms.items())
 
 
-def trace_header(context: RequestContext) -> dict[str, str]:
-    """The header of every answer by which an operator finds its trace; empty for other clients."""
-    return {"X-Trace-ID": context.trace.id} if context.trace is not None and context.may_read_trace else {}
+def trace_headers(context: RequestContext) -> dict[str, str]:
+    """The headers of every answer about its trace: one by which an operator finds it, and one for a client that has sent its context."""
+    own = {"X-Trace-ID": context.trace.id} if context.trace is not None and context.may_read_trace else {}
+    return own | tracing.response_headers(context.trace)
 
 
 def request_headers(context: RequestContext) -> dict[str, str]:
     """Headers of every answer but a stream."""
-    return {"Server-Timing": server_timing(context.timings_ms), **trace_header(context)}
+    return {"Server-Timing": server_timing(context.timings_ms), **trace_headers(context)}
 
 
 def recording_headers(context: RequestContext) -> dict[str, str]:

@@ -13,7 +13,7 @@ from deployments.errors import DeploymentError
 from graphs.core.progress import Emit, Progress
 from graphs.http import problems
 from graphs.http.access_log import Entry
-from graphs.http.responses import EVENTS, trace_header
+from graphs.http.responses import EVENTS, trace_headers
 
 KEEP_ALIVE_S = 15.0
 """Longest silence of a stream. A comment ends it, since proxies close silent connections."""
@@ -41,7 +41,7 @@ class EventStream[Result](StreamingResponse):
     ) -> None:
         """`work` is called with the function that takes its progress."""
         self._events = _events(work, encoder, entry, keep_alive_s or KEEP_ALIVE_S)
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept", **trace_header(entry.context)}
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept", **trace_headers(entry.context)}
         super().__init__(self._events, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

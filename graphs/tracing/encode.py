@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -24,12 +25,13 @@ REMOTE = HERE | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 """The span's parent is the client's."""
 
 
-def resource(service_name: str) -> Resource:
-    """This process, as the source of its traces."""
+def resource(service_name: str, more: Mapping[str, Value] = MappingProxyType({})) -> Resource:
+    """This process, as the source of its traces. `more`: attributes of it; those that are known here stand above them."""
     found = Resource()
     instance = f"{socket.gethostname()}-{os.getpid()}"
     version = importlib.metadata.version("sonograph")
-    _fill(found.attributes, {"service.name": service_name, "service.version": version, "service.instance.id": instance})
+    known = {"service.name": service_name, "service.version": version, "service.instance.id": instance}
+    _fill(found.attributes, {**more, **known})
     return found
 
 
@@ -43,16 +45,17 @@ def encode(traces: Iterable[Trace], source: Resource) -> ExportTraceServiceReque
     for trace in traces:
         trace_id = bytes.fromhex(trace.id)
         for span in trace.spans:
-            _encode_span(of_scope.spans, trace_id, span, span is trace.root)
+            _encode_span(of_scope.spans, trace_id, trace.state, span, span is trace.root)
         if trace.origin is not None:
             root = of_scope.spans[-len(trace.spans)]
             root.links.add(trace_id=bytes.fromhex(trace.origin.id), span_id=bytes.fromhex(trace.origin.root.id), flags=HERE)
     return request
 
 
-def _encode_span(spans: Any, trace_id: bytes, span: Span, is_root: bool) -> None:
+def _encode_span(spans: Any, trace_id: bytes, state: str, span: Span, is_root: bool) -> None:
     encoded = spans.add(
         trace_id=trace_id,
+        trace_state=state,
         span_id=bytes.fromhex(span.id),
         parent_span_id=bytes.fromhex(span.parent_id),
         name=span.name,

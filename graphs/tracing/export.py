@@ -6,10 +6,11 @@ The packages of OTLP are imported where a collector is set, so that a service wi
 import gzip
 import json
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from graphs.tracing import otlp
@@ -27,8 +28,6 @@ MOST_WAITING = 10_000
 """Spans that wait, about 10 MB; further traces are dropped."""
 MOST_SENT = 2_000
 """Spans beyond which a request takes no further trace, about 300 KB: collectors take 4 MiB at most over gRPC."""
-TIMEOUT_S = 10.0
-"""Longest time of one attempt over HTTP, and of all attempts over gRPC."""
 CLOSE_S = 5.0
 """Longest wait for the last request at the service's end."""
 ATTEMPTS = 4
@@ -107,7 +106,7 @@ def exporter(settings: TracingSettings) -> Exporter | None:
         return None
     from graphs.tracing.encode import encode, resource
 
-    source = resource(settings.service_name)
+    source = resource(settings.service_name, settings.resource)
     more = otlp.read_headers(settings.headers_file) if settings.headers_file else {}
     headers = {name.lower(): value for name, value in {**settings.headers, **more}.items()}  # gRPC knows lower case alone
     roots = otlp.read(settings.certificate_file, "tracing.certificate_file") if settings.certificate_file else ""
@@ -127,9 +126,10 @@ def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
         raise_on_status=False,
         backoff_factor=1,
         backoff_jitter=0.5,
-        retry_after_max=int(TIMEOUT_S),
+        retry_after_max=math.ceil(settings.timeout_s),
     )
     session = requests.Session()
+    session.trust_env = False  # neither proxies nor ~/.netrc: the settings say everything
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
     is_small = settings.compression == "gzip"
@@ -142,7 +142,7 @@ def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
     def post(request: "ExportTraceServiceRequest") -> None:
         content = request.SerializeToString()
         content = gzip.compress(content) if is_small else content
-        answer = session.post(url, content, timeout=TIMEOUT_S, verify=verify, allow_redirects=False)
+        answer = session.post(url, content, timeout=settings.timeout_s, verify=verify, allow_redirects=False)
         if not 200 <= answer.status_code < 300:
             raise OSError(f"it answered {answer.status_code}")
 
@@ -160,7 +160,8 @@ def _over_grpc(settings: TracingSettings, headers: dict[str, str], roots: str) -
         "backoffMultiplier": 2,
         "retryableStatusCodes": RETRIED_GRPC,
     }
-    options = [("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": retry}]}))]
+    service_config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": retry}]})
+    options: list[tuple[str, Any]] = [("grpc.service_config", service_config), ("grpc.enable_http_proxy", 0)]
     compression = grpc.Compression.Gzip if settings.compression == "gzip" else grpc.Compression.NoCompression
     target = urlsplit(settings.endpoint)
     if target.scheme == "http":
@@ -173,7 +174,7 @@ def _over_grpc(settings: TracingSettings, headers: dict[str, str], roots: str) -
 
     def post(request: "ExportTraceServiceRequest") -> None:
         try:
-            stub.Export(request, timeout=TIMEOUT_S, metadata=metadata)
+            stub.Export(request, timeout=settings.timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise OSError(error.code().name) from None
 

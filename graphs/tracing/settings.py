@@ -12,6 +12,10 @@ from graphs.tracing.otlp import check_endpoint
 class TracingSettings(Section):
     kept: int = Field(default=256, ge=0, le=10_000)
     """Traces of the last requests that each ingress replica keeps, for `sonograph trace`; 0: none."""
+    kept_spans: int = Field(default=50_000, ge=1)
+    """Spans and events of these traces in sum; beyond it the oldest traces are dropped, and the newest one never is."""
+    words: bool = False
+    """Write prompts and transcripts into the spans, cut to 1,024 characters each: personal data at the collector, and for operators."""
     endpoint: str = Field(default="", max_length=2000)
     """Address of an OpenTelemetry collector, such as `http://collector:4318`, and `:4317` for gRPC; empty: traces are sent nowhere."""
     protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
@@ -24,8 +28,12 @@ class TracingSettings(Section):
     """File of the certificates, in PEM, by which an https:// endpoint is checked; None: the usual authorities."""
     compression: Literal["none", "gzip"] = "none"
     """Of each export, by the names of OTEL_EXPORTER_OTLP_COMPRESSION."""
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """Longest time of one attempt of an export over HTTP, and of all its attempts over gRPC."""
     service_name: str = "sonograph"
     """The traces' `service.name`."""
+    resource: dict[str, str] = Field(default_factory=dict)
+    """Further attributes of the service, such as `deployment.environment.name`."""
     ratio: float = Field(default=0.1, ge=0, le=1)
     """Share of the traces that is sent, of those that the client's `traceparent` decides nothing about."""
     slow_s: float = Field(default=10.0, gt=0)

@@ -13,6 +13,8 @@ MOST_EVENTS = 200
 """Events of one span that came from a model."""
 REQUEST_ID = "sonograph.request_id"
 """Attribute of a root span."""
+ERROR_TYPE = "error.type"
+"""Attribute of a span that failed, by OpenTelemetry's conventions."""
 
 _current: ContextVar[Span | None] = ContextVar("span", default=None)
 
@@ -26,16 +28,18 @@ class Trace:
         client: TraceContext | None = None,
         origin: "Trace | None" = None,
         on_end: Callable[["Trace"], None] = lambda trace: None,
+        words: bool = False,
         **attributes: Value,
     ) -> None:
         """`name`: the root span's, as HTTP's semantic conventions have it, such as `POST /graph`. `on_end` receives the ended trace.
 
-        `origin`: the trace of the request that this work follows from, where nobody waits for it.
+        `origin`: the trace of the request that this work follows from, where nobody waits for it. `words`: the setting `tracing.words`.
         """
         self.client = client
         self.origin = origin
         self.id = client.trace_id if client else new_id(32)
         self.root = Span(name, client.span_id if client else "", kind="internal" if origin else "server", attributes=attributes)
+        self.words = words
         self.spans = [self.root]
         self.dropped = 0
         """Spans beyond MOST_SPANS."""
@@ -43,6 +47,8 @@ class Trace:
         """The traces of its mirrored calls that have ended."""
         self.sent = False
         """Whether it has been sent to a collector."""
+        self.size = 0
+        """Its spans and their events, once it has ended."""
         self._on_end = on_end
 
     @property
@@ -50,9 +56,20 @@ class Trace:
         """The span that runs in this task: the parent of the next one."""
         return _current.get() or self.root
 
-    def traceparent(self) -> str:
-        """The context for a call of another process."""
-        return str(TraceContext(self.id, self.current.id, True))
+    def context(self) -> tuple[str, ...]:
+        """The `traceparent` for a call of another process, and its `tracestate` where the client sent one."""
+        traceparent = str(TraceContext(self.id, self.current.id, True))
+        return (traceparent, self.state) if self.state else (traceparent,)
+
+    @property
+    def state(self) -> str:
+        """The client's `tracestate`."""
+        return self.client.state if self.client else ""
+
+    @property
+    def traceresponse(self) -> str:
+        """The trace's id, as the client sent it, and the root's, for the client; empty where it sent no context."""
+        return str(TraceContext(self.id, self.root.id, self.client.sampled)) if self.client else ""
 
     @contextlib.contextmanager
     def span(self, name: str, kind: str = "internal", **attributes: Value) -> Iterator[Span]:
@@ -66,7 +83,7 @@ class Trace:
         try:
             yield span
         except BaseException as error:
-            span.error = _code(error)
+            _fail(span, error)
             raise
         finally:
             span.end()
@@ -78,12 +95,13 @@ class Trace:
 
         This task's spans belong to it meanwhile. The root's error is as any span's.
         """
-        trace = Trace(name, None, self, self._on_end, **{REQUEST_ID: self.root.attributes.get(REQUEST_ID, "")})
+        request_id = {REQUEST_ID: self.root.attributes.get(REQUEST_ID, "")}
+        trace = Trace(name, None, self, self._on_end, self.words, **request_id)
         token = _current.set(trace.root)
         try:
             yield trace
         except BaseException as error:
-            trace.root.error = _code(error)
+            _fail(trace.root, error)
             raise
         finally:
             _current.reset(token)
@@ -103,7 +121,7 @@ class Trace:
         # By OpenTelemetry's conventions a client's error is none of the server's span.
         self.root.error = error if status >= 500 else None
         if error:
-            self.root.attributes["error.type"] = error
+            self.root.attributes[ERROR_TYPE] = error
         self.close()
 
     def close(self) -> None:
@@ -112,14 +130,17 @@ class Trace:
         for span in self.spans:
             if not span.ended_ns:
                 span.end()
+        self.size = sum(1 + len(span.events) for span in self.spans)
         self._on_end(self)
 
 
-def _code(error: BaseException) -> str:
-    """The code of a problem, `internal` for a defect, `cancelled` for the end of a task."""
+def _fail(span: Span, error: BaseException) -> None:
+    """Set the error: the code of a problem, `internal` for a defect, `cancelled` for the end of a task."""
     if isinstance(error, DeploymentError):
-        return error.code
-    return "internal" if isinstance(error, Exception) else "cancelled"
+        span.error = error.code
+    else:
+        span.error = "internal" if isinstance(error, Exception) else "cancelled"
+    span.attributes[ERROR_TYPE] = span.error
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ import contextlib
 import random
 import time
 from collections import deque
+from collections.abc import Mapping
 
-from deployments.span import TraceContext
+from deployments.span import TraceContext, Value
 from graphs.tracing.export import Exporter
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import REQUEST_ID, Trace
@@ -20,35 +21,49 @@ class Traces:
         """`exporter`: to the collector; None where there is none."""
         self._settings = settings
         self._exporter = exporter
-        self._kept: deque[Trace] = deque(maxlen=settings.kept)
+        self._kept: deque[Trace] = deque()
+        self._size = 0
+        """Spans and events of those that are kept, mirrored calls' included."""
         self.keeps = settings.kept > 0
         self.since_ns = time.time_ns()
         """Unix time since which every request that ended is kept."""
         self._running: dict[str, asyncio.Event] = {}
         """Set at the end of each request that runs, by its trace's id."""
 
-    def begin(self, method: str, route: str, traceparent: str, request_id: str) -> Trace | None:
-        """The request's trace; None where nothing would be done with it. A malformed `traceparent` is ignored, as W3C has it."""
+    def begin(self, client: TraceContext | None, request_id: str, request: Mapping[str, Value]) -> Trace | None:
+        """The request's trace; None where nothing would be done with it.
+
+        `client`: its client's context. `request`: the root's attributes, with at least the method and the route.
+        """
         if self._exporter is None and not self._settings.kept:
             return None
-        attributes = {"http.request.method": method, "http.route": route, REQUEST_ID: request_id}
-        trace = Trace(f"{method} {route}", TraceContext.parse(traceparent), None, self._ended, **attributes)
+        name = f"{request['http.request.method']} {request['http.route']}"
+        trace = Trace(name, client, None, self._ended, self._settings.words, **request, **{REQUEST_ID: request_id})
         self._running[trace.id] = asyncio.Event()
         return trace
 
     def _ended(self, trace: Trace) -> None:
         """Keep the trace, a mirrored call's with its request's, and send it where it is sampled."""
-        if trace.origin is not None:
-            trace.origin.mirrors.append(trace)
-        elif self.keeps:
-            if len(self._kept) == self._kept.maxlen:
-                self.since_ns = self._kept[0].root.ended_ns
-            self._kept.append(trace)
+        self._keep(trace)
         if self._exporter is not None and self.sampled(trace):
             trace.sent = True
             self._exporter.send(trace)
         if trace.origin is None and (ended := self._running.pop(trace.id, None)) is not None:
             ended.set()
+
+    def _keep(self, trace: Trace) -> None:
+        """Keep the trace, and forget the oldest ones beyond the bounds."""
+        if trace.origin is not None:
+            trace.origin.mirrors.append(trace)
+            if trace.origin in self._kept:
+                self._size += trace.size
+        elif self.keeps:
+            self._kept.append(trace)
+            self._size += _size(trace)
+        while len(self._kept) > self._settings.kept or (self._size > self._settings.kept_spans and len(self._kept) > 1):
+            oldest = self._kept.popleft()
+            self._size -= _size(oldest)
+            self.since_ns = oldest.root.ended_ns
 
     def close(self) -> None:
         """Send what waits for the collector. Takes some seconds at most."""
@@ -90,3 +105,8 @@ class Traces:
             return max(self._kept, key=lambda trace: trace.root.duration_ms)
         everything = (one for kept in reversed(self._kept) for one in (kept, *kept.mirrors))
         return next((one for one in everything if id in (one.id, one.root.attributes[REQUEST_ID])), None)
+
+
+def _size(trace: Trace) -> int:
+    """Spans and events of an ended request, its mirrored calls' included."""
+    return trace.size + sum(mirror.size for mirror in trace.mirrors)

@@ -73,6 +73,13 @@ async def test_a_malformed_traceparent_of_our_own_is_a_defect() -> None:
         await Painter().run_traced("a", TimeLeft(5), "1", "00-")
 
 
+@pytest.mark.parametrize(("sent", "found"), [((), None), (("a=1,b=2",), "a=1,b=2")])
+def test_a_models_call_has_the_callers_context(sent: tuple[str, ...], found: str | None) -> None:
+    with recording.recorded("Painter", TRACEPARENT, *sent), recording.model_call("triton painter") as call:
+        assert call.parameters["traceparent"].startswith(TRACEPARENT[:35])
+        assert call.parameters.get("tracestate") == found
+
+
 @pytest.mark.parametrize("as_sent", [lambda content: content, lambda content: np.array([content], dtype=np.object_)])
 def test_the_wait_before_the_models_computation_is_a_span_of_its_own(as_sent: Callable[[bytes], Any]) -> None:
     with recording.recorded("Painter", TRACEPARENT) as found:

@@ -40,6 +40,41 @@ def test_a_malformed_traceparent_is_ignored(sent: str) -> None:
     assert TraceContext.parse(sent) is None
 
 
+MANY = ",".join(f"v{number}=1" for number in range(33))
+LONG = ",".join(f"{vendor}={vendor * 200}" for vendor in "abc")
+
+
+@pytest.mark.parametrize(
+    ("sent", "state"),
+    [
+        ("", ""),
+        ("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+        (" a=1 ,\t, fw529a3039@dt=F D;~!,0*/_-b=2,", "a=1,fw529a3039@dt=F D;~!,0*/_-b=2"),
+        (MANY.rpartition(",")[0], MANY.rpartition(",")[0]),
+        (MANY, ""),
+        (LONG.rpartition(",")[0], LONG.rpartition(",")[0]),
+        (LONG, ""),
+        (f"{'k' * 256}={'v' * 255}", f"{'k' * 256}={'v' * 255}"),
+        (f"{'k' * 257}=v", ""),
+        (f"k={'v' * 257}", ""),
+        ("a=1,a=2", ""),
+        ("a=1,b", ""),
+        ("a=1,b=", ""),
+        ("a=b=c", ""),
+        ("A=1", ""),
+        ("a=ü", ""),
+        ("a=1\r\nx: y", ""),
+        ("a=1\n", ""),
+    ],
+)
+def test_a_tracestate_is_read_in_whole_or_not_at_all(sent: str, state: str) -> None:
+    assert TraceContext.parse(f"00-{TRACE}-{SPAN}-01", sent) == TraceContext(TRACE, SPAN, True, state)
+
+
+def test_a_tracestate_beside_a_malformed_traceparent_is_ignored() -> None:
+    assert TraceContext.parse(f"00-{TRACE}-{SPAN}", "a=1") is None
+
+
 def test_a_context_is_written_as_it_was_read() -> None:
     for sent in (f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"):
         assert str(TraceContext.parse(sent)) == sent

@@ -22,6 +22,7 @@ from tests.kuberay.normal_hour import (
     CLUSTER,
     REQUESTS,
     SCRAPE_S,
+    SCRAPES,
     Series,
     constant,
     histogram,
@@ -35,6 +36,10 @@ from tests.kuberay.normal_hour import (
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 NORMAL = normal_hour()
+RECORDED = ROOT / "tests" / "kuberay" / "recorded_hour.json"
+"""Written by `benchmarks.recorded_hour`."""
+OURS = re.compile("ray_(sonograph|serve)_")
+"""Names of the metrics that it records."""
 READ = {name for name in (key.split("{")[0] for key in NORMAL) if re.search(rf"\b{name}\b", str(monitoring(CPU)))}
 """Names of the series that a rule reads: promtool's time goes with their number."""
 
@@ -179,6 +184,33 @@ def test_an_alert_fires_in_its_case_alone_and_not_before_it_has_lasted(name: str
 def test_in_a_normal_hour_none_fires(tmp_path: Path) -> None:
     times = {f"{minute}m": set[str]() for minute in range(0, 61)}
     assert failures(tmp_path, [firing(NORMAL, times)]) == ""
+
+
+def test_in_an_hour_of_a_real_services_metrics_none_fires(tmp_path: Path) -> None:
+    """Four recorded minutes, repeated; the series of Kubernetes' programs and of the scrapes are the normal hour's."""
+    ours = {name: values for name, values in NORMAL.items() if not OURS.match(name)}
+    times = {f"{minute}m": set[str]() for minute in range(0, 61)}
+    assert failures(tmp_path, [firing(ours | recorded_hour(), times)]) == ""
+
+
+def test_the_recorded_series_are_those_that_the_rules_read() -> None:
+    names = {name.split("{")[0] for name in recorded_hour()}
+    assert names == {name for name in READ if OURS.match(name)}
+    answered = [values for name, values in recorded_hour().items() if "requests_total" in name and 'stage="ingress"' in name]
+    assert len(answered) == 1
+    first, *_, last = map(float, answered[0].split())
+    assert last - first > 500, "an hour of requests"
+
+
+def recorded_hour() -> Series:
+    """The recording in promtool's notation: counters rise on as in its minutes, and gauges repeat."""
+    found: Series = {}
+    for name, values in json.loads(RECORDED.read_text()).items():
+        period = len(values) - 1
+        rise = values[-1] - values[0] if name.split("{")[0].endswith(("_total", "_count", "_bucket")) else 0
+        hour = (values[at % period] + at // period * rise for at in range(SCRAPES + 1))
+        found[name.replace("}", f',ray_io_cluster="{CLUSTER}"}}')] = " ".join(f"{value:g}" for value in hour)
+    return found
 
 
 def test_the_tests_fail_where_an_alert_fires_that_should_not(tmp_path: Path) -> None:

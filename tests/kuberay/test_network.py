@@ -15,9 +15,11 @@ from kuberay.doctor.manifest import Service, read
 from kuberay.doctor.network import traces_reach_their_collector
 from kuberay.images import Images
 from kuberay.manifest.network import network
-from kuberay.profiles import CPU, KEYS_SECRET, OTLP_HEADERS
+from kuberay.profiles import CPU, KEYS_SECRET, OTLP_CERTIFICATE, OTLP_HEADERS, PROFILES
 from sonograph.cli import cli
+from sonograph.otel import READ, tracing
 
+VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 RESOLVERS = {
     "169.254.20.10/32": "NodeLocal DNSCache",
     "169.254.25.10/32": "NodeLocal DNSCache of kubespray",
@@ -143,12 +145,20 @@ def render(out: Path, *options: str, **variables: str) -> Result:
 
 
 def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_in_a_manifest(tmp_path: Path) -> None:
-    variables = {"ENDPOINT": "http://collector.observability:4318", "HEADERS": "x-key=a%20topsecret"}
+    variables = {"ENDPOINT": "http://collector.observability:4318", "HEADERS": "x-key=a%20topsecret", "CERTIFICATE": "ca.pem"}
     result = render(
-        tmp_path, OTEL_TRACES_SAMPLER="always_on", **{f"OTEL_EXPORTER_OTLP_{name}": variables[name] for name in variables}
+        tmp_path,
+        OTEL_TRACES_SAMPLER="always_on",
+        OTEL_PROPAGATORS="b3",
+        **{f"OTEL_EXPORTER_OTLP_{name}": variables[name] for name in variables},
     )
     assert result.exit_code == 0, result.output
-    assert f"the Secret {KEYS_SECRET} as otlp-headers" in " ".join(result.output.split())
+    printed = " ".join(result.output.split())
+    assert (
+        f"OTEL_EXPORTER_OTLP_HEADERS is in none of them: put its content into the Secret {KEYS_SECRET} as otlp-headers" in printed
+    )
+    assert f"the Secret {KEYS_SECRET} as otlp-certificate" in printed
+    assert "OTEL_PROPAGATORS: not read here" in printed
     files = {path.name: path.read_text() for path in (tmp_path / "cpu").iterdir()}
     for text in files.values():
         assert "topsecret" not in text
@@ -156,7 +166,8 @@ def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_
     (service,) = yaml.safe_load_all(files["rayservice.yaml"])
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
     tracing = application["args"]["tracing"]
-    assert tracing == {"endpoint": variables["ENDPOINT"], "ratio": 1.0, "headers_file": OTLP_HEADERS}
+    files_ = {"headers_file": OTLP_HEADERS, "certificate_file": OTLP_CERTIFICATE}
+    assert tracing == {"endpoint": variables["ENDPOINT"], "ratio": 1.0, **files_}
     assert ports_to(egress(list(yaml.safe_load_all(files["network.yaml"])), "traces"), COLLECTORS) == [("TCP", 4318)]
     (ingress,) = (one for one in service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "ingress")
     pod = ingress["template"]["spec"]
@@ -168,6 +179,18 @@ def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_
 def test_without_the_variables_nothing_changes(tmp_path: Path) -> None:
     assert render(tmp_path, OTEL_SERVICE_NAME="drawing").exit_code == 0
     assert {path.name: path.read_text() for path in (tmp_path / "cpu").iterdir()} == rendering.manifests(CPU, Images())
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_no_profile_and_no_variable_has_words_written_into_traces(name: str) -> None:
+    """Prompts and transcripts are personal data: an operator writes `tracing.words` by hand."""
+    for text in rendering.manifests(PROFILES[name], Images(), tracing=tracing(dict.fromkeys(READ, "") | VARIABLES)).values():
+        for document in yaml.safe_load_all(text):
+            if document["kind"] == "RayService":
+                (application,) = yaml.safe_load(document["spec"]["serveConfigV2"])["applications"]
+                section = application["args"]["tracing"]
+                assert "words" not in section
+                assert not TracingSettings.model_validate(section).words
 
 
 def test_the_profiles_own_settings_stay() -> None:

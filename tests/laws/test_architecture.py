@@ -178,6 +178,16 @@ def test_only_the_seam_reads_the_environment() -> None:
     assert [module for module in served if reads(TREES[module])] == ["deployments.triton.server", *client]
 
 
+def test_of_opentelemetry_only_its_protobuf_is_imported() -> None:
+    """Its SDK, exporters and API read variables of their own, in every process that imports them."""
+    served = [module for module in TREES if module.split(".")[0] in SERVED]
+    found = {name for module in served for name in imports(module) if name.startswith("opentelemetry")}
+    assert found
+    assert not [name for name in found if not name.startswith("opentelemetry.proto.")], (
+        "build OTLP's messages in graphs.tracing.encode"
+    )
+
+
 def test_a_module_with_a_builder_does_not_defer_its_annotations() -> None:
     for module in TREES:
         if module.startswith("graphs"):

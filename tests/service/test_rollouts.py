@@ -20,12 +20,15 @@ import httpx
 import pytest
 import yaml
 
+from deployments.span import TraceContext, new_id
 from graphs.audio.decode import decode
 from graphs.serve.rest import Dashboard
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
 from sonograph.rollouts.targets import RunningServe
 from testing import known_cost, speech
+from testing.collector import Collector, wait_for
+from testing.jaeger import Jaeger
 from testing.service import ROOT, Service, config, environment, free_port, running
 
 pytestmark = pytest.mark.serve
@@ -33,7 +36,7 @@ RECORDINGS = [(speech.HERE / f"{name}.ogg").read_bytes() for name in ("cat-slt",
 SPOKEN = [(recording, known_cost.text(decode(recording, 60))) for recording in RECORDINGS]
 STABLE, OTHER = "tiny.en", "small.en"
 IMPORT_PATH = "testing.known_cost.app:candidate"
-SETTINGS = {"graphs": ["voice_to_text"], "http": {"deadline_s": 30}}
+SETTINGS: dict[str, Any] = {"graphs": ["voice_to_text"], "http": {"deadline_s": 30}}
 OPTIONS = {"ingress": {"num_replicas": 2}, "whisper": {"ray_actor_options": {"num_cpus": 0.5}, "health_check_period_s": 1}}
 FAULTS: dict[str, dict[str, Any]] = {
     "never-starts": {"never_starts": True},
@@ -48,10 +51,10 @@ NO_BUDGETS = {"max_errors": None}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Service]:
     """A service of Whisper alone, with two ingress replicas, and all candidates, which start at the same time."""
     folder, port = tmp_path_factory.mktemp("rollouts"), free_port()
-    content = yaml.safe_load(config(port, OPTIONS, **SETTINGS))
+    content = yaml.safe_load(config(port, OPTIONS, **SETTINGS, tracing={"endpoint": collector.url}))
     (application,) = content["applications"]
     application["import_path"] = "testing.known_cost.app:app"
     application["deployments"] = [one for one in application["deployments"] if one["name"] in OPTIONS]
@@ -280,6 +283,35 @@ def test_a_mirrored_requests_trace_reaches_down_to_the_candidates_model(service:
     for above, below in itertools.pairwise(way):
         assert spans[below]["parent_id"] == spans[above]["id"]
     assert not {span["id"] for span in mirror["spans"]} & {span["id"] for span in request["spans"]}
+
+
+def test_a_candidates_and_a_mirrored_requests_trace_reach_a_collector(
+    service: Service, good: str, receiver: Collector | Jaeger
+) -> None:
+    def trace(id: str) -> dict[str, Any]:
+        return dict(service.client.get(f"/graph/traces/{id}").json())
+
+    change(service, application=good, share=100, mirror=100)
+    service.wait_until(lambda: view(service)["candidate"]["ready"], "the candidate is ready")
+    time.sleep(1)  # both ingress replicas know the share
+    caller = TraceContext(new_id(32), new_id(16), True, "congo=t61rcWkgMzE")
+    assert listen(service.client, 0, {"traceparent": str(caller), "tracestate": caller.state}).model == OTHER
+    service.wait_until(lambda: trace(caller.trace_id).get("mirrors"), "the mirrored request has ended")
+    request = trace(caller.trace_id)
+    (id,) = request["mirrors"]
+    mirror = trace(id)
+    for kept, name in ((request, "whisper-candidate"), (mirror, "whisper")):
+        received = wait_for(receiver.received, kept["trace_id"], len(kept["spans"]))
+        assert received.as_kept() == {span["id"]: span for span in kept["spans"]}
+        assert {"FaultyWhisper" if kept is request else "KnownCostWhisper", name, f"call {name}"} <= {
+            span.name for span in received.spans
+        }
+        links = {(span.name, link.trace_id.hex(), link.span_id.hex()) for span in received.spans for link in span.links}
+        assert links == (set() if kept is request else {("mirror whisper", caller.trace_id, request["spans"][0]["id"])})
+        if isinstance(receiver, Jaeger):
+            assert receiver.orphans(kept["trace_id"]) == (
+                ["POST /listen"] if kept is request else []
+            )  # its parent is the client's
 
 
 def test_every_metric_of_rollouts_is_on_rays_metrics_port(service: Service, good: str) -> None:

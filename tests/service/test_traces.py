@@ -17,7 +17,8 @@ from testing.service import ROOT, Service, environment
 
 pytestmark = pytest.mark.serve
 CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
-SPANS = (ROOT / "docs" / "operations.md").read_text().split("| span | time of |")[1].split("\n\n")[0]
+DOCS = (ROOT / "docs" / "operations.md").read_text()
+SPANS, ATTRIBUTES = (DOCS.split(head)[1].split("\n\n")[0] for head in ("| span | time of |", "| attribute | of | value |"))
 EVENTS = {"Accept": "text/event-stream"}
 
 
@@ -53,7 +54,9 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
     assert service.client.post("/graph", **sent).status_code == 200
     trace = trace_of(service, id)
     ways = tree(trace)
-    assert {f"POST /graph > {part}" for part in ("receive", "decode", "whisper > queue", "diffusion > queue")} <= ways.keys()
+    assert {
+        f"POST /graph > {part}" for part in ("receive", "decode > queue", "whisper > queue", "diffusion > queue")
+    } <= ways.keys()
     assert {f"POST /graph > {way}" for way in MODEL.values()} <= ways.keys()
     assert {f"POST /graph > {way.replace('compute', 'queue')}" for way in MODEL.values()} <= ways.keys()
     assert f"POST /graph > {MODEL['whisper']} > window" in ways
@@ -66,18 +69,14 @@ def test_a_request_is_one_tree_down_to_the_models_windows_and_steps(service: Ser
     assert encoding["start_ms"] >= denoising["events"][-1]["at_ms"]
     for name in {span["name"] for span in trace["spans"]} - {"call diffusion", "triton diffusion"}:  # as whisper's
         assert f"`{name}`" in SPANS
+    for part in (part for span in trace["spans"] for part in (span, *span["events"])):
+        assert all(f"`{name}`" in ATTRIBUTES for name in part["attributes"])
     assert trace["dropped"] == 0
     for span in trace["spans"]:  # on one machine a child lies inside of its parent, up to the clocks' own resolution
         if parent := by_id.get(span["parent_id"]):
             assert span["start_ms"] >= parent["start_ms"] - 1
             assert span["start_ms"] + span["took_ms"] <= parent["start_ms"] + parent["took_ms"] + 1
     assert "cat" not in str(trace["spans"]).lower().replace("category", "")
-
-
-@pytest.fixture(params=["collector", "jaeger"])
-def receiver(request: pytest.FixtureRequest) -> Collector | Jaeger:
-    found: Collector | Jaeger = request.getfixturevalue(request.param)
-    return found
 
 
 def client() -> TraceContext:
@@ -96,11 +95,14 @@ def assert_is_at(receiver: Collector | Jaeger, trace: dict[str, Any]) -> None:
 
 def test_a_clients_trace_goes_on_and_reaches_a_collector(service: Service, receiver: Collector | Jaeger) -> None:
     caller = client()
-    headers = {"traceparent": str(caller)}
-    assert service.client.post("/graph", files={"file": CAT}, data={"steps": "2"}, headers=headers).status_code == 200
+    headers = {"traceparent": str(caller), "tracestate": "congo=t61rcWkgMzE"}
+    answer = service.client.post("/graph", files={"file": CAT}, data={"steps": "2"}, headers=headers)
+    assert answer.status_code == 200
     trace = trace_of(service, caller.trace_id)
     assert trace["spans"][0]["parent_id"] == caller.span_id
+    assert answer.headers["traceresponse"] == f"00-{caller.trace_id}-{trace['spans'][0]['id']}-01"
     assert_is_at(receiver, trace)
+    assert {span.trace_state for span in receiver.received(trace["trace_id"]).spans} == {"congo=t61rcWkgMzE"}
 
 
 def test_a_cancelled_request_and_those_of_a_batch_reach_a_collector(service: Service, receiver: Collector | Jaeger) -> None:

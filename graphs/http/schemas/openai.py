@@ -157,13 +157,13 @@ def _route(
     summary: str, model: Any, content: dict[str, Any], errors: tuple[type[deployments.DeploymentError], ...], body: dict[str, Any]
 ) -> dict[str, Any]:
     recording = ["X-Decode-Warnings"] if "multipart/form-data" in body else []
-    headers = openapi.headers("X-Request-ID", "Server-Timing", "X-Trace-ID", *recording)
+    headers = openapi.headers("X-Request-ID", "Server-Timing", "X-Trace-ID", "traceresponse", *recording)
     return {
         "summary": summary,
         "response_class": Response,
         "responses": {200: {"description": summary, "model": model, "headers": headers, "content": content}, **_errors(errors)},
         "openapi_extra": {
-            "parameters": [openapi.TIMEOUT, openapi.REQUEST_ID],
+            "parameters": [openapi.TIMEOUT, openapi.REQUEST_ID, *openapi.TRACE],
             "requestBody": {"required": True, "content": body},
         },
     }

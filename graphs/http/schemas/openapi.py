@@ -65,11 +65,25 @@ HEADERS = {
     "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
     "Server-Timing": "Milliseconds of each stage that ran; absent from a stream.",
     "X-Trace-ID": "For operators: the id of the request's trace; absent where the service keeps none.",
+    "traceresponse": "Where the request has a valid `traceparent`: its trace's id, and the id of the service's first span in it.",
     "X-Decode-Warnings": "Sentences about what was left out of a damaged recording; absent where nothing was.",
     "X-Degraded": "Soft stages that failed; absent where none did.",
     "Retry-After": "Seconds after which trying again makes sense.",
     "WWW-Authenticate": "Bearer",
 }
+TRACE = [
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": f"W3C's trace context, {meaning}; a malformed one is ignored.",
+        "schema": {"type": "string"},
+    }
+    for name, meaning in (
+        ("traceparent", "in which the service goes on"),
+        ("tracestate", "at most 32 members and 512 characters"),
+    )
+]
 TIMEOUT = {
     "name": "X-Timeout-Ms",
     "in": "header",
@@ -108,7 +122,7 @@ def graph(graph: Graph[Any, Any]) -> dict[str, Any]:
                 {"name": name, "in": "query", "required": False, "description": schema.get("description", ""), "schema": schema}
                 for name, schema in properties.items()
             ]
-            + [TIMEOUT, REQUEST_ID],
+            + [TIMEOUT, REQUEST_ID, *TRACE],
             "requestBody": {
                 "required": True,
                 "content": {"multipart/form-data": {"schema": form}, "audio/*": raw, **dict.fromkeys(RAW_TYPES, raw)},
@@ -126,6 +140,7 @@ def _answer(graph: Graph[Any, Any]) -> dict[str, Any]:
         *graph.headers,
         "Server-Timing",
         "X-Trace-ID",
+        "traceresponse",
         "X-Decode-Warnings",
         *(["X-Degraded"] if soft else []),
     )

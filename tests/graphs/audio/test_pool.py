@@ -24,6 +24,7 @@ from graphs.audio.errors import AudioEmpty, AudioTooLong, AudioUndecodable
 from graphs.audio.pool import DecodePool
 from graphs.audio.settings import AudioSettings
 from graphs.core.policies.deadline import within
+from graphs.tracing.trace import Trace
 from testing import hostile, media, speech
 from testing.media import wav
 from testing.service import ROOT
@@ -213,6 +214,26 @@ async def test_recordings_take_turns_in_their_order(pool: DecodePool) -> None:
             group.create_task(send(name, HONEST if name == "honest" else hostile_one))
             await asyncio.sleep(0)
     assert order == names
+
+
+async def test_the_wait_for_a_worker_is_a_span_below_the_decoding(pool: DecodePool) -> None:
+    def decoded(trace: Trace) -> asyncio.Task[object]:
+        async def work() -> None:
+            with trace.span("decode"):
+                await pool.decode(HONEST, trace)
+
+        return asyncio.create_task(work())
+
+    first, second, gone = (Trace("POST /graph") for _ in range(3))
+    working, waiting, leaving = decoded(first), decoded(second), decoded(gone)
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert [bool(trace.spans[2].ended_ns) for trace in (first, second)] == [True, False]
+    await asyncio.gather(working, waiting, leaving, return_exceptions=True)
+    for trace in (first, second, gone):
+        _, decode, queue = trace.spans
+        assert (decode.name, queue.name, queue.parent_id) == ("decode", "queue", decode.id)
+    assert [trace.spans[2].error for trace in (first, second, gone)] == [None, None, "cancelled"]
 
 
 async def test_as_many_as_the_workers_are_decoded_at_once() -> None:

@@ -65,6 +65,39 @@ async def test_a_calls_spans_become_the_traces() -> None:
     assert stage.attributes["sonograph.batch_size"] == 3
 
 
+async def test_a_clients_tracestate_goes_to_the_replica() -> None:
+    for stream in (False, True):
+        harness, _ = traced([Painting(), Traced(Painting(), [])][not stream :])
+        client = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True, "a=1,b=2")
+        harness.context.trace = Trace("POST /graph", client)
+        assert await harness.call(stream=stream) == Painting()
+        _, arguments = harness.handle.calls[0]
+        assert arguments[-2].startswith(f"00-{client.trace_id}-")
+        assert arguments[-1] == "a=1,b=2"
+
+
+async def test_a_failed_call_names_its_model() -> None:
+    harness, trace = traced([InvalidInput("no such language")])
+    with pytest.raises(InvalidInput):
+        await harness.call()
+    assert trace.spans[1].attributes == {
+        "gen_ai.operation.name": "generate_content",
+        "gen_ai.provider.name": "sonograph",
+        "gen_ai.request.model": "old master",
+        "gen_ai.output.type": "image",
+        "error.type": InvalidInput.code,
+    }
+
+
+@pytest.mark.parametrize("words", [True, False])
+async def test_the_words_are_in_a_span_where_a_setting_says_so(words: bool) -> None:
+    harness, _ = traced([Traced(Painting(), [])])
+    harness.context.trace = trace = Trace("POST /graph", words=words)
+    await harness.call()
+    assert ("gen_ai.input.messages" in trace.spans[1].attributes) is words
+    assert ("a fox" in repr(trace.spans)) is words
+
+
 async def test_a_streams_spans_become_the_traces() -> None:
     harness, trace = traced(["progress", Painting(), Traced(None, [Span("Painter", "0" * 15 + "1")])])
     assert await harness.call(stream=True) == Painting()

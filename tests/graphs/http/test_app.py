@@ -302,6 +302,7 @@ class AsgiClient:
     scope = {
         "type": "http",
         "method": "POST",
+        "http_version": "1.1",
         "path": "/graph",
         "query_string": b"",
         "headers": [(b"content-type", b"audio/wav")],
@@ -395,7 +396,7 @@ async def test_openapi_describes_every_parameter_header_and_error_of_a_graph(
     post = document["paths"][path]["post"]
     described = {parameter["name"]: parameter for parameter in post["parameters"]}
     form = post["requestBody"]["content"]["multipart/form-data"]["schema"]
-    for header in ("X-Timeout-Ms", "X-Request-ID"):
+    for header in ("X-Timeout-Ms", "X-Request-ID", "traceparent", "tracestate"):
         assert described.pop(header)["in"] == "header"
     assert set(described) == set(parameters.model_fields) == set(form["properties"]) - {"file"}
     assert form["required"] == ["file"]
@@ -406,7 +407,14 @@ async def test_openapi_describes_every_parameter_header_and_error_of_a_graph(
     assert {"audio/*", "application/octet-stream", "video/webm", "video/mp4"} < set(post["requestBody"]["content"])
     responses = post["responses"]
     assert set(responses["200"]["content"]) == {*formats, "application/json", "text/event-stream"}
-    assert set(responses["200"]["headers"]) == {"X-Request-ID", *headers, "Server-Timing", "X-Trace-ID", "X-Decode-Warnings"}
+    assert set(responses["200"]["headers"]) == {
+        "X-Request-ID",
+        *headers,
+        "Server-Timing",
+        "X-Trace-ID",
+        "traceresponse",
+        "X-Decode-Warnings",
+    }
     for error in GRAPH:
         response = responses[str(error.status)]
         assert f"`{error.code}`" in response["description"]

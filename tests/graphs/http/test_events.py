@@ -244,7 +244,7 @@ async def test_the_log_marks_a_disconnected_client_however_serve_reports_it(
             sent.set()
 
     headers = [(b"accept", b"text/event-stream"), (b"content-type", b"audio/wav")]
-    scope = {"type": "http", "method": "POST", "path": "/graph", "query_string": b"", "headers": headers}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/graph", "query_string": b"", "headers": headers}
     await asyncio.wait_for(app(scope, receive, send), 10)
     assert service.whisper.cancelled.is_set()
     assert [(line["status"], line["cancelled"]) for line in access_log(caplog.records)] == [(499, True)]

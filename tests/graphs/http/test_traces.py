@@ -6,10 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.routing import Route
 
 from deployments.errors import DeploymentError
 from graphs.http.app import create_app
 from graphs.http.settings import HttpSettings
+from graphs.http.tracing import attributes
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.traces import Traces
 from testing.fakes import FakeService, Sent
@@ -41,6 +44,11 @@ async def test_a_request_has_the_spans_of_the_edge() -> None:
     assert trace.root.attributes == {
         "http.request.method": "POST",
         "http.route": "/graph",
+        "url.path": "/graph",
+        "url.scheme": "http",
+        "network.protocol.version": "1.1",
+        "server.address": "service",
+        "server.port": 80,
         "sonograph.request_id": "id-1",
         "http.response.status_code": 200,
     }
@@ -60,9 +68,62 @@ async def test_nothing_that_was_said_or_sent_is_in_a_span() -> None:
     sent = Sent()
     async with service(sent).client() as client:
         await client.post("/graph", files=FILES, data={"prompt_prefix": "a secret of"}, headers={"traceparent": "an evil\tone"})
+        await client.post("/graph?prompt_prefix=a+secret", files=FILES, headers={"user-agent": "secret"})
+    assert len(sent) == 2
     assert "secret" not in repr([trace.spans for trace in sent])
     assert "apple" not in repr([trace.spans for trace in sent])
     assert "evil" not in repr([(trace.id, trace.spans) for trace in sent])
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("service:8000", ("service", 8000)),
+        ("[::1]:8000", ("::1", 8000)),
+        ("127.0.0.1", ("127.0.0.1", 80)),
+        ("a" * 254, None),
+        ("a b", None),
+        ("<script>", None),
+        ("service:800000", None),
+    ],
+)
+def test_a_host_is_an_attribute_where_it_is_one(host: str, address: tuple[str, int] | None) -> None:
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "scheme": "http",
+        "http_version": "1.1",
+        "path": "/graph",
+        "route": Route("/graph", print),
+        "headers": [(b"host", host.encode())],
+    }
+    found = attributes(Request(scope))
+    assert (found.get("server.address"), found.get("server.port")) == (address or (None, None))
+
+
+def test_a_path_is_escaped_and_cut() -> None:
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "scheme": "https",
+        "http_version": "2",
+        "path": "/graph/ü \n" + "a" * 1000,
+        "route": Route("/graph/{id}", print),
+        "headers": [],
+    }
+    found = attributes(Request(scope))
+    assert found["url.path"] == ("/graph/%C3%BC%20%0A" + "a" * 1000)[:256]
+    assert (found["url.scheme"], found["http.route"]) == ("https", "/graph/{id}")
+    assert "server.address" not in found
+
+
+async def test_the_clients_tracestate_is_the_traces() -> None:
+    sent = Sent()
+    headers = [("traceparent", TRACEPARENT), ("tracestate", "a=1"), ("tracestate", "b=2")]
+    async with service(sent).client() as client:
+        await client.post("/graph", files=FILES, headers=headers)
+        await client.post("/graph", files=FILES, headers=[("traceparent", TRACEPARENT), *headers])  # which is malformed
+    assert [(trace.id == TRACEPARENT[3:35], trace.state) for trace in sent] == [(True, "a=1,b=2"), (False, "")]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +202,36 @@ async def test_the_answer_tells_an_operator_alone_the_id_of_its_trace(tmp_path: 
     assert anna.status_code == ben.status_code == 200
     assert found.json()["spans"][0]["name"] == f"POST {path}"
     assert "x-trace-id" not in ben.headers
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+async def test_a_client_that_sends_its_context_and_no_other_is_told_where_it_goes_on(path: str) -> None:
+    sent = Sent()
+    async with service(sent).client() as client:
+        request = {**REQUESTS[path], "headers": {**REQUESTS[path].get("headers", {}), "traceparent": TRACEPARENT}}
+        told = await client.post(path, **request)
+        others = [
+            await client.post(path, **REQUESTS[path]),
+            await client.post(path, **{**request, "headers": {**request["headers"], "traceparent": "00-evil"}}),
+        ]
+    assert told.status_code == 200
+    assert told.headers["traceresponse"] == f"{TRACEPARENT[:35]}-{sent[0].root.id}-01"
+    assert not [answer for answer in others if "traceresponse" in answer.headers]
+
+
+async def test_a_refusal_and_a_failure_have_the_context_too() -> None:
+    sent = Sent()
+    faulty = service(sent)
+    faulty.undecodable = ValueError("as if")
+    async with faulty.client() as client:
+        answers = [
+            await client.post("/graph", files=FILES, data={"steps": "none"}, headers={"traceparent": TRACEPARENT}),
+            await client.post("/graph", files=FILES, headers={"traceparent": TRACEPARENT}),
+            await client.post("/nothing", headers={"traceparent": TRACEPARENT}),
+        ]
+    assert [answer.status_code for answer in answers] == [422, 500, 404]
+    found = [answer.headers.get("traceresponse") for answer in answers]
+    assert found == [*(f"{TRACEPARENT[:35]}-{trace.root.id}-01" for trace in sent), None]
 
 
 async def test_a_trace_that_is_not_kept_has_no_id_in_the_answer() -> None:

@@ -1,5 +1,7 @@
 """OTLP's protobuf of a trace; test_export.py compares whole traces at a collector."""
 
+from dataclasses import replace
+
 import pytest
 
 from deployments.span import TraceContext
@@ -16,6 +18,23 @@ def test_the_resource_and_the_scope_name_the_service() -> None:
     assert found.keys() == {"service.name", "service.version", "service.instance.id"}
     (of_scope,) = of_source.scope_spans
     assert (of_scope.scope.name, of_scope.scope.version) == ("sonograph", found["service.version"])
+
+
+def test_the_resource_has_the_settings_attributes_under_its_own() -> None:
+    found = resource("drawing", {"deployment.environment.name": "staging", "service.name": "other", "service.version": "0"})
+    attributes = {one.key: one.value.string_value for one in found.attributes}
+    assert attributes["deployment.environment.name"] == "staging"
+    assert attributes["service.name"] == "drawing"
+    assert attributes["service.version"] != "0"
+    assert len(found.attributes) == 4
+
+
+def test_each_span_has_the_clients_tracestate() -> None:
+    trace = Trace("POST /graph", replace(CLIENT, state="a=1,b=2"))
+    with trace.span("whisper"):
+        pass
+    (of_source,) = encode([trace, Trace("POST /listen")], resource("drawing")).resource_spans
+    assert [span.trace_state for span in of_source.scope_spans[0].spans] == ["a=1,b=2", "a=1,b=2", ""]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 import contextlib
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +17,11 @@ from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
 from graphs.tracing.traces import Traces
 from graphs.tracing.view import view
+from sonograph.otel import READ
 from testing import collector, jaeger
 from testing.collector import Collector, wait_for
 from testing.jaeger import Jaeger
+from testing.service import ROOT
 
 CLIENT = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True)
 
@@ -120,6 +125,49 @@ def test_a_file_of_headers_that_cannot_be_used_is_refused_without_its_content(
         exporter(TracingSettings(endpoint="http://127.0.0.1:9", headers_file=file))
     assert str(file) in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+SEND = """
+import sys
+from graphs.tracing.export import exporter
+from graphs.tracing.settings import TracingSettings
+from graphs.tracing.trace import Trace
+sender = exporter(TracingSettings(endpoint=sys.argv[1], protocol=sys.argv[2]))
+trace = Trace("POST /graph")
+trace.end(200)
+sender.send(trace)
+sender.close()
+assert {name.split(".")[1] for name in sys.modules if name.startswith("opentelemetry.")} == {"proto"}
+"""
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_environment_of_an_ingress_changes_no_export(protocol: str, tmp_path: Path) -> None:
+    """`sonograph.otel` has read OpenTelemetry's variables into the settings; its SDK, which reads them itself, does not run there."""
+    (tmp_path / ".netrc").write_text("default login netrc password secret\n")
+    by_name = {
+        "ENDPOINT": "http://127.0.0.1:9",
+        "PROTOCOL": "none",
+        "COMPRESSION": "gzip",
+        "CERTIFICATE": "/nowhere",
+        "TIMEOUT": "0",
+    }
+    of_each = {"HEADERS": "x-key=secret", "ATTRIBUTES": "a=secret", "NAME": "other", "DISABLED": "true", "EXPORTER": "none"}
+    values = {**by_name, **of_each, "SAMPLER": "always_off", "ARG": "0"}
+    variables = {name: values[name.rpartition("_")[2]] for name in READ}
+    variables |= {"OTEL_BSP_MAX_QUEUE_SIZE": "0", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "0", "HOME": str(tmp_path)}
+    variables |= dict.fromkeys(("http_proxy", "HTTP_PROXY", "grpc_proxy", "all_proxy"), "http://127.0.0.1:9") | {"no_proxy": ""}
+    with {"http/protobuf": collector.over_http, "grpc": collector.over_grpc}[protocol]() as received:
+        command = [sys.executable, "-c", SEND, received.url, protocol]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT), **variables}, timeout=60)
+    (request,) = received.requests
+    (resource,) = request.resource_spans
+    found = {one.key: one.value.string_value for one in resource.resource.attributes}
+    assert found.keys() == {"service.name", "service.version", "service.instance.id"}
+    assert found["service.name"] == "sonograph"
+    (headers,) = received.headers
+    assert "secret" not in str(headers)
+    assert not {"authorization", "content-encoding"} & headers.keys()
 
 
 def test_without_an_endpoint_nothing_is_sent() -> None:

@@ -1,6 +1,7 @@
 """The tree of a request's spans."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -21,7 +22,19 @@ def parents(trace: Trace) -> dict[str, str]:
 def test_a_clients_trace_is_continued() -> None:
     trace = Trace("POST /graph", CLIENT)
     assert (trace.id, trace.root.parent_id) == (CLIENT.trace_id, CLIENT.span_id)
-    assert trace.traceparent() == f"00-{CLIENT.trace_id}-{trace.root.id}-01"
+    assert trace.context() == (f"00-{CLIENT.trace_id}-{trace.root.id}-01",)
+
+
+def test_a_clients_tracestate_goes_on() -> None:
+    trace = Trace("POST /graph", replace(CLIENT, state="a=1,b=2"))
+    assert trace.context() == (f"00-{CLIENT.trace_id}-{trace.root.id}-01", "a=1,b=2")
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_client_that_sends_its_context_is_told_where_it_goes_on(sampled: bool) -> None:
+    trace = Trace("POST /graph", replace(CLIENT, sampled=sampled))
+    assert trace.traceresponse == f"00-{CLIENT.trace_id}-{trace.root.id}-0{int(sampled)}"
+    assert Trace("POST /graph").traceresponse == ""
 
 
 def test_spans_are_the_children_of_the_one_around_them() -> None:
@@ -30,7 +43,7 @@ def test_spans_are_the_children_of_the_one_around_them() -> None:
         with trace.span("queue"):
             pass
         with trace.span("call", "client"):
-            traceparent = trace.traceparent()
+            (traceparent,) = trace.context()
     with trace.span("diffusion"):
         pass
     assert parents(trace) == {
@@ -65,7 +78,9 @@ async def test_a_spans_error_is_the_code_of_what_left_it() -> None:
     for error in (Overloaded("too many"), ValueError("a defect"), asyncio.CancelledError()):
         with pytest.raises(type(error)), trace.span("work"):
             raise error
-    assert [one.error for one in trace.spans[1:]] == [Overloaded.code, "internal", "cancelled"]
+    codes = [Overloaded.code, "internal", "cancelled"]
+    assert [one.error for one in trace.spans[1:]] == codes
+    assert [one.attributes["error.type"] for one in trace.spans[1:]] == codes
 
 
 async def test_a_mirrored_call_has_a_trace_of_its_own_that_leads_to_its_requests() -> None:
@@ -91,6 +106,12 @@ async def test_a_mirrored_call_has_a_trace_of_its_own_that_leads_to_its_requests
     assert mirror.root.attributes == {"sonograph.request_id": "id-1"}
     assert parents(mirror) == {"mirror whisper": "", "whisper-candidate": "mirror whisper", "left behind": "mirror whisper"}
     assert all(one.ended_ns for one in mirror.spans)
+
+
+def test_a_mirrored_calls_trace_has_the_words_where_its_requests_has() -> None:
+    for words in (True, False):
+        with Trace("POST /graph", words=words).mirror("mirror whisper") as mirror:
+            assert mirror.words is words
 
 
 async def test_the_error_of_a_mirrored_call_is_the_code_of_what_left_it() -> None:

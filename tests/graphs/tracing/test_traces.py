@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deployments.errors import Overloaded
+from deployments.span import Span, TraceContext
 from graphs.tracing.settings import TracingSettings
 from graphs.tracing.trace import Trace
 from graphs.tracing.traces import Traces
@@ -16,10 +17,14 @@ from testing.fakes import Sent
 SAMPLED, NOT_SAMPLED = (f"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}" for flags in ("01", "00"))
 
 
+def begin(traces: Traces, traceparent: str = "", id: str = "id-1") -> Trace | None:
+    return traces.begin(TraceContext.parse(traceparent), id, {"http.request.method": "POST", "http.route": "/graph"})
+
+
 def ended(
     traces: Traces, status: int = 200, code: str | None = None, took_ms: float = 5, traceparent: str = "", id: str = "id-1"
 ) -> Trace:
-    trace = traces.begin("POST", "/graph", traceparent, id)
+    trace = begin(traces, traceparent, id)
     assert trace is not None
     trace.root.started_ns -= int(took_ms * 1e6)
     trace.end(status, code)
@@ -101,24 +106,70 @@ def test_only_so_many_are_kept() -> None:
     assert traces.find("slowest") is made[2]
 
 
+def large(traces: Traces, events: int, id: str) -> Trace:
+    """Return an ended trace of three spans with so many events in sum."""
+    trace = begin(traces, id=id)
+    assert trace is not None
+    spans = [Span("compute"), Span("window")]
+    for number in range(events):
+        spans[number % 2].event("denoising step", step=number)
+    trace.add(spans)
+    trace.end(200)
+    return trace
+
+
+def test_spans_and_events_of_all_that_are_kept_are_bounded_in_sum() -> None:
+    traces = Traces(TracingSettings(kept=100, kept_spans=60))
+    made = [large(traces, 12, f"id-{number}") for number in range(4)]  # 15 each
+    assert [traces.find(f"id-{number}") for number in range(4)] == made
+    last = large(traces, 12, "id-4")
+    assert (traces.count, traces.find("id-0"), traces.find("id-4")) == (4, None, last)
+    assert traces.since_ns == made[0].root.ended_ns
+
+
+def test_a_mirrored_calls_spans_count_with_its_requests() -> None:
+    traces = Traces(TracingSettings(kept=100, kept_spans=60))
+    made = [large(traces, 12, f"id-{number}") for number in range(4)]
+
+    def mirror(of: Trace) -> Trace:
+        with of.mirror("mirror whisper") as found:
+            found.add([Span("compute") for _ in range(15)])
+        return found
+
+    kept = mirror(made[3])
+    assert (traces.count, traces.find(kept.id)) == (2, kept)  # of 15, and of 15 and 16
+    mirror(made[0])  # whose request is not kept any more: it takes no place
+    large(traces, 10, "id-4")
+    assert traces.count == 3
+    large(traces, 12, "id-5")
+    assert [traces.find(f"id-{number}") is not None for number in range(2, 6)] == [False, True, True, True]
+
+
+def test_the_newest_trace_is_kept_however_large_it_is() -> None:
+    traces = Traces(TracingSettings(kept=100, kept_spans=5))
+    for number in range(3):
+        assert large(traces, 50, f"id-{number}") is traces.find("last")
+        assert traces.count == 1
+
+
 def test_nothing_is_kept_before_the_first_request() -> None:
     traces = Traces(TracingSettings())
     assert [traces.find(id) for id in ("last", "slowest", "id-1")] == [None] * 3
 
 
 def test_without_anybody_to_see_it_there_is_no_trace() -> None:
-    assert Traces(TracingSettings(kept=0)).begin("POST", "/graph", SAMPLED, "id-1") is None
+    assert begin(Traces(TracingSettings(kept=0)), SAMPLED) is None
 
 
 async def test_a_trace_is_found_whose_request_ends_right_after_its_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     traces = Traces(TracingSettings())
-    trace = traces.begin("POST", "/graph", "", "id-1")
+    trace = begin(traces)
     assert trace is not None
     search = asyncio.create_task(traces.find_soon(trace.id))
     await asyncio.sleep(0)
     trace.end(200)
     assert await search is trace
     monkeypatch.setattr("graphs.tracing.traces.ENDS_S", 0.01)
-    other = traces.begin("POST", "/graph", "", "id-2")
+    other = begin(traces, id="id-2")
     assert other is not None
     assert await traces.find_soon(other.id) is None  # it runs on
