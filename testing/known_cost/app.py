@@ -19,8 +19,11 @@ CLASSES = {
 FAULTY_WHISPER = replace(WHISPER, deployment="testing.known_cost.whisper.deployment:FaultyWhisper")
 
 
+SLOWER = 20.0
+
+
 class SlowSettings(Settings):
-    slower: float = 20.0
+    slower: float = SLOWER
     """Multiple of Whisper's known cost."""
 
 
