@@ -32,7 +32,7 @@ ifdef ARGS
 	@$(PYTHON) -m pytest $(ARGS)
 else
 	@$(BESIDE) --dist worksteal -m "not (slow or kubernetes or $(ALONE))"; quick=$$?; \
-		$(BESIDE) --dist loadfile -m "slow and not ($(ALONE))"; slow=$$?; \
+		$(BESIDE) --dist loadfile -m "slow and not (kubernetes or $(ALONE))"; slow=$$?; \
 		$(PYTHON) -m pytest -m "$(ALONE)"; alone=$$?; exit $$((quick || slow || alone))
 endif
 
