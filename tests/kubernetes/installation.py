@@ -144,6 +144,18 @@ class Installation:
         found: list[dict[str, Any]] = self.kubectl.get("pods", self.namespace, f"--selector={selector}")
         return found
 
+    def evict(self, pod: dict[str, Any]) -> bool:
+        """Evict a pod as `kubectl drain` does, and return whether its disruption budget lets it."""
+        name, space = pod["metadata"]["name"], self.profile.namespace
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": space}}
+        path = f"/api/v1/namespaces/{space}/pods/{name}/eviction"
+        return self.kubectl.succeeds("create", "--raw", path, "--filename=-", content=json.dumps(eviction).encode())
+
+    def status(self) -> str:
+        """Return what `sonograph status --json` prints in a pod of the ingress."""
+        name = self.pods(group="ingress", cluster=self.active())[0]["metadata"]["name"]
+        return self.kubectl("exec", self.namespace, name, "--", "sh", "-c", "sonograph status --json || true")
+
     def head(self, program: str, *arguments: str) -> str:
         """Run Python in the container of the active cluster's head."""
         (pod,) = self.pods(cluster=self.active(), **{"node-type": "head"})

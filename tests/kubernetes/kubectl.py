@@ -22,8 +22,8 @@ class Kubectl:
     def warnings(self, *words: str | Path) -> str:
         return self._run(*words).stderr.decode()
 
-    def succeeds(self, *words: str | Path) -> bool:
-        return self._run(*words, check=False).returncode == 0
+    def succeeds(self, *words: str | Path, content: bytes | None = None) -> bool:
+        return self._run(*words, content=content, check=False).returncode == 0
 
     @contextmanager
     def begin(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sonograph.cli import cli
 from tests.kubernetes.images import NEXT
 from tests.kubernetes.installation import CLIENTS, LONG_S, Answers, Installation
 from tests.kubernetes.machine import wait_until
@@ -65,6 +67,26 @@ def test_a_changed_configuration_of_serve_is_taken_in_place(small: Installation)
         small.apply()
     assert statuses(answers) == {200}
     assert small.clusters() == [before]
+
+
+def test_a_wrong_pin_is_named_by_the_doctor_before_and_by_the_service_after(small: Installation) -> None:
+    def pin(resource: str) -> None:
+        def change(service: dict[str, Any], config: dict[str, Any]) -> None:
+            (whisper,) = (one for one in config["applications"][0]["deployments"] if one["name"] == "whisper")
+            whisper["ray_actor_options"]["resources"] = {resource: 1}
+
+        small.change(change)
+
+    pin("wisper")
+    examined = CliRunner().invoke(cli, ["doctor", str(small.folder)])
+    assert examined.exit_code == 1
+    assert "wisper" in examined.output
+    with small.load(clients=1, until=lambda: "wisper" in small.status()) as answers:
+        small.apply()
+    assert statuses(answers) == {200}  # the previous replica serves on
+    pin("whisper")
+    small.apply()
+    wait_until(lambda: "wisper" not in small.status(), "the pin is right again", LONG_S, pause_s=3)
 
 
 def test_another_image_is_another_cluster_and_no_request_is_lost(small: Installation) -> None:

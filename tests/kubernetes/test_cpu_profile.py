@@ -9,7 +9,7 @@ from PIL import Image
 
 from kuberay.profiles import CPU
 from kuberay.values import Values
-from tests.kubernetes.installation import CLIENTS, STRANGERS, Installation, summary
+from tests.kubernetes.installation import CLIENTS, LONG_S, STRANGERS, Installation, summary
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
 
@@ -133,3 +133,16 @@ def test_a_worker_reaches_nothing_outside_and_a_pod_without_policies_does(instal
     (worker, *_), api = installed.pods(group="whisper"), "kubernetes.default"
     assert installed.connects(STRANGERS, "client", api, 443)
     assert not installed.connects(installed.profile.namespace, worker["metadata"]["name"], api, 443)
+
+
+def test_the_disruption_budget_keeps_one_pod_of_the_ingress(installed: Installation) -> None:
+    first, second = installed.pods(group="ingress")
+    assert installed.evict(first)
+    assert not installed.evict(second)
+    gone = first["metadata"]["name"]
+
+    def is_replaced() -> bool:
+        now = [pod["metadata"]["name"] for pod in installed.pods(group="ingress")]
+        return gone not in now and sum(name == "ingress" for name, _ in installed.replicas()) == 2
+
+    wait_until(is_replaced, "another pod of the ingress serves", LONG_S, pause_s=3)

@@ -1,6 +1,5 @@
 """Losses under load: evicted pods, a drained node, a node that dies, the head, Redis."""
 
-import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -48,21 +47,11 @@ def is_whole(installed: Installation) -> bool:
     return sorted(name for name, _ in installed.replicas()) == ["diffusion", "ingress", "whisper"]
 
 
-def evict(installed: Installation, group: str) -> None:
-    """Evict the pods of a group, as `kubectl drain` does."""
-    space = installed.profile.namespace
-    for pod in installed.pods(group=group):
-        name = pod["metadata"]["name"]
-        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": space}}
-        path = f"/api/v1/namespaces/{space}/pods/{name}/eviction"
-        installed.kubectl("create", "--raw", path, "--filename=-", content=json.dumps(eviction).encode())
-
-
 @pytest.mark.parametrize("group", ["diffusion", "whisper", "ingress"])
 def test_an_evicted_pod_serves_until_its_replacement_does_and_loses_nothing(small: Installation, group: str) -> None:
     watched = Watched(small, group)
     with small.load(clients=2, until=watched.is_replaced) as answers:
-        evict(small, group)
+        assert all(small.evict(pod) for pod in small.pods(group=group))
     assert {status for status, _ in answers} == {200}
     # The autoscaler asks for one pod more, and once the evicted pod has ended KubeRay makes another for it, which goes after its idle time.
     assert watched.started() <= 2
