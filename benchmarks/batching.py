@@ -32,8 +32,8 @@ class StepLevel:
             if step.step == 1:
                 first_s.append(time.perf_counter())
 
-        image, _ = await self._batch.generate(request, {}, on_step=on_step)
-        self.to_first.append((first_s[0] - started_s) / image.compute_time.unit_s)
+        generated = await self._batch.generate(request, {}, on_step=on_step)
+        self.to_first.append((first_s[0] - started_s) / generated.image.compute_time.unit_s)
 
 
 class RequestLevel:

@@ -66,7 +66,7 @@ def direct(connection: Connection) -> None:
     def run(recording: bytes) -> Answer:
         text = whisper.transcribe(TranscribeRequest(decode_speech(recording))).text
         metadata = {"prompt": text, "seed": str(SEED), "model": settings.model_name}
-        image, _ = diffusion.generate(settings.with_defaults(GenerateRequest(text, seed=SEED)), metadata)
+        image = diffusion.generate(settings.with_defaults(GenerateRequest(text, seed=SEED)), metadata).image
         return text, image.encoded
 
     _answer_requests(connection, run)

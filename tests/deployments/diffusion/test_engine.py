@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(engine: Diffu
 
 
 def test_an_image_has_the_models_own_size_where_the_request_names_none(engine: DiffusionEngine) -> None:
-    image, flagged = engine.generate(request("a fox", steps=1), {})
+    image, flagged, _ = engine.generate(request("a fox", steps=1), {})
     assert (image.width, image.height) == (64, 64)
     assert pixels(image).shape == (64, 64, 3)
     assert (flagged, image.prompt_truncated) == (False, False)

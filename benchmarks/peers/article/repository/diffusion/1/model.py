@@ -23,7 +23,7 @@ class TritonPythonModel:
         for request in requests:
             text = pb_utils.get_input_tensor_by_name(request, "PROMPT").as_numpy()[0].decode()
             # The engine returns a file; the article's model returns pixels.
-            image, _ = self._engine.generate(self._settings.with_defaults(GenerateRequest(text)), {})
+            image = self._engine.generate(self._settings.with_defaults(GenerateRequest(text)), {}).image
             tensor = pb_utils.Tensor("IMAGE", np.asarray(Image.open(io.BytesIO(image.encoded))))
             responses.append(pb_utils.InferenceResponse(output_tensors=[tensor]))
         return responses
