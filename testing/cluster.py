@@ -132,9 +132,10 @@ class Cluster:
         self.nodes.remove(node)
 
     def end(self, node: Node) -> None:
-        """Start the preStop hook of the node's pod, as Kubernetes does with a deleted pod. The node still runs."""
-        command = [environment("ingress") / "bin" / "sonograph", "drain", f"127.0.0.1:{self._gcs}", "--settle-s", "0"]
-        words = [*command, "--port", str(node.port), "--parent", str(node.process.pid)]
+        """Start the preStop hook of the node's pod, and after it SIGTERM, as Kubernetes does with a deleted pod. The node still runs."""
+        pid = str(node.process.pid)
+        hook = [environment("ingress") / "bin" / "sonograph", "drain", f"127.0.0.1:{self._gcs}", "--settle-s", "0"]
+        words = ["sh", "-c", '"$@"; kill "$0"', pid, *hook, "--port", str(node.port), "--parent", pid]
         self._processes.append(subprocess.Popen(words, env={**os.environ, **self._access()}))
         self.nodes.remove(node)
         self._ending.append(node)

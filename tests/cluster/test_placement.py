@@ -182,7 +182,7 @@ async def load(cluster: Cluster) -> AsyncIterator[Load]:
 
 
 async def test_a_pod_that_is_evicted_loses_no_request_and_its_replacement_starts_before_it_ends(cluster: Cluster) -> None:
-    """Ray's drain after SIGTERM, as long as the manifest says: the next pod starts only while the evicted one serves on."""
+    """The preStop hook drains its node: the next pod starts only while the evicted one serves on."""
     (node,) = cluster.nodes_of("whisper")
     (evicted,) = (actor["actor_id"] for actor in cluster.replicas("whisper") if actor["state"] == "ALIVE")
     async with load(cluster) as clients:
