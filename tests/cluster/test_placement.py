@@ -185,10 +185,13 @@ async def test_a_pod_that_is_evicted_loses_no_request_and_its_replacement_starts
     """The preStop hook drains its node: the next pod starts only while the evicted one serves on."""
     (node,) = cluster.nodes_of("whisper")
     (evicted,) = (actor["actor_id"] for actor in cluster.replicas("whisper") if actor["state"] == "ALIVE")
+
+    def migrating() -> bool:
+        return len(cluster.application().get("deployments", {}).get("whisper", {}).get("replicas", [])) == 2
+
     async with load(cluster) as clients:
         await clients.wait_for_more(2)
         cluster.end(node)
-        migrating = lambda: len(cluster.application().get("deployments", {}).get("whisper", {}).get("replicas", [])) == 2  # noqa: E731
         await asyncio.to_thread(cluster.wait_until, migrating, "Serve wants another replica")
         await clients.wait_for_more(4)  # the evicted pod answers them: there is no other
         assert node.process.poll() is None

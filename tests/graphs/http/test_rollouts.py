@@ -61,7 +61,7 @@ async def test_what_runs_where_has_the_rollout_and_its_candidates_replicas(ingre
     applications = {name: {"deployments": {"whisper": {"status": "HEALTHY", "replicas": replicas[name]}}} for name in replicas}
     state = ClusterState({"applications": applications}, [])
     stages = [ingress.service.whisper]
-    ingress.service.topology = Topology("sonograph", stages, lambda: state, ingress.rollouts.summaries)  # type: ignore[arg-type]
+    ingress.service.topology = Topology("sonograph", stages, lambda: state, ingress.rollouts.summaries)
     async with ingress.client() as client:
         begun = (await client.put(PATH, json=START)).json()
         (whisper,) = (await client.get("/graph")).json()["stages"]

@@ -51,7 +51,7 @@ def test_each_span_has_the_clients_tracestate() -> None:
     ],
 )
 def test_an_attribute_keeps_its_type_and_one_that_otlp_lacks_is_text(value: object, field: str, encoded: object) -> None:
-    trace = Trace("POST /graph", **{"of": value})  # type: ignore[arg-type]
+    trace = Trace("POST /graph", **{"of": value})
     (of_source,) = encode([trace], resource("drawing")).resource_spans
     (attribute,) = of_source.scope_spans[0].spans[0].attributes
     assert (attribute.key, attribute.value.WhichOneof("value")) == ("of", field)
