@@ -1,11 +1,14 @@
 """The store of the rollouts' revisions and of each ingress replica's observations, which all ingress replicas share."""
 
+import secrets
 from typing import Protocol
 
 from graphs.rollouts.state import Rollout
 
 KEPT = 50
 """Revisions of a stage that are kept: its history."""
+WRITER = 8
+"""Bytes at the begin of a revision that are random for each store: which of several ingress replicas has written it."""
 
 
 class KeyValues(Protocol):
@@ -55,6 +58,7 @@ class Store:
         """`application`: the service's; others in the same cluster have rollouts of their own."""
         self._values = values
         self._root = f"sonograph/{application}"
+        self._writer = secrets.token_bytes(WRITER)
 
     def latest(self) -> dict[str, int]:
         """The latest revision of each stage that has had a rollout."""
@@ -67,7 +71,7 @@ class Store:
 
     def read(self, stage: str, revision: int) -> Rollout | None:
         """One revision; None once it is no longer kept, and for one that removed the rollout."""
-        content = self._values.get(self._key(stage, revision))
+        content = (self._values.get(self._key(stage, revision)) or b"")[WRITER:]
         return Rollout.model_validate_json(content) if content else None
 
     def history(self, stage: str) -> list[Rollout]:
@@ -85,10 +89,13 @@ class Store:
         return self._add(stage, revision, b"")
 
     def _add(self, stage: str, revision: int, content: bytes) -> bool:
-        if not self._values.add(self._key(stage, revision), content):
-            return False
+        """Whether it was added. The oldest one goes before, so that nothing can fail between the writing and what the caller does then.
+
+        Ray asks again where an answer is lost, and is told that the key exists: the value begins with its writer.
+        """
         self._values.delete(self._key(stage, revision - KEPT))
-        return True
+        key, value = self._key(stage, revision), self._writer + content
+        return self._values.add(key, value) or self._values.get(key) == value
 
     def put_scores(self, stage: str, id: str, replica: str, content: bytes) -> None:
         self._values.put(f"{self._root}/scores/{stage}/{id}/{replica}", content)

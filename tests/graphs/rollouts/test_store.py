@@ -26,6 +26,38 @@ def test_a_revision_is_written_once() -> None:
     assert one.read("whisper", 2) == rollout(share=50, changed_at=2.0, written_at=2.0, revision=2)
 
 
+class Unheard(Memory):
+    """Adds a key and answers as the second of two same requests is answered: that the key exists."""
+
+    def add(self, key: str, value: bytes) -> bool:
+        super().add(key, value)
+        return False
+
+
+def test_a_revision_whose_answer_was_lost_is_its_writers() -> None:
+    values = Unheard()
+    one, other = Store(values, "sonograph"), Store(values, "sonograph")
+    first = rollout()
+    assert one.write(first)
+    assert not other.write(first)
+    assert one.remove("whisper", 2)
+    assert not other.remove("whisper", 2)
+    assert one.read("whisper", 1) == first
+
+
+def test_nothing_can_fail_between_the_writing_of_a_revision_and_its_line_in_the_log() -> None:
+    """The oldest revision goes before: a failure there writes nothing."""
+
+    class NoDeletes(Memory):
+        def delete(self, key: str) -> None:
+            raise ConnectionError
+
+    values = NoDeletes()
+    with pytest.raises(ConnectionError):
+        Store(values, "sonograph").write(rollout())
+    assert not values.keys("")
+
+
 def test_the_history_is_bounded() -> None:
     values = Memory()
     store = Store(values, "sonograph")
