@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.errors import DeploymentError
-from deployments.span import Span, TraceContext, from_json
+from deployments.span import Packed, Span, TraceContext, from_json, pack, unpack
 
 QUEUE = "queue"
 """Span of a request's wait in Triton and in the model for those before it, Triton's copies included; then its `compute` begins."""
@@ -24,6 +24,13 @@ class Traced[Result]:
 
     result: Result
     spans: list[Span]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (self.result, [pack(span) for span in self.spans])
+
+
+def _unpacked[Result](result: Result, packed: list[Packed]) -> Traced[Result]:
+    return Traced(result, [unpack(one) for one in packed])
 
 
 @dataclass

@@ -5,10 +5,12 @@ Ids and the context's formats are W3C's (Trace Context, level 2): lower-case hex
 
 import json
 import os
+import random
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 Value = str | int | float | bool
 FORMAT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -18,11 +20,15 @@ MOST_MEMBERS, MOST_CHARACTERS = 32, 512
 """Bounds of a `tracestate`."""
 
 
+_random = random.Random()  # of ids alone: whoever seeds Python's own makes none twice
+os.register_at_fork(after_in_child=_random.seed)
+
+
 def new_id(digits: int) -> str:
     """A random id, which is not all zeros, since that is none."""
-    while not (id := os.urandom(digits // 2).hex()).strip("0"):
+    while not (number := _random.getrandbits(4 * digits)):
         pass
-    return id
+    return f"{number:0{digits}x}"
 
 
 @dataclass(slots=True)
@@ -96,10 +102,25 @@ def _state(sent: str) -> str:
     return state if len(keys) == len(members) <= MOST_MEMBERS and len(state) <= MOST_CHARACTERS else ""
 
 
+type Packed = Sequence[Any]
+"""A span as plain values in the order of its fields, its events too: it is pickled and written as JSON in a fraction of the time."""
+
+
+def pack(span: Span) -> Packed:
+    events = [(one.name, one.at_ns, one.attributes) for one in span.events]
+    times = (span.started_ns, span.ended_ns)
+    return span.name, span.parent_id, span.id, span.kind, *times, span.attributes, events, span.error
+
+
+def unpack(packed: Packed) -> Span:
+    name, parent_id, id, kind, started_ns, ended_ns, attributes, events, error = packed
+    return Span(name, parent_id, id, kind, started_ns, ended_ns, attributes, [Event(*one) for one in events], error)
+
+
 def to_json(spans: Iterable[Span]) -> bytes:
     """Spans on their way out of the process that holds the model."""
-    return json.dumps([asdict(span) for span in spans]).encode()
+    return json.dumps([pack(span) for span in spans]).encode()
 
 
 def from_json(content: bytes) -> list[Span]:
-    return [Span(**{**one, "events": [Event(**event) for event in one["events"]]}) for one in json.loads(content)]
+    return [unpack(packed) for packed in json.loads(content)]

@@ -34,13 +34,13 @@ def environment(image: str) -> Path:
     folder = KEPT / image
     models = images()[image]
     wanted = "\n".join(requirements(*models))
-    fingerprint = hashlib.sha256(f"{wanted}{LOCK.read_text()}{sys.base_prefix}{folder}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"pip {wanted}{LOCK.read_text()}{sys.base_prefix}{folder}".encode()).hexdigest()
     stamp = folder / ".stamp"
     if not stamp.exists() or stamp.read_text() != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
         if shutil.disk_usage(ROOT).free < NEEDED_BYTES:
             pytest.skip("less than 12 GiB of disk are free")
-        _uv("venv", "--python", sys.executable, folder)
+        _uv("venv", "--seed", "--python", sys.executable, folder)  # with pip, as the images' have it
         listed = folder / "requirements.txt"
         listed.write_text(wanted)
         options = ("--link-mode", "hardlink", "--constraints", LOCK, "--build-constraints", LOCK)

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import queue
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -110,17 +111,17 @@ def exporter(settings: TracingSettings) -> Exporter | None:
     more = otlp.read_headers(settings.headers_file) if settings.headers_file else {}
     headers = {name.lower(): value for name, value in {**settings.headers, **more}.items()}  # gRPC knows lower case alone
     roots = otlp.read(settings.certificate_file, "tracing.certificate_file") if settings.certificate_file else ""
-    post = _over_grpc(settings, headers, roots) if settings.protocol == "grpc" else _over_http(settings, headers)
+    post = _over_grpc(settings, headers, roots) if settings.protocol == "grpc" else _over_http(settings, headers, roots)
     return Exporter(lambda traces: encode(traces, source), post)
 
 
-def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3 import Retry
+def _over_http(settings: TracingSettings, headers: dict[str, str], roots: str) -> Post:
+    import certifi
+    import urllib3
 
-    retry = Retry(
+    retries = urllib3.Retry(
         ATTEMPTS - 1,
+        redirect=False,
         allowed_methods={"POST"},
         status_forcelist=RETRIED_HTTP,
         raise_on_status=False,
@@ -128,23 +129,18 @@ def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
         backoff_jitter=0.5,
         retry_after_max=math.ceil(settings.timeout_s),
     )
-    session = requests.Session()
-    session.trust_env = False  # neither proxies nor ~/.netrc: the settings say everything
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
     is_small = settings.compression == "gzip"
-    session.headers.update(
-        {"content-type": "application/x-protobuf", **({"content-encoding": "gzip"} if is_small else {}), **headers}
-    )
+    fixed = {"content-type": "application/x-protobuf", **({"content-encoding": "gzip"} if is_small else {}), **headers}
+    # No proxies, no ~/.netrc: the settings say everything.
+    certificates = ssl.create_default_context(cafile=None if roots else certifi.where(), cadata=roots or None)
+    pool = urllib3.PoolManager(headers=fixed, retries=retries, timeout=settings.timeout_s, ssl_context=certificates)
     url = f"{settings.endpoint}/v1/traces"
-    verify = str(settings.certificate_file) if settings.certificate_file else True
 
     def post(request: "ExportTraceServiceRequest") -> None:
         content = request.SerializeToString()
-        content = gzip.compress(content) if is_small else content
-        answer = session.post(url, content, timeout=settings.timeout_s, verify=verify, allow_redirects=False)
-        if not 200 <= answer.status_code < 300:
-            raise OSError(f"it answered {answer.status_code}")
+        answer = pool.request("POST", url, body=gzip.compress(content) if is_small else content, redirect=False)
+        if not 200 <= answer.status < 300:
+            raise OSError(f"it answered {answer.status}")
 
     return post
 

@@ -1,11 +1,13 @@
 """A call's spans in a replica, and their way back to the caller."""
 
 import asyncio
+import pickle
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from ray import cloudpickle
 
 from deployments import recording
 from deployments.base import ModelDeployment
@@ -102,3 +104,10 @@ def test_a_call_that_nobody_records_leaves_the_responses_as_they_are() -> None:
     with recording.model_call("triton painter") as call:
         call.take(outputs := {"IMAGE": 1})
     assert (outputs, call.parameters) == ({"IMAGE": 1}, {})
+
+
+def test_a_traced_result_is_pickled_as_it_is() -> None:
+    span = Span("compute", "0" * 15 + "1", attributes={"count": 1, "share": 0.5}, error="internal")
+    span.event("step", index=1)
+    sent = recording.Traced({"TEXT": "a fox"}, [span, Span("step", span.id)])
+    assert pickle.loads(cloudpickle.dumps(sent)) == sent

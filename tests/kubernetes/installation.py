@@ -1,10 +1,8 @@
 """A rendered profile in a namespace of the cluster, installed in the order of kuberay/README.md, and pods that use it."""
 
-import io
 import json
 import secrets
 import shutil
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,10 @@ from typing import Any
 
 import yaml
 
-from deployments.paths import weights_dir
 from kuberay import render
 from kuberay.images import Images
 from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY
 from kuberay.profiles import REDIS_SECRET, Profile
-from testing.environments import environment
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
 
@@ -96,17 +92,6 @@ class Installation:
         change(service, config)
         service["spec"]["serveConfigV2"] = yaml.safe_dump(config)
         file.write_text(yaml.safe_dump(service))
-
-    def fill_weights(self) -> None:
-        """Copy this machine's weights to the volume: no test reaches the hubs."""
-        volume = {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}
-        mount = {"name": "weights", "mountPath": "/weights"}
-        with pod(self.kubectl, "loader", self.profile.namespace, volumes=[volume], mounts=[mount]):
-            packed = io.BytesIO()
-            with tarfile.open(fileobj=packed, mode="w") as file:
-                file.add(environment("whisper") / "share" / "sonograph" / "whisper", weights_dir("whisper").name)
-            unpack = ("tar", "--extract", "--directory=/weights", "--no-same-owner", "--no-same-permissions")
-            self.kubectl("exec", "--stdin", self.namespace, "loader", "--", *unpack, content=packed.getvalue())
 
     def apply(self) -> str:
         """Apply all manifests, and return kubectl's warnings."""
@@ -208,19 +193,17 @@ class Installation:
 
 
 @contextmanager
-def pod(
-    kubectl: Kubectl, name: str, space: str, volumes: list[Any] | None = None, mounts: list[Any] | None = None
-) -> Iterator[None]:
-    """Run a pod of the ingress' image that waits for commands."""
+def pod(kubectl: Kubectl, name: str, space: str) -> Iterator[None]:
+    """Run a pod of the ingress' image that waits for commands; its label `app` is its name."""
     container = {
         "name": "main",
         "image": Images()["ingress"],
         "command": ["sleep", "infinity"],
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": mounts or [],
     }
-    spec = {"containers": [container], "volumes": volumes or [], "securityContext": POD_SECURITY, **ENDS_AT_ONCE}
-    kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space}, "spec": spec})
+    spec = {"containers": [container], "securityContext": POD_SECURITY, **ENDS_AT_ONCE}
+    metadata = {"name": name, "namespace": space, "labels": {"app": name}}
+    kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     kubectl("wait", f"pod/{name}", f"--namespace={space}", "--for=condition=Ready", "--timeout=120s")
     try:
         yield

