@@ -84,6 +84,9 @@ def test_a_wrong_pin_is_named_by_the_doctor_before_and_by_the_service_after(smal
     with small.load(clients=1, until=lambda: "wisper" in small.status()) as answers:
         small.apply()
     assert statuses(answers) == {200}  # the previous replica serves on
+    (head,) = small.pods(cluster=small.active(), **{"node-type": "head"})
+    words = ("logs", head["metadata"]["name"], small.namespace, "--container=autoscaler")
+    wait_until(lambda: "wisper" in small.kubectl(*words), "the autoscaler's log names it", LONG_S, pause_s=3)
     pin("whisper")
     small.apply()
     wait_until(lambda: "wisper" not in small.status(), "the pin is right again", LONG_S, pause_s=3)
