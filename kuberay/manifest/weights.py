@@ -18,7 +18,7 @@ def marker(profile: Profile) -> str:
 
 def wait_for_weights(profile: Profile, image: str) -> Object:
     """An init container that ends when the marker is there: a replica without its weights fails, and Serve gives up after three."""
-    command = f"until [ -e {marker(profile)} ]; do echo 'waiting for the Job weights'; sleep 2; done"
+    command = f"trap exit TERM; until [ -e {marker(profile)} ]; do echo 'waiting for the Job weights'; sleep 2; done"
     resources = {"cpu": "10m", "memory": "32Mi"}
     return {
         "name": "weights",

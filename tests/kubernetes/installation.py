@@ -188,6 +188,7 @@ class Installation:
         """Delete the namespace, after KubeRay has ended the service: its clean-up needs Redis."""
         self.kubectl("delete", "rayservice", "--all", self.namespace, "--timeout=300s", timeout_s=320)
         self.kubectl("wait", "rayclusters", "--all", self.namespace, "--for=delete", "--timeout=600s", timeout_s=620)
+        self.kubectl("delete", "pods", self.namespace, "--field-selector=status.phase=Pending", "--grace-period=0", "--force")
         self.kubectl("delete", "namespace", self.profile.namespace, "--timeout=300s", timeout_s=320)
         shutil.rmtree(self.folder)
 

@@ -1,5 +1,6 @@
 """Changes of a service under load: replicas by load, Serve's configuration, images, bounds of a group, and the way back."""
 
+import json
 from typing import Any
 
 import pytest
@@ -81,12 +82,15 @@ def test_a_wrong_pin_is_named_by_the_doctor_before_and_by_the_service_after(smal
     examined = CliRunner().invoke(cli, ["doctor", str(small.folder)])
     assert examined.exit_code == 1
     assert "wisper" in examined.output
-    with small.load(clients=1, until=lambda: "wisper" in small.status()) as answers:
+
+    def is_named() -> bool:
+        """By GET /graph, and by what `kubectl describe rayservice` prints."""
+        described = small.kubectl.get("rayservice", small.profile.service, small.namespace)["status"]
+        return "wisper" in small.status() and "wisper" in json.dumps(described)
+
+    with small.load(clients=2, until=is_named) as answers:
         small.apply()
     assert statuses(answers) == {200}  # the previous replica serves on
-    (head,) = small.pods(cluster=small.active(), **{"node-type": "head"})
-    words = ("logs", head["metadata"]["name"], small.namespace, "--container=autoscaler")
-    wait_until(lambda: "wisper" in small.kubectl(*words), "the autoscaler's log names it", LONG_S, pause_s=3)
     pin("whisper")
     small.apply()
     wait_until(lambda: "wisper" not in small.status(), "the pin is right again", LONG_S, pause_s=3)
