@@ -27,7 +27,7 @@ def test_a_revision_is_written_once() -> None:
 
 
 class Unheard(Memory):
-    """Adds a key and answers as the second of two same requests is answered: that the key exists."""
+    """Values that add a key, and answer as the second of two same requests is answered: that the key exists."""
 
     def add(self, key: str, value: bytes) -> bool:
         super().add(key, value)
