@@ -34,17 +34,16 @@ LOAD = """
 import asyncio, json, pathlib, sys, threading, time, graphs, httpx
 url, clients, pause_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 sample = (pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav").read_bytes()
-answers, ended = [], threading.Event()
+answers, ended, start_s = [], threading.Event(), time.monotonic()
 threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
 async def client():
     while not ended.is_set():
-        begun_s = time.monotonic()
         try:
-            async with httpx.AsyncClient(timeout=150) as connection:  # one for each request, as of other clients
+            async with httpx.AsyncClient(timeout=httpx.Timeout(150, connect=20)) as connection:  # a new one, as of other clients
                 outcome = (await connection.post(url, files={"file": sample})).status_code
         except httpx.HTTPError as error:
             outcome = repr(error)
-        answers.append([outcome, time.monotonic() - begun_s])
+        answers.append([outcome, time.monotonic() - start_s])
         await asyncio.sleep(pause_s)
 async def main():
     await asyncio.gather(*(client() for _ in range(clients)))
@@ -58,7 +57,7 @@ request = urllib.request.Request("http://localhost:8265/api/serve/applications/"
 print(urllib.request.urlopen(request).read().decode())
 """
 type Answers = list[tuple[int | str, float]]
-"""Of each request its status, or the error, and its seconds."""
+"""Of each request its status, or the error, and when it came, in seconds since the load's begin."""
 type Change = Callable[[dict[str, Any], dict[str, Any]], object]
 """Changes of a RayService, and of its Serve config, in place."""
 
@@ -178,7 +177,7 @@ class Installation:
             yield answers
             wait_until(until, "what the load was for", LONG_S, pause_s=3)
             output, _ = sender.communicate(timeout=200)
-        answers += [(outcome, taken_s) for outcome, taken_s in json.loads(output)]
+        answers += [(outcome, at_s) for outcome, at_s in json.loads(output)]
 
     def connects(self, space: str, pod: str, host: str, port: int) -> bool:
         """Return whether a pod opens a connection, within 5 s."""
