@@ -120,13 +120,16 @@ def test_the_waits_of_the_gateway_are_those_of_the_manifests_and_of_serve() -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
-def test_the_command_finds_the_clusters_name() -> None:
-    (path,) = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", README)
+def test_the_commands_find_the_clusters_names() -> None:
+    paths = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", README)
     definition = yaml.safe_load((SCHEMAS / "ray.io_rayservices.yaml").read_text())
     (schema,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == "v1")
-    for name in path.split("."):
-        schema = schema["properties"][name]
-    assert schema["type"] == "string"
+    assert paths == ["status.activeServiceStatus.rayClusterName", "status.pendingServiceStatus.rayClusterName"]
+    for path in paths:
+        found = schema
+        for name in path.split("."):
+            found = found["properties"][name]
+        assert found["type"] == "string"
 
 
 def patched(spec: dict[str, Any], patch: list[dict[str, Any]]) -> dict[str, Any]:
