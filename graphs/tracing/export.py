@@ -111,11 +111,11 @@ def exporter(settings: TracingSettings) -> Exporter | None:
     more = otlp.read_headers(settings.headers_file) if settings.headers_file else {}
     headers = {name.lower(): value for name, value in {**settings.headers, **more}.items()}  # gRPC knows lower case alone
     roots = otlp.read(settings.certificate_file, "tracing.certificate_file") if settings.certificate_file else ""
-    post = _over_grpc(settings, headers, roots) if settings.protocol == "grpc" else _over_http(settings, headers, roots)
+    post = _over_grpc(settings, headers, roots) if settings.protocol == "grpc" else _over_http(settings, headers)
     return Exporter(lambda traces: encode(traces, source), post)
 
 
-def _over_http(settings: TracingSettings, headers: dict[str, str], roots: str) -> Post:
+def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
     import certifi
     import urllib3
 
@@ -132,7 +132,12 @@ def _over_http(settings: TracingSettings, headers: dict[str, str], roots: str) -
     is_small = settings.compression == "gzip"
     fixed = {"content-type": "application/x-protobuf", **({"content-encoding": "gzip"} if is_small else {}), **headers}
     # No proxies, no ~/.netrc: the settings say everything.
-    certificates = ssl.create_default_context(cafile=None if roots else certifi.where(), cadata=roots or None)
+    try:
+        certificates = ssl.create_default_context(cafile=settings.certificate_file or certifi.where())
+    except ssl.SSLError:
+        raise ValueError(
+            f"tracing.certificate_file is {str(settings.certificate_file)!r}, which has no certificates in PEM"
+        ) from None
     pool = urllib3.PoolManager(headers=fixed, retries=retries, timeout=settings.timeout_s, ssl_context=certificates)
     url = f"{settings.endpoint}/v1/traces"
 
