@@ -74,11 +74,15 @@ def test_a_drained_node_loses_nothing(small: Installation) -> None:
 @pytest.mark.own_nodes
 def test_a_node_that_dies_is_missed_for_a_time_and_no_request_is_left_without_an_answer(small: Installation) -> None:
     """Whisper's pod is on the spare node (see the test before), and on no other. It stays there, Terminating, until the node is deleted."""
-    (pod,) = small.pods(group="whisper")
+
+    def addresses() -> list[str]:
+        return [address for name, address in small.replicas() if name == "whisper"]
+
+    (dead,) = addresses()
 
     def is_replaced() -> bool:
-        addresses = {address for name, address in small.replicas() if name == "whisper"}
-        return bool(addresses) and pod["status"]["podIP"] not in addresses
+        now = addresses()
+        return bool(now) and dead not in now
 
     with small.load(clients=2, until=is_replaced) as answers:
         Node(SPARE).die()

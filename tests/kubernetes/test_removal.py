@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,14 +36,20 @@ def test_a_deleted_service_answers_what_it_has_begun_and_ends_with_all_its_pods(
 
 
 def test_a_namespace_that_is_deleted_at_once_is_gone_after_a_while(installed: Installation) -> None:
+    def clusters() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = installed.kubectl.get("rayclusters", installed.namespace)
+        return found
+
     with installed.load(clients=3, pause_s=0, until=lambda: not installed.pods(**{"is-ray-node": "yes"})) as answers:
         time.sleep(UNDER_WAY_S)
         installed.kubectl("delete", "namespace", installed.profile.namespace, "--wait=false")
     print(sorted({str(status) for status, _ in answers}))
     assert not [status for status, _ in answers if status == 500]
     # As kuberay/README.md says: KubeRay can start no Job in a namespace that ends, and waits for one.
+    wait_until(
+        lambda: all(one["metadata"].get("deletionTimestamp") for one in clusters()), "the RayCluster is being deleted", LONG_S
+    )
     for cluster in installed.clusters():
-        remove = [{"op": "remove", "path": "/metadata/finalizers"}]
-        installed.patch("raycluster", cluster, remove)
+        installed.patch("raycluster", cluster, [{"op": "remove", "path": "/metadata/finalizers"}])
     gone = ("get", "namespace", installed.profile.namespace)
     wait_until(lambda: not installed.kubectl.succeeds(*gone), "the namespace is gone", LONG_S)
