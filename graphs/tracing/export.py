@@ -110,7 +110,7 @@ def exporter(settings: TracingSettings) -> Exporter | None:
     source = resource(settings.service_name, settings.resource)
     more = otlp.read_headers(settings.headers_file) if settings.headers_file else {}
     headers = {name.lower(): value for name, value in {**settings.headers, **more}.items()}  # gRPC knows lower case alone
-    roots = otlp.read(settings.certificate_file, "tracing.certificate_file") if settings.certificate_file else ""
+    roots = otlp.read_certificates(settings.certificate_file) if settings.certificate_file else ""
     post = _over_grpc(settings, headers, roots) if settings.protocol == "grpc" else _over_http(settings, headers)
     return Exporter(lambda traces: encode(traces, source), post)
 
@@ -131,13 +131,8 @@ def _over_http(settings: TracingSettings, headers: dict[str, str]) -> Post:
     )
     is_small = settings.compression == "gzip"
     fixed = {"content-type": "application/x-protobuf", **({"content-encoding": "gzip"} if is_small else {}), **headers}
+    certificates = ssl.create_default_context(cafile=settings.certificate_file or certifi.where())
     # No proxies, no ~/.netrc: the settings say everything.
-    try:
-        certificates = ssl.create_default_context(cafile=settings.certificate_file or certifi.where())
-    except ssl.SSLError:
-        raise ValueError(
-            f"tracing.certificate_file is {str(settings.certificate_file)!r}, which has no certificates in PEM"
-        ) from None
     pool = urllib3.PoolManager(headers=fixed, retries=retries, timeout=settings.timeout_s, ssl_context=certificates)
     url = f"{settings.endpoint}/v1/traces"
 

@@ -1,5 +1,6 @@
 """Values of OTLP's settings: the endpoint, and the headers of each export. No error has such a value in it, since that may hold a key."""
 
+import ssl
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +32,16 @@ def parse_headers(text: str, source: str) -> dict[str, str]:
 def read_headers(path: Path) -> dict[str, str]:
     """Headers from a file of that format. Raises ValueError."""
     return parse_headers(read(path, "tracing.headers_file"), f"tracing.headers_file, {str(path)!r},")
+
+
+def read_certificates(path: Path) -> str:
+    """The certificates of a file, in PEM. Raises ValueError."""
+    text = read(path, "tracing.certificate_file")
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise ValueError(f"tracing.certificate_file is {str(path)!r}, which has no certificates in PEM") from None
+    return text
 
 
 def read(path: Path, source: str) -> str:

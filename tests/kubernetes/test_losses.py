@@ -72,7 +72,9 @@ def test_a_drained_node_loses_nothing(small: Installation) -> None:
 
 
 @pytest.mark.own_nodes
-def test_a_node_that_dies_is_missed_for_a_time_and_no_request_is_left_without_an_answer(small: Installation) -> None:
+def test_a_node_that_dies_is_missed_for_a_time_and_no_request_that_was_taken_is_left_without_an_answer(
+    small: Installation,
+) -> None:
     """Whisper's pod is on the spare node (see the test before), and on no other. It stays there, Terminating, until the node is deleted."""
 
     def addresses() -> list[str]:

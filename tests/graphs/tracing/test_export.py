@@ -181,12 +181,15 @@ def test_a_file_of_certificates_that_cannot_be_read_is_refused(protocol: str, tm
         exporter(TracingSettings.model_validate(settings))
 
 
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("content", ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "é"])
-def test_a_file_without_certificates_is_refused(content: str, tmp_path: Path) -> None:
+def test_a_file_without_certificates_is_refused(content: str, protocol: str, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text(content)
     with pytest.raises(ValueError, match=r"tracing.certificate_file is .*ca.pem', which has no certificates in PEM"):
-        exporter(TracingSettings(endpoint="https://127.0.0.1:9", certificate_file=file))
+        exporter(
+            TracingSettings.model_validate({"endpoint": "https://127.0.0.1:9", "protocol": protocol, "certificate_file": file})
+        )
 
 
 def test_traces_that_end_together_leave_in_one_request() -> None:
