@@ -160,7 +160,7 @@ def _ray() -> tuple[Panel, ...]:
 def _cluster() -> tuple[Panel, ...]:
     memory = f"max by (instance) ({foreign.NODE_MEMORY_USED}) / max by (instance) ({foreign.NODE_MEMORY_TOTAL})"
     status = f"max by (application) ({foreign.APPLICATION_STATUS}{{{OF_APPLICATION}}})"
-    of_pods = f'max by (pod) ({foreign.CONTAINER_RSS}{{container!="",pod=~"sonograph.*|redis.*"}})'
+    of_pods = f'max by (pod) ({foreign.CONTAINER_RSS}{{container!="",pod=~"sonograph.*"}})'
     return (
         Panel("Status of the application (6: running, 5: deploying, 2: unhealthy, 1: failed)", ((status, "{{application}}"),)),
         Panel("Targets that answer Prometheus", ((f"sum by (job) ({foreign.UP})", "{{job}}"),)),

@@ -18,8 +18,12 @@ class Images:
     tag: str = TAG
 
     def __getitem__(self, name: str) -> str:
+        return self.named(name, f"{self.registry}/{name}:{self.tag}")
+
+    def named(self, name: str, image: str) -> str:
+        """The image with the digest of this name, where there is one and the image has none."""
         digest = self.digests.get(name)
-        return f"{self.registry}/{name}:{self.tag}" + (f"@{digest}" if digest else "")
+        return f"{image}@{digest}" if digest and "@" not in image else image
 
 
 def digests(metadata: Path) -> dict[str, str]:

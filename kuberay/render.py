@@ -11,19 +11,22 @@ from deployments.model_spec import specs
 from kuberay import bake, dashboards, diagram, serve_config
 from kuberay.images import Images
 from kuberay.manifest.disruption import disruption
-from kuberay.manifest.monitoring import Monitoring, monitoring
+from kuberay.manifest.monitoring import monitoring
 from kuberay.manifest.network import network
+from kuberay.manifest.nvidia import mig_parted, time_slicing
 from kuberay.manifest.objects import Object
+from kuberay.manifest.quota import quota
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import redis
 from kuberay.manifest.route import Split, route
 from kuberay.manifest.weights import weights
-from kuberay.profiles import ONE_GPU, SMALL_GPUS, Profile
+from kuberay.profiles import SMALL_GPUS, Profile
+from kuberay.worker_groups import ALL
 
 ROOT = Path(__file__).parents[1]
 LOCAL = """\
 # Serve config for one machine: `serve run graphs/local.yaml`; `make serve` uses it too.
-# Rendered by `sonograph render` from kuberay/profiles.py, like the manifests. `request_timeout_s` is above http.deadline_s: it ends
+# Rendered by `sonograph render` from kuberay/profiles/*.yaml, like the manifests. `request_timeout_s` is above http.deadline_s: it ends
 # a request whose ingress has died.
 """
 DIAGRAM = "<!-- the diagram: `sonograph render` writes it -->\n", "<!-- end of the diagram -->\n"
@@ -34,49 +37,44 @@ TARGETS = "# Rendered by `sonograph render`: the tag and the images of the model
 def manifests(
     profile: Profile,
     images: Images,
-    dns_cidrs: Sequence[str] = (),
     split: Split | None = None,
-    monitored: Monitoring | None = None,
     tracing: Mapping[str, Any] | None = None,
     values: str = "",
 ) -> dict[str, str]:
     """Each file's name and text. kubectl applies them in the order of their names; their pods may start in any order.
 
-    `split`: a second RayService too, and the route to both. `monitored`: the cluster's Prometheus. `tracing`: settings of that section
-    from OpenTelemetry's variables. `values`: the file that the profile was changed by.
+    `split`: a second RayService too, and the route to both. `tracing`: settings of that section from OpenTelemetry's variables.
+    `values`: the file that the profile was changed by. Files of a folder below are not for every cluster.
     """
-    monitored = monitored or Monitoring()
     if tracing:
         profile = profile.with_tracing(tracing)
     objects = {
         "disruption.yaml": disruption(profile, split is not None),
-        "monitoring.yaml": monitoring(profile, split is not None, monitored),
-        "network.yaml": network(dns_cidrs, profile.args.get("tracing", {})),
+        "monitoring.yaml": monitoring(profile, split is not None),
+        "network.yaml": network(profile),
+        "quota.yaml": quota(profile),
         "rayservice.yaml": [ray_service(profile, images)],
         "rayservice-candidate.yaml": [ray_service(profile, split.images, candidate=True)] if split else [],
-        "redis.yaml": redis(images),
-        "route.yaml": [route(profile, split)] if split else [],
+        "redis.yaml": redis(profile, images),
+        "route.yaml": route(profile, split),
         "weights.yaml": weights(profile, images),
+        "nvidia/mig-parted.yaml": mig_parted(profile),
+        "nvidia/time-slicing.yaml": time_slicing(profile),
     }
-    for document in (document for documents in objects.values() for document in documents):
-        document["metadata"]["namespace"] = profile.namespace
-    options = [
-        *([f"--values {values}"] if values else ()),
-        *(f"--dns-cidr {cidr}" for cidr in dns_cidrs),
-        *(split.options if split else ()),
-        *monitored.options,
-    ]
-    top = header(profile, options, "OpenTelemetry's variables" if tracing else "")
+    options = [*([f"--values {values}"] if values else ()), *([split.option] if split else ())]
+    top = header(profile, options, tracing is not None and bool(tracing))
     return {name: top + dump(documents) for name, documents in objects.items() if documents}
 
 
-def header(profile: Profile, options: Sequence[str] = (), more: str = "") -> str:
-    """Lines at the top of each file. `more`: a source beside the profiles."""
-    sizes = "Memory is measured." if profile.measured else "CPU, memory and GPU shares are ESTIMATES: they are not measured."
+def header(profile: Profile, options: Sequence[str] = (), traced: bool = False) -> str:
+    """Lines at the top of each file: how it was made. `traced`: with OpenTelemetry's variables."""
     command = " ".join(["sonograph render", profile.name, *options])
-    sources = f"kuberay/profiles.py and {more}: change those" if more else "kuberay/profiles.py: change that"
-    source = f"Rendered by `{command}` from {sources}, not this."
-    return f"# {source}\n# {profile.name}: {profile.summary}.\n# {sizes}\n"
+    sources = [f"kuberay/profiles/{profile.name}.yaml", *(["OpenTelemetry's variables"] if traced else ())]
+    sizes = (
+        "Memory is measured." if profile.values.measured else "CPU, memory and GPU shares are ESTIMATES: they are not measured."
+    )
+    source = f"Rendered by `{command}` from {' and '.join(sources)}: change {'those' if traced else 'that'}, not this."
+    return f"# {source}\n# {profile.name}: {profile.values.summary}.\n# {sizes}\n"
 
 
 def shared() -> dict[Path, str]:
@@ -86,7 +84,7 @@ def shared() -> dict[Path, str]:
     return {
         ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
         readme: _insert(readme, DIAGRAM, diagram.mermaid(SMALL_GPUS)),
-        targets: _insert(targets, TARGETS, bake.targets(models, ONE_GPU.shared)),
+        targets: _insert(targets, TARGETS, bake.targets(models, ALL)),
         **{ROOT / "docs" / "dashboards" / name: text for name, text in dashboards.files().items()},
     }
 

@@ -1,6 +1,5 @@
 """Serve configs: serveConfigV2 of a profile, and graphs/local.yaml."""
 
-from dataclasses import replace
 from typing import Any
 
 from kuberay.profiles import CPU, IMPORT_PATH, NAME, PORT, Profile, Times
@@ -31,7 +30,10 @@ def cluster(profile: Profile, name: str = NAME) -> dict[str, Any]:
 
 def local(profile: Profile = CPU) -> dict[str, Any]:
     """The config of one machine, with the profile's models at their default settings. It has no worker groups: nothing is pinned."""
-    models = [{"name": spec.name, "ray_actor_options": {"num_cpus": LOCAL_CPUS}} for spec, _ in replace(profile, args={}).models]
+    models = [
+        {"name": spec.name, "ray_actor_options": {"num_cpus": LOCAL_CPUS}}
+        for spec, _ in profile.changed({"settings": None}).models
+    ]
     return {
         "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
         "applications": [_application(NAME, {}, [{"name": "ingress"}, *models])],

@@ -5,9 +5,11 @@ for each replica, which the autoscaler counts; and by the label `image`, which n
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from kuberay.values import Gpu, GroupValues, ModelValues, PodValues, Values
 
 if TYPE_CHECKING:  # the command line loads pydantic only where it renders or examines
     from deployments.model_spec import ModelSettings, ModelSpec
@@ -15,6 +17,9 @@ if TYPE_CHECKING:  # the command line loads pydantic only where it renders or ex
 type Model = tuple[ModelSpec, ModelSettings]
 """A model's description, and its section of the settings."""
 
+ALL = "all"
+"""The worker group, and the image, that hold all models."""
+NO_GPU = Gpu(count=0)
 POD_CPU = 0.25
 """CPUs of the other processes in every pod: raylet, agents, Serve's proxy."""
 
@@ -46,13 +51,19 @@ class Group:
     name: str
     deployments: tuple[Deployment, ...]
     memory_gib: int
-    gpu: str = ""
-    """Kubernetes' name of the GPU, or of the part of one, that each pod has; empty for none."""
+    gpu: Gpu = NO_GPU
+    """What each pod has."""
     surge_percent: int = 50
     """Replicas beyond the target during an update, each in a pod of its own; 0 stops the old one first."""
 
     cpu_request: float | None = None
     """CPUs that Kubernetes keeps for a pod; None for those of its replicas and of the other processes."""
+
+    pods: PodValues = field(default_factory=PodValues)
+    """Where its pods run."""
+
+    zone_spread: str = ""
+    """Whether its pods spread over zones: `ScheduleAnyway`, `DoNotSchedule`, or not at all."""
 
     @property
     def cpus(self) -> int:
@@ -76,7 +87,7 @@ class Group:
     @property
     def resources(self) -> dict[str, str]:
         """Ray's resources of a pod. GPU is always stated: Ray's autoscaler does not recognise a part of one by its name."""
-        gpu = {"GPU": "1"} if self.gpu else {}
+        gpu = {"GPU": str(self.gpu.count)} if self.gpu.count else {}
         return {"CPU": str(self.cpus), **gpu, **{deployment.name: "1" for deployment in self.deployments}}
 
     @property
@@ -84,52 +95,77 @@ class Group:
         return {"image": self.name}
 
 
-@dataclass(frozen=True)
-class Size:
-    """A profile's choice for one model, in place of the `hardware` in the model's description."""
-
-    cpus: int | None = None
-    memory_gib: int | None = None
-    gpus: float | None = None
-    """GPUs of a replica; in a shared group its weight beside the other models'."""
-    gpu: str | None = None
-    """Kubernetes' name of the GPU, where it is not the profile's."""
-    max_replicas: int = 1
+INGRESS = Group("ingress", (Deployment("ingress", cpus=1, min_replicas=2, max_replicas=4, batch=15),), memory_gib=2)
+"""Two pods, so that one can end at any time. Measured: replica 0.2, proxy 0.2, raylet and agents 0.2 GiB; 0.25 of recordings on top."""
 
 
-@dataclass(frozen=True)
-class _Sized:
-    deployment: Deployment
-    memory_gib: int
-    gpu: str
+def worker_groups(values: Values, models: Sequence[Model]) -> tuple[Group, ...]:
+    """The ingress' group, and a group for each model or the one that all share. Raises ValueError for values that no group can have."""
+    for name, group in values.groups.items():
+        if group.models and name != ALL:
+            raise ValueError(f"groups.{name}.models: only the group {ALL} has several models, whose image holds all")
+    shared = ALL in values.groups and values.groups[ALL].models
+    groups = [_shared_group(models, values)] if shared else [_own_group(model, values) for model in models]
+    return tuple(_adjusted(group, values) for group in (INGRESS, *groups))
 
 
-def _sized(model: Model, sizes: Mapping[str, Size], gpu: str) -> _Sized:
+def _own_group(model: Model, values: Values) -> Group:
+    """A worker group for this model, named as the model is."""
     spec, settings = model
-    size = sizes.get(spec.name, Size())
-    gpu = gpu if size.gpu is None else size.gpu
-    hardware = spec.hardware
-    gpus = (hardware.gpus if size.gpus is None else size.gpus) if gpu else 0
-    cpus = hardware.cpus if size.cpus is None else size.cpus
-    deployment = Deployment(spec.name, cpus, gpus, max_replicas=size.max_replicas, batch=settings.max_batch)
-    return _Sized(deployment, hardware.memory_gib if size.memory_gib is None else size.memory_gib, gpu if gpus else "")
+    stated = values.groups.get(spec.name, GroupValues())
+    gpu = stated.gpu or values.gpu
+    gpus = spec.hardware.gpus and gpu.count
+    deployment = Deployment(spec.name, spec.hardware.cpus, gpus, batch=settings.max_batch)
+    return Group(spec.name, (deployment,), spec.hardware.memory_gib, gpu if gpus else NO_GPU)
 
 
-def group_for_each(models: Sequence[Model], sizes: Mapping[str, Size], gpu: str) -> tuple[Group, ...]:
-    """A worker group for each model, named as the model is."""
-    sized = [_sized(model, sizes, gpu) for model in models]
-    return tuple(Group(one.deployment.name, (one.deployment,), one.memory_gib, one.gpu) for one in sized)
-
-
-def shared_group(name: str, models: Sequence[Model], sizes: Mapping[str, Size], gpu: str) -> Group:
+def _shared_group(models: Sequence[Model], values: Values) -> Group:
     """One worker group whose pods hold a replica of every model and share one GPU, in proportion to the models' `gpus`.
 
     No second pod fits the GPU, so an update stops a replica before it starts the next.
     """
-    sized = [_sized(model, sizes, gpu) for model in models]
-    total = sum(one.deployment.gpus for one in sized)
+    stated = values.groups[ALL]
+    gpu = stated.gpu or values.gpu
+    deployments, memory_gib = [], 0
+    for spec, settings in models:
+        size = stated.models.get(spec.name, ModelValues())
+        gpus = (size.gpus or spec.hardware.gpus) if gpu.count else 0
+        deployments.append(Deployment(spec.name, size.cpus or spec.hardware.cpus, gpus, batch=settings.max_batch))
+        memory_gib += size.memory_gib or spec.hardware.memory_gib
+    total = sum(one.gpus for one in deployments)
     # Rounded down, so that the shares never exceed the GPU.
-    deployments = tuple(
-        replace(one.deployment, gpus=math.floor(one.deployment.gpus / total * 100 + 1e-6) / 100 if total else 0) for one in sized
-    )
-    return Group(name, deployments, sum(one.memory_gib for one in sized), gpu, surge_percent=0)
+    parts = (math.floor(one.gpus / total * 100 * gpu.count + 1e-6) / 100 if total else 0 for one in deployments)
+    shares = tuple(replace(one, gpus=part) for one, part in zip(deployments, parts, strict=True))
+    return Group(ALL, shares, memory_gib, gpu if total else NO_GPU, surge_percent=0)
+
+
+OF_DEPLOYMENTS = ("min_replicas", "max_replicas", "cpus", "upscale_delay_s", "downscale_delay_s")
+OF_GROUPS = ("cpu_request", "memory_gib")
+
+
+def _adjusted(group: Group, values: Values) -> Group:
+    """The group as the values want it."""
+    stated = values.groups.get(group.name, GroupValues())
+    if stated.cpus and len(group.deployments) > 1:
+        raise ValueError(f"groups.{group.name}.cpus: the group has several models: give {group.name}.models.MODEL.cpus")
+    own = _given(stated, OF_DEPLOYMENTS)
+    deployments = tuple(replace(deployment, **own) for deployment in group.deployments)
+    for one in deployments:
+        if one.min_replicas > one.max_replicas:
+            raise ValueError(
+                f"groups.{group.name}: min_replicas is above max_replicas ({one.min_replicas} and {one.max_replicas})"
+            )
+    zone_spread = values.zone_spread if stated.zone_spread is None else stated.zone_spread
+    pods = placed(values, stated)
+    return replace(group, deployments=deployments, **_given(stated, OF_GROUPS), pods=pods, zone_spread=zone_spread)
+
+
+def _given(stated: GroupValues, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(stated, name)) is not None}
+
+
+def placed(values: Values, own: PodValues) -> PodValues:
+    """Where pods of one kind run: what all pods have, and over it what these have."""
+    fields = {name: getattr(own, name) or getattr(values.pods, name) for name in PodValues.model_fields}
+    merged = {name: {**getattr(values.pods, name), **getattr(own, name)} for name in ("node_selector", "annotations", "labels")}
+    return PodValues.model_construct(**{**fields, **merged})

@@ -26,7 +26,7 @@ class Manifests:
         self._profile = profile
         self._images = images = Images(digests=dict.fromkeys(("redis", *(group.name for group in profile.groups)), DIGEST))
         self.service = ray_service(profile, images)
-        self.beside = [*redis(images), *weights(profile, images), *network()]
+        self.beside = [*redis(profile, images), *weights(profile, images), *network(profile)]
         self.config: Any = yaml.safe_load(self.service["spec"]["serveConfigV2"])
 
     @property
@@ -59,8 +59,8 @@ class Manifests:
 
     def rename(self, name: str, other: str) -> None:
         """Rename the group, and the selector of its pods."""
-        (spread,) = self.pod(name)["topologySpreadConstraints"]
-        spread["labelSelector"]["matchLabels"]["ray.io/group"] = other
+        for spread in self.pod(name)["topologySpreadConstraints"]:
+            spread["labelSelector"]["matchLabels"]["ray.io/group"] = other
         self.group(name)["groupName"] = other
 
     def requests(self, name: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Manifests:
     def split(self) -> dict[str, Any]:
         """Add the candidate and the route before both, and return the route's rule."""
         split = Split({"stable": 80, "candidate": 20}, self._images)
-        made = route(self._profile, split)
+        (made,) = route(self._profile, split)
         self.beside += [ray_service(self._profile, split.images, candidate=True), made]
         return dict(made["spec"])["rules"][0]
 

@@ -84,6 +84,7 @@ def alerts(profile: Profile, split: bool = False) -> list[Alert]:
         ),
         *_of_deploys(profile),
         *_of_cluster(profile),
+        *_of_redis(profile),
     ]
 
 
@@ -166,10 +167,6 @@ def _of_cluster(profile: Profile) -> list[Alert]:
         f'{UP}{{job="{job(profile)}",endpoint="metrics",ray_io_node_type="head"}}',
         f'{UP}{{job="{job(profile)}",endpoint="as-metrics"}}',
     )
-    of_namespace = f'namespace="{profile.namespace}"'
-    ready = f'{STATEFUL_SET_READY}{{{of_namespace},statefulset="redis"}}'
-    counted = f'{NAMESPACE_PHASE}{{{of_namespace},phase="Active"}}'
-    rss = f'{CONTAINER_RSS}{{{of_namespace},pod=~"redis-[0-9]+",container="redis"}}'
     return [
         Alert(
             "SonographAutoscalerDown",
@@ -186,6 +183,18 @@ def _of_cluster(profile: Profile) -> list[Alert]:
             "warning",
             "Pods of the group {{ $labels.NodeType }} of {{ $labels.ray_io_cluster }} do not start, or do not join Ray.",
         ),
+    ]
+
+
+def _of_redis(profile: Profile) -> list[Alert]:
+    """Alerts on the rendered Redis; one of the values is measured where it runs."""
+    if profile.values.redis.address:
+        return []
+    of_namespace, name = f'namespace="{profile.namespace}"', f"{profile.service}-redis"
+    ready = f'{STATEFUL_SET_READY}{{{of_namespace},statefulset="{name}"}}'
+    counted = f'{NAMESPACE_PHASE}{{{of_namespace},phase="Active"}}'
+    rss = f'{CONTAINER_RSS}{{{of_namespace},pod=~"{name}-[0-9]+",container="redis"}}'
+    return [
         Alert(
             "SonographRedisDown",
             # No series where the StatefulSet is gone; nor where kube-state-metrics is not installed, which is no outage.

@@ -1,6 +1,6 @@
 """disruption.yaml: the budgets that keep a pod of each group while nodes are emptied."""
 
-from kuberay.manifest.objects import REVISION, Object, kubernetes_object
+from kuberay.manifest.objects import REVISION, Object, kubernetes_object, of_group
 from kuberay.profiles import Profile
 
 EACH: dict[str, Object] = {
@@ -18,10 +18,15 @@ def disruption(profile: Profile, split: bool = False) -> list[Object]:
     """
     return [
         kubernetes_object(
+            profile,
             "policy/v1",
             "PodDisruptionBudget",
-            f"{group.name}{suffix}",
-            spec={"minAvailable": group.min_pods - 1, "selector": {"matchLabels": {"ray.io/group": group.name}, **service}},
+            f"{profile.service}-{group.name}{suffix}",
+            spec={
+                "minAvailable": group.min_pods - 1,
+                "selector": {**of_group(profile, group.name), **service},
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",  # a pod that serves nothing does not keep its node
+            },
         )
         for suffix, service in (EACH if split else {"": {}}).items()
         for group in profile.groups

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from kuberay.manifest.objects import HEAD_PORTS, OF_INGRESS, OF_RAY, PORTS, Object, kubernetes_object
-from kuberay.profiles import PORT
+from kuberay.manifest.objects import HEAD_PORTS, PORTS, Object, component, instance, kubernetes_object, of_group, of_ray
+from kuberay.profiles import PORT, Profile
+from kuberay.values import Values
 
 RESOLVERS = (
     "169.254.20.10/32",  # NodeLocal DNSCache by default, on GKE too
@@ -18,41 +19,55 @@ RESOLVERS = (
 node's credentials on port 80: only port 53 may ever be opened to it."""
 
 
-def network(dns_cidrs: Sequence[str] = (), tracing: Mapping[str, Any] | None = None) -> list[Object]:
-    """Policies that let through the traffic named here and nothing else. Kubernetes always lets a node probe its own pods.
-
-    `dns_cidrs`: further DNS resolvers. `tracing`: the settings of that section, whose endpoint the ingress reaches.
-    """
-    traces = collector(tracing or {})
-    own = {"podSelector": OF_RAY}
-    dns = _dns(dns_cidrs)
+def network(profile: Profile) -> list[Object]:
+    """Policies that let through the traffic named here and nothing else. Kubernetes always lets a node probe its own pods."""
+    values = profile.values
+    traces = collector(profile.args.get("tracing", {}))
+    ray = of_ray(profile)
+    own = {"podSelector": ray}
+    dns = _dns(values.network.dns_cidrs)
     operator = _namespaces("operator")
     metrics = [PORTS["metrics"], HEAD_PORTS["as-metrics"], HEAD_PORTS["dash-metrics"]]
-    redis = {"podSelector": {"matchLabels": {"app": "redis"}}}
-    head = {"matchLabels": {"ray.io/node-type": "head"}}
-    return [
-        _policy("deny", {}),
-        _policy(
-            "ray",
-            OF_RAY,
+    redis = {"matchLabels": component(profile, "redis")}
+    head = {"matchLabels": {**instance(profile), "ray.io/node-type": "head"}}
+    # KubeRay submits the Serve config; the autoscaler beside the head asks the Kubernetes API for pods.
+    api = {**_blocks(values.network.api_cidrs), "ports": _tcp(*values.network.api_ports)}
+    if values.redis.address:
+        to_redis = {**_blocks(values.redis.cidrs), "ports": _tcp(values.redis.port)}
+    else:
+        to_redis = {"to": [{"podSelector": redis}], "ports": _tcp(6379)}
+    policies: dict[str, Object | None] = {
+        "deny": _policy({"matchLabels": instance(profile)}),
+        "ray": _policy(
+            ray,
             ingress=[
                 {"from": [own]},
                 {"from": [_namespaces("monitoring")], "ports": _tcp(*metrics)},
                 {"from": [_namespaces("clients")], "ports": _tcp(PORT)},
             ],
-            egress=[{"to": [own]}, {"to": [redis], "ports": _tcp(6379)}, *dns],
+            egress=[{"to": [own]}, to_redis, *dns],
         ),
-        # KubeRay submits the Serve config; the autoscaler beside the head asks the Kubernetes API for pods.
-        _policy(
-            "head",
-            head,
-            ingress=[{"from": [operator], "ports": _tcp(HEAD_PORTS["dashboard"], PORT)}],
-            egress=[{"ports": _tcp(443, 6443)}],
-        ),
-        _policy("redis", {"matchLabels": {"app": "redis"}}, ingress=[{"from": [own], "ports": _tcp(6379)}]),
-        _policy("weights", {"matchLabels": {"app": "weights"}}, egress=[*dns, {"ports": _tcp(443)}]),
-        *([_policy("traces", OF_INGRESS, egress=[traces])] if traces else ()),
+        "head": _policy(head, ingress=[{"from": [operator], "ports": _tcp(HEAD_PORTS["dashboard"], PORT)}], egress=[api]),
+        "redis": None if values.redis.address else _policy(redis, ingress=[{"from": [own], "ports": _tcp(6379)}]),
+        "weights": _policy({"matchLabels": component(profile, "weights")}, egress=[*dns, {"ports": _tcp(_hub_port(values))}]),
+        "traces": _policy(of_group(profile, "ingress"), egress=[traces]) if traces else None,
+    }
+    version, kind = "networking.k8s.io/v1", "NetworkPolicy"
+    return [
+        kubernetes_object(profile, version, kind, f"{profile.service}-{name}", spec=spec)
+        for name, spec in policies.items()
+        if spec
     ]
+
+
+def _hub_port(values: Values) -> int:
+    endpoint = urlsplit(values.weights.hub.endpoint)
+    return endpoint.port or (80 if endpoint.scheme == "http" else 443)
+
+
+def _blocks(cidrs: Sequence[str]) -> Object:
+    """A rule's ranges; any address without them."""
+    return {"to": [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]} if cidrs else {}
 
 
 def collector(tracing: Mapping[str, Any]) -> Object | None:
@@ -85,20 +100,6 @@ def _dns(cidrs: Sequence[str]) -> list[Object]:
     ]
 
 
-def resolver(text: str) -> str:
-    """The CIDR of a DNS resolver, from an address or a range. Raises ValueError, which names the accepted forms."""
-    try:
-        interface = ipaddress.ip_interface(text)
-    except ValueError as error:
-        sentence = f"{text!r} is no network: give an address such as 10.96.0.10, or a range such as 10.96.0.0/28"
-        raise ValueError(sentence) from error
-    if interface.ip != interface.network.network_address:
-        raise ValueError(
-            f"{text} has host bits set: give {interface.network} for the range, or {interface.ip} for this address alone"
-        )
-    return str(interface.network)
-
-
 def _namespace(name: str) -> Object:
     return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
 
@@ -117,7 +118,6 @@ def _both(port: int) -> list[Object]:
     return [{"protocol": protocol, "port": port} for protocol in ("UDP", "TCP")]
 
 
-def _policy(name: str, pods: Object, ingress: list[Object] | None = None, egress: list[Object] | None = None) -> Object:
+def _policy(pods: Object, ingress: list[Object] | None = None, egress: list[Object] | None = None) -> Object:
     rules = {"ingress": ingress or [], "egress": egress or []}
-    spec = {"podSelector": pods, "policyTypes": ["Ingress", "Egress"], **{key: value for key, value in rules.items() if value}}
-    return kubernetes_object("networking.k8s.io/v1", "NetworkPolicy", name, spec=spec)
+    return {"podSelector": pods, "policyTypes": ["Ingress", "Egress"], **{key: value for key, value in rules.items() if value}}

@@ -1,27 +1,31 @@
 """rayservice.yaml: the head, which takes no work, and a worker group for each image."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from kuberay import serve_config
 from kuberay.images import Images
-from kuberay.manifest.objects import CONTAINER_SECURITY, HEAD_PORTS, POD_SECURITY, PORTS, REVISION, Object
-from kuberay.manifest.weights import wait_for_weights
-from kuberay.profiles import (
-    AUTOSCALER_CPU,
-    KEYS,
-    KEYS_SECRET,
-    PORT,
-    REDIS_SECRET,
-    SETTLE_S,
-    WEIGHTS,
-    Profile,
+from kuberay.manifest.objects import (
+    CONTAINER_SECURITY,
+    HEAD_PORTS,
+    NO_GPUS,
+    POD_SECURITY,
+    PORTS,
+    REVISION,
+    Object,
+    instance,
+    kubernetes_object,
+    metadata,
+    of_group,
+    placement,
 )
+from kuberay.manifest.weights import volume_name, wait_for_weights
+from kuberay.profiles import AUTOSCALER_CPU, KEYS, PORT, SETTLE_S, WEIGHTS, Profile
+from kuberay.values import Gpu, UpgradeValues
 from kuberay.versions import RAY
-from kuberay.worker_groups import Group
+from kuberay.worker_groups import NO_GPU, Group, placed
 
 RAY_ENV = Path(__file__).parents[2] / "graphs" / "ray.env"
 NODES = "sonograph/nodes"
@@ -38,6 +42,8 @@ which no setting changes. With ports that Ray chooses the raylet first waits for
 sends the lines of tasks to drivers, of which there are none."""
 RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "150"}
 """Attempts, 2 s apart, to find the head's node: 40 s by default, after which the worker's pod ends."""
+REDIS_CERTIFICATE = "/etc/redis"
+"""Folder of the authority of Redis' certificate, in the head's pod, which alone asks Redis."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
 DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 """Seconds for which `ray start --block` drains its node after SIGTERM: none, since a worker has drained in its preStop hook by then,
@@ -46,84 +52,102 @@ and the head has no replicas. With the head gone, Ray's drain would wait for its
 
 def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Object:
     """`candidate`: the second RayService. Both share Redis, the volume of the weights and the API keys."""
-    times = profile.times
+    values, times = profile.values, profile.times
     name = profile.candidate if candidate else profile.service
-    labels: Object = {"metadata": {"labels": {REVISION: "candidate"}}} if candidate else {}
-    annotations = {
+    labels = {**instance(profile), **({REVISION: "candidate"} if candidate else {})}
+    service = kubernetes_object(profile, "ray.io/v1", "RayService", name)
+    service["metadata"]["annotations"] = {
         "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
-        NODES: json.dumps([asdict(node) for node in profile.nodes]),
-        SIZES: "measured" if profile.measured else "estimate",
+        NODES: json.dumps([node.model_dump() for node in values.nodes]),
+        SIZES: "measured" if values.measured else "estimate",
     }
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayService",
-        "metadata": {"name": name, "namespace": profile.namespace, "annotations": annotations},
-        "spec": {
-            "excludeHeadPodFromServeSvc": True,
-            "rayClusterDeletionDelaySeconds": times.deletion_delay_s,
-            "upgradeStrategy": {"type": profile.upgrade},
-            "serveConfigV2": yaml.safe_dump(serve_config.cluster(profile, name), sort_keys=False),
-            "rayClusterConfig": {
-                "rayVersion": RAY,
-                "enableInTreeAutoscaling": True,
-                "autoscalerOptions": {
-                    "version": "v2",
-                    "idleTimeoutSeconds": profile.idle_timeout_s,
-                    "resources": _resources(AUTOSCALER_CPU, "512Mi"),
-                    "securityContext": CONTAINER_SECURITY,
-                },
-                "authOptions": {"mode": "token"},
-                "gcsFaultToleranceOptions": {
-                    "redisAddress": "redis:6379",
-                    "redisPassword": {"valueFrom": {"secretKeyRef": {"name": REDIS_SECRET, "key": "password"}}},
-                },
-                "headGroupSpec": _head(profile, images, labels),
-                "workerGroupSpecs": [_group(group, profile, images, labels) for group in profile.groups],
+    annotations = values.service.annotations
+    service["spec"] = {
+        "excludeHeadPodFromServeSvc": True,
+        "rayClusterDeletionDelaySeconds": times.deletion_delay_s,
+        "upgradeStrategy": _upgrade(values.upgrade),
+        **({"serveService": {"metadata": {"annotations": annotations}}} if annotations else {}),
+        "serveConfigV2": yaml.safe_dump(serve_config.cluster(profile, name), sort_keys=False),
+        "rayClusterConfig": {
+            "rayVersion": RAY,
+            "enableInTreeAutoscaling": True,
+            "autoscalerOptions": {
+                "version": "v2",
+                "idleTimeoutSeconds": values.idle_timeout_s,
+                "resources": _resources(AUTOSCALER_CPU, 0.5),
+                "securityContext": CONTAINER_SECURITY,
             },
+            "authOptions": {"mode": "token"},
+            "gcsFaultToleranceOptions": _fault_tolerance(profile),
+            "headGroupSpec": _head(profile, images, labels),
+            "workerGroupSpecs": [_group(group, profile, images, labels) for group in profile.groups],
         },
     }
+    return service
 
 
-def _head(profile: Profile, images: Images, labels: Object) -> Object:
-    resources = _resources(profile.head_cpu, f"{profile.head_memory_gib}Gi")
+def _upgrade(values: UpgradeValues) -> Object:
+    if values.strategy != "NewClusterWithIncrementalUpgrade":
+        return {"type": values.strategy}
+    options = {
+        "gatewayClassName": values.gateway_class,
+        "stepSizePercent": values.step_size_percent,
+        "intervalSeconds": values.interval_seconds,
+        "maxSurgePercent": values.max_surge_percent,
+    }
+    return {"type": values.strategy, "clusterUpgradeOptions": options}
+
+
+def _fault_tolerance(profile: Profile) -> Object:
+    redis = profile.values.redis
+    password = {"valueFrom": {"secretKeyRef": {"name": profile.redis_secret, "key": "password"}}}
+    return {
+        "redisAddress": redis.address or f"{profile.service}-redis:6379",
+        **({"redisUsername": {"value": redis.username}} if redis.username else {}),
+        "redisPassword": password,
+    }
+
+
+def _head(profile: Profile, images: Images, labels: dict[str, str]) -> Object:
+    values = profile.values
+    resources = _resources(values.head.cpu_request, values.head.memory_gib)
     container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
-    spec = {"securityContext": POD_SECURITY, "containers": [container]}
-    template = {**labels, "spec": spec}
+    pods = placed(values, values.head)
+    spec = {**placement(profile, pods), "securityContext": POD_SECURITY, "containers": [container]}
+    if values.redis.certificate:
+        container["env"].append({"name": "RAY_REDIS_CA_CERT", "value": f"{REDIS_CERTIFICATE}/ca.crt"})
+        items = [{"key": "ca.crt", "path": "ca.crt"}]
+        _mount(spec, {"redis-certificate": (REDIS_CERTIFICATE, {"secret": {"secretName": profile.redis_secret, "items": items}})})
+    template = {"metadata": metadata(labels, pods), "spec": spec}
     return {"rayStartParams": {"dashboard-host": "0.0.0.0", **START_PARAMS}, "resources": {"CPU": "0"}, "template": template}
 
 
-def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Object:
-    resources = _resources(group.reserved_cpu, f"{group.memory_gib}Gi", group.gpu)
+def _group(group: Group, profile: Profile, images: Images, labels: dict[str, str]) -> Object:
+    resources = _resources(group.reserved_cpu, group.memory_gib, group.gpu)
     container = _container("ray-worker", images[group.name], resources, PORTS, profile)
     waits = f"--settle-s {SETTLE_S} --most-s {profile.times.drain_s} --idle-s {profile.times.idle_s}"
     drain = f'exec sonograph drain "$RAY_ADDRESS" {waits} --port {PORT}'
     container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", drain]}}}
     spec: Object = {
+        **placement(profile, group.pods, bool(group.gpu.name)),
         "terminationGracePeriodSeconds": profile.times.termination_s,
         "automountServiceAccountToken": False,
         "securityContext": POD_SECURITY,
         "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": {"ray.io/group": group.name}},
-                "matchLabelKeys": ["ray.io/cluster"],
-            }
+            _spread("kubernetes.io/hostname", "ScheduleAnyway", group, profile),
+            *([_spread("topology.kubernetes.io/zone", group.zone_spread, group, profile)] if group.zone_spread else ()),
         ],
         "containers": [container],
     }
-    if group.gpu:
-        spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
     mounted: dict[str, tuple[str, Object]] = {}
-    if profile.weights_gib and any(weights.model in group.resources for weights in profile.weights):
-        mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": "weights", "readOnly": True}})
-        spec["initContainers"] = [wait_for_weights(profile, images[group.name])]
+    models = {spec.name for spec, _ in profile.models}
+    if profile.has_weights and any(one.name in (profile.values.weights.fetch or models) for one in group.deployments):
+        mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": volume_name(profile), "readOnly": True}})
+        if wait := wait_for_weights(profile, images[group.name]):
+            spec["initContainers"] = wait
     if any(deployment.name == "ingress" for deployment in group.deployments):
-        mounted["keys"] = (KEYS, {"secret": {"secretName": KEYS_SECRET, "optional": True}})
-    if mounted:
-        container["volumeMounts"] = [{"name": name, "mountPath": path, "readOnly": True} for name, (path, _) in mounted.items()]
-        spec["volumes"] = [{"name": name, **volume} for name, (_, volume) in mounted.items()]
+        mounted["keys"] = (KEYS, {"secret": {"secretName": profile.keys_secret, "optional": True}})
+    _mount(spec, mounted)
     return {
         "groupName": group.name,
         "minReplicas": group.min_pods,  # no `replicas`: the autoscaler owns it
@@ -131,26 +155,46 @@ def _group(group: Group, profile: Profile, images: Images, labels: Object) -> Ob
         "resources": group.resources,
         "labels": group.labels,
         "rayStartParams": START_PARAMS,
-        "template": {**labels, "spec": spec},
+        "template": {"metadata": metadata(labels, group.pods), "spec": spec},
     }
+
+
+def _spread(key: str, unsatisfiable: str, group: Group, profile: Profile) -> Object:
+    return {
+        "maxSkew": 1,
+        "topologyKey": key,
+        "whenUnsatisfiable": unsatisfiable,
+        "labelSelector": of_group(profile, group.name),
+        "matchLabelKeys": ["ray.io/cluster"],
+    }
+
+
+def _mount(spec: Object, volumes: dict[str, tuple[str, Object]]) -> None:
+    """Mount volumes, each with its path, in Ray's container."""
+    if volumes:
+        container = spec["containers"][0]
+        container["volumeMounts"] = [{"name": name, "mountPath": path, "readOnly": True} for name, (path, _) in volumes.items()]
+        spec["volumes"] = [{"name": name, **volume} for name, (_, volume) in volumes.items()]
 
 
 def _container(name: str, image: str, resources: Object, ports: dict[str, int], profile: Profile) -> Object:
     # graphs/ray.env has the timeout of one machine; here it follows the profile's graceful_shutdown_timeout_s.
     env = {**ray_env(), **RETRIES, SHUTDOWN_TIER: str(profile.times.graceful_shutdown_s), DRAIN: "0"}
+    asks_for_gpu = set(resources["limits"]) != {"memory"}
     return {
         "name": name,
         "image": image,
-        "env": [{"name": key, "value": value} for key, value in env.items()],
+        "env": [*({"name": key, "value": value} for key, value in env.items()), *(() if asks_for_gpu else (NO_GPUS,))],
         "ports": [{"name": port, "containerPort": number} for port, number in ports.items()],
         "resources": resources,
         "securityContext": CONTAINER_SECURITY,
     }
 
 
-def _resources(cpu: float, memory: str, gpu: str = "") -> Object:
+def _resources(cpu: float, memory_gib: float, gpu: Gpu = NO_GPU) -> Object:
     """Memory and GPU are limits too: KubeRay reads them there. CPU has no limit, so that a start may use idle CPUs."""
-    fixed = {"memory": memory, **({gpu: 1} if gpu else {})}
+    memory = f"{memory_gib}Gi" if memory_gib == int(memory_gib) else f"{round(memory_gib * 1024)}Mi"
+    fixed = {"memory": memory, **({gpu.name: gpu.count} if gpu.name else {})}
     return {"requests": {"cpu": f"{round(cpu * 1000)}m", **fixed}, "limits": fixed}
 
 

@@ -1,11 +1,19 @@
 """redis.yaml: the Redis that holds the state of Ray's control store."""
 
 from kuberay.images import Images
-from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY, Object, kubernetes_object
-from kuberay.profiles import REDIS_SECRET
+from kuberay.manifest.objects import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    Object,
+    claim,
+    component,
+    kubernetes_object,
+    metadata,
+    placement,
+)
+from kuberay.profiles import Profile
+from kuberay.worker_groups import placed
 
-REDIS_IMAGE = "docker.io/library/redis:7.4.11-bookworm"
-"""Redis 7.4 with the security fixes known in November 2026. Another line is a decision: 7.4 is under RSALv2 or SSPLv1, 8 also AGPLv3."""
 REDIS_UID = 999
 REDIS_MAXMEMORY_MIB, REDIS_MEMORY_MIB = 192, 512
 """Memory that Redis may fill, and its container's limit. A fork rewrites the append-only file, and memory doubles if every page changes
@@ -13,14 +21,17 @@ meanwhile: with a fifth for fragmentation 2 x 192 x 1.2 = 461 MiB. The other 51 
 `maxmemory` does not count: those of the append-only file, and of replicas, of which there is none."""
 
 
-def redis(images: Images) -> list[Object]:
-    """A Redis for the state of Ray's control store, so that the head's death costs no request."""
-    labels = {"app": "redis"}
+def redis(profile: Profile, images: Images) -> list[Object]:
+    """A Redis for the state of Ray's control store, so that the head's death costs no request; none where the values name another."""
+    values = profile.values.redis
+    if values.address:
+        return []
+    name, labels = f"{profile.service}-redis", component(profile, "redis")
     memory = {"memory": f"{REDIS_MEMORY_MIB}Mi"}
-    password = {"name": "REDIS_PASSWORD", "valueFrom": {"secretKeyRef": {"name": REDIS_SECRET, "key": "password"}}}
+    password = {"name": "REDIS_PASSWORD", "valueFrom": {"secretKeyRef": {"name": profile.redis_secret, "key": "password"}}}
     container = {
         "name": "redis",
-        "image": REDIS_IMAGE + (f"@{images.digests['redis']}" if "redis" in images.digests else ""),
+        "image": images.named("redis", values.image),
         # `noeviction` refuses writes where memory is full: no key of Ray's may be dropped.
         "command": [
             "sh",
@@ -37,23 +48,26 @@ def redis(images: Images) -> list[Object]:
         "securityContext": {**CONTAINER_SECURITY, "readOnlyRootFilesystem": True},
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
-    security = {**POD_SECURITY, "runAsUser": REDIS_UID, "runAsGroup": REDIS_UID, "fsGroup": REDIS_UID}
-    pod = {"automountServiceAccountToken": False, "securityContext": security, "containers": [container]}
-    volume = {
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    pods = placed(profile.values, values)
+    pod = {
+        **placement(profile, pods),
+        "automountServiceAccountToken": False,
+        "securityContext": {**POD_SECURITY, "runAsUser": REDIS_UID, "runAsGroup": REDIS_UID, "fsGroup": REDIS_UID},
+        "containers": [container],
     }
     stateful = {
-        "serviceName": "redis",
+        "serviceName": name,
         "replicas": 1,
         "selector": {"matchLabels": labels},
-        "template": {"metadata": {"labels": labels}, "spec": pod},
-        "volumeClaimTemplates": [volume],
+        "template": {"metadata": metadata(labels, pods), "spec": pod},
+        "volumeClaimTemplates": [
+            {"metadata": {"name": "data"}, "spec": claim("ReadWriteOnce", values.size_gib, values.storage_class)}
+        ],
     }
     ports = [{"name": "redis", "port": 6379, "targetPort": "redis"}]
     return [
-        kubernetes_object("v1", "Service", "redis", spec={"clusterIP": "None", "selector": labels, "ports": ports}),
-        kubernetes_object("apps/v1", "StatefulSet", "redis", spec=stateful),
+        kubernetes_object(profile, "v1", "Service", name, spec={"clusterIP": "None", "selector": labels, "ports": ports}),
+        kubernetes_object(profile, "apps/v1", "StatefulSet", name, spec=stateful),
     ]
 
 

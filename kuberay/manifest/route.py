@@ -1,11 +1,11 @@
-"""route.yaml: the Gateway API HTTPRoute that splits requests between two RayServices."""
+"""route.yaml: the way in from outside, an HTTPRoute of Gateway API; it may split requests between two RayServices."""
 
 import re
 from dataclasses import dataclass, field
 
 from kuberay.images import Images
 from kuberay.manifest.objects import Object, kubernetes_object
-from kuberay.profiles import NAME, PORT, Profile
+from kuberay.profiles import PORT, Profile
 
 REVISIONS = ("stable", "candidate")
 """Names of the shares."""
@@ -14,7 +14,7 @@ GRAPHS = ("/graph", "/listen")
 PREFIXES = ("/v1", "/page", "/samples", "/docs", "/openapi.json", "/healthz", "/readyz")
 """Paths for clients, each with all below it."""
 FORM = "such as stable=80,candidate=20"
-LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+VERSION = "gateway.networking.k8s.io/v1"
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,11 @@ class Split:
     """Percent of the requests, by the names of REVISIONS."""
     images: Images = field(default_factory=Images)
     """Images of the candidate."""
-    gateway: str = NAME
-    """[NAMESPACE/]NAME of the Gateway that the route is attached to."""
-    hostnames: tuple[str, ...] = ()
 
     @property
-    def options(self) -> tuple[str, ...]:
-        """Options of `sonograph render` that made this route."""
-        shares = ",".join(f"{name}={percent}" for name, percent in self.shares.items())
-        return f"--split {shares}", f"--gateway {self.gateway}", *(f"--hostname {name}" for name in self.hostnames)
+    def option(self) -> str:
+        """The option of `sonograph render` that made this split."""
+        return f"--split {','.join(f'{name}={percent}' for name, percent in self.shares.items())}"
 
 
 def parse_shares(text: str) -> dict[str, int]:
@@ -55,44 +51,71 @@ def parse_shares(text: str) -> dict[str, int]:
     return {name: found[name] for name in REVISIONS}
 
 
-def parse_gateway(text: str) -> str:
-    """The [NAMESPACE/]NAME of a Gateway. Raises ValueError."""
-    if not re.fullmatch(rf"({LABEL}/)?{LABEL}(\.{LABEL})*", text):
-        raise ValueError(f"{text!r} names no Gateway: give NAME, or NAMESPACE/NAME, of a-z, 0-9 and -")
-    return text
+def route(profile: Profile, split: Split | None = None) -> list[Object]:
+    """The HTTPRoute, and the Gateway where it is ours; nothing where the values name neither and no requests are split."""
+    values = profile.values.route
+    if not (values.gateway or values.gateway_class or split):
+        return []
+    if values.gateway_class:
+        parents = [{"name": profile.service, "sectionName": _listener(number)} for number in range(len(values.hostnames))]
+        return [_gateway(profile), _redirect(profile), _routed(profile, parents, split)]
+    namespace, _, name = (values.gateway or profile.service).rpartition("/")
+    listener = {"sectionName": values.listener} if values.listener else {}
+    return [_routed(profile, [{"name": name, **({"namespace": namespace} if namespace else {}), **listener}], split)]
 
 
-def parse_hostname(text: str) -> str:
-    """A host that the route is for. Raises ValueError."""
-    if not re.fullmatch(rf"(\*\.)?{LABEL}(\.{LABEL})*", text) or re.fullmatch("[0-9.]+", text):
-        raise ValueError(f"{text!r} is no hostname: give a name such as pictures.example.org, without scheme, port or path")
-    return text
-
-
-def route(profile: Profile, split: Split) -> Object:
+def _routed(profile: Profile, parents: list[Object], split: Split | None) -> Object:
     """An HTTPRoute of one rule, so that a change of its weights is one patch.
 
     It names the paths that are for clients. It states no retries: a request that a service has begun is not sent again.
     """
-    namespace, _, name = split.gateway.rpartition("/")
+    names = {"stable": profile.service, "candidate": profile.candidate}
+    shares = split.shares if split else {"stable": 100}
     rule = {
         "matches": _matches(),
         "timeouts": {"request": f"{profile.times.request_timeout_s}s"},
-        "backendRefs": [
-            {
-                "name": serve_service(profile.candidate if revision == "candidate" else profile.service),
-                "port": PORT,
-                "weight": percent,
-            }
-            for revision, percent in split.shares.items()
-        ],
+        "backendRefs": [{"name": serve_service(names[one]), "port": PORT, "weight": percent} for one, percent in shares.items()],
     }
+    spec = {"parentRefs": parents, **_hosts(profile), "rules": [rule]}
+    return kubernetes_object(profile, VERSION, "HTTPRoute", profile.service, spec=spec)
+
+
+def _hosts(profile: Profile) -> Object:
+    names = profile.values.route.hostnames
+    return {"hostnames": names} if names else {}
+
+
+def _gateway(profile: Profile) -> Object:
+    """A Gateway with a listener for each host: cert-manager makes one certificate for those of one Secret."""
+    values = profile.values.route
+    certificate = {"mode": "Terminate", "certificateRefs": [{"name": values.tls_secret or f"{profile.service}-tls"}]}
+    listeners = [
+        {"name": "http", "protocol": "HTTP", "port": 80},
+        *(
+            {"name": _listener(number), "protocol": "HTTPS", "port": 443, "hostname": name, "tls": certificate}
+            for number, name in enumerate(values.hostnames)
+        ),
+    ]
+    gateway = kubernetes_object(
+        profile, VERSION, "Gateway", profile.service, spec={"gatewayClassName": values.gateway_class, "listeners": listeners}
+    )
+    if values.annotations:
+        gateway["metadata"]["annotations"] = values.annotations
+    return gateway
+
+
+def _listener(number: int) -> str:
+    return f"https-{number}" if number else "https"
+
+
+def _redirect(profile: Profile) -> Object:
+    """A route of plain HTTP, whose answer is the address with TLS."""
     spec = {
-        "parentRefs": [{"name": name, **({"namespace": namespace} if namespace else {})}],
-        **({"hostnames": list(split.hostnames)} if split.hostnames else {}),
-        "rules": [rule],
+        "parentRefs": [{"name": profile.service, "sectionName": "http"}],
+        **_hosts(profile),
+        "rules": [{"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]}],
     }
-    return kubernetes_object("gateway.networking.k8s.io/v1", "HTTPRoute", profile.service, spec=spec)
+    return kubernetes_object(profile, VERSION, "HTTPRoute", f"{profile.service}-redirect", spec=spec)
 
 
 def serve_service(name: str) -> str:

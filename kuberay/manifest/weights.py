@@ -1,75 +1,124 @@
 """weights.yaml: the volume of the models' weights, and the Job that fills it and at its end writes a marker."""
 
 import hashlib
+import json
 
 from kuberay.images import Images
-from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY, Object, kubernetes_object
-from kuberay.profiles import WEIGHTS, Profile, Weights
+from kuberay.manifest.objects import (
+    CONTAINER_SECURITY,
+    NO_GPUS,
+    POD_SECURITY,
+    Object,
+    claim,
+    component,
+    kubernetes_object,
+    metadata,
+    placement,
+)
+from kuberay.profiles import WEIGHTS, Profile
+from kuberay.worker_groups import placed
 
 RETRIES = 12
 """Containers of the Job that may fail: Kubernetes waits longer before each, and all in all 40 minutes."""
 
 
+def commands(profile: Profile) -> dict[str, tuple[str, ...]]:
+    """By deployed model the command that fetches its weights; none where the images carry them or the claim holds them already."""
+    values = profile.values.weights
+    if not profile.has_weights:
+        return {}
+    checkpoints = {spec.name: str(getattr(settings, "model", "")) for spec, settings in profile.models}
+    return {
+        model: tuple(word.replace("{model}", checkpoints[model]) for word in command)
+        for model, command in values.fetch.items()
+        if model in checkpoints
+    }
+
+
+def volume_name(profile: Profile) -> str:
+    """Name of the claim."""
+    return profile.values.weights.claim or f"{profile.service}-weights"
+
+
 def marker(profile: Profile) -> str:
     """Path of the file that the Job writes when every model is fetched. Other commands have another, so that nobody reads older weights."""
-    fetched = hashlib.sha256(repr([weights.command for weights in _wanted(profile)]).encode()).hexdigest()
+    fetched = hashlib.sha256(repr(list(commands(profile).values())).encode()).hexdigest()
     return f"{WEIGHTS}/.fetched-{fetched[:8]}"
 
 
-def wait_for_weights(profile: Profile, image: str) -> Object:
+def wait_for_weights(profile: Profile, image: str) -> list[Object]:
     """An init container that ends when the marker is there: a replica without its weights fails, and Serve gives up after three."""
-    command = f"trap exit TERM; until [ -e {marker(profile)} ]; do echo 'waiting for the Job weights'; sleep 2; done"
-    resources = {"cpu": "10m", "memory": "32Mi"}
-    return {
-        "name": "weights",
-        "image": image,
-        "command": ["sh", "-c", command],
-        "resources": {"requests": resources, "limits": {"memory": resources["memory"]}},
-        "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": [{"name": "weights", "mountPath": WEIGHTS, "readOnly": True}],
-    }
-
-
-def weights(profile: Profile, images: Images) -> list[Object]:
-    """A volume that workers read, and the Job that fills it once; nothing where the images carry their weights."""
-    wanted = _wanted(profile)
-    if not wanted:
+    if not commands(profile):
         return []
-    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": f"{profile.weights_gib}Gi"}}}
-    image = {weights.model: images[profile.group_of(weights.model).name] for weights in wanted}
-    fetching = [_container(weights.model, image[weights.model], list(weights.command)) for weights in wanted]
-    written = _container("marker", image[wanted[0].model], ["touch", marker(profile)])
-    pod = {
-        "restartPolicy": "OnFailure",
-        "automountServiceAccountToken": False,
-        "securityContext": POD_SECURITY,
-        "initContainers": fetching,
-        "containers": [written],
-        "volumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}],
-    }
-    job = {
-        "backoffLimit": RETRIES,
-        "ttlSecondsAfterFinished": 3600,
-        "template": {"metadata": {"labels": {"app": "weights"}}, "spec": pod},
-    }
+    command = f"trap exit TERM; until [ -e {marker(profile)} ]; do echo 'waiting for the Job of the weights'; sleep 2; done"
+    resources = {"cpu": "10m", "memory": "32Mi"}
     return [
-        kubernetes_object("v1", "PersistentVolumeClaim", "weights", spec=claim),
-        kubernetes_object("batch/v1", "Job", "weights", spec=job),
+        {
+            "name": "weights",
+            "image": image,
+            "command": ["sh", "-c", command],
+            "env": [NO_GPUS],
+            "resources": {"requests": resources, "limits": {"memory": resources["memory"]}},
+            "securityContext": CONTAINER_SECURITY,
+            "volumeMounts": [{"name": "weights", "mountPath": WEIGHTS, "readOnly": True}],
+        }
     ]
 
 
-def _wanted(profile: Profile) -> list[Weights]:
-    """Weights that the Job fetches: those of the deployed models, where the images do not carry them."""
-    deployed = {spec.name for spec, _ in profile.models} if profile.weights_gib else set()
-    return [weights for weights in profile.weights if weights.model in deployed]
+def weights(profile: Profile, images: Images) -> list[Object]:
+    """A volume that workers read, and the Job that fills it once; nothing where the images carry their weights.
+
+    The Job's name ends in a digest of what it runs: a changed one is another Job, since Kubernetes lets none change; and it stays
+    when it has ended, so that whatever applies the manifests again does not run it again.
+    """
+    values = profile.values.weights
+    if not profile.has_weights:
+        return []
+    made = [] if values.claim else [_volume(profile)]
+    fetched = commands(profile)
+    if not fetched:
+        return made
+    image = {model: images[profile.group_of(model).name] for model in fetched}
+    containers = [_container(model, image[model], list(command), profile) for model, command in fetched.items()]
+    written = _container("marker", image[next(iter(fetched))], ["touch", marker(profile)], profile)
+    pods = placed(profile.values, values)
+    pod = {
+        **placement(profile, pods),
+        "restartPolicy": "OnFailure",
+        "automountServiceAccountToken": False,
+        "securityContext": POD_SECURITY,
+        "initContainers": containers,
+        "containers": [written],
+        "volumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": volume_name(profile)}}],
+    }
+    template = {"metadata": metadata(component(profile, "weights"), pods), "spec": pod}
+    digest = hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:8]
+    job = kubernetes_object(
+        profile, "batch/v1", "Job", f"{profile.service}-weights-{digest}", spec={"backoffLimit": RETRIES, "template": template}
+    )
+    job["metadata"]["labels"] = component(profile, "weights")
+    return [*made, job]
 
 
-def _container(name: str, image: str, command: list[str]) -> Object:
+def _volume(profile: Profile) -> Object:
+    values = profile.values.weights
+    spec = claim("ReadWriteMany", values.size_gib, values.storage_class)
+    return kubernetes_object(profile, "v1", "PersistentVolumeClaim", volume_name(profile), spec=spec)
+
+
+def _container(name: str, image: str, command: list[str], profile: Profile) -> Object:
+    hub = profile.values.weights.hub
+    token = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": hub.token_secret, "key": "token"}}}
     return {
         "name": name,
         "image": image,
         "command": command,
-        "env": [{"name": "HF_HOME", "value": "/tmp"}],
+        "env": [
+            NO_GPUS,
+            {"name": "HF_HOME", "value": "/tmp"},
+            *([{"name": "HF_ENDPOINT", "value": hub.endpoint}] if hub.endpoint else ()),
+            *([token] if hub.token_secret else ()),
+        ],
         "resources": {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "4Gi"}},
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [{"name": "weights", "mountPath": WEIGHTS}],

@@ -1,0 +1,119 @@
+"""A values file, read and applied to a profile: what is wrong in it is refused with its place, and the nearest key that exists."""
+
+import difflib
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from graphs.settings import Settings
+from kuberay.profiles import Profile
+from kuberay.values import GroupValues, Values
+from kuberay.worker_groups import OF_DEPLOYMENTS, Group
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a YAML file. Raises ValueError where it is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(content or {}, dict):
+        raise ValueError(f"{path}: it has to be a mapping, such as `namespace: pictures`")
+    return content or {}
+
+
+def applied(content: Mapping[str, Any], profile: Profile) -> Profile:
+    """The profile with these values. Raises ValueError, whose sentences name each wrong value and the key that was meant."""
+    _validated(Values, {key: value for key, value in content.items() if value is not None})
+    try:
+        changed = profile.changed(content)
+    except ValidationError as error:
+        raise ValueError("; ".join(_sentences(Values, error))) from error
+    _validated(Settings, changed.args, "settings.")
+    known = [group.name for group in changed.groups]
+    for name in content.get("groups") or ():
+        if name not in known:
+            raise ValueError(f"groups.{name}: there is no such group in the profile {profile.name}{_nearest(name, known)}")
+    return changed
+
+
+def _validated(model: type[BaseModel], content: Mapping[str, Any], prefix: str = "") -> None:
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"{prefix}{sentence}" for sentence in _sentences(model, error))) from error
+
+
+def _sentences(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for one in error.errors():
+        path = ".".join(map(str, one["loc"]))
+        if one["type"] == "extra_forbidden":
+            known = _fields(model, one["loc"][:-1])
+            yield f"{path}: there is no such key{_nearest(str(one['loc'][-1]), known)}"
+        else:
+            yield f"{path or 'values'}: {one['msg'].removeprefix('Value error, ')}"
+
+
+def _fields(section: Any, path: Sequence[int | str]) -> list[str]:
+    """The keys of the section at `path`, below `section`; the name of a group and the number of an entry are no keys."""
+    for part in path:
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        if field := fields.get(str(part)):
+            section = _section(field.annotation) or section
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, alone, in a list or by name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _section(one))), None)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    """The known key that was probably meant, or all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f", only {', '.join(known)}" if known else ""
+
+
+def printed(profile: Profile) -> str:
+    """All values of a profile as a YAML file, each with its meaning where it comes first."""
+    values = profile.values.model_copy(
+        update={"groups": {group.name: _effective(group, profile.values) for group in profile.groups}}
+    )
+    title = f"# All values of the profile {profile.name}. A file for --values needs those that differ; null takes a profile's own away.\n"
+    return title + "".join(_printed(values, "", set()))
+
+
+def _effective(group: Group, values: Values) -> GroupValues:
+    """What the values say of a group, and what follows for it from the models' descriptions."""
+    stated, (first, *others) = values.groups.get(group.name, GroupValues()), group.deployments
+    sizes = {name: getattr(first, name) for name in OF_DEPLOYMENTS if name != "cpus" or not others}
+    return stated.model_copy(
+        update={**sizes, "cpu_request": group.reserved_cpu, "memory_gib": group.memory_gib, "gpu": group.gpu}
+    )
+
+
+def _printed(section: BaseModel, indent: str, explained: set[str]) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), field.alias or name
+        meaning = " ".join((field.description or "").split())
+        if meaning not in explained:
+            explained.add(meaning)
+            yield from (f"{indent}# {line}\n" for line in textwrap.wrap(meaning, 120 - len(indent)))
+        if isinstance(value, BaseModel):
+            yield f"{indent}{key}:\n"
+            yield from _printed(value, f"{indent}  ", explained)
+        elif isinstance(value, dict) and value and all(isinstance(one, BaseModel) for one in value.values()):
+            yield f"{indent}{key}:\n"
+            for each, one in value.items():
+                yield f"{indent}  {each}:\n"
+                yield from _printed(one, f"{indent}    ", explained)
+        else:
+            stated = section.model_dump(mode="json", by_alias=True, exclude_unset=True, include={name})
+            plain = stated.get(key, value)  # a value by default is plain
+            yield textwrap.indent(yaml.safe_dump({key: plain}, sort_keys=False, width=1000), indent)
