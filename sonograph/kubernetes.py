@@ -99,7 +99,9 @@ def _parsed[Given, Parsed](parse: Callable[[Given], Parsed], given: Given, optio
 
 
 def doctor(
-    paths: Annotated[list[Path], typer.Argument(help="Manifests, or folders of them; the files of one folder belong together.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Manifests, or folders of them, whose files belong together; - for standard input.")
+    ],
 ) -> None:
     """Report errors in these manifests before they are applied. Needs no network; exits with 1 on any error.
 

@@ -1,6 +1,7 @@
 """Manifests as the doctor reads them: only the fields that a rule needs, each under Kubernetes' own name."""
 
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,10 @@ from kuberay import ray_autoscaler
 from kuberay.ray_autoscaler import UNBOUNDED, NodeType
 
 type Quantity = str | int | float
+STANDARD_INPUT = Path("-")
+OF_KUSTOMIZE = "kustomization.yaml"
+PATHS = {"argoproj.io": ("spec", "source", "path"), "kustomize.toolkit.fluxcd.io": ("spec", "path")}
+"""By the API's group: the field of an Argo CD Application and of a Flux Kustomization that names the folder of the manifests."""
 
 
 class Unreadable(Exception):
@@ -180,12 +185,16 @@ type Rule = Callable[[Service], Iterator[Finding]]
 
 
 def read(paths: Iterable[Path]) -> Iterator[Service | Finding]:
-    """Each RayService, with the other documents of its folder; a finding for each file that cannot be read."""
+    """Each RayService, with the other documents of its folder; a finding for each file that cannot be read.
+
+    A warning for a file that says where the manifests are, or what is made of them. `-` is standard input.
+    """
     folders: dict[Path, list[Document]] = {}
     for path in paths:
         for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
             try:
-                contents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+                text = sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
+                contents = list(yaml.safe_load_all(text))
             except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
                 yield Finding(file, "the file", f"cannot be read: {' '.join(str(error).split())}", read.__name__)
                 continue
@@ -194,6 +203,7 @@ def read(paths: Iterable[Path]) -> Iterator[Service | Finding]:
         for document in documents:
             if document.content.get("kind") == "RayService":
                 yield from services(document, tuple(other for other in documents if other is not document))
+        yield from elsewhere(documents)
 
 
 def services(document: Document, beside: tuple[Document, ...]) -> Iterator[Service | Finding]:
@@ -203,3 +213,23 @@ def services(document: Document, beside: tuple[Document, ...]) -> Iterator[Servi
         for wrong in error.errors():
             field = ".".join(map(str, wrong["loc"]))
             yield Finding(document.file, field, f"is not what Kubernetes expects there: {wrong['msg']}", services.__name__)
+
+
+def elsewhere(documents: Sequence[Document]) -> Iterator[Finding]:
+    """Where these documents have the manifests from: what is applied may differ from what was examined."""
+    for document in documents:
+        path = PATHS.get(str(document.content.get("apiVersion")).partition("/")[0])
+        if path:
+            sentence = (
+                f"says where the manifests are: `sonograph doctor {_value(document.content, path) or 'FOLDER'}` examines them"
+            )
+            yield Finding(document.file, ".".join(path), sentence, elsewhere.__name__, warning=True)
+        elif document.file.name == OF_KUSTOMIZE:
+            sentence = f"is for kustomize: `kubectl kustomize {document.file.parent} | sonograph doctor -` examines what it makes"
+            yield Finding(document.file, "resources", sentence, elsewhere.__name__, warning=True)
+
+
+def _value(content: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
