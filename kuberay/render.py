@@ -1,4 +1,4 @@
-"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram in kuberay/README.md,
+"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram and the values in kuberay/README.md,
 images/docker-bake.hcl, docs/dashboards."""
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from deployments.model_spec import specs
-from kuberay import bake, dashboards, diagram, serve_config
+from kuberay import bake, dashboards, diagram, serve_config, values_table
 from kuberay.images import Images
 from kuberay.manifest.disruption import disruption
 from kuberay.manifest.monitoring import monitoring
@@ -30,6 +30,7 @@ LOCAL = """\
 # a request whose ingress has died.
 """
 DIAGRAM = "<!-- the diagram: `sonograph render` writes it -->\n", "<!-- end of the diagram -->\n"
+VALUES = "<!-- the values: `sonograph render` writes them -->\n", "<!-- end of the values -->\n"
 TARGETS = "# Rendered by `sonograph render`: the tag and the images of the models.\n", "# End of the rendered part.\n"
 """Lines before and after the rendered part of a file."""
 
@@ -83,18 +84,20 @@ def shared() -> dict[Path, str]:
     readme, targets = ROOT / "kuberay" / "README.md", ROOT / "images" / "docker-bake.hcl"
     return {
         ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
-        readme: _insert(readme, DIAGRAM, diagram.mermaid(SMALL_GPUS)),
-        targets: _insert(targets, TARGETS, bake.targets(models, ALL)),
+        readme: _insert(readme, {DIAGRAM: diagram.mermaid(SMALL_GPUS), VALUES: values_table.table()}),
+        targets: _insert(targets, {TARGETS: bake.targets(models, ALL)}),
         **{ROOT / "docs" / "dashboards" / name: text for name, text in dashboards.files().items()},
     }
 
 
-def _insert(file: Path, marks: tuple[str, str], rendered: str) -> str:
-    """The file's text with the rendered part between its two marks."""
-    begin, end = marks
-    before, rest = file.read_text(encoding="utf-8").split(begin)
-    _, after = rest.split(end)
-    return before + begin + rendered + end + after
+def _insert(file: Path, parts: Mapping[tuple[str, str], str]) -> str:
+    """The file's text with each rendered part between its two marks."""
+    text = file.read_text(encoding="utf-8")
+    for (begin, end), rendered in parts.items():
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = before + begin + rendered + end + after
+    return text
 
 
 class _Dumper(yaml.SafeDumper):

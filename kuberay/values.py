@@ -280,9 +280,13 @@ class Node(Section):
     """A kind of node: its allocatable resources, and the largest number of such nodes."""
 
     name: str
+    """Name of the kind: the layouts of its GPUs have it too."""
     count: int = Field(ge=1)
+    """Largest number of such nodes."""
     cpu: float = Field(gt=0)
+    """CPUs that Kubernetes may give away on one (`kubectl describe node`: Allocatable)."""
     memory_gib: int = Field(ge=1)
+    """Memory of one, in GiB."""
     gpus: dict[str, int] = Field(default_factory=dict)
     """Number by Kubernetes' name of each GPU, or part of one."""
 

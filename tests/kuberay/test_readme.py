@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from ray.serve.config import HTTPOptions
 
 from kuberay import render
 from kuberay.images import Images
-from kuberay.manifest.monitoring import RELEASE
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB, REDIS_MEMORY_MIB
 from kuberay.manifest.route import Split, route
-from kuberay.profiles import CPU, KEYS_SECRET, OTLP_HEADERS, PROFILES, REDIS_SECRET, Profile
-from kuberay.versions import TRITON
+from kuberay.profiles import CPU, MIG, OTLP_HEADERS, PROFILES, SMALL_GPUS, Profile
+from kuberay.values import Values
+from kuberay.values_table import fields
+from kuberay.versions import PYTHON, RAY, TRITON
 from sonograph.cli import cli
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,7 @@ SCHEMAS = ROOT.parent / "shared" / "schemas"
 (PATCH,) = (json.loads(text) for text in re.findall(r"patch raycluster \$CLUSTER --type=json -p '(.*?)'", README, re.DOTALL))
 (WEIGHTS,) = (json.loads(text) for text in re.findall(r"patch httproute sonograph --type=json -p '(.*?)'", README, re.DOTALL))
 SPLIT = Split({"stable": 95, "candidate": 5})
+SLICED = SMALL_GPUS.changed({"gpu": {"time_slicing_replicas": 2}})
 COMMANDS = [line.removeprefix("$ ").strip() for line in README.splitlines() for line in [line.strip()] if line.startswith("$ ")]
 
 
@@ -41,22 +42,22 @@ def row(first: str) -> list[str]:
 def test_each_profile_is_documented_with_its_groups(profile: Profile) -> None:
     _, _, groups, sizes = row(profile.name)
     assert groups == ", ".join(group.name for group in profile.groups)
-    assert (sizes == "estimates") == (not profile.measured)
+    assert (sizes == "estimates") == (not profile.values.measured)
 
 
-def test_each_file_is_documented() -> None:
-    for file in render.manifests(CPU, Images(), split=SPLIT):
-        assert row(file)
+@pytest.mark.parametrize("profile", [CPU.changed({"quota": {"pods": "40"}}), MIG, SLICED], ids=["cpu", "mig", "time slicing"])
+def test_each_file_is_documented(profile: Profile) -> None:
+    table = README.split("| file | content |")[1].split("\n\n")[0]
+    for file in render.manifests(profile, Images(), split=SPLIT):
+        assert f"`{file}`" in table
 
 
-def test_the_label_by_which_prometheus_selects_is_that_of_the_manifests() -> None:
-    (name, value), *_ = RELEASE.items()
+def test_the_label_by_which_prometheus_selects_is_that_of_the_values() -> None:
+    ((name, value),) = Values().monitoring.labels.items()
     assert f"additionalLabels.{name}={value}" in README
-    (sentence,) = re.findall(r"by the label `(\w+)`, the name of its Helm release. Where that is not\s+`([\w-]+)`", README)
+    (sentence,) = re.findall(r"by the label `(\w+)`, the name of its Helm release.\s+Where that is not\s+`([\w-]+)`", README)
     assert sentence == (name, value)
-    group: Any = typer.main.get_command(cli)
-    options = {option for parameter in group.commands["render"].params for option in parameter.opts}
-    assert {"--monitoring-label", "--runbooks"} <= options
+    assert f"`monitoring: {{labels: {{{name}: NAME}}}}`" in README
 
 
 def test_the_times_are_those_of_the_manifests() -> None:
@@ -78,11 +79,11 @@ def test_redis_memory_is_that_of_the_manifests() -> None:
     assert f"fills {REDIS_MAXMEMORY_MIB} MiB at most, of its container's {REDIS_MEMORY_MIB}:" in README
 
 
-def test_the_option_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
-    (symptom,) = (paragraph for paragraph in README.split("\n\n") if "`wait-gcs-ready` never ends" in paragraph)
-    assert "`--dns-cidr ADDRESS`" in symptom
-    group: Any = typer.main.get_command(cli)
-    assert "--dns-cidr" in {option for parameter in group.commands["render"].params for option in parameter.opts}
+def test_the_value_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
+    (symptom,) = (paragraph for paragraph in README.split("\n\n") if "`wait-gcs-ready` never ends, and" in paragraph)
+    assert "`network: {dns_cidrs: [ADDRESS]}`" in symptom
+    assert f"exec {CPU.service}-redis-0 -- cat /etc/resolv.conf" in symptom
+    assert "network.dns_cidrs" in dict(fields(Values))
 
 
 def test_the_patch_of_a_running_cluster_raises_its_field_and_nothing_else() -> None:
@@ -90,7 +91,7 @@ def test_the_patch_of_a_running_cluster_raises_its_field_and_nothing_else() -> N
     after = patched(before, PATCH)
     (number,) = (index for index, group in enumerate(CPU.groups) if group.name == "whisper")
     # As for 4 replicas, which the text has.
-    larger = replace(CPU, sizes={**CPU.sizes, "whisper": replace(CPU.sizes["whisper"], max_replicas=4)})
+    larger = CPU.changed({"groups": {"whisper": {"max_replicas": 4}}})
     wanted = larger.groups[number].max_pods
     assert wanted > before["workerGroupSpecs"][number]["maxReplicas"]
     before["workerGroupSpecs"][number]["maxReplicas"] = wanted
@@ -105,15 +106,17 @@ def test_the_patch_is_refused_where_its_number_is_another_groups() -> None:
 
 
 def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:
-    before, after = route(CPU, SPLIT)["spec"], patched(route(CPU, SPLIT)["spec"], WEIGHTS)
+    (before,) = (one["spec"] for one in route(CPU, SPLIT))
+    after = patched(before, WEIGHTS)
     shares = [backend["weight"] for backend in after["rules"][0]["backendRefs"]]
     assert f"one patch, here {shares[0]} and {shares[1]}:" in README
     assert sum(shares) == 100
-    assert after == route(CPU, Split(dict(zip(SPLIT.shares, shares, strict=True))))["spec"] != before
+    (wanted,) = (one["spec"] for one in route(CPU, Split(dict(zip(SPLIT.shares, shares, strict=True)))))
+    assert after == wanted != before
 
 
 def test_the_waits_of_the_gateway_are_those_of_the_manifests_and_of_serve() -> None:
-    (rule,) = route(CPU, SPLIT)["spec"]["rules"]
+    ((rule,),) = (one["spec"]["rules"] for one in route(CPU, SPLIT))
     assert f"The gateway waits {rule['timeouts']['request'].removesuffix('s')} s for" in README
     assert f"closes a connection after {HTTPOptions().keep_alive_timeout_s} s without a request" in README
 
@@ -159,18 +162,19 @@ def test_every_command_of_sonograph_exists() -> None:
 
 
 def test_every_namespace_label_in_the_policies_is_set() -> None:
-    labels = set(re.findall(r"sonograph/\w+", str(network(tracing={"endpoint": "http://collector:4318"}))))
+    traced = CPU.with_tracing({"endpoint": "http://collector:4318"})
+    labels = set(re.findall(r"sonograph/\w+", str(network(traced))))
     assert labels == {"sonograph/operator", "sonograph/monitoring", "sonograph/clients", "sonograph/collector"}
     for label in labels:
         assert any(command.startswith("kubectl label namespace") and f"{label}=" in command for command in COMMANDS)
 
 
 def test_objects_made_by_hand_have_the_names_in_the_manifests() -> None:
-    assert any(f"create secret generic {REDIS_SECRET} --from-literal=password=" in command for command in COMMANDS)
-    headers = f"create secret generic {KEYS_SECRET} --from-literal={Path(OTLP_HEADERS).name}="
+    assert any(f"create secret generic {CPU.redis_secret} --from-literal=password=" in command for command in COMMANDS)
+    headers = f"create secret generic {CPU.keys_secret} --from-literal={Path(OTLP_HEADERS).name}="
     assert any(headers in command for command in COMMANDS)
-    assert "create namespace sonograph" in README
     assert f"tritonserver:{TRITON}-py3" in README
+    assert f"| Ray, Python, Triton | {RAY}, {PYTHON}, {TRITON}:" in README
 
 
 def test_the_main_readme_has_the_two_commands() -> None:
