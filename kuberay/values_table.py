@@ -7,8 +7,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from kuberay.pod_values import PodValues
 from kuberay.profiles import PROFILES
-from kuberay.values import PodValues, Values
+from kuberay.values import Values
 
 OF_PROFILE = "the profile's"
 """Default of a value that a profile states."""
@@ -25,10 +26,10 @@ def fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
     of_pods = PodValues.model_fields if issubclass(section, PodValues) and section is not PodValues else ()
     for name, field in section.model_fields.items():
         inner, place = _below(field, prefix + name)
+        if name not in of_pods and (inner is None or place.endswith("[]")):
+            yield prefix + name, field
         if inner:
             yield from fields(inner, f"{place}.")
-        elif name not in of_pods:
-            yield prefix + name, field
 
 
 def _below(field: FieldInfo, name: str) -> tuple[type[BaseModel] | None, str]:
@@ -46,9 +47,9 @@ def _stated(section: type[BaseModel], content: Mapping[str, Any], prefix: str = 
     """Names of the values that the content has."""
     for name, value in content.items():
         inner, place = _below(section.model_fields[name], prefix + name)
-        if inner is None:
+        if inner is None or place.endswith("[]"):
             yield prefix + name
-        else:
+        if inner:
             parts = [value] if place == prefix + name else value if isinstance(value, list) else value.values()
             for part in parts:
                 yield from _stated(inner, part, f"{place}.")
