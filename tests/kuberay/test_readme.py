@@ -169,6 +169,25 @@ def test_every_namespace_label_in_the_policies_is_set() -> None:
         assert any(command.startswith("kubectl label namespace") and f"{label}=" in command for command in COMMANDS)
 
 
+def test_what_the_policies_leave_open_is_documented_with_the_value_that_narrows_it() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in network(CPU)}
+    open_to_all = [name for name, spec in policies.items() for rule in spec.get("egress", ()) if "to" not in rule]
+    assert open_to_all == ["sonograph-head", "sonograph-weights"]
+    (_, content) = row("network.yaml")
+    assert "The head reaches any address on the Kubernetes API's ports" in content
+    assert "the weights' Job any on the hub's port" in content
+    (value,) = re.findall(r"narrower: `([\w.]+)`", content)
+    assert value in dict(fields(Values))
+
+
+def test_the_rayservice_is_removed_first_and_what_it_needs_last() -> None:
+    section = README.split("\n## Remove\n")[1].split("\n## ")[0]
+    commands = [line.removeprefix("$ ") for line in section.split("```")[1].splitlines() if line.startswith("$ ")]
+    assert commands[0].endswith("delete rayservice --all")
+    assert "wait rayclusters" in commands[1]
+    assert commands[-1] == "kubectl delete namespace sonograph"
+
+
 def test_objects_made_by_hand_have_the_names_in_the_manifests() -> None:
     assert any(f"create secret generic {CPU.redis_secret} --from-literal=password=" in command for command in COMMANDS)
     headers = f"create secret generic {CPU.keys_secret} --from-literal={Path(OTLP_HEADERS).name}="
