@@ -34,10 +34,11 @@ def fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
 
 def _below(field: FieldInfo, name: str) -> tuple[type[BaseModel] | None, str]:
     """The section that a field holds, alone, by name or in a list, and how its place is written; None for a value."""
-    *_, last = (field.annotation, *get_args(field.annotation))
+    annotation: Any = field.annotation
+    last = (get_args(annotation) or (annotation,))[-1]
     if not (isinstance(last, type) and issubclass(last, BaseModel)):
         return None, name
-    if last is field.annotation:
+    if last is annotation:
         return last, name
     above = name.replace("groups.GROUP.models", "groups.all.models")  # no other group has several models
     return last, f"{name}[]" if name == "nodes" else f"{above}.{name.rpartition('.')[2].removesuffix('s').upper()}"
