@@ -1,4 +1,4 @@
-"""Ray's control store in a Redis with TLS, a user and an authority of its own, as the values name one: a real head keeps its state there."""
+"""Ray's control store in a Redis with TLS, a user and an authority of its own, as the values name one, tried with a real head."""
 
 import os
 import shutil
