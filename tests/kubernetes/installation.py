@@ -77,7 +77,7 @@ class Installation:
         self.kubectl("label", "--overwrite", "namespace", "kuberay-system", "sonograph/operator=")
         password = f"--from-literal=password={secrets.token_hex(24)}"
         self.kubectl("create", "secret", "generic", self.profile.redis_secret, self.namespace, password)
-        for name, text in render.manifests(self.profile, Images()).items():
+        for name, text in render.manifests(self.profile, Images(self.profile.values.registry)).items():
             (self.folder / name).write_text(text)
         if self._change:
             self.change(self._change)
