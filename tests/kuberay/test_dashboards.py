@@ -11,6 +11,7 @@ from graphs.core.metrics import DECLARED, METRICS
 from kuberay import dashboards
 from kuberay.dashboards import Dashboard, Panel
 from kuberay.manifest import foreign_metrics as foreign
+from testing.prometheus import of_all
 from testing.promtool import promtool
 from tests.kuberay.normal_hour import SCRAPE_S, normal_hour
 
@@ -37,7 +38,7 @@ def test_a_panel_names_only_metrics_that_are_defined(dashboard: Dashboard, panel
 
 def test_every_query_is_promql(tmp_path: Path) -> None:
     queries = [expression for _, panel in PANELS for expression, _ in panel.queries]
-    rules = [{"record": f"query:{number}", "expr": one.replace("$application", ".+")} for number, one in enumerate(queries)]
+    rules = [{"record": f"query:{number}", "expr": of_all(one)} for number, one in enumerate(queries)]
     (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
     succeeds, output = promtool(tmp_path, "check", "rules", "rules.yaml")
     assert succeeds, output
@@ -46,7 +47,7 @@ def test_every_query_is_promql(tmp_path: Path) -> None:
 
 def test_every_query_has_data_in_a_normal_hour(tmp_path: Path) -> None:
     recorded = [{"series": name, "values": values} for name, values in normal_hour().items()]
-    queries = [expression.replace("$application", ".+") for _, panel in PANELS for expression, _ in panel.queries]
+    queries = [of_all(expression) for _, panel in PANELS for expression, _ in panel.queries]
     one = [{"labels": "{}", "value": 1}]
     expected = [{"expr": f"count({query}) > bool 0", "eval_time": "15m", "exp_samples": one} for query in queries]
     test = {"interval": f"{SCRAPE_S}s", "input_series": recorded, "promql_expr_test": expected}
