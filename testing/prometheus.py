@@ -96,7 +96,8 @@ def of_all(expression: str) -> str:
 def scraping(service: Service, folder: Path, interval_s: int = 1) -> contextlib.AbstractContextManager[Prometheus]:
     """Run Prometheus with the configuration of docs/observability, on this service's metrics and with the rules of monitoring.yaml."""
     config = yaml.safe_load((ROOT / "docs" / "observability" / "prometheus.yaml").read_text())
-    config["scrape_configs"][0]["job_name"] = job(CPU)  # that of the series which the rules select
+    # Ray's list of targets has a job of its own; the rules select by that of the PodMonitor.
+    config["scrape_configs"][0]["relabel_configs"] = [{"target_label": "job", "replacement": job(CPU)}]
     config["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{interval_s}s")
     (discovery,) = config["scrape_configs"][0]["file_sd_configs"]
     discovery |= {"files": [str(service.session / Path(discovery["files"][0]).name)], "refresh_interval": f"{interval_s}s"}

@@ -12,10 +12,11 @@ import pytest
 from ray.autoscaler._private.prom_metrics import AutoscalerPrometheusMetrics
 
 from graphs.core.metrics import ERRORS, INGRESS, QUEUE_DURATION, REQUEST_DURATION
+from graphs.core.metrics import REQUESTS as REQUESTS_TOTAL
 from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.alerts import POD_LABELS, alerts
 from kuberay.manifest.monitoring import monitoring
-from kuberay.manifest.objectives import FAST, SLOW, WINDOWS, bound, objectives
+from kuberay.manifest.objectives import FAST, REQUESTS_RATE, SLOW, WINDOWS, bound, objectives
 from kuberay.manifest.selectors import job
 from kuberay.profiles import CPU, NAME, Profile
 from testing.promtool import promtool
@@ -44,6 +45,15 @@ OURS = re.compile("ray_(sonograph|serve)_")
 """Names of the metrics that it records."""
 READ = {name for name in (key.split("{")[0] for key in NORMAL) if re.search(rf"\b{name}\b", str(monitoring(CPU)))}
 """Names of the series that a rule reads: promtool's time goes with their number."""
+
+
+BESIDE = pytest.mark.parametrize(
+    "other",
+    [CPU.changed({"name": "paint"}), CPU.changed({"namespace": "studio"})],
+    ids=["two names in one namespace", "one name in two namespaces"],
+)
+RATIOS = (0, 0.5), (0, 0.9)
+"""Recorded shares of a normal hour, and of the other installation."""
 
 
 def rules(profile: Profile = CPU, split: bool = False) -> dict[str, Any]:
@@ -184,6 +194,58 @@ def test_an_alert_fires_in_its_case_alone_and_not_before_it_has_lasted(name: str
     case = CASES[name]
     expected = {case.silent_at: set[str](), case.firing_at: {name} | case.also}
     assert failures(tmp_path, [firing(case.recorded(), expected)]) == ""
+
+
+def both(other: Profile, faulty: Callable[[], Series] = lambda: NORMAL) -> Series:
+    """A normal hour of the profile's installation, and the other one's series beside it."""
+    return NORMAL | of_another(other, faulty())
+
+
+@pytest.mark.slow
+@BESIDE
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_of_one_of_two_installations_raises_its_own_alert_alone(name: str, other: Profile, tmp_path: Path) -> None:
+    case = CASES[name]
+    expected = {case.silent_at: set[str](), case.firing_at: {name} | case.also}
+    assert failures(tmp_path, [firing(both(other, case.recorded), expected, other)], beside=(other,)) == ""
+
+
+@BESIDE
+def test_an_installation_that_is_gone_or_fails_every_request_is_seen_beside_another(other: Profile, tmp_path: Path) -> None:
+    gone = {"SonographDown", "SonographHeadDown", "SonographStatusMissing"}
+    if other.namespace == CPU.namespace:
+        gone.add("SonographRedisDown")  # kube-state-metrics reports the namespace, and no StatefulSet of the other in it
+    failing_all = both(other, lambda: NORMAL | failing("overloaded", REQUESTS, INGRESS))
+    tests = [
+        firing(both(other), {"1h": set()}),
+        firing(NORMAL, {"20m": gone}, other),
+        firing(failing_all, {"20m": {"SonographOverloaded", *ALL_FAIL}}, other),
+    ]
+    assert failures(tmp_path, tests, beside=(other,)) == ""
+
+
+@BESIDE
+def test_what_is_recorded_of_two_installations_is_apart_and_right(other: Profile, tmp_path: Path) -> None:
+    """The other one has twice the requests, half of which fail, and slow answers."""
+
+    def busy() -> Series:
+        twice = {name: rising(2 * REQUESTS) for name in NORMAL if name.startswith(f"{REQUESTS_TOTAL.exported}{{")}
+        return slow(REQUEST_DURATION, 200.0, INGRESS) | twice | failing("internal", REQUESTS)
+
+    recorded = {REQUESTS_RATE: (2, 4), **{one.recorded: values for one, values in zip(objectives(CPU), RATIOS, strict=True)}}
+    expected = [
+        {
+            "expr": f"round({name}5m, 0.1)",
+            "eval_time": "15m",
+            "exp_samples": [
+                {"labels": f'{{application="{one.service}",namespace="{one.namespace}",job="{job(one)}"}}', "value": value}
+                for one, value in zip((CPU, other), values, strict=True)
+            ],
+        }
+        for name, values in recorded.items()
+    ]
+    test = firing(both(other, busy), {}) | {"promql_expr_test": expected}
+    assert failures(tmp_path, [test], beside=(other,)) == ""
 
 
 def test_in_a_normal_hour_none_fires(tmp_path: Path) -> None:
