@@ -11,7 +11,7 @@ NODE = {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "nod
 
 
 def monitoring(profile: Profile, split: bool = False) -> list[Object]:
-    """What the Prometheus operator reads; nothing where the values say that there is none. `split`: two RayServices."""
+    """The objects that the Prometheus operator reads; none where the values say that there is none. `split`: two RayServices."""
     values = profile.values.monitoring
     if not values.enabled:
         return []
