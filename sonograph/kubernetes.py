@@ -1,13 +1,17 @@
-"""`sonograph render` and `sonograph doctor`: manifests for a cluster, written and examined."""
+"""`sonograph render` and `sonograph doctor`: manifests for a cluster, written and examined, and what runs of them."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from kuberay.profiles import PROFILES
+from kuberay.profiles import NAME, PROFILES
+from sonograph.draw import printable
+
+if TYPE_CHECKING:
+    from kuberay.doctor.manifest import Finding
 
 MANIFESTS = Path("kuberay/manifests")
 console = Console(highlight=False, soft_wrap=True)
@@ -57,7 +61,7 @@ def render(
     from kuberay.manifest.monitoring import RELEASE, RUNBOOKS, Monitoring, parse_label
     from kuberay.manifest.network import resolver
     from kuberay.manifest.route import Split, parse_gateway, parse_hostname, parse_shares
-    from kuberay.profiles import KEYS_SECRET, NAME, OTLP_FILES
+    from kuberay.profiles import KEYS_SECRET, OTLP_FILES
     from kuberay.values import Values
     from kuberay.values import read as read_values
     from kuberay.versions import TAG
@@ -118,23 +122,59 @@ def _parsed[Given, Parsed](parse: Callable[[Given], Parsed], given: Given, optio
 
 
 def doctor(
-    paths: Annotated[list[Path], typer.Argument(help="Manifests, or folders of them; the files of one folder belong together.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Manifests, or folders of them; the files of one folder belong together.")
+    ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Examine the RayServices of a cluster instead, by the user's kubectl. It changes nothing."),
+    ] = False,
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help=f"With --live: the RayServices' namespace; by default {NAME}.")
+    ] = "",
+    context: Annotated[str, typer.Option(help="With --live: the context of kubectl; by default its current one.")] = "",
 ) -> None:
     """Report errors in these manifests before they are applied. Needs no network; exits with 1 on any error.
 
-    It imports the app that a manifest names.
+    It imports the app that a manifest names. With --live: what KubeRay has not applied of a running RayService, with the command that
+    does, and what is not well; exits with 2 where it cannot be read.
     """
-    from kuberay.doctor.examine import examine
-    from kuberay.doctor.manifest import Unreadable
-
-    try:
-        findings = examine(paths)
-    except Unreadable as error:
-        Console(stderr=True, highlight=False).print(f"sonograph: {error}", soft_wrap=True)
-        raise typer.Exit(1) from error
+    if bool(paths) == live:
+        raise typer.BadParameter("name manifests, or give --live, and not both", param_hint="PATHS")
+    for option, value in {"--namespace": namespace, "--context": context}.items():
+        if value and not live:
+            raise typer.BadParameter("it is for a running RayService: give --live too", param_hint=option)
+    findings = _live(namespace or NAME, context) if live else _examined(paths or [])
     for finding in findings:
-        console.print(str(finding), markup=False)
+        console.print(printable(str(finding)) if live else str(finding), markup=False)
+        for command in finding.commands:
+            console.print(f"  {printable(command)}", markup=False)
     errors = sum(not finding.warning for finding in findings)
     console.print(f"{errors or 'No'} error{'s' if errors != 1 else ''}, {len(findings) - errors} warnings.")
     if errors:
         raise typer.Exit(1)
+
+
+def _examined(paths: list[Path]) -> "list[Finding]":
+    from kuberay.doctor.examine import examine
+    from kuberay.doctor.manifest import Unreadable
+
+    try:
+        return examine(paths)
+    except Unreadable as error:
+        raise _ended(error, 1) from error
+
+
+def _live(namespace: str, context: str) -> "list[Finding]":
+    from kuberay.doctor import cluster, live
+
+    try:
+        return [finding for one in cluster.read(namespace, context) for finding in live.diagnose(one)]
+    except cluster.Unreachable as error:
+        raise _ended(error, 2) from error
+
+
+def _ended(error: Exception, status: int) -> typer.Exit:
+    """Print why, and return what ends the command."""
+    Console(stderr=True, highlight=False).print(f"sonograph: {printable(str(error))}", soft_wrap=True, markup=False)
+    return typer.Exit(status)
