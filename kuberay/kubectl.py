@@ -1,8 +1,11 @@
 """kubectl, the user's own, with its context and permissions."""
 
+import re
 import subprocess
 
 TIMEOUT_S = 60.0
+LOG = re.compile(r"[EIW]\d{4} ")
+"""Begin of a line of kubectl's own log, which it prints before the reason."""
 
 
 class KubectlFailed(Exception):
@@ -18,5 +21,7 @@ def run(*words: str, content: str = "") -> str:
     except subprocess.TimeoutExpired as error:
         raise KubectlFailed(f"kubectl has not answered within {TIMEOUT_S:.0f} s: does it reach the cluster?") from error
     if done.returncode:
-        raise KubectlFailed(f"kubectl {words[0]} failed: {done.stderr.decode(errors='replace').strip()}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = dict.fromkeys(line for line in lines if not LOG.match(line))
+        raise KubectlFailed(f"kubectl {words[0]} failed: {'\n'.join(reason or lines)}")
     return done.stdout.decode(errors="replace")

@@ -19,6 +19,9 @@ print(json.dumps({name: found.get(name) for name in ("http_options", "proxy_loca
 """
 """Program for a head: the options that its Serve runs with."""
 
+BEGIN, END = 200, 300
+"""Characters kept of a longer text: of an exception the last line says most."""
+
 
 class Unreachable(Exception):
     """One sentence on why there is nothing to examine."""
@@ -73,7 +76,7 @@ class Live:
     serve: dict[str, Any] | None = None
     """http_options and proxy_location of the active RayCluster's Serve."""
     unread: str = ""
-    """Why `serve` is None."""
+    """Reason for which `serve` is None."""
 
     @property
     def active(self) -> str:
@@ -93,7 +96,7 @@ def read(namespace: str, context: str = "") -> Iterator[Live]:
     except KubectlFailed as error:
         raise Unreachable(_explained(str(error))) from error
     except (ValueError, LookupError, TypeError) as error:
-        raise Unreachable(f"what kubectl prints of {KINDS} cannot be read: {error}") from error
+        raise Unreachable(one_line(f"what kubectl prints of {KINDS} cannot be read: {error}")) from error
     if not services:
         raise Unreachable(f"there is no RayService in the namespace {namespace}: name another by --namespace")
     clusters = {one["metadata"]["name"]: one for one in items if one["kind"] == "RayCluster"}
@@ -104,14 +107,20 @@ def read(namespace: str, context: str = "") -> Iterator[Live]:
         yield Live(service, specs, ("kubectl", *options), serve, unread)
 
 
+def one_line(text: str) -> str:
+    """The text without line breaks, and its middle left out where it is long: what a cluster says may be anything."""
+    line = " ".join(text.split())
+    return line if len(line) <= BEGIN + END else f"{line[:BEGIN]} ... {line[-END:]}"
+
+
 def _explained(sentence: str) -> str:
     if "the server doesn't have a resource type" in sentence:
         return "the cluster knows no RayServices: install KubeRay (kuberay/README.md)"
-    return sentence
+    return one_line(sentence)
 
 
 def _serve(cluster: dict[str, Any], options: tuple[str, ...]) -> tuple[dict[str, Any] | None, str]:
-    """What Serve in the head of this RayCluster runs with, or why that is unknown."""
+    """Options with which Serve in the head of this RayCluster runs, or why they are unknown."""
     try:
         head = cluster["status"]["head"]["podName"]
         container = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["name"]

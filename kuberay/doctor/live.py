@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from kuberay.doctor.cluster import Live
+from kuberay.doctor.cluster import Live, one_line
 from kuberay.doctor.manifest import Finding
 
 CONFIG = "spec.serveConfigV2"
@@ -23,8 +23,6 @@ BOUNDS = ("minReplicas", "maxReplicas")
 HEAD = "headgroup"
 """KubeRay's name of the head's group, in labels."""
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
-BEGIN, END = 200, 300
-"""Characters kept of a longer text: of an exception the last line says most."""
 
 type LiveRule = Callable[[Live], Iterator[Finding]]
 
@@ -71,7 +69,7 @@ def the_service_is_ready(live: Live) -> Iterator[Finding]:
     for condition in live.service.status.conditions:
         ready = condition.type == "Ready"
         if (condition.status == "True") != ready:
-            sentence = _one_line(f"{condition.status}, {condition.reason}: {condition.message}")
+            sentence = one_line(f"{condition.status}, {condition.reason}: {condition.message}")
             yield _finding(live, the_service_is_ready, f"status.conditions.{condition.type}", sentence, warning=not ready)
 
 
@@ -80,7 +78,7 @@ def each_application_runs(live: Live) -> Iterator[Finding]:
     for cluster in (status.active_service_status, status.pending_service_status):
         for name, application in cluster.application_statuses.items():
             if application.status in FAILED:
-                sentence = _one_line(
+                sentence = one_line(
                     f"{application.status} in the RayCluster {cluster.ray_cluster_name}: {application.message or 'no message'}"
                 )
                 yield _finding(live, each_application_runs, f"the application {name}", sentence)
@@ -98,7 +96,7 @@ def a_group_has_its_bounds(live: Live) -> Iterator[Finding]:
 
 
 def a_groups_pods_have_their_tolerations(live: Live) -> Iterator[Finding]:
-    """What a RayCluster has beyond the RayService may be another controller's, such as Kueue's: a patch adds first."""
+    """Tolerations that a RayCluster has beyond the RayService's may be another controller's, such as Kueue's: a patch keeps them first."""
     yield from _lists(live, a_groups_pods_have_their_tolerations, "tolerations")
 
 
@@ -133,12 +131,12 @@ def serve_runs_with_its_options(live: Live) -> Iterator[Finding]:
         config = dict(yaml.safe_load(live.service.spec["serveConfigV2"]))
         wanted = _options(config)
     except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
-        yield _finding(live, rule, CONFIG, _one_line(f"cannot be read, so KubeRay cannot apply it: {error}"))
+        yield _finding(live, rule, CONFIG, one_line(f"cannot be read, so KubeRay cannot apply it: {error}"))
         return
     if live.active not in live.clusters:
         return
     if live.serve is None:
-        sentence = _one_line(f"what Serve runs with is not known: {live.unread}")
+        sentence = one_line(f"what Serve runs with is not known: {live.unread}")
         yield _finding(live, rule, f"{CONFIG}: http_options", sentence, warning=True)
         return
     running = _options(live.serve)
@@ -157,7 +155,7 @@ def serve_runs_with_its_options(live: Live) -> Iterator[Finding]:
 
 
 def _next_cluster(live: Live) -> tuple[str, tuple[str, ...]]:
-    """What starts the next RayCluster: a change that counts in the hash, and changes nothing else."""
+    """A sentence and commands that start the next RayCluster, by a change that counts in the hash and changes nothing else."""
     name = live.service.metadata.name
     if (live.service.spec.get("upgradeStrategy") or {}).get("type") == "None":
         sentence = "Without upgrades (upgradeStrategy) that takes an outage: delete the RayService, and apply its manifest"
@@ -176,7 +174,7 @@ def _options(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(name: str, value: object) -> str:
-    return "another" if "password" in name else _one_line(_json(value))
+    return "another" if "password" in name else one_line(_json(value))
 
 
 def _pairs(live: Live) -> Iterator[Pair]:
@@ -226,7 +224,7 @@ def _of_a_group(
     if live.pending and pair.cluster == live.active:
         sentence += f". It serves until the upgrade to {live.pending} is through"
         warning = True
-    return _finding(live, rule, field, _one_line(sentence), warning, tuple(commands))
+    return _finding(live, rule, field, one_line(sentence), warning, tuple(commands))
 
 
 def _finding(
@@ -237,12 +235,6 @@ def _finding(
 
 def _json(value: object) -> str:
     return json.dumps(value, default=str)
-
-
-def _one_line(text: str) -> str:
-    """The text without line breaks, and its middle left out where it is long: what a cluster says may be anything."""
-    line = " ".join(text.split())
-    return line if len(line) <= BEGIN + END else f"{line[:BEGIN]} ... {line[-END:]}"
 
 
 RULES: tuple[LiveRule, ...] = (

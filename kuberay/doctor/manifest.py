@@ -28,7 +28,7 @@ class Finding:
     rule: str
     warning: bool = False
     commands: tuple[str, ...] = ()
-    """What mends it, for a shell."""
+    """Commands that mend it, for a shell."""
 
     def __str__(self) -> str:
         return f"{'warning' if self.warning else 'error'}: {self.file}: {self.field}: {self.sentence}"
