@@ -41,6 +41,8 @@ class Cluster:
     def __init__(self, profile: Profile = CPU) -> None:
         self.manifests = Manifests(profile)
         self.service: dict[str, Any] = self.manifests.service
+        for group in self.service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+            group["replicas"] = 0  # the CustomResourceDefinition's default
         self.service["metadata"]["generation"] = 3
         self.service["status"] = {
             "observedGeneration": 3,
