@@ -32,6 +32,8 @@ class Finding:
     sentence: str
     rule: str
     warning: bool = False
+    commands: tuple[str, ...] = ()
+    """Commands that mend it, for a shell."""
 
     def __str__(self) -> str:
         return f"{'warning' if self.warning else 'error'}: {self.file}: {self.field}: {self.sentence}"

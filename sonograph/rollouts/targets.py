@@ -1,7 +1,6 @@
 """Places of Serve's config: a running Serve, over Ray's dashboard, or a RayService, by kubectl."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,11 +10,11 @@ import yaml
 from rich.console import Console
 
 from graphs.serve.rest import Dashboard
+from kuberay import kubectl
 from sonograph.events import Failed
 from sonograph.rollouts import fit, serve_config
 
 FAILED = "DEPLOY_FAILED"
-KUBECTL_S = 60.0
 
 
 class Target(Protocol):
@@ -154,13 +153,6 @@ def _serve_config(rayservice: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _kubectl(arguments: list[str], content: str = "") -> str:
     try:
-        done = subprocess.run(
-            ["kubectl", *arguments], input=content, capture_output=True, text=True, timeout=KUBECTL_S, check=False
-        )
-    except FileNotFoundError as error:
-        raise Failed("kubectl is not installed: install it, or name the manifest's file instead of the RayService") from error
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"kubectl has not answered within {KUBECTL_S:.0f} s: does it reach the cluster?") from error
-    if done.returncode:
-        raise Failed(f"kubectl {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout
+        return kubectl.run(*arguments, content=content)
+    except kubectl.KubectlFailed as error:
+        raise Failed(str(error)) from error

@@ -12,6 +12,8 @@ import yaml
 from ray.serve.config import HTTPOptions
 
 from kuberay import render
+from kuberay.doctor.cluster import Live, LiveService
+from kuberay.doctor.live import diagnose
 from kuberay.images import Images
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
@@ -22,11 +24,12 @@ from kuberay.values import Values
 from kuberay.values_table import fields
 from kuberay.versions import PYTHON, RAY, TRITON
 from sonograph.cli import cli
+from testing.json_patch import patched
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
 SCHEMAS = ROOT.parent / "shared" / "schemas"
-(PATCH,) = (json.loads(text) for text in re.findall(r"patch raycluster \$CLUSTER --type=json -p '(.*?)'", README, re.DOTALL))
+(EXAMPLE,) = re.findall(r"^\$ .venv/bin/sonograph doctor --live\n(error.*?)^```", README, re.DOTALL | re.MULTILINE)
 (WEIGHTS,) = (json.loads(text) for text in re.findall(r"patch httproute sonograph --type=json -p '(.*?)'", README, re.DOTALL))
 SPLIT = Split({"stable": 95, "candidate": 5})
 SLICED = SMALL_GPUS.changed({"gpu": {"time_slicing_replicas": 2}})
@@ -86,28 +89,23 @@ def test_the_value_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
     assert "network.dns_cidrs" in dict(fields(Values))
 
 
-def test_the_patch_of_a_running_cluster_raises_its_field_and_nothing_else() -> None:
-    before = ray_service(CPU, Images())["spec"]["rayClusterConfig"]
-    after = patched(before, PATCH)
-    (number,) = (index for index, group in enumerate(CPU.groups) if group.name == "whisper")
+def test_the_doctors_output_for_a_running_cluster_is_the_documented_one() -> None:
     # As for 4 replicas, which the text has.
     larger = CPU.changed({"groups": {"whisper": {"max_replicas": 4}}})
-    wanted = larger.groups[number].max_pods
-    assert wanted > before["workerGroupSpecs"][number]["maxReplicas"]
-    before["workerGroupSpecs"][number]["maxReplicas"] = wanted
-    assert after == before
-
-
-def test_the_patch_is_refused_where_its_number_is_another_groups() -> None:
-    spec = ray_service(CPU, Images())["spec"]["rayClusterConfig"]
-    del spec["workerGroupSpecs"][0]
-    with pytest.raises(AssertionError, match="/spec/workerGroupSpecs/1/groupName"):
-        patched(spec, PATCH)
+    (group,) = (group for group in larger.groups if group.name == "whisper")
+    service, (name,) = ray_service(CPU, Images()), set(re.findall(r"RayCluster (\S+)", EXAMPLE))
+    running = copy.deepcopy(service["spec"]["rayClusterConfig"])
+    service["spec"]["rayClusterConfig"]["workerGroupSpecs"][1]["maxReplicas"] = group.max_pods
+    conditions = [{"type": "Ready", "status": "True"}]
+    service["status"] = {"conditions": conditions, "activeServiceStatus": {"rayClusterName": name}}
+    kubectl = ("kubectl", "-n", CPU.namespace)
+    (finding,) = diagnose(Live(LiveService.model_validate(service), {name: running}, kubectl, serve={}))
+    assert EXAMPLE.splitlines() == [str(finding), *(f"  {command}" for command in finding.commands), "1 error, 0 warnings."]
 
 
 def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:
     (before,) = (one["spec"] for one in route(CPU, SPLIT))
-    after = patched(before, WEIGHTS)
+    after = patched({"spec": before}, WEIGHTS)["spec"]
     shares = [backend["weight"] for backend in after["rules"][0]["backendRefs"]]
     assert f"one patch, here {shares[0]} and {shares[1]}:" in README
     assert sum(shares) == 100
@@ -127,29 +125,12 @@ def test_the_commands_find_the_clusters_names() -> None:
     paths = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", README)
     definition = yaml.safe_load((SCHEMAS / "ray.io_rayservices.yaml").read_text())
     (schema,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == "v1")
-    assert paths == ["status.activeServiceStatus.rayClusterName", "status.pendingServiceStatus.rayClusterName"]
+    assert paths == ["status.pendingServiceStatus.rayClusterName"]
     for path in paths:
         found = schema
         for name in path.split("."):
             found = found["properties"][name]
         assert found["type"] == "string"
-
-
-def patched(spec: dict[str, Any], patch: list[dict[str, Any]]) -> dict[str, Any]:
-    """A RayCluster's spec after a JSON Patch (RFC 6902) of `test` and `replace`, both of which need the field to exist."""
-    made = {"spec": copy.deepcopy(spec)}
-    for step in patch:
-        *path, last = step["path"].removeprefix("/").split("/")
-        place: Any = made
-        for name in path:
-            place = place[int(name) if isinstance(place, list) else name]
-        assert last in place, step["path"]
-        if step["op"] == "test":
-            assert place[last] == step["value"], step["path"]
-        else:
-            assert step["op"] == "replace"
-            place[last] = step["value"]
-    return made["spec"]
 
 
 def test_every_command_of_sonograph_exists() -> None:
@@ -196,8 +177,8 @@ def test_objects_made_by_hand_have_the_names_in_the_manifests() -> None:
     assert f"| Ray, Python, Triton | {RAY}, {PYTHON}, {TRITON}:" in README
 
 
-def test_the_main_readme_has_the_two_commands() -> None:
+def test_the_main_readme_has_the_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for command in ("sonograph render cpu", "sonograph doctor kuberay/manifests/cpu"):
+    for command in ("sonograph render cpu", "sonograph doctor kuberay/manifests/cpu", "sonograph doctor --live"):
         assert command in text
         assert command in README

@@ -1,6 +1,11 @@
 """Changes of a service under load: replicas by load, Serve's configuration, images, bounds of a group, and the way back."""
 
 import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,31 +111,83 @@ def test_another_image_is_another_cluster_and_no_request_is_lost(small: Installa
     wait_until(lambda: small.clusters() == [small.active()], "the first cluster is gone", LONG_S)
 
 
-def test_the_running_cluster_does_not_learn_of_a_groups_new_bound_until_it_is_patched(small: Installation) -> None:
-    """As kuberay/README.md says, and its patch."""
+@pytest.fixture
+def doctor(small: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Return what calls `sonograph doctor --live`: its lines before the last one, none where all is well. The PATH has the kubectl."""
+    program = tmp_path / "kubectl"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, small.kubectl.command))} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    def most() -> int:
+    def lines() -> list[str]:
+        result = CliRunner().invoke(cli, ["doctor", "--live", small.namespace])
+        found = result.output.splitlines()[:-1]
+        assert result.exit_code == any(line.startswith("error: ") for line in found), result.output
+        return found
+
+    return lines
+
+
+def run(line: str) -> None:
+    """Run a command that the doctor has printed, as a user does."""
+    assert line.startswith("  kubectl ")
+    subprocess.run(line, shell=True, check=True, timeout=180)
+
+
+def test_doctor_live_names_what_the_running_cluster_does_not_learn_and_its_command_applies_it(
+    small: Installation, doctor: Callable[[], list[str]]
+) -> None:
+    """Bounds of a group, and tolerations."""
+    toleration = {"key": "sonograph/spare", "operator": "Exists"}
+    wait_until(lambda: doctor() == [], "the doctor finds nothing", LONG_S, pause_s=3)
+
+    def whisper() -> dict[str, Any]:
         (cluster,) = small.kubectl.get("rayclusters", small.namespace)
         (group,) = (one for one in cluster["spec"]["workerGroupSpecs"] if one["groupName"] == "whisper")
-        return int(group["maxReplicas"])
+        return dict(group)
 
     def change(service: dict[str, Any], config: dict[str, Any]) -> None:
         (group,) = (one for one in service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "whisper")
         group["maxReplicas"] += 1
+        group["template"]["spec"]["tolerations"] = [toleration]
 
-    before, (cluster,) = most(), small.clusters()
+    before, (cluster,) = whisper(), small.clusters()
     small.change(change)
     small.apply()
     small.wait_until_observed()
-    assert most() == before
-    patch = [
-        {"op": "test", "path": "/spec/workerGroupSpecs/1/groupName", "value": "whisper"},
-        {"op": "replace", "path": "/spec/workerGroupSpecs/1/maxReplicas", "value": before + 1},
-    ]
-    small.patch("raycluster", cluster, patch)
+    most, tolerations = before["maxReplicas"], before["template"]["spec"].get("tolerations")
+    assert (whisper()["maxReplicas"], whisper()["template"]["spec"].get("tolerations")) == (most, tolerations)
+    bounds, patch, lacking, other_patch, delete = doctor()
+    assert f"{cluster} has maxReplicas {most}, not {most + 1}" in bounds
+    assert json.dumps([toleration]) in lacking
+    for command in (other_patch, delete, patch):  # the last one changes what KubeRay counts, so it says that it has read all
+        run(command)
     small.wait_until_observed()
-    assert most() == before + 1
+    assert doctor() == []
+    assert (whisper()["maxReplicas"], whisper()["template"]["spec"]["tolerations"]) == (most + 1, [toleration])
     assert small.clusters() == [cluster]
+
+
+def test_doctor_live_names_an_option_that_serve_does_not_take_and_its_command_starts_the_next_cluster(
+    small: Installation, doctor: Callable[[], list[str]]
+) -> None:
+    def change(service: dict[str, Any], config: dict[str, Any]) -> None:
+        config["http_options"]["request_timeout_s"] += 1
+
+    (before,) = small.clusters()
+    small.change(change)
+    small.apply()
+    small.wait_until_observed()
+    finding, command = doctor()
+    assert "http_options.request_timeout_s" in finding
+    with small.load(clients=2, until=lambda: small.active() not in ("", before)) as answers:
+        run(command)
+    assert statuses(answers) == {200}
+    wait_until(lambda: small.clusters() == [small.active()], "the first cluster is gone", LONG_S)
+    wait_until(lambda: doctor() == [], "the doctor finds nothing", LONG_S, pause_s=3)
+    small.apply()  # the manifest has no annotation, and leaves it
+    small.wait_until_observed()
+    assert small.clusters() == [small.active()]
 
 
 @pytest.mark.slow
