@@ -15,10 +15,10 @@ type InstanceName = Annotated[str, Field(pattern=f"^{LABEL}$", max_length=37)]
 """Name of a RayService. KubeRay takes 47 characters, ten of them for the candidate."""
 type Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 type Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
-type Cpus = Annotated[float, Field(gt=0, le=1000)]
+type Cpus = Annotated[int | float, Field(gt=0, le=1000)]
 type Gibibytes = Annotated[int, Field(ge=1, le=100_000)]
 type Percent = Annotated[int, Field(ge=1, le=100)]
-type Seconds = Annotated[float, Field(ge=0, le=86_400)]
+type Seconds = Annotated[int | float, Field(ge=0, le=86_400)]
 GPU = "nvidia.com/gpu"
 REDIS_IMAGE = "docker.io/library/redis:7.4.11-bookworm"
 """Redis 7.4 with the security fixes known in November 2026. Another line is a decision: 7.4 is under RSALv2 or SSPLv1, 8 also AGPLv3."""
@@ -281,7 +281,7 @@ class Node(Section):
 
     name: str
     count: int = Field(ge=1)
-    cpu: float = Field(gt=0)
+    cpu: int | float = Field(gt=0)
     memory_gib: int = Field(ge=1)
     gpus: dict[str, int] = Field(default_factory=dict)
     """Number by Kubernetes' name of each GPU, or part of one."""

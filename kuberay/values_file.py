@@ -28,17 +28,22 @@ def read(path: Path) -> dict[str, Any]:
 
 def applied(content: Mapping[str, Any], profile: Profile) -> Profile:
     """The profile with these values. Raises ValueError, whose sentences name each wrong value and the key that was meant."""
-    _validated(Values, {key: value for key, value in content.items() if value is not None})
+    _validated(Values, _stated(content))
     try:
         changed = profile.changed(content)
     except ValidationError as error:
         raise ValueError("; ".join(_sentences(Values, error))) from error
     _validated(Settings, changed.args, "settings.")
     known = [group.name for group in changed.groups]
-    for name in content.get("groups") or ():
+    for name in _stated(content).get("groups", ()):
         if name not in known:
             raise ValueError(f"groups.{name}: there is no such group in the profile {profile.name}{_nearest(name, known)}")
     return changed
+
+
+def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content without what it takes away."""
+    return {key: _stated(value) if isinstance(value, Mapping) else value for key, value in content.items() if value is not None}
 
 
 def _validated(model: type[BaseModel], content: Mapping[str, Any], prefix: str = "") -> None:

@@ -88,6 +88,10 @@ class Manifests:
         env = [one for one in self.container("head")["env"] if one["name"] != name]
         self.container("head")["env"] = [*env, {"name": name, "value": value}]
 
+    def remove_env(self, name: str, variable: str) -> None:
+        """Remove a variable of a group's container."""
+        self.container(name)["env"] = [one for one in self.container(name)["env"] if one["name"] != variable]
+
     def documents(self) -> list[dict[str, Any]]:
         self.service["spec"]["serveConfigV2"] = self.config if isinstance(self.config, str) else yaml.safe_dump(self.config)
         return [self.service, *self.beside]

@@ -65,7 +65,12 @@ class PodSpec(Part):
     termination_grace_period_seconds: int = 30
 
 
+class TemplateMetadata(Part):
+    labels: dict[str, str] = {}
+
+
 class Template(Part):
+    metadata: TemplateMetadata = TemplateMetadata()
     spec: PodSpec
 
 

@@ -8,15 +8,18 @@ from kuberay.doctor.manifest import Finding, Rule, Service
 from kuberay.doctor.serve_config import FIELD
 from kuberay.manifest.network import collector
 
-INGRESS = {"ray.io/cluster", "ray.io/node-type=worker", "ray.io/group=ingress"}
-"""Labels of the ingress's pods; the cluster's value is random."""
+INGRESS = "ingress"
+OF_KUBERAY = {"ray.io/cluster", "ray.io/node-type=worker", f"ray.io/group={INGRESS}"}
+"""Labels that KubeRay gives to the ingress' pods; the cluster's value is random."""
 
 
 def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
     """A policy that selects the ingress's pods cuts all that no policy names. No error: requests are answered without traces too."""
     specs = [one.content.get("spec") or {} for one in service.beside if one.content.get("kind") == "NetworkPolicy"]
+    own = [group.template.metadata.labels for group in service.groups if group.group_name == INGRESS]
+    labels = OF_KUBERAY | {f"{name}={value}" for one in own for name, value in one.items()}
     policies = [
-        spec for spec in specs if "Egress" in spec.get("policyTypes", []) and _selects_ingress(spec.get("podSelector") or {})
+        spec for spec in specs if "Egress" in spec.get("policyTypes", []) and _selects(spec.get("podSelector") or {}, labels)
     ]
     for number, application in enumerate(service.config["applications"]):
         try:
@@ -32,9 +35,9 @@ def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
             yield service.finding(traces_reach_their_collector, field, sentence, warning=True)
 
 
-def _selects_ingress(selector: dict[str, Any]) -> bool:
+def _selects(selector: dict[str, Any], labels: set[str]) -> bool:
     equal = {f"{name}={value}" for name, value in (selector.get("matchLabels") or {}).items()}
-    return equal | {one.get("key") for one in selector.get("matchExpressions") or []} <= INGRESS
+    return equal | {one.get("key") for one in selector.get("matchExpressions") or []} <= labels
 
 
 def _lets_out(rule: dict[str, Any], port: int) -> bool:

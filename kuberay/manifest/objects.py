@@ -54,11 +54,11 @@ def of_group(profile: Profile, group: str) -> Object:
 def placement(profile: Profile, pods: PodValues, gpu: bool = False) -> Object:
     """What a pod's specification says of its node, and of the secrets of the registry."""
     tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}] if gpu else []
-    tolerations += [one.model_dump(by_alias=True, exclude_unset=True) for one in pods.tolerations or ()]
+    tolerations += [one.model_dump(by_alias=True, exclude_defaults=True) for one in pods.tolerations or ()]
     spec: Object = {
         "imagePullSecrets": [{"name": name} for name in profile.values.pull_secrets],
         "nodeSelector": pods.node_selector,
-        "affinity": pods.affinity.model_dump(by_alias=True, exclude_unset=True) if pods.affinity else {},
+        "affinity": pods.affinity.model_dump(by_alias=True, exclude_none=True) if pods.affinity else {},
         "tolerations": tolerations,
         "priorityClassName": pods.priority_class,
         "runtimeClassName": pods.runtime_class,

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kuberay.doctor.examine import FIRST, RULES
+from kuberay.manifest.rayservice import DRAIN
 from kuberay.profiles import CPU, MIG, ONE_GPU, PROFILES, SMALL_GPUS, Profile
 from kuberay.versions import RELEASE
 from sonograph.cli import cli
@@ -260,12 +261,12 @@ BROKEN = [
     Case(
         "a_drain_of_ray's_own_length_after_the_hook",
         "each_wait_outlasts_the_next",
-        lambda m: m.container("ingress").update(env=m.container("ingress")["env"][:-1]),
+        lambda m: m.remove_env("ingress", DRAIN),
     ),
     Case(
         "a_head_that_drains_until_it_is_killed",
         "each_wait_outlasts_the_next",
-        lambda m: m.container("head").update(env=m.container("head")["env"][:-1]),
+        lambda m: m.remove_env("head", DRAIN),
     ),
     Case(
         "a_hook_too_long",

@@ -3,7 +3,6 @@
 import copy
 import functools
 import re
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from kuberay.manifest.monitoring import monitoring
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_env, ray_service
 from kuberay.manifest.weights import marker
-from kuberay.profiles import CPU, MIG, PROFILES, Profile
+from kuberay.profiles import CPU, PROFILES, Profile
 from kuberay.versions import PYTHON, RAY, RELEASE, TAG
 from sonograph.cli import cli
 from testing.promtool import promtool
@@ -47,7 +46,7 @@ def cluster(profile: Profile) -> dict[str, Any]:
 
 
 def pod_specs(profile: Profile) -> list[dict[str, Any]]:
-    templates = [one["spec"]["template"] for one in documents(profile) if "template" in one["spec"]]
+    templates = [one["spec"]["template"] for one in documents(profile) if "template" in one.get("spec", {})]
     spec = cluster(profile)
     templates += [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
     return [template["spec"] for template in templates]
@@ -60,7 +59,7 @@ def all_containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
 @EACH
 def test_the_manifests_that_are_checked_in_are_current(profile: Profile) -> None:
     folder = ROOT / "kuberay" / "manifests" / profile.name
-    there = {path.name: path.read_text() for path in folder.iterdir()}
+    there = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.yaml")}
     assert there == render.manifests(profile, Images()), f"run `sonograph render {profile.name}`"
 
 
@@ -149,10 +148,9 @@ def test_ray_reads_a_group_as_the_profile_describes_it(profile: Profile) -> None
         assert (found.min_workers, found.max_workers) == (group.min_pods, group.max_pods)
 
 
-@pytest.mark.parametrize("name", ["nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
-def test_ray_counts_the_part_of_a_gpu_only_where_it_is_stated(name: str) -> None:
-    profile = replace(MIG, sizes={model: replace(size, gpu=name) for model, size in MIG.sizes.items()})
-    service = ray_service(profile, Images())
+@pytest.mark.parametrize("part", [{"mig_profile": "1g.10gb"}, {"time_slicing_replicas": 4}], ids=str)
+def test_ray_counts_the_part_of_a_gpu_only_where_it_is_stated(part: dict[str, Any]) -> None:
+    service = ray_service(CPU.changed({"gpu": {"count": 1, **part}}), Images())
     assert ray_autoscaler.node_types(service)["whisper"].resources["GPU"] == 1
     for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
         group["resources"].pop("GPU", None)
@@ -189,7 +187,7 @@ def test_only_the_job_writes_the_weights_and_every_model_that_has_some_reads_the
         mounts = container.get("volumeMounts", [])
         assert all(mount["readOnly"] for mount in mounts)
         reading |= set(group["resources"]) if "weights" in {mount["name"] for mount in mounts} else set()
-    assert {weights.model for weights in profile.weights} <= reading
+    assert set(profile.values.weights.fetch) <= reading
 
 
 @EACH
@@ -216,16 +214,15 @@ def test_the_pods_that_read_the_weights_wait_for_the_marker_that_the_job_writes_
         for container in group["template"]["spec"].get("initContainers", []):
             assert f"until [ -e {marker} ]" in container["command"][-1]
             waiting.add(group["groupName"])
-    assert waiting == {profile.group_of(weights.model).name for weights in profile.weights}
+    assert waiting == {profile.group_of(model).name for model in profile.values.weights.fetch}
 
 
 def test_other_weights_have_another_marker() -> None:
-    other = replace(CPU, weights=(replace(CPU.weights[0], command=("python", "-m", "deployments.whisper.weights", "base")),))
-    assert marker(other) != marker(CPU)
+    assert marker(CPU.changed({"settings": {"whisper": {"model": "base"}}})) != marker(CPU)
 
 
 def test_images_that_carry_their_weights_need_neither_volume_nor_job() -> None:
-    baked = replace(CPU, weights_gib=0)
+    baked = CPU.changed({"weights": {"size_gib": 0}})
     assert "weights.yaml" not in render.manifests(baked, Images())
     assert "persistentVolumeClaim" not in yaml.safe_dump(ray_service(baked, Images()))
 
@@ -302,8 +299,9 @@ def test_promtool_accepts_the_alerts(profile: Profile, tmp_path: Path) -> None:
 
 
 def test_the_network_lets_through_the_traffic_of_ray_probes_metrics_and_clients() -> None:
-    policies = {one["metadata"]["name"]: one["spec"] for one in network()}
-    assert policies["deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    policies = {one["metadata"]["name"].removeprefix("sonograph-"): one["spec"] for one in network(CPU)}
+    own = {"matchLabels": {"app.kubernetes.io/instance": "sonograph"}}
+    assert policies["deny"] == {"podSelector": own, "policyTypes": ["Ingress", "Egress"]}
     assert {port["port"] for port in policies["head"]["ingress"][0]["ports"]} == {8265, 8000}
     outside = [rule for rule in policies["ray"]["ingress"] if "ports" in rule]
     assert [{port["port"] for port in rule["ports"]} for rule in outside] == [{8080, 44217, 44227}, {8000}]
@@ -318,7 +316,7 @@ def test_the_network_lets_through_the_traffic_of_ray_probes_metrics_and_clients(
 @EACH
 def test_estimates_are_marked(profile: Profile) -> None:
     service = ray_service(profile, Images())
-    uses_a_gpu = any(group.gpu for group in profile.groups)
+    uses_a_gpu = any(group.gpu.name for group in profile.groups)
     assert service["metadata"]["annotations"]["sonograph/sizes"] == ("estimate" if uses_a_gpu else "measured")
     for text in render.manifests(profile, Images()).values():
         assert ("ESTIMATES" in text.split("apiVersion")[0]) == uses_a_gpu

@@ -10,7 +10,7 @@ import pytest
 from deployments.model_spec import Hardware, ModelSettings, ModelSpec, Workload
 from kuberay import bake, serve_config, versions
 from kuberay.profiles import CPU, ONE_GPU, PROFILES, SMALL_GPUS, Profile
-from kuberay.worker_groups import Model, Size
+from kuberay.worker_groups import Model
 from testing.manifests import Manifests
 
 ROOT = Path(__file__).parents[2]
@@ -38,14 +38,14 @@ UPSCALE = ModelSpec(
 )
 
 
-def with_upscale(profile: Profile, **changes: Any) -> Profile:
+def with_upscale(profile: Profile, **values: Any) -> Profile:
     """The profile of an app that deploys one more model."""
 
     def find_models(args: dict[str, Any]) -> list[Model]:
         own = {name: value for name, value in args.items() if name != "upscale"}
         return [(UPSCALE, UpscaleSettings.model_validate(args.get("upscale", {}))), *profile.find_models(own)]
 
-    return replace(profile, find_models=find_models, **changes)
+    return replace(profile.changed(values), find_models=find_models)
 
 
 def deployments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -56,7 +56,7 @@ def test_a_third_model_gets_a_pinned_deployment_and_the_last_worker_group() -> N
     profile = with_upscale(SMALL_GPUS)
     assert [group.name for group in profile.groups] == ["ingress", "whisper", "diffusion", "upscale"]
     group = profile.groups[-1]
-    assert (group.cpus, group.memory_gib, group.gpu, group.min_pods) == (1, 2, "nvidia.com/gpu", 1)
+    assert (group.cpus, group.memory_gib, group.gpu.name, group.min_pods) == (1, 2, "nvidia.com/gpu", 1)
     assert group.resources == {"CPU": "1", "GPU": "1", "upscale": "1"}
     (deployment,) = group.deployments
     assert deployment.batch == 3
@@ -76,9 +76,9 @@ def test_without_a_gpu_a_model_requests_none() -> None:
 
 
 def test_a_profile_overrides_the_size_of_a_model() -> None:
-    size = Size(cpus=2, memory_gib=5, gpus=0, max_replicas=4)
-    group = with_upscale(SMALL_GPUS, sizes={**SMALL_GPUS.sizes, "upscale": size}).groups[-1]
-    assert (group.cpus, group.memory_gib, group.gpu, group.max_pods) == (2, 5, "", 6)
+    size = {"cpus": 2, "memory_gib": 5, "gpu": {"count": 0}, "max_replicas": 4}
+    group = with_upscale(SMALL_GPUS, groups={"upscale": size}).groups[-1]
+    assert (group.cpus, group.memory_gib, group.gpu.name, group.max_pods) == (2, 5, "", 6)
     assert "GPU" not in group.resources
 
 
@@ -91,7 +91,7 @@ def test_models_of_a_shared_group_share_its_gpu_in_proportion() -> None:
 
 @EACH
 def test_a_model_that_the_app_does_not_deploy_has_neither_deployment_nor_group(profile: Profile) -> None:
-    changed = replace(profile, args={**profile.args, "graphs": ["voice_to_text"]})
+    changed = profile.changed({"settings": {"graphs": ["voice_to_text"]}})
     assert list(deployments(serve_config.cluster(changed))) == ["ingress", "whisper"]
     assert {name for group in changed.groups for name in group.resources} - {"CPU", "GPU"} == {"ingress", "whisper"}
     assert [finding for finding in Manifests(changed).findings() if not finding.warning] == []

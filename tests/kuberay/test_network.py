@@ -1,6 +1,5 @@
 """DNS and traces in the network policies: they pass to the resolvers and the collector that are known or named, and nothing else does."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from kuberay.doctor.manifest import Service, read
 from kuberay.doctor.network import traces_reach_their_collector
 from kuberay.images import Images
 from kuberay.manifest.network import network
-from kuberay.profiles import CPU, KEYS_SECRET, OTLP_CERTIFICATE, OTLP_HEADERS, PROFILES
+from kuberay.profiles import CPU, OTLP_CERTIFICATE, OTLP_HEADERS, PROFILES
 from sonograph.cli import cli
 from sonograph.otel import READ, tracing
 
@@ -29,8 +28,12 @@ RESOLVERS = {
 BOTH = pytest.mark.parametrize("pods", ["ray", "weights"])
 
 
+def policies(**values: Any) -> list[dict[str, Any]]:
+    return network(CPU.changed(values))
+
+
 def egress(documents: list[dict[str, Any]], pods: str) -> list[dict[str, Any]]:
-    (policy,) = (one["spec"] for one in documents if one["metadata"]["name"] == pods)
+    (policy,) = (one["spec"] for one in documents if one["metadata"]["name"] == f"sonograph-{pods}")
     return list(policy["egress"])
 
 
@@ -50,37 +53,33 @@ def block(cidr: str) -> dict[str, Any]:
 @BOTH
 @pytest.mark.parametrize("cidr", RESOLVERS, ids=RESOLVERS.get)
 def test_dns_and_nothing_else_passes_to_a_resolver_on_the_node(pods: str, cidr: str) -> None:
-    assert ports_to(egress(network(), pods), block(cidr)) == [("UDP", 53), ("TCP", 53)]
+    assert ports_to(egress(policies(), pods), block(cidr)) == [("UDP", 53), ("TCP", 53)]
 
 
 @BOTH
 def test_dns_passes_to_the_pods_that_serve_it_on_the_port_that_they_listen_on(pods: str) -> None:
-    rules = egress(network(), pods)
+    rules = egress(policies(), pods)
     assert ports_to(rules, namespace("kube-system")) == [("UDP", 53), ("TCP", 53)]
     assert ports_to(rules, namespace("openshift-dns")) == [("UDP", 5353), ("TCP", 5353)]
 
 
 def test_no_policy_opens_a_block_of_addresses_but_for_dns() -> None:
     """169.254.169.254 is the cloud's metadata server too, which serves credentials."""
-    for policy in network():
+    for policy in policies():
         for rule in policy["spec"].get("egress", []):
             if any("ipBlock" in peer for peer in rule.get("to", [])):
                 assert {port["port"] for port in rule["ports"]} == {53}
 
 
 @BOTH
-def test_a_named_resolver_is_let_through_and_the_files_name_the_option(pods: str, tmp_path: Path) -> None:
-    result = render(tmp_path, "--dns-cidr", "10.96.0.10", "--dns-cidr", "fd00:10::/64")
-    assert result.exit_code == 0, result.output
-    text = (tmp_path / "cpu" / "network.yaml").read_text()
-    rules = egress(list(yaml.safe_load_all(text)), pods)
+def test_a_named_resolver_is_let_through(pods: str) -> None:
+    rules = egress(policies(network={"dns_cidrs": ["10.96.0.10", "fd00:10::/64"]}), pods)
     for cidr in (*RESOLVERS, "10.96.0.10/32", "fd00:10::/64"):
         assert ports_to(rules, block(cidr)) == [("UDP", 53), ("TCP", 53)]
-    assert "`sonograph render cpu --dns-cidr 10.96.0.10/32 --dns-cidr fd00:10::/64`" in text.splitlines()[0]
 
 
 def test_a_resolver_that_is_known_is_named_once() -> None:
-    assert network(["169.254.20.10/32"]) == network()
+    assert policies(network={"dns_cidrs": ["169.254.20.10/32"]}) == policies()
 
 
 @pytest.mark.parametrize(
@@ -97,12 +96,12 @@ def test_a_resolver_that_is_known_is_named_once() -> None:
     ],
 )
 def test_an_invalid_network_is_refused_with_the_accepted_forms(cidr: str, sentence: str, tmp_path: Path) -> None:
-    result = render(tmp_path, "--dns-cidr", "10.96.0.10", "--dns-cidr", cidr)
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({"network": {"dns_cidrs": ["10.96.0.10", cidr]}}))
+    result = render(tmp_path / "out", "--values", str(tmp_path / "my.yaml"))
     assert result.exit_code == 2
-    assert "--dns-cidr" in result.output
     words = " ".join(line.strip("│ ") for line in result.output.splitlines())
-    assert sentence in words
-    assert list(tmp_path.iterdir()) == []
+    assert f"network.dns_cidrs: {sentence}" in words
+    assert not (tmp_path / "out").exists()
 
 
 COLLECTORS = {"namespaceSelector": {"matchExpressions": [{"key": "sonograph/collector", "operator": "Exists"}]}}
@@ -122,10 +121,10 @@ COLLECTORS = {"namespaceSelector": {"matchExpressions": [{"key": "sonograph/coll
 )
 def test_the_ingress_alone_reaches_the_collector_alone(endpoint: str, protocol: str, peer: dict[str, Any], port: int) -> None:
     assert TracingSettings.model_validate({"endpoint": endpoint, "protocol": protocol}).endpoint == endpoint
-    *others, policy = network(tracing={"endpoint": endpoint, "protocol": protocol})
-    assert others == network()
+    *others, policy = policies(settings={"tracing": {"endpoint": endpoint, "protocol": protocol}})
+    assert others == policies()
     assert policy["spec"] == {
-        "podSelector": {"matchLabels": {"ray.io/group": CPU.group_of("ingress").name}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/instance": "sonograph", "ray.io/group": "ingress"}},
         "policyTypes": ["Ingress", "Egress"],
         "egress": [{"to": [peer], "ports": [{"protocol": "TCP", "port": port}]}],
     }
@@ -137,7 +136,7 @@ def test_the_ingress_alone_reaches_the_collector_alone(endpoint: str, protocol: 
     [{}, {"endpoint": ""}, {"ratio": 1}, *({"endpoint": f"http://{host}:4318"} for host in ("localhost", "127.0.0.1", "[::1]"))],
 )
 def test_without_a_collector_beyond_the_pod_no_traces_are_let_out(tracing: dict[str, Any]) -> None:
-    assert network(tracing=tracing) == network()
+    assert policies(settings={"tracing": tracing}) == policies()
 
 
 def render(out: Path, *options: str, **variables: str) -> Result:
@@ -155,14 +154,15 @@ def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_
     assert result.exit_code == 0, result.output
     printed = " ".join(result.output.split())
     assert (
-        f"OTEL_EXPORTER_OTLP_HEADERS is in none of them: put its content into the Secret {KEYS_SECRET} as otlp-headers" in printed
+        f"OTEL_EXPORTER_OTLP_HEADERS is in none of them: put its content into the Secret {CPU.keys_secret} as otlp-headers"
+        in printed
     )
-    assert f"the Secret {KEYS_SECRET} as otlp-certificate" in printed
+    assert f"the Secret {CPU.keys_secret} as otlp-certificate" in printed
     assert "OTEL_PROPAGATORS: not read here" in printed
     files = {path.name: path.read_text() for path in (tmp_path / "cpu").iterdir()}
     for text in files.values():
         assert "topsecret" not in text
-        assert "`sonograph render cpu` from kuberay/profiles.py and OpenTelemetry's variables: " in text.splitlines()[0]
+        assert "`sonograph render cpu` from kuberay/profiles/cpu.yaml and OpenTelemetry's variables: " in text.splitlines()[0]
     (service,) = yaml.safe_load_all(files["rayservice.yaml"])
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
     tracing = application["args"]["tracing"]
@@ -172,7 +172,7 @@ def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_
     (ingress,) = (one for one in service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "ingress")
     pod = ingress["template"]["spec"]
     (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if Path(OTLP_HEADERS).is_relative_to(one["mountPath"]))
-    assert {"name": mount["name"], "secret": {"secretName": KEYS_SECRET, "optional": True}} in pod["volumes"]
+    assert {"name": mount["name"], "secret": {"secretName": CPU.keys_secret, "optional": True}} in pod["volumes"]
     assert findings(tmp_path / "cpu") == []
 
 
@@ -195,7 +195,7 @@ def test_no_profile_and_no_variable_has_words_written_into_traces(name: str) -> 
 
 def test_the_profiles_own_settings_stay() -> None:
     tracing = {"endpoint": "http://a:4318", "headers": {"x-key": "secret"}, "ratio": 1.0}
-    own = replace(CPU, args={**CPU.args, "tracing": {"ratio": 0.5}}).with_tracing(tracing)
+    own = CPU.changed({"settings": {"tracing": {"ratio": 0.5}}}).with_tracing(tracing)
     assert own.args["tracing"] == {"endpoint": "http://a:4318", "headers_file": OTLP_HEADERS, "ratio": 0.5}
     assert "tracing" not in CPU.args
 

@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from kuberay.images import Images
 from kuberay.manifest.redis import redis
+from kuberay.profiles import CPU
 from testing.service import free_port
 
 FIXED = Version("7.4.9")
@@ -29,7 +30,7 @@ needs_redis = pytest.mark.skipif(
 
 
 def container() -> dict[str, Any]:
-    _, stateful = redis(Images())
+    _, stateful = redis(CPU, Images())
     (found,) = stateful["spec"]["template"]["spec"]["containers"]
     return dict(found)
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from typer.testing import CliRunner
 from deployments.settings import Section
 from kuberay import render
 from kuberay.images import Images
-from kuberay.profiles import CPU, ONE_GPU, PROFILES, Profile
-from kuberay.values import GroupValues, HeadValues, Values, read
+from kuberay.profiles import CPU, MIG, ONE_GPU, PROFILES, SMALL_GPUS, SPOT, Profile
+from kuberay.values import GroupValues, ModelValues, PodValues, Values
+from kuberay.values_file import applied, printed, read
 from sonograph.cli import cli
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +29,7 @@ def file(folder: Path, content: dict[str, Any]) -> Path:
 
 def service(profile: Profile = CPU, **content: Any) -> dict[str, Any]:
     """Return the RayService that is rendered with these values."""
-    applied = Values.model_validate(content).applied_to(profile)
-    document: dict[str, Any] = yaml.safe_load(render.manifests(applied, Images())["rayservice.yaml"])
+    document: dict[str, Any] = yaml.safe_load(render.manifests(applied(content, profile), Images())["rayservice.yaml"])
     return document
 
 
@@ -47,12 +46,11 @@ def deployment(service: dict[str, Any], name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_without_values_a_profile_is_as_it_is(profile: Profile) -> None:
-    assert render.manifests(Values().applied_to(profile), Images()) == render.manifests(profile, Images())
+    assert render.manifests(applied({}, profile), Images()) == render.manifests(profile, Images())
 
 
 def test_every_object_is_in_the_namespace_and_the_services_have_the_name() -> None:
-    applied = Values(name="pictures", namespace="team-a").applied_to(CPU)
-    texts = render.manifests(applied, Images())
+    texts = render.manifests(applied({"name": "pictures", "namespace": "team-a"}, CPU), Images())
     documents = [one for text in texts.values() for one in yaml.safe_load_all(text)]
     assert {one["metadata"]["namespace"] for one in documents} == {"team-a"}
     (found,) = (one for one in documents if one["kind"] == "RayService")
@@ -117,6 +115,19 @@ def test_a_model_that_the_settings_switch_off_has_no_group() -> None:
         ({"settings": {"http": {"deadline": 3}}}, "settings.http.deadline: there is no such key; did you mean deadline_s?"),
         ({"name": "Pictures"}, "name: String should match pattern"),
         ({"name": "a" * 38}, "name: String should have at most 37 characters"),
+        ({"groups": {"whisper": {"gpu": {"mig_profile": "1g.10gb", "time_slicing_replicas": 2}}}}, "exclude each other"),
+        ({"pods": {"tolerations": [{"kye": "a"}]}}, "pods.tolerations.0.kye: there is no such key; did you mean key?"),
+        (
+            {"pods": {"affinity": {"nodeAfinity": {}}}},
+            "pods.affinity.nodeAfinity: there is no such key; did you mean nodeAffinity?",
+        ),
+        ({"nodes": [{"nam": "a"}]}, "nodes.0.nam: there is no such key; did you mean name?"),
+        ({"route": {"gateway_class": "envoy"}}, "route: a rendered Gateway needs hostnames"),
+        ({"route": {"hostnames": ["https://a"]}}, "'https://a' is no hostname"),
+        ({"upgrade": {"gateway_class": "envoy"}}, "NewClusterWithIncrementalUpgrade and gateway_class need each other"),
+        ({"redis": {"address": "http://a"}}, "redis.address: String should match pattern"),
+        ({"digests": {"whisper": "sha256:1"}}, "digests.whisper: String should match pattern"),
+        ({"quota": {"requests.cpu": "many"}}, "quota.requests.cpu: String should match pattern"),
         ([1], "it has to be a mapping"),
     ],
 )
@@ -139,8 +150,278 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
 def test_a_shared_group_has_one_number_of_replicas_and_no_cpus_of_its_own() -> None:
     found = service(ONE_GPU, groups={"all": {"max_replicas": 2}})
     assert [deployment(found, name)["autoscaling_config"]["max_replicas"] for name in ("whisper", "diffusion")] == [2, 2]
-    with pytest.raises(ValueError, match="the group has several deployments"):
+    with pytest.raises(ValueError, match=r"groups.all.cpus: the group has several models: give all.models.MODEL.cpus"):
         service(ONE_GPU, groups={"all": {"cpus": 4}})
+
+
+def test_the_parts_of_models_in_a_shared_group_add_up_to_its_gpus() -> None:
+    found = service(ONE_GPU, groups={"all": {"models": {"whisper": {"gpus": 0.2, "cpus": 3, "memory_gib": 6}}}})
+    options = {name: deployment(found, name)["ray_actor_options"] for name in ("whisper", "diffusion")}
+    assert {name: (one["num_cpus"], one["num_gpus"]) for name, one in options.items()} == {
+        "whisper": (3, 0.22),
+        "diffusion": (2, 0.77),
+    }
+    assert group(found, "all")["template"]["spec"]["containers"][0]["resources"]["requests"]["memory"] == "18Gi"
+
+
+def test_models_of_any_profile_can_share_the_one_image_of_all() -> None:
+    found = service(SMALL_GPUS, groups={"all": {"models": {"whisper": {"gpus": 0.5}}}, "whisper": None, "diffusion": None})
+    assert [one["groupName"] for one in found["spec"]["rayClusterConfig"]["workerGroupSpecs"]] == ["ingress", "all"]
+    with pytest.raises(ValueError, match=r"groups.whisper.models: only the group all has several models"):
+        service(SMALL_GPUS, groups={"whisper": {"models": {"diffusion": {}}}})
+
+
+def test_null_takes_away_what_the_profile_says() -> None:
+    assert (
+        "affinity"
+        not in group(service(SPOT, groups={"whisper": {"affinity": None}, "diffusion": {}}, pods=None), "whisper")["template"][
+            "spec"
+        ]
+    )
+    assert "affinity" in group(service(SPOT), "whisper")["template"]["spec"]
+
+
+def documents(profile: Profile = CPU, **content: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the rendered objects by kind and name."""
+    texts = render.manifests(applied(content, profile), Images())
+    return {(one["kind"], one["metadata"]["name"]): one for text in texts.values() for one in yaml.safe_load_all(text)}
+
+
+def pods(found: dict[tuple[str, str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the pod templates of rendered objects by their part."""
+    (service,) = (one for (kind, _), one in found.items() if kind == "RayService")
+    cluster = service["spec"]["rayClusterConfig"]
+    parts = {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
+    others = {kind: one["spec"]["template"] for (kind, _), one in found.items() if kind in ("StatefulSet", "Job")}
+    return {"head": cluster["headGroupSpec"]["template"], **parts, **others}
+
+
+PLACED = {
+    "node_selector": {"pool": "pictures"},
+    "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    "priority_class": "high",
+    "runtime_class": "nvidia",
+    "annotations": {"sidecar.istio.io/inject": "false"},
+    "labels": {"team": "a"},
+}
+
+
+def test_every_pod_has_what_all_pods_have_and_a_part_may_have_otherwise() -> None:
+    found = pods(
+        documents(
+            pods=PLACED, pull_secrets=["registry"], groups={"whisper": {"priority_class": "low", "node_selector": {"zone": "b"}}}
+        )
+    )
+    assert set(found) == {"head", "ingress", "whisper", "diffusion", "StatefulSet", "Job"}
+    for part, template in found.items():
+        spec = template["spec"]
+        selector = {"pool": "pictures", **({"zone": "b"} if part == "whisper" else {})}
+        assert spec["nodeSelector"] == selector
+        assert spec["priorityClassName"] == ("low" if part == "whisper" else "high")
+        assert spec["runtimeClassName"] == "nvidia"
+        assert spec["affinity"] == PLACED["affinity"]
+        assert spec["tolerations"] == PLACED["tolerations"]
+        assert spec["imagePullSecrets"] == [{"name": "registry"}]
+        assert template["metadata"]["annotations"] == PLACED["annotations"]
+        assert template["metadata"]["labels"].items() >= {"team": "a", "app.kubernetes.io/instance": "sonograph"}.items()
+
+
+def test_tolerations_stand_beside_those_of_gpus() -> None:
+    found = pods(documents(SMALL_GPUS, pods={"tolerations": PLACED["tolerations"]}))
+    gpu = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert found["whisper"]["spec"]["tolerations"] == [gpu, *PLACED["tolerations"]]
+    assert found["ingress"]["spec"]["tolerations"] == PLACED["tolerations"]
+
+
+def test_own_labels_do_not_take_the_place_of_those_that_selectors_need() -> None:
+    found = pods(documents(pods={"labels": {"app.kubernetes.io/instance": "mine"}}))
+    assert {template["metadata"]["labels"]["app.kubernetes.io/instance"] for template in found.values()} == {"sonograph"}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "limits", "rays"),
+    [
+        ({"count": 2}, {"nvidia.com/gpu": 2}, "2"),
+        ({"resource": "amd.com/gpu"}, {"amd.com/gpu": 1}, "1"),
+        ({"mig_profile": "3g.40gb"}, {"nvidia.com/mig-3g.40gb": 1}, "1"),
+        ({"time_slicing_replicas": 4}, {"nvidia.com/gpu.shared": 1}, "1"),
+        ({"count": 0}, {}, None),
+    ],
+)
+def test_a_groups_gpu(gpu: dict[str, Any], limits: dict[str, int], rays: str | None) -> None:
+    found = service(SMALL_GPUS, groups={"whisper": {"gpu": gpu}})
+    worker = group(found, "whisper")
+    container = worker["template"]["spec"]["containers"][0]
+    assert {key: value for key, value in container["resources"]["limits"].items() if key != "memory"} == limits
+    assert worker["resources"].get("GPU") == rays
+    assert deployment(found, "whisper")["ray_actor_options"].get("num_gpus", 0) == int(rays or 0)
+    void = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+    assert (void in container["env"]) == (not limits)
+    assert group(found, "diffusion")["resources"]["GPU"] == "1"
+
+
+def test_containers_without_a_gpu_see_none() -> None:
+    for profile in PROFILES.values():
+        for part, template in pods(documents(profile)).items():
+            for container in (*template["spec"]["containers"], *template["spec"].get("initContainers", ())):
+                env = {one["name"]: one.get("value") for one in container.get("env", ())}
+                asks = any("/" in name for name in container["resources"]["limits"])
+                assert part == "StatefulSet" or asks != (env.get("NVIDIA_VISIBLE_DEVICES") == "void"), (
+                    profile.name,
+                    part,
+                    container["name"],
+                )
+
+
+def test_the_layout_of_mig_and_time_slicing_are_for_nvidias_operator_and_apart_from_the_manifests() -> None:
+    texts = render.manifests(MIG, Images())
+    config = yaml.safe_load(yaml.safe_load(texts["nvidia/mig-parted.yaml"])["data"]["config.yaml"])
+    expected = [{"devices": "all", "mig-enabled": True, "mig-devices": {"1g.10gb": 3, "2g.20gb": 2}}]
+    assert config == {"version": "v1", "mig-configs": {"sonograph-a100": expected}}
+    texts = render.manifests(applied({"gpu": {"time_slicing_replicas": 4}}, SMALL_GPUS), Images())
+    sharing = yaml.safe_load(yaml.safe_load(texts["nvidia/time-slicing.yaml"])["data"]["shared"])["sharing"]["timeSlicing"]
+    assert sharing == {"renameByDefault": True, "resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}
+    assert not [name for name in render.manifests(SMALL_GPUS, Images()) if "/" in name]
+
+
+def test_a_redis_of_yours() -> None:
+    redis = {
+        "address": "rediss://cache.example.org:6380",
+        "username": "ray",
+        "secret": "cache",
+        "cidrs": ["10.1.0.0/16"],
+        "certificate": True,
+    }
+    found = documents(redis=redis)
+    assert not [name for kind, name in found if kind == "StatefulSet" or (kind, name) == ("NetworkPolicy", "sonograph-redis")]
+    cluster = found["RayService", "sonograph"]["spec"]["rayClusterConfig"]
+    assert cluster["gcsFaultToleranceOptions"] == {
+        "redisAddress": "rediss://cache.example.org:6380",
+        "redisUsername": {"value": "ray"},
+        "redisPassword": {"valueFrom": {"secretKeyRef": {"name": "cache", "key": "password"}}},
+    }
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    assert {"name": "RAY_REDIS_CA_CERT", "value": "/etc/redis/ca.crt"} in head["containers"][0]["env"]
+    assert head["volumes"] == [
+        {"name": "redis-certificate", "secret": {"secretName": "cache", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
+    ]
+    egress = found["NetworkPolicy", "sonograph-ray"]["spec"]["egress"]
+    assert {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "ports": [{"protocol": "TCP", "port": 6380}]} in egress
+    assert "Redis" not in yaml.safe_dump(found["PrometheusRule", "sonograph"]), "no alert on a Redis that is not there"
+
+
+def test_storage_and_the_hub() -> None:
+    hub = {"token_secret": "hf", "endpoint": "https://hub.example.org:8443"}
+    found = documents(
+        SMALL_GPUS, weights={"storage_class": "nfs", "size_gib": 30, "hub": hub}, redis={"storage_class": "ssd", "size_gib": 2}
+    )
+    claim = found["PersistentVolumeClaim", "sonograph-weights"]["spec"]
+    assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("nfs", "30Gi")
+    (template,) = found["StatefulSet", "sonograph-redis"]["spec"]["volumeClaimTemplates"]
+    assert (template["spec"]["storageClassName"], template["spec"]["resources"]["requests"]["storage"]) == ("ssd", "2Gi")
+    ((_, job),) = ((name, one) for (kind, name), one in found.items() if kind == "Job")
+    for container in job["spec"]["template"]["spec"]["initContainers"]:
+        assert {"name": "HF_ENDPOINT", "value": hub["endpoint"]} in container["env"]
+        assert {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "token"}}} in container["env"]
+    assert {"ports": [{"protocol": "TCP", "port": 8443}]} in found["NetworkPolicy", "sonograph-weights"]["spec"]["egress"]
+
+
+@pytest.mark.parametrize("fetch", [{}, {"fetch": None}], ids=["filled by the Job", "filled already"])
+def test_a_claim_of_yours(fetch: dict[str, Any]) -> None:
+    found = documents(weights={"claim": "models", **fetch})
+    assert "PersistentVolumeClaim" not in {kind for kind, _ in found}
+    spec = pods(found)["whisper"]["spec"]
+    assert {"name": "weights", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}} in spec["volumes"]
+    assert ("Job" in pods(found), "initContainers" in spec) == ((True, True) if not fetch else (False, False))
+
+
+def test_a_job_that_runs_something_else_is_another_job_and_none_goes_by_itself() -> None:
+    """Kubernetes lets no Job change, and what applies manifests again makes a Job again that has gone."""
+
+    def job(images: Images, **content: Any) -> dict[str, Any]:
+        text = render.manifests(applied(content, CPU), images)["weights.yaml"]
+        (found,) = (one for one in yaml.safe_load_all(text) if one["kind"] == "Job")
+        return dict(found)
+
+    first, again, other = job(Images()), job(Images(), pods={}), job(Images(digests={"whisper": f"sha256:{'1' * 64}"}))
+    assert first == again
+    assert first["metadata"]["name"] != other["metadata"]["name"]
+    assert first["metadata"]["name"] != job(Images(), settings={"whisper": {"model": "base"}})["metadata"]["name"]
+    assert "ttlSecondsAfterFinished" not in first["spec"]
+
+
+def test_the_rest_of_the_values() -> None:
+    found = documents(
+        zone_spread="DoNotSchedule",
+        service={"annotations": {"networking.gke.io/neg": "x"}},
+        monitoring={"enabled": False},
+        network={"api_cidrs": ["10.0.0.1"], "api_ports": [16443]},
+        quota={"requests.cpu": "40", "requests.nvidia.com/gpu": "4"},
+        upgrade={"strategy": "NewClusterWithIncrementalUpgrade", "gateway_class": "envoy"},
+        nodes=[{"name": "mine", "count": 2, "cpu": 8, "memory_gib": 32}],
+    )
+    spec = found["RayService", "sonograph"]["spec"]
+    spread = {one["topologyKey"]: one["whenUnsatisfiable"] for one in pods(found)["ingress"]["spec"]["topologySpreadConstraints"]}
+    assert spread == {"kubernetes.io/hostname": "ScheduleAnyway", "topology.kubernetes.io/zone": "DoNotSchedule"}
+    assert spec["serveService"] == {"metadata": {"annotations": {"networking.gke.io/neg": "x"}}}
+    assert not [name for kind, name in found if kind in ("PodMonitor", "PrometheusRule")]
+    (rule,) = found["NetworkPolicy", "sonograph-head"]["spec"]["egress"]
+    assert rule == {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "ports": [{"protocol": "TCP", "port": 16443}]}
+    assert found["ResourceQuota", "sonograph"]["spec"] == {"hard": {"requests.cpu": "40", "requests.nvidia.com/gpu": "4"}}
+    options = {"gatewayClassName": "envoy", "stepSizePercent": 10, "intervalSeconds": 30, "maxSurgePercent": 100}
+    assert spec["upgradeStrategy"] == {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": options}
+    (node,) = yaml.safe_load(found["RayService", "sonograph"]["metadata"]["annotations"]["sonograph/nodes"])
+    assert (node["name"], node["cpu"]) == ("mine", 8)
+
+
+def test_two_instances_share_no_name_and_no_pod() -> None:
+    """Kubernetes' own selectors of each match only pods of its own, wherever the other is."""
+    first, second = documents(), documents(name="other")
+    assert not {key for key in first if key in second}
+    labels = [template["metadata"]["labels"] for template in pods(second).values()]
+    selectors = [one for document in first.values() for one in selecting(document["spec"])]
+    assert len(selectors) > 15
+    for selector in selectors:
+        assert selector.get("app.kubernetes.io/instance") == "sonograph", selector
+        assert not any(selector.items() <= of_pod.items() for of_pod in labels)
+
+
+def selecting(part: Any, key: str = "") -> Iterator[dict[str, str]]:
+    """Yield the labels of each selector of pods below `part`; those of namespaces and of nodes aside."""
+    if isinstance(part, list):
+        for one in part:
+            yield from selecting(one, key)
+    if isinstance(part, dict):
+        if key in ("podSelector", "labelSelector") or (key == "selector" and "matchLabels" in part):
+            yield part.get("matchLabels", {})
+        elif key == "selector":
+            yield part
+        for name, one in part.items():
+            if name not in ("namespaceSelector", "nodeSelector", "nodeSelectorTerms"):
+                yield from selecting(one, name)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_all_values_are_printed_with_their_meaning_and_say_what_the_profile_says(profile: Profile) -> None:
+    text = printed(profile)
+    assert render.manifests(applied(yaml.safe_load(text), profile), Images()) == render.manifests(profile, Images())
+    lines = text.splitlines()
+    for name, field in Values.model_fields.items():
+        (place,) = (number for number, line in enumerate(lines) if line.startswith(f"{name}:"))
+        assert lines[place - 1].startswith("# "), name
+        assert field.description, name
+    assert re.search(r"^    max_replicas: \d+$", text, re.MULTILINE)
+
+
+def test_the_command_prints_values_and_writes_nothing(tmp_path: Path) -> None:
+    path = file(tmp_path, {"name": "pictures"})
+    words = ["render", "cpu", "--values", str(path), "--print-values", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0
+    assert yaml.safe_load(result.output)["name"] == "pictures"
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(cli, ["render", "--print-values"]).exit_code == 2
 
 
 def test_the_options_registry_precedes_the_files_and_the_header_names_the_file(tmp_path: Path) -> None:
@@ -153,9 +434,15 @@ def test_the_options_registry_precedes_the_files_and_the_header_names_the_file(t
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield each key; those of `pods` once, since head, Redis, weights and groups have the same."""
+    placed = set(PodValues.model_fields) if prefix and model is not PodValues else set()
     for name, field in model.model_fields.items():
+        if name in placed and issubclass(model, PodValues):
+            continue
         if name == "groups":
             yield from keys(GroupValues, "groups.GROUP.")
+        elif name == "models":
+            yield from keys(ModelValues, "groups.all.models.MODEL.")
         elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from keys(field.annotation, f"{prefix}{name}.")
         else:
@@ -169,7 +456,4 @@ def test_each_key_is_documented() -> None:
 
 def test_the_example_of_the_documentation_renders() -> None:
     (example,) = re.findall(r"```yaml\n(# my.yaml\n.*?)```", (ROOT / "kuberay" / "README.md").read_text(), re.DOTALL)
-    values = Values.model_validate(yaml.safe_load(example))
-    assert values.head == HeadValues()
-    applied = values.applied_to(CPU)
-    assert render.manifests(applied, Images()) != render.manifests(replace(applied, args=CPU.args), Images())
+    assert render.manifests(applied(yaml.safe_load(example), CPU), Images()) != render.manifests(CPU, Images())

@@ -18,7 +18,7 @@ from pathlib import Path
 import testing
 from kuberay.images import Images
 from kuberay.manifest.objects import UID
-from kuberay.manifest.redis import REDIS_IMAGE
+from kuberay.values import REDIS_IMAGE
 from testing import stand_ins
 from testing.environments import KEPT, environment
 from tests.kubernetes.machine import STATE, unmount

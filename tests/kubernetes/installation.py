@@ -13,7 +13,7 @@ import yaml
 from kuberay import render
 from kuberay.images import Images
 from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY
-from kuberay.profiles import REDIS_SECRET, Profile
+from kuberay.profiles import Profile
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
 
@@ -76,10 +76,9 @@ class Installation:
         self.kubectl.apply(namespace(self.profile.namespace, **labels))
         self.kubectl("label", "--overwrite", "namespace", "kuberay-system", "sonograph/operator=")
         password = f"--from-literal=password={secrets.token_hex(24)}"
-        self.kubectl("create", "secret", "generic", REDIS_SECRET, self.namespace, password)
+        self.kubectl("create", "secret", "generic", self.profile.redis_secret, self.namespace, password)
         for name, text in render.manifests(self.profile, Images()).items():
-            if name != "monitoring.yaml":  # it needs the Prometheus operator
-                (self.folder / name).write_text(text)
+            (self.folder / name).write_text(text)
         if self._change:
             self.change(self._change)
 

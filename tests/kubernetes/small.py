@@ -1,11 +1,9 @@
 """A small installation: the profile `cpu` with one ingress, and models of known cost that sleep, so that three clusters fit two cores."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kuberay.profiles import CPU
-from kuberay.values import Values
 from tests.kubernetes.installation import Installation
 from tests.kubernetes.kubectl import Kubectl
 
@@ -20,14 +18,15 @@ VALUES: dict[str, Any] = {
         "diffusion": {"max_replicas": 1, "cpus": 1, **POD},
     },
     "idle_timeout_s": 20,
+    "weights": {"size_gib": 0},
+    "monitoring": {"enabled": False},  # it needs the Prometheus operator
     "settings": {"whisper": {"max_batch": 2}, "http": {"deadline_s": 30}},
 }
 
 
 def small(kubectl: Kubectl, name: str, folder: Path) -> Installation:
     """Return an installation in a namespace of this name, to be installed."""
-    profile = Values.model_validate({**VALUES, "namespace": name}).applied_to(CPU)
-    return Installation(kubectl, replace(profile, weights=(), weights_gib=0), folder, _to_known_cost)
+    return Installation(kubectl, CPU.changed({**VALUES, "namespace": name}), folder, _to_known_cost)
 
 
 def _to_known_cost(service: dict[str, Any], config: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 
 from deployments.whisper.weights import CARRIERS, locked_requirements
 from kuberay.profiles import CPU
-from kuberay.values import Values
 from tests.kubernetes.installation import CLIENTS, LONG_S, STRANGERS, Installation, pod, summary
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
@@ -32,6 +31,7 @@ except urllib.error.HTTPError as error:
 """
 
 
+WEIGHTS_LABELS = {"app.kubernetes.io/component": "weights"}
 HUB, HUB_PORT = "hub", 8080
 """Name of the pod and the Service that have Whisper's weights, as a Python package index has them."""
 (CARRIER,) = CARRIERS["tiny.en"]
@@ -63,7 +63,7 @@ def send_to_hub(installed: Installation) -> None:
     ports = [{"port": 80, "targetPort": HUB_PORT}]
     service = {"apiVersion": "v1", "kind": "Service", "spec": {"selector": selector, "ports": ports}}
     egress = [{"to": [{"namespaceSelector": {"matchLabels": {"sonograph/clients": ""}}}], "ports": [{"port": HUB_PORT}]}]
-    let_through = {"podSelector": {"matchLabels": {"app": "weights"}}, "policyTypes": ["Egress"], "egress": egress}
+    let_through = {"podSelector": {"matchLabels": WEIGHTS_LABELS}, "policyTypes": ["Egress"], "egress": egress}
     policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": let_through}
     installed.kubectl.apply(
         {**service, "metadata": {"name": HUB, "namespace": CLIENTS}},
@@ -89,7 +89,7 @@ def installed(clients: Kubectl, carrier: Path, tmp_path_factory: pytest.TempPath
     """Install the profile, all at once and the hub late."""
     kubectl = clients
     groups = {name: {"cpu_request": cpus} for name, cpus in REQUESTS.items()}
-    profile = Values.model_validate({"groups": groups, "head": {"cpu_request": 0.4}}).applied_to(CPU)
+    profile = CPU.changed({"groups": groups, "head": {"cpu_request": 0.4}, "monitoring": {"enabled": False}})
     made = Installation(kubectl, profile, tmp_path_factory.mktemp("cpu"))
     made.prepare()
     send_to_hub(made)
@@ -108,7 +108,7 @@ def installed(clients: Kubectl, carrier: Path, tmp_path_factory: pytest.TempPath
 
 
 def failures_of_the_job(installed: Installation) -> int:
-    pods = installed.kubectl.get("pods", installed.namespace, "--selector=app=weights")
+    pods = installed.kubectl.get("pods", installed.namespace, "--selector=app.kubernetes.io/component=weights")
     return sum(one["restartCount"] for pod in pods for one in pod["status"].get("initContainerStatuses", []))
 
 
@@ -150,7 +150,7 @@ def test_rays_dashboard_asks_for_the_token(installed: Installation) -> None:
 
 def test_the_state_of_the_control_store_is_in_redis(installed: Installation) -> None:
     command = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli --raw keys "*"'
-    keys = installed.kubectl("exec", installed.namespace, "redis-0", "--", "sh", "-c", command).split()
+    keys = installed.kubectl("exec", installed.namespace, "sonograph-redis-0", "--", "sh", "-c", command).split()
     (cluster,) = installed.kubectl.get("rayclusters", installed.namespace)
     assert any(cluster["metadata"]["uid"] in key for key in keys), keys
 

@@ -101,7 +101,7 @@ def test_without_the_head_requests_go_on_and_the_next_one_takes_over(small: Inst
 
 
 def test_without_redis_requests_go_on_and_with_it_the_service_is_whole_again(small: Installation) -> None:
-    assert_all_answered(small, lambda: small.kubectl("delete", "pod", "redis-0", small.namespace, "--wait=false"))
+    assert_all_answered(small, lambda: small.kubectl("delete", "pod", "sonograph-redis-0", small.namespace, "--wait=false"))
 
 
 def delete_head(installed: Installation) -> None:
