@@ -74,14 +74,14 @@ def running(documents: Sequence[Object], services: Mapping[str, str], folder: Pa
     `services`: the URL in the place of each Service.
     """
     gateway = next((one for one in documents if one["kind"] == "Gateway"), None)
-    configuration = Configuration(folder, gateway, certificate(folder, hostnames(gateway)) if gateway else None)
+    configuration = Configuration(folder, gateway, certificate(folder, hostnames(gateway)) if gateway else ())
     ports, admin = {port: free_port() for port in configuration.ports}, free_port()
     configuration.begin("127.0.0.1", ports, admin)
     configuration.serve(services)
     configuration.route(documents)
     envoy = Envoy(configuration, ports, admin, folder / "envoy.txt")
     with envoy.output.open("w") as output:
-        command = ["timeout", str(LIFE_S), program(), "-c", configuration.bootstrap, *OPTIONS]
+        command: list[str | Path] = ["timeout", str(LIFE_S), program(), "-c", configuration.bootstrap, *OPTIONS]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         envoy.wait()

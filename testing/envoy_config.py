@@ -21,7 +21,7 @@ IDLE_S = 60
 class Configuration:
     """The files of one Envoy. A new file of routes or clusters is moved to its place, where Envoy takes it without a restart."""
 
-    def __init__(self, folder: Path, gateway: Object | None = None, certificate: tuple[Path, Path] | None = None) -> None:
+    def __init__(self, folder: Path, gateway: Object | None = None, certificate: Sequence[Path] = ()) -> None:
         """`certificate`: the files in the place of the Gateway's Secret, the certificate and its key."""
         self.bootstrap = folder / "bootstrap.json"
         self.versions: dict[str, str] = {}
