@@ -158,7 +158,7 @@ def _match(match: Object) -> Object:
 
 
 def _action(rule: Object) -> Object:
-    """What is done with a request; without a stated timeout Envoy ends it after 15 s."""
+    """The action for a request. Without a stated timeout Envoy ends it after 15 s."""
     for one in rule.get("filters", []):
         redirect = one["requestRedirect"]
         code = {301: "MOVED_PERMANENTLY", 302: "FOUND"}[redirect["statusCode"]]

@@ -1,5 +1,6 @@
 """The way in, rendered from values: an HTTPRoute, a Gateway, and two RayServices that share requests. What makes no sense is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,22 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from graphs.http.settings import HttpSettings
+from graphs.http.upload import OVERHEAD_BYTES
 from kuberay import render
 from kuberay.images import Images
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.route import Split, parse_shares, route
 from kuberay.profiles import CPU, NAME, PROFILES, Profile
+from kuberay.values_file import applied
 from kuberay.versions import TAG
 from sonograph.cli import cli
+from testing.envoy_config import IDLE_S
 from testing.fakes import FakeService
 from tests.kuberay.test_manifests import KUBERNETES, SCHEMAS, schema
 
 SPLIT = Split({"stable": 80, "candidate": 20})
+README = (Path(__file__).parents[2] / "kuberay" / "README.md").read_text(encoding="utf-8")
+SECTION = README.split("## The way in\n")[1].split("\n## ")[0]
 EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 
 
@@ -325,3 +331,26 @@ def test_the_way_in_and_the_candidate_fit_their_definitions(values: dict[str, An
         assert [f"{error.json_path}: {error.message}" for error in definition.iter_errors(document)] == []
         document["spec"]["wieght"] = 1
         assert list(definition.iter_errors(document))
+
+
+def test_the_values_in_the_readme_make_the_way_in() -> None:
+    own, class_ = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL))
+    (routed,) = route(applied(own, CPU))
+    assert routed["spec"]["parentRefs"] == [{"name": "edge", "namespace": "gateways", "sectionName": "https"}]
+    gateway, _, _ = route(applied(class_, CPU))
+    (_, listener) = gateway["spec"]["listeners"]
+    (certificate,) = listener["tls"]["certificateRefs"]
+    assert f"is the Secret `{certificate['name']}` of the namespace" in SECTION
+    assert f"create secret tls {certificate['name']} --cert" in SECTION
+
+
+def test_the_readme_names_the_services_own_limit_of_a_body() -> None:
+    limit = HttpSettings().max_upload_bytes
+    (mib,) = re.findall(r"above `http.max_upload_bytes`, (\d+) MiB, with 413", SECTION)
+    assert int(mib) << 20 == limit
+    (allowed,) = re.findall(r"`body.maxSize: (\d+)m`", SECTION)
+    assert limit + OVERHEAD_BYTES <= int(allowed) << 20
+
+
+def test_the_gateways_idle_time_of_the_tests_is_the_readmes() -> None:
+    assert f"close its idle connections to the services after {IDLE_S} s" in SECTION.replace("\n  ", " ")
