@@ -95,7 +95,7 @@ def printed(profile: Profile) -> str:
 
 
 def _effective(group: Group, values: Values) -> GroupValues:
-    """What the values say of a group, and what follows for it from the models' descriptions."""
+    """The values of a group, and what follows for it from the models' descriptions."""
     stated, (first, *others) = values.groups.get(group.name, GroupValues()), group.deployments
     sizes = {name: getattr(first, name) for name in OF_DEPLOYMENTS if name != "cpus" or not others}
     return stated.model_copy(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from kuberay.values import Gpu, GroupValues, ModelValues, PodValues, Values
+from kuberay.pod_values import Gpu, PodValues
+from kuberay.values import GroupValues, ModelValues, Values
 
 if TYPE_CHECKING:  # the command line loads pydantic only where it renders or examines
     from deployments.model_spec import ModelSettings, ModelSpec
@@ -52,7 +53,7 @@ class Group:
     deployments: tuple[Deployment, ...]
     memory_gib: int
     gpu: Gpu = NO_GPU
-    """What each pod has."""
+    """GPU of each pod."""
     surge_percent: int = 50
     """Replicas beyond the target during an update, each in a pod of its own; 0 stops the old one first."""
 

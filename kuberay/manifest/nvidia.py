@@ -5,8 +5,8 @@ from typing import Any
 import yaml
 
 from kuberay.manifest.objects import Object
+from kuberay.pod_values import Gpu
 from kuberay.profiles import Profile
-from kuberay.values import Gpu
 
 NAMESPACE = "gpu-operator"
 """Namespace of the operator, as its own instructions have it."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from kuberay.pod_values import PodValues
 from kuberay.profiles import PORT, Profile
-from kuberay.values import PodValues
 
 type Object = dict[str, Any]
 """A Kubernetes object, or a part of one."""
@@ -52,7 +52,7 @@ def of_group(profile: Profile, group: str) -> Object:
 
 
 def placement(profile: Profile, pods: PodValues, gpu: bool = False) -> Object:
-    """What a pod's specification says of its node, and of the secrets of the registry."""
+    """The part of a pod's specification about its node and the registry's secrets."""
     tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}] if gpu else []
     tolerations += [one.model_dump(by_alias=True, exclude_defaults=True) for one in pods.tolerations or ()]
     spec: Object = {

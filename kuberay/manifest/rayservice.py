@@ -22,8 +22,9 @@ from kuberay.manifest.objects import (
     placement,
 )
 from kuberay.manifest.weights import volume_name, wait_for_weights
+from kuberay.part_values import UpgradeValues
+from kuberay.pod_values import Gpu
 from kuberay.profiles import AUTOSCALER_CPU, KEYS, PORT, SETTLE_S, WEIGHTS, Profile
-from kuberay.values import Gpu, UpgradeValues
 from kuberay.versions import RAY
 from kuberay.worker_groups import NO_GPU, Group, placed
 

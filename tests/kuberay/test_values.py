@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from deployments.settings import Section
 from kuberay import render
 from kuberay.images import Images
+from kuberay.pod_values import PodValues
 from kuberay.profiles import CPU, MIG, ONE_GPU, PROFILES, SMALL_GPUS, SPOT, Profile
-from kuberay.values import GroupValues, ModelValues, PodValues, Values
+from kuberay.values import GroupValues, ModelValues, Values
 from kuberay.values_file import applied, printed, read
 from sonograph.cli import cli
 

@@ -27,6 +27,8 @@ KUBECONFIG = STATE / "kubeconfig"
 FEATURES = "--feature-gates=RayServiceIncrementalUpgrade=true"
 """Option of KubeRay's operator: 1.6 has the incremental upgrade, and has it off."""
 VOLUMES = 20
+STORAGE_CLASS = "shared"
+"""The class of half of the volumes; the others have none."""
 """Folders of this machine that claims get, each once."""
 
 
@@ -96,6 +98,7 @@ def _volumes() -> list[dict[str, Any]]:
         folder.mkdir(parents=True)
         folder.chmod(0o777)  # fsGroup changes no folder of a node
         spec = {
+            "storageClassName": STORAGE_CLASS if number % 2 else "",
             "capacity": {"storage": "20Gi"},
             "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
             "hostPath": {"path": str(folder)},

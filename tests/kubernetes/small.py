@@ -24,9 +24,9 @@ VALUES: dict[str, Any] = {
 }
 
 
-def small(kubectl: Kubectl, name: str, folder: Path, **values: Any) -> Installation:
-    """Return an installation in a namespace of this name, with further values, to be installed."""
-    return Installation(kubectl, CPU.changed({**VALUES, "namespace": name, **values}), folder, _to_known_cost)
+def small(kubectl: Kubectl, space: str, folder: Path, **values: Any) -> Installation:
+    """Return an installation in this namespace, with further values, to be installed."""
+    return Installation(kubectl, CPU.changed({**VALUES, "namespace": space, **values}), folder, _to_known_cost)
 
 
 def _to_known_cost(service: dict[str, Any], config: dict[str, Any]) -> None:

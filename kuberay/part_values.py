@@ -1,0 +1,162 @@
+"""Values of what stands beside the worker groups: Redis, weights, the way in, upgrades, monitoring, network, nodes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from deployments.settings import Section
+from kuberay.parse import gateway_name, hostname, network_range
+from kuberay.pod_values import Gibibytes, PodValues
+
+type Percent = Annotated[int, Field(ge=1, le=100)]
+REDIS_IMAGE = "docker.io/library/redis:7.4.11-bookworm"
+"""Redis 7.4 with the security fixes known in November 2026. Another line is a decision: 7.4 is under RSALv2 or SSPLv1, 8 also AGPLv3."""
+
+
+class RedisValues(PodValues):
+    """The Redis of Ray's control store."""
+
+    address: str = Field(default="", pattern=r"^((redis|rediss)://)?[A-Za-z0-9._-]+:[0-9]{1,5}$|^$")
+    """A Redis of yours: `host:port`, or `rediss://host:port` with TLS. Then none is rendered."""
+    username: str = ""
+    """User of that Redis; empty for its default one."""
+    cidrs: list[str] = Field(default_factory=list)
+    """Ranges of its addresses, which the policies let through; without one its port at any address."""
+    secret: str = ""
+    """Secret whose entry `password` is Redis' password; NAME-redis by default."""
+    certificate: bool = False
+    """Whether the Secret's entry `ca.crt` is the authority of Redis' certificate; else those of the image."""
+    image: str = REDIS_IMAGE
+    """Image of the rendered Redis."""
+    storage_class: str = ""
+    """StorageClass of its volume; empty for the cluster's default."""
+    size_gib: Gibibytes = 1
+    """Size of its volume, in GiB."""
+
+    _ranges = field_validator("cidrs")(lambda cidrs: [network_range(cidr) for cidr in cidrs])
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2]) if self.address else 6379
+
+    @property
+    def tls(self) -> bool:
+        return self.address.startswith("rediss://")
+
+
+class HubValues(Section):
+    """The Hugging Face hub, for the weights' Job."""
+
+    token_secret: str = ""
+    """Secret whose entry `token` is the hub's token; empty for none."""
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s]+)?$")
+    """Address of a mirror of the hub; empty for the hub itself."""
+
+
+class WeightsValues(PodValues):
+    """The volume of the models' weights, and the Job that fills it."""
+
+    size_gib: int = Field(default=0, ge=0)
+    """Size of the volume, in GiB; 0 where the images carry their weights: then there is neither volume nor Job."""
+    storage_class: str = ""
+    """StorageClass of the volume, whose storage several nodes can mount; empty for the cluster's default."""
+    claim: str = ""
+    """A PersistentVolumeClaim of yours in the namespace, instead of a rendered one."""
+    fetch: dict[str, list[str]] = Field(default_factory=dict)
+    """Command by model that fetches its weights, `{model}` being the setting `model` of it; without any there is no Job, and the
+    claim holds them already."""
+    hub: HubValues = Field(default_factory=HubValues)
+    """The Hugging Face hub."""
+
+    @field_validator("fetch")
+    @classmethod
+    def _commands(cls, fetch: dict[str, list[str]]) -> dict[str, list[str]]:
+        for model, command in fetch.items():
+            if not command:
+                raise ValueError(f"the command of {model} is empty: leave {model} out, or name a program")
+        return fetch
+
+
+class RouteValues(Section):
+    """The Gateway API's HTTPRoute, the way in from outside; with none of these there is none."""
+
+    gateway: str = ""
+    """[NAMESPACE/]NAME of a Gateway of yours."""
+    listener: str = ""
+    """Listener of that Gateway that the route is for, the one with TLS; by default all."""
+    gateway_class: str = ""
+    """GatewayClass of a Gateway that is rendered: HTTPS on port 443, and HTTP on port 80, which is sent there."""
+    tls_secret: str = ""
+    """Secret with the Gateway's certificate; NAME-tls by default. cert-manager fills it where `annotations` name its issuer."""
+    hostnames: list[str] = Field(default_factory=list)
+    """Hosts that the route is for; by default all."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Annotations of the rendered Gateway."""
+
+    _gateway = field_validator("gateway")(lambda text: gateway_name(text) if text else "")
+    _hostnames = field_validator("hostnames")(lambda names: [hostname(name) for name in names])
+
+    @model_validator(mode="after")
+    def _one_gateway(self) -> "RouteValues":
+        if self.gateway and self.gateway_class:
+            raise ValueError("gateway and gateway_class exclude each other: a Gateway of yours, or a rendered one")
+        if self.gateway_class and not self.hostnames:
+            raise ValueError("a rendered Gateway needs hostnames: its certificate is for them")
+        return self
+
+
+class ServiceValues(Section):
+    annotations: dict[str, str] = Field(default_factory=dict)
+    """Annotations of the Service of requests."""
+
+
+class UpgradeValues(Section):
+    """The effect of a change of the cluster: images, Ray, pods."""
+
+    strategy: Literal["NewCluster", "NewClusterWithIncrementalUpgrade", "None"] = "NewCluster"
+    """A second cluster beside it until that serves; the same, of which a gateway of KubeRay's takes over step by step; or nothing."""
+    gateway_class: str = ""
+    """GatewayClass of the gateway that KubeRay makes, for the incremental upgrade."""
+    step_size_percent: Percent = 10
+    """Requests that each step moves, for the incremental upgrade."""
+    interval_seconds: int = Field(default=30, ge=1, le=86_400)
+    """Time between two steps, in seconds, for the incremental upgrade."""
+    max_surge_percent: Percent = 100
+    """Size of the second cluster, in percent of the first, from which requests move, for the incremental upgrade."""
+
+    @model_validator(mode="after")
+    def _gateway(self) -> "UpgradeValues":
+        if (self.strategy == "NewClusterWithIncrementalUpgrade") != bool(self.gateway_class):
+            raise ValueError("NewClusterWithIncrementalUpgrade and gateway_class need each other")
+        return self
+
+
+class MonitoringValues(Section):
+    enabled: bool = True
+    """Whether to render the PodMonitor and the alerts, which need the Prometheus operator."""
+    labels: dict[str, str] = Field(default_factory=lambda: {"release": "kube-prometheus-stack"})
+    """Labels by which the cluster's Prometheus selects them: kube-prometheus-stack's own selects `release`, its Helm release."""
+    runbooks: str = "docs/operations.md"
+    """Address of docs/operations.md, for the alerts' links."""
+
+
+class NetworkValues(Section):
+    dns_cidrs: list[str] = Field(default_factory=list)
+    """DNS resolvers that the policies do not name already: addresses or ranges."""
+    api_cidrs: list[str] = Field(default_factory=list)
+    """Ranges of the Kubernetes API's addresses, which the head may reach; by default any address."""
+    api_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(default_factory=lambda: [443, 6443], min_length=1)
+    """Ports of the Kubernetes API behind its Service; 16443 for MicroK8s, 8443 for minikube."""
+
+    _ranges = field_validator("dns_cidrs", "api_cidrs")(lambda cidrs: [network_range(cidr) for cidr in cidrs])
+
+
+class Node(Section):
+    """A kind of node: its allocatable resources, and the largest number of such nodes."""
+
+    name: str
+    count: int = Field(ge=1)
+    cpu: int | float = Field(gt=0)
+    memory_gib: int = Field(ge=1)
+    gpus: dict[str, int] = Field(default_factory=dict)
+    """Number by Kubernetes' name of each GPU, or part of one."""
