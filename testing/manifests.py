@@ -76,6 +76,13 @@ class Manifests:
         self.beside += [ray_service(self._profile, split.images, candidate=True), made]
         return dict(made["spec"])["rules"][0]
 
+    def gateway(self) -> dict[str, Any]:
+        """Add a rendered Gateway, its redirect and the route to the service, and return the Gateway's specification."""
+        profile = self._profile.changed({"route": {"gateway_class": "envoy", "hostnames": ["pictures.example.org"]}})
+        gateway, *routes = route(profile)
+        self.beside += [gateway, *routes]
+        return dict(gateway["spec"])
+
     def add_env(self, name: str, value: str) -> None:
         """Add a variable to the head's container."""
         env = [one for one in self.container("head")["env"] if one["name"] != name]

@@ -1,8 +1,10 @@
-"""Rules: an HTTPRoute sends every request to a service that there is, waits for its answer, and leaves out what is not for clients."""
+"""Rules: an HTTPRoute sends every request once, to a service that there is, waits for its answer, and leaves out what is not for
+clients; a Gateway beside it has a certificate for TLS."""
 
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -51,10 +53,27 @@ class Timeouts(Part):
     backend_request: str | None = None
 
 
+class Retry(Part):
+    """A rule's retries; their number is the gateway's own where it is not stated."""
+
+    attempts: int = 1
+
+
+class Filter(Part):
+    type: str = ""
+
+
 class RouteRule(Part):
     matches: list[Match] = []
+    filters: list[Filter] = []
     backend_refs: list[Backend] = []
     timeouts: Timeouts = Timeouts()
+    retry: Retry = Retry(attempts=0)
+
+    @property
+    def redirects(self) -> bool:
+        """Whether the gateway answers itself, with another address."""
+        return any(one.type == "RequestRedirect" for one in self.filters)
 
 
 class RouteSpec(Part):
@@ -65,11 +84,33 @@ class HttpRoute(Part):
     spec: RouteSpec
 
 
+class Tls(Part):
+    mode: str = "Terminate"
+    certificate_refs: list[dict[str, Any]] = []
+
+
+class Listener(Part):
+    name: str
+    protocol: str
+    tls: Tls = Tls()
+
+
+class GatewaySpec(Part):
+    listeners: list[Listener] = []
+
+
+class Gateway(Part):
+    spec: GatewaySpec
+
+
+KINDS: dict[str, type[Part]] = {"HTTPRoute": HttpRoute, "Gateway": Gateway}
+
+
 def a_route_is_well_formed(service: Service) -> Iterator[Finding]:
     for document in service.beside:
-        if document.content.get("kind") == "HTTPRoute":
+        if kind := KINDS.get(document.content.get("kind", "")):
             try:
-                HttpRoute.model_validate(document.content)
+                kind.model_validate(document.content)
             except ValidationError as error:
                 for wrong in error.errors():
                     sentence = f"is not what Gateway API expects there: {wrong['msg']}"
@@ -79,6 +120,8 @@ def a_route_is_well_formed(service: Service) -> Iterator[Finding]:
 def a_route_leads_to_services_that_there_are(service: Service) -> Iterator[Finding]:
     rule, strategies = a_route_leads_to_services_that_there_are, _upgrade_strategies(service)
     for document, field, routed in _rules(service):
+        if not routed.backend_refs:
+            yield Finding(document.file, field, "it leads to no service: its requests would get 500", rule.__name__)
         for number, backend in enumerate(routed.backend_refs):
             name, sentence = backend.name, ""
             if name not in strategies:
@@ -131,6 +174,25 @@ def a_route_leaves_out_what_is_private(service: Service) -> Iterator[Finding]:
             yield Finding(document.file, f"{field}.matches", sentence, rule.__name__, warning=True)
 
 
+def a_route_sends_no_request_twice(service: Service) -> Iterator[Finding]:
+    for document, field, routed in _rules(service):
+        if routed.retry.attempts:
+            sentence = (
+                "the gateway would send a request again that a service may have begun, and its picture would be drawn twice: "
+                "leave it out, the service repeats what a dead replica had"
+            )
+            yield Finding(document.file, f"{field}.retry", sentence, a_route_sends_no_request_twice.__name__, warning=True)
+
+
+def a_listener_with_tls_has_a_certificate(service: Service) -> Iterator[Finding]:
+    for document, gateway in _parsed(service, Gateway):
+        for number, listener in enumerate(gateway.spec.listeners):
+            if listener.protocol == "HTTPS" and listener.tls.mode == "Terminate" and not listener.tls.certificate_refs:
+                sentence = f"{listener.name} is HTTPS and names no certificate, so no client could connect: name its Secret"
+                field = f"spec.listeners[{number}].tls.certificateRefs"
+                yield Finding(document.file, field, sentence, a_listener_with_tls_has_a_certificate.__name__)
+
+
 def _seconds(duration: str) -> float | None:
     """The seconds of a duration of Gateway API (GEP-2257), such as 2m30s; None for any other text."""
     if not re.fullmatch("([0-9]{1,5}(h|m|s|ms)){1,4}", duration):
@@ -151,12 +213,19 @@ def _upgrade_strategies(service: Service) -> dict[str, str]:
 
 
 def _rules(service: Service) -> Iterator[tuple[Document, str, RouteRule]]:
-    """Each rule of each HTTPRoute in the folder, with its field."""
+    """Each rule of each HTTPRoute in the folder, with its field, but for those that redirect."""
+    for document, route in _parsed(service, HttpRoute):
+        for number, routed in enumerate(route.spec.rules):
+            if not routed.redirects:
+                yield document, f"spec.rules[{number}]", routed
+
+
+def _parsed[Kind: Part](service: Service, kind: type[Kind]) -> Iterator[tuple[Document, Kind]]:
+    """Each document in the folder of this kind that is well formed."""
     for document in service.beside:
-        if document.content.get("kind") == "HTTPRoute":
+        if KINDS.get(document.content.get("kind", "")) is kind:
             with contextlib.suppress(ValidationError):
-                for number, routed in enumerate(HttpRoute.model_validate(document.content).spec.rules):
-                    yield document, f"spec.rules[{number}]", routed
+                yield document, kind.model_validate(document.content)
 
 
 RULES: tuple[Rule, ...] = (
@@ -165,4 +234,6 @@ RULES: tuple[Rule, ...] = (
     shares_add_up_to_100,
     a_route_outlasts_the_deadline,
     a_route_leaves_out_what_is_private,
+    a_route_sends_no_request_twice,
+    a_listener_with_tls_has_a_certificate,
 )

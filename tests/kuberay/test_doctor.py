@@ -406,6 +406,18 @@ BROKEN = [
         ),
         warning=True,
     ),
+    Case("a_route_to_nobody", "a_route_leads_to_services_that_there_are", lambda m: m.split().update(backendRefs=[])),
+    Case(
+        "a_route_that_tries_again",
+        "a_route_sends_no_request_twice",
+        lambda m: m.split().update(retry={"attempts": 2, "codes": [503]}),
+        warning=True,
+    ),
+    Case(
+        "a_gateway_without_certificate",
+        "a_listener_with_tls_has_a_certificate",
+        lambda m: m.gateway()["listeners"][1].pop("tls"),
+    ),
     Case("no_nodes_for_the_candidate", "the_pods_that_start_fit_the_nodes", lambda m: m.split(), profile=ONE_GPU),
     Case("a_gated_field", "a_gated_field_is_left_out", lambda m: m.cluster.update(networkPolicy={"mode": "DenyAll"})),
 ]

@@ -24,6 +24,8 @@ CONTROL = "control"
 ADDRESS, PORT = "10.89.0.1", 6443
 SERVICES = "10.96.0.0/16"
 KUBECONFIG = STATE / "kubeconfig"
+FEATURES = "--feature-gates=RayServiceIncrementalUpgrade=true"
+"""Option of KubeRay's operator: 1.6 has the incremental upgrade, and has it off."""
 VOLUMES = 20
 STORAGE_CLASS = "shared"
 """The class of half of the volumes; the others have none."""
@@ -72,7 +74,10 @@ def up(count: int) -> Kubectl:
         overlay = STATE / "kuberay"
         overlay.mkdir()
         source = os.path.relpath(module(KUBERAY) / "config" / "default", overlay)
-        (overlay / "kustomization.yaml").write_text(json.dumps({"namespace": "kuberay-system", "resources": [source]}))
+        option = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": [FEATURES]}]
+        patches = [{"target": {"kind": "Deployment"}, "patch": json.dumps(option)}]
+        kustomization = {"namespace": "kuberay-system", "resources": [source], "patches": patches}
+        (overlay / "kustomization.yaml").write_text(json.dumps(kustomization))
         ready("create", "namespace", "kuberay-system")
         ready("apply", "--server-side", "--kustomize", overlay)
         for namespace in ("kube-system", "kuberay-system"):
