@@ -11,7 +11,13 @@ from graphs.core.metrics import CANCELLATIONS, DECLARED, ERRORS, INGRESS, REQUES
 from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.objectives import FAILURES, OF_STABLE
 
-OF_APPLICATION = 'application=~"$application"'
+ALL = {"namespace": ".*", "application": ".+"}
+"""Value by variable for `All`. Outside of Kubernetes series have no namespace."""
+OF_NAMESPACE = 'namespace=~"$namespace"'
+SELECTED = f'{OF_NAMESPACE},application=~"$application"'
+"""Matchers of a series that has an application. Those of nodes, targets and the autoscaler have none."""
+APPLICATION = "namespace, application"
+"""Labels by which installations are told apart, where several are selected."""
 QUANTILES = (0.5, 0.9, 0.99)
 WINDOW = "5m"
 NEEDS_GPU = "no data without a GPU and NVIDIA's DCGM exporter"
@@ -67,14 +73,14 @@ def grafana(dashboard: Dashboard) -> dict[str, Any]:
         "schemaVersion": 39,
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
-        "templating": {"list": [_datasource(), _application()]},
+        "templating": {"list": [_datasource(), *_variables()]},
         "panels": [_grafana_panel(panel, number) for number, panel in enumerate(dashboard.panels)],
     }
 
 
 def _panel(metric: Metric, matcher: str) -> Panel:
     """The panel of one of our metrics, by its labels."""
-    matchers = ",".join(part for part in (OF_APPLICATION, matcher) if part)
+    matchers = ",".join(part for part in (SELECTED, matcher) if part)
     legend = " ".join(f"{{{{{label}}}}}" for label in metric.labels)
     absent = NEEDS_ROLLOUT if "_rollout_" in metric.name else ""
     title = metric.meaning[0].upper() + metric.meaning[1:]
@@ -95,9 +101,9 @@ def _rate(metric: Metric, matchers: str) -> str:
 
 
 def _failures() -> Panel:
-    requests = f'sum(rate({REQUESTS.exported}{{{OF_APPLICATION},stage="{INGRESS}"}}[{WINDOW}]))'
-    failed = f'sum(rate({ERRORS.exported}{{{OF_APPLICATION},code=~"{"|".join(FAILURES)}",{OF_STABLE}}}[{WINDOW}]))'
-    refused = f'sum by (code) (rate({ERRORS.exported}{{{OF_APPLICATION},code=~"overloaded|rate_limit_exceeded"}}[{WINDOW}]))'
+    requests = f'sum(rate({REQUESTS.exported}{{{SELECTED},stage="{INGRESS}"}}[{WINDOW}]))'
+    failed = f'sum(rate({ERRORS.exported}{{{SELECTED},code=~"{"|".join(FAILURES)}",{OF_STABLE}}}[{WINDOW}]))'
+    refused = f'sum by (code) (rate({ERRORS.exported}{{{SELECTED},code=~"overloaded|rate_limit_exceeded"}}[{WINDOW}]))'
     queries = (
         (f"({failed} or {requests} * 0) / {requests}", "failed"),
         (f"{refused} / on () group_left () {requests}", "{{code}}"),
@@ -107,7 +113,7 @@ def _failures() -> Panel:
 
 def _steps() -> Panel:
     queries = tuple(
-        (f"sum by (application) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))", f"{{{{application}}}} {legend}")
+        (f"sum by ({APPLICATION}) (rate({metric}{{{SELECTED}}}[{WINDOW}]))", f"{{{{namespace}}}} {{{{application}}}} {legend}")
         for metric, legend in ((foreign.STEPS, "ran"), (foreign.STEPS_SAVED, "saved by a cancellation"))
     )
     return Panel("Denoising steps, per second", queries)
@@ -130,17 +136,17 @@ def _gpu() -> tuple[Panel, ...]:
 
 def _ray() -> tuple[Panel, ...]:
     def rate(metric: str) -> str:
-        return f"sum by (application, model) (rate({metric}{{{OF_APPLICATION}}}[{WINDOW}]))"
+        return f"sum by ({APPLICATION}, model) (rate({metric}{{{SELECTED}}}[{WINDOW}]))"
 
     def mean_s(metric: str) -> str:
         return f"{rate(metric)} / 1e6 / {rate(foreign.TRITON_ENDED)}"
 
     batch = f"{rate(foreign.TRITON_INFERENCES)} / {rate(foreign.TRITON_EXECUTIONS)}"
-    where = f"sum by (application, deployment, replica, pod, node) ({foreign.PROCESSING}{{{OF_APPLICATION}}})"
-    healthy = f"sum by (application, deployment) ({foreign.REPLICA_HEALTHY}{{{OF_APPLICATION}}})"
-    queued = f"sum by (application, deployment) ({foreign.QUEUED}{{{OF_APPLICATION}}})"
-    pending = f"sum by (application, model) ({foreign.TRITON_PENDING}{{{OF_APPLICATION}}})"
-    deployment, model = "{{application}} {{deployment}}", "{{application}} {{model}}"
+    where = f"sum by ({APPLICATION}, deployment, replica, pod, node) ({foreign.PROCESSING}{{{SELECTED}}})"
+    healthy = f"sum by ({APPLICATION}, deployment) ({foreign.REPLICA_HEALTHY}{{{SELECTED}}})"
+    queued = f"sum by ({APPLICATION}, deployment) ({foreign.QUEUED}{{{SELECTED}}})"
+    pending = f"sum by ({APPLICATION}, model) ({foreign.TRITON_PENDING}{{{SELECTED}}})"
+    deployment, model = (f"{{{{namespace}}}} {{{{application}}}} {{{{{label}}}}}" for label in ("deployment", "model"))
     return (
         Panel("Requests in each replica, its pod and its node", ((where, ""),), is_table=True),
         Panel("Healthy replicas", ((healthy, deployment),)),
@@ -158,17 +164,25 @@ def _ray() -> tuple[Panel, ...]:
 
 
 def _cluster() -> tuple[Panel, ...]:
-    memory = f"max by (instance) ({foreign.NODE_MEMORY_USED}) / max by (instance) ({foreign.NODE_MEMORY_TOTAL})"
-    status = f"max by (application) ({foreign.APPLICATION_STATUS}{{{OF_APPLICATION}}})"
-    of_pods = f'max by (pod) ({foreign.CONTAINER_RSS}{{container!="",pod=~"sonograph.*"}})'
+    def selected(metric: str, *matchers: str) -> str:
+        return f"{metric}{{{','.join((OF_NAMESPACE, *matchers))}}}"
+
+    used, total = (f"max by (instance) ({selected(one)})" for one in (foreign.NODE_MEMORY_USED, foreign.NODE_MEMORY_TOTAL))
+    status = f"max by ({APPLICATION}) ({foreign.APPLICATION_STATUS}{{{SELECTED}}})"
+    joined, pending = (f"sum by (job, NodeType) ({selected(one)})" for one in (foreign.ACTIVE_NODES, foreign.PENDING_NODES))
+    of_all_pods = f"max by (namespace, pod) ({selected(foreign.CONTAINER_RSS, 'container!=""')})"
+    of_ray = f"{of_all_pods} and on (namespace, pod) {selected(foreign.UP, 'ray_io_cluster!=""')}"
+    redis = selected(foreign.CONTAINER_RSS, 'pod=~"($application)-redis-[0-9]+"', 'container="redis"')
+    of_redis = f"max by (namespace, pod) ({redis})"
+    application, group, pod = "{{namespace}} {{application}}", "{{job}} {{NodeType}}", "{{namespace}} {{pod}}"
     return (
-        Panel("Status of the application (6: running, 5: deploying, 2: unhealthy, 1: failed)", ((status, "{{application}}"),)),
-        Panel("Targets that answer Prometheus", ((f"sum by (job) ({foreign.UP})", "{{job}}"),)),
-        Panel("CPU of each Ray node", ((f"max by (instance) ({foreign.NODE_CPU})", "{{instance}}"),), "percent"),
-        Panel("Share of the memory of each Ray node", ((memory, "{{instance}}"),), "percentunit"),
-        Panel("Pods that have joined Ray", ((f"sum by (NodeType) ({foreign.ACTIVE_NODES})", "{{NodeType}}"),)),
-        Panel("Pods that are waited for", ((f"sum by (NodeType) ({foreign.PENDING_NODES})", "{{NodeType}}"),)),
-        Panel("Memory of each pod, without the page cache", ((of_pods, "{{pod}}"),), "bytes", NEEDS_KUBERNETES),
+        Panel("Status of the application (6: running, 5: deploying, 2: unhealthy, 1: failed)", ((status, application),)),
+        Panel("Targets that answer Prometheus", ((f"sum by (job) ({selected(foreign.UP)})", "{{job}}"),)),
+        Panel("CPU of each Ray node", ((f"max by (instance) ({selected(foreign.NODE_CPU)})", "{{instance}}"),), "percent"),
+        Panel("Share of the memory of each Ray node", ((f"{used} / {total}", "{{instance}}"),), "percentunit"),
+        Panel("Pods that have joined Ray", ((joined, group),)),
+        Panel("Pods that are waited for", ((pending, group),)),
+        Panel("Memory of each pod, without the page cache", ((of_ray, pod), (of_redis, pod)), "bytes", NEEDS_KUBERNETES),
     )
 
 
@@ -194,8 +208,12 @@ def _datasource() -> dict[str, Any]:
     return {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
 
 
-def _application() -> dict[str, Any]:
-    query = f"label_values({REQUESTS.exported}, application)"
+def _variables() -> list[dict[str, Any]]:
+    """The choice of installations: of namespaces, and of their applications."""
     source = {"type": "prometheus", "uid": "${datasource}"}
-    choice = {"includeAll": True, "multi": True, "allValue": ".+", "current": {"text": "All", "value": "$__all"}}
-    return {"name": "application", "type": "query", "datasource": source, "query": query, "refresh": 2, **choice}
+    choice = {"includeAll": True, "multi": True, "current": {"text": "All", "value": "$__all"}}
+    series = {"namespace": REQUESTS.exported, "application": f"{REQUESTS.exported}{{{OF_NAMESPACE}}}"}
+    return [
+        {"name": name, "type": "query", "datasource": source, "query": query, "refresh": 2, **choice, "allValue": ALL[name]}
+        for name, query in ((name, f"label_values({one}, {name})") for name, one in series.items())
+    ]

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from typing import Any
 import httpx
 import yaml
 
+from kuberay.dashboards import ALL
 from kuberay.manifest.monitoring import monitoring
+from kuberay.manifest.selectors import job
 from kuberay.profiles import CPU
 from testing.service import ROOT, Service, free_port
 
@@ -85,9 +88,16 @@ def prometheus(folder: Path, config: dict[str, Any]) -> Iterator[Prometheus]:
         process.wait()
 
 
+def of_all(expression: str) -> str:
+    """A dashboard's query as Grafana fills it in where `All` is chosen for each variable."""
+    return re.sub(r"\$(\w+)", lambda found: ALL[found[1]], expression)
+
+
 def scraping(service: Service, folder: Path, interval_s: int = 1) -> contextlib.AbstractContextManager[Prometheus]:
     """Run Prometheus with the configuration of docs/observability, on this service's metrics and with the rules of monitoring.yaml."""
     config = yaml.safe_load((ROOT / "docs" / "observability" / "prometheus.yaml").read_text())
+    # Ray's list of targets has a job of its own; the rules select by that of the PodMonitor.
+    config["scrape_configs"][0]["relabel_configs"] = [{"target_label": "job", "replacement": job(CPU)}]
     config["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), f"{interval_s}s")
     (discovery,) = config["scrape_configs"][0]["file_sd_configs"]
     discovery |= {"files": [str(service.session / Path(discovery["files"][0]).name)], "refresh_interval": f"{interval_s}s"}

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 
 from graphs.core.metrics import ERRORS, QUEUE_DURATION
 from kuberay.manifest.foreign_metrics import (
@@ -15,18 +16,14 @@ from kuberay.manifest.foreign_metrics import (
     UP,
     UPGRADE_IN_PROGRESS,
 )
-from kuberay.manifest.objectives import FAST, OF_STABLE, REQUESTS_RATE, SLOW, Objective, burning, objectives
+from kuberay.manifest.objectives import FAST, OF_STABLE, SLOW, Objective, burning, objectives, requests_rate
 from kuberay.manifest.objects import REVISION
 from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB
+from kuberay.manifest.selectors import BY, of_installation, of_namespace
 from kuberay.profiles import Profile
 
 POD_LABELS = ("ray.io/cluster", "ray.io/node-type", "ray.io/group", REVISION)
 """Labels of the pods that their series have too, with `_` for other characters than letters and digits."""
-
-
-def job(profile: Profile) -> str:
-    """Return the label `job` that the Prometheus operator gives to the targets of our PodMonitor."""
-    return f"{profile.namespace}/{profile.service}"
 
 
 @dataclass(frozen=True)
@@ -51,58 +48,65 @@ def alerts(profile: Profile, split: bool = False) -> list[Alert]:
     """`split`: two RayServices. The service's alerts count by application, so that a candidate of few requests triggers them too."""
     waits_s = math.floor(profile.times.deadline_s / 4)
     applications = {profile.service: "", **({profile.candidate: "candidate"} if split else {})}
+    unavailable = of_installation(profile, ERRORS.exported, 'code="model_unavailable"', OF_STABLE)
+    queued = of_installation(profile, f"{QUEUE_DURATION.exported}_bucket")
     return [
-        *(alert for objective in objectives(profile.times.deadline_s) for alert in _of_objective(objective)),
+        *(alert for objective in objectives(profile) for alert in _of_objective(profile, objective)),
         *(alert for name, revision in applications.items() for alert in _of_outage(profile, name, revision)),
         Alert(
             "SonographModelUnavailable",
-            f'sum by (application, stage) (rate({ERRORS.exported}{{code="model_unavailable",{OF_STABLE}}}[5m])) > 0',
+            f"sum by (application, stage) (rate({unavailable}[5m])) > 0",
             "5m",
             "critical",
             "No replica of {{ $labels.stage }} in {{ $labels.application }} serves.",
         ),
         Alert(
             "SonographQueue",
-            f"histogram_quantile(0.9, sum by (application, stage, le) (rate({QUEUE_DURATION.exported}_bucket[5m]))) > {waits_s}",
+            f"histogram_quantile(0.9, sum by (application, stage, le) (rate({queued}[5m]))) > {waits_s}",
             "5m",
             "warning",
             f"1 request in 10 waits more than {waits_s} s for {{{{ $labels.stage }}}} of {{{{ $labels.application }}}}.",
         ),
         Alert(
             "SonographOverloaded",
-            _share("overloaded", 0.05),
+            _share(profile, "overloaded", 0.05),
             "5m",
             "warning",
             "{{ $labels.application }} refuses {{ $value | humanizePercentage }} of the requests as overloaded (503).",
         ),
         Alert(
             "SonographRateLimited",
-            _share("rate_limit_exceeded", 0.2),
+            _share(profile, "rate_limit_exceeded", 0.2),
             "15m",
             "warning",
             "{{ $labels.application }} refuses {{ $value | humanizePercentage }} of the requests by their keys' limits (429).",
         ),
-        *_of_deploys(profile),
+        *_of_deploys(profile, tuple(applications)),
         *_of_cluster(profile),
         *_of_redis(profile),
     ]
 
 
-def _of_objective(objective: Objective) -> list[Alert]:
+def _of_objective(profile: Profile, objective: Objective) -> list[Alert]:
     share = f"{{{{ $value | humanizePercentage }}}} of the requests of {{{{ $labels.application }}}} {objective.meaning}"
     return [
-        Alert(objective.name, burning(objective, FAST), FAST.hold, FAST.severity, f"{share}."),
-        Alert(f"{objective.name}Slowly", burning(objective, SLOW), SLOW.hold, SLOW.severity, f"{share}, for hours."),
+        Alert(objective.name, burning(profile, objective, FAST), FAST.hold, FAST.severity, f"{share}."),
+        Alert(f"{objective.name}Slowly", burning(profile, objective, SLOW), SLOW.hold, SLOW.severity, f"{share}, for hours."),
     ]
 
 
 def _of_outage(profile: Profile, application: str, revision: str) -> list[Alert]:
     """Alerts on series that are missing: where nothing is measured, no share of it rises."""
     labels = {"application": application}
+    of_application = f'application="{application}"'
+    status = of_installation(profile, APPLICATION_STATUS, of_application)
+    healthy = of_installation(profile, REPLICA_HEALTHY, of_application, 'deployment="ingress"')
+    # Empty: that of the first RayService's pods, which have no such label.
+    up = partial(of_installation, profile, UP, 'endpoint="metrics"', f'sonograph_revision="{revision}"')
     return [
         Alert(
             "SonographDown",
-            f"absent({_up(job(profile), 'metrics', revision, group='ingress')} == 1)",
+            f"absent({up('ray_io_group="ingress"')} == 1)",
             "3m",
             "critical",
             f"No pod of {application}'s ingress answers Prometheus: the service is down, or nothing measures it.",
@@ -111,8 +115,7 @@ def _of_outage(profile: Profile, application: str, revision: str) -> list[Alert]
         Alert(
             "SonographIngressDown",
             # The controller reports both; while there is none, it says nothing of the replicas, which serve on.
-            f'absent({REPLICA_HEALTHY}{{application="{application}",deployment="ingress"}} > 0) '
-            f'and on () {APPLICATION_STATUS}{{application="{application}"}} > 0',
+            f"absent({healthy} > 0) and on () {status} > 0",
             "5m",
             "critical",
             f"No replica of {application}'s ingress is healthy: the pods answer every request with 503.",
@@ -120,7 +123,7 @@ def _of_outage(profile: Profile, application: str, revision: str) -> list[Alert]
         ),
         Alert(
             "SonographHeadDown",
-            f"absent({_up(job(profile), 'metrics', revision, node_type='head')} == 1)",
+            f"absent({up('ray_io_node_type="head"')} == 1)",
             "5m",
             "critical",
             f"{application} has no head: it answers requests, and replaces no replica, scales nothing and deploys nothing.",
@@ -128,7 +131,7 @@ def _of_outage(profile: Profile, application: str, revision: str) -> list[Alert]
         ),
         Alert(
             "SonographStatusMissing",
-            f'absent({APPLICATION_STATUS}{{application="{application}"}})',
+            f"absent({status})",
             "10m",
             "critical",
             f"Serve's controller reports no application {application}: it was deleted, was never deployed, or the controller is down.",
@@ -137,9 +140,10 @@ def _of_outage(profile: Profile, application: str, revision: str) -> list[Alert]
     ]
 
 
-def _of_deploys(profile: Profile) -> list[Alert]:
-    status = f"max by (application, ray_io_cluster) ({APPLICATION_STATUS})"
-    of_deployment = f"max by (application, deployment, ray_io_cluster) ({DEPLOYMENT_STATUS})"
+def _of_deploys(profile: Profile, applications: tuple[str, ...]) -> list[Alert]:
+    status = f"max by (application, ray_io_cluster) ({of_installation(profile, APPLICATION_STATUS)})"
+    of_deployment = f"max by (application, deployment, ray_io_cluster) ({of_installation(profile, DEPLOYMENT_STATUS)})"
+    upgrading = of_namespace(profile, UPGRADE_IN_PROGRESS, f'name=~"{"|".join(applications)}"', 'condition="true"')
     of_cluster = "{{ $labels.application }} in the cluster {{ $labels.ray_io_cluster }}"
     return [
         Alert("SonographDeployFailed", f"{status} == 1", "1m", "critical", f"The deploy of {of_cluster} has failed for good."),
@@ -147,7 +151,7 @@ def _of_deploys(profile: Profile) -> list[Alert]:
         Alert("SonographDeployStuck", f"{status} == 5", "30m", "warning", f"The deploy of {of_cluster} does not end."),
         Alert(
             "SonographUpgradeStuck",
-            f'max by (name) ({UPGRADE_IN_PROGRESS}{{condition="true",name=~"{profile.service}|{profile.candidate}"}}) == 1',
+            f"max by (name) ({upgrading}) == 1",
             "1h",
             "warning",
             "The upgrade of the RayService {{ $labels.name }} does not end: its second cluster does not serve.",
@@ -163,10 +167,9 @@ def _of_deploys(profile: Profile) -> list[Alert]:
 
 
 def _of_cluster(profile: Profile) -> list[Alert]:
-    head, autoscaler = (
-        f'{UP}{{job="{job(profile)}",endpoint="metrics",ray_io_node_type="head"}}',
-        f'{UP}{{job="{job(profile)}",endpoint="as-metrics"}}',
-    )
+    head = of_installation(profile, UP, 'endpoint="metrics"', 'ray_io_node_type="head"')
+    autoscaler = of_installation(profile, UP, 'endpoint="as-metrics"')
+    pending = of_installation(profile, PENDING_NODES)
     return [
         Alert(
             "SonographAutoscalerDown",
@@ -178,7 +181,7 @@ def _of_cluster(profile: Profile) -> list[Alert]:
         ),
         Alert(
             "SonographPodsPending",
-            f"sum by (ray_io_cluster, NodeType) ({PENDING_NODES}) > 0",
+            f"sum by (ray_io_cluster, NodeType) ({pending}) > 0",
             "30m",
             "warning",
             "Pods of the group {{ $labels.NodeType }} of {{ $labels.ray_io_cluster }} do not start, or do not join Ray.",
@@ -190,10 +193,10 @@ def _of_redis(profile: Profile) -> list[Alert]:
     """Alerts on the rendered Redis; one of the values is measured where it runs."""
     if profile.values.redis.address:
         return []
-    of_namespace, name = f'namespace="{profile.namespace}"', f"{profile.service}-redis"
-    ready = f'{STATEFUL_SET_READY}{{{of_namespace},statefulset="{name}"}}'
-    counted = f'{NAMESPACE_PHASE}{{{of_namespace},phase="Active"}}'
-    rss = f'{CONTAINER_RSS}{{{of_namespace},pod=~"{name}-[0-9]+",container="redis"}}'
+    name = f"{profile.service}-redis"
+    ready = of_namespace(profile, STATEFUL_SET_READY, f'statefulset="{name}"')
+    counted = of_namespace(profile, NAMESPACE_PHASE, 'phase="Active"')
+    rss = of_namespace(profile, CONTAINER_RSS, f'pod=~"{name}-[0-9]+"', 'container="redis"')
     return [
         Alert(
             "SonographRedisDown",
@@ -216,13 +219,7 @@ def _of_redis(profile: Profile) -> list[Alert]:
 _REDIS_PART = 0.8
 
 
-def _share(code: str, most: float) -> str:
+def _share(profile: Profile, code: str, most: float) -> str:
     """Condition that more than `most` of the requests are refused with `code`."""
-    refused = f'sum by (application) (rate({ERRORS.exported}{{code="{code}"}}[5m]))'
-    return f"{refused} / {REQUESTS_RATE}5m > {most}"
-
-
-def _up(job: str, endpoint: str, revision: str, **labels: str) -> str:
-    matchers = {"job": job, "endpoint": endpoint, **{f"ray_io_{name}": value for name, value in labels.items()}}
-    matchers["sonograph_revision"] = revision  # empty: that of the first RayService's pods, which have no such label
-    return f"{UP}{{{','.join(f'{name}="{value}"' for name, value in matchers.items())}}}"
+    refused = of_installation(profile, ERRORS.exported, f'code="{code}"')
+    return f"sum by ({BY}) (rate({refused}[5m])) / {requests_rate(profile, '5m')} > {most}"

@@ -3,6 +3,7 @@
 from kuberay.manifest.alerts import POD_LABELS, Alert, alerts
 from kuberay.manifest.objectives import objectives, recording, requests
 from kuberay.manifest.objects import Object, kubernetes_object, of_ray
+from kuberay.manifest.selectors import job
 from kuberay.profiles import Profile
 
 NODE = {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}
@@ -10,7 +11,7 @@ NODE = {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "nod
 
 
 def monitoring(profile: Profile, split: bool = False) -> list[Object]:
-    """Objects for the Prometheus operator; nothing where the values say that there is none. `split`: two RayServices."""
+    """The objects that the Prometheus operator reads; none where the values say that there is none. `split`: two RayServices."""
     values = profile.values.monitoring
     if not values.enabled:
         return []
@@ -20,10 +21,10 @@ def monitoring(profile: Profile, split: bool = False) -> list[Object]:
         "podTargetLabels": list(POD_LABELS),
         "podMetricsEndpoints": [{"port": port, "relabelings": [NODE]} for port in ports],
     }
-    measured = objectives(profile.times.deadline_s)
+    recordings = [*requests(profile), *(rule for objective in objectives(profile) for rule in recording(objective))]
     groups = [
-        {"name": f"{profile.service}-objectives", "rules": [*requests(), *(rule for one in measured for rule in recording(one))]},
-        {"name": profile.service, "rules": [_rule(alert, values.runbooks) for alert in alerts(profile, split)]},
+        {"name": f"{profile.service}-objectives", "rules": recordings},
+        {"name": profile.service, "rules": [_rule(profile, alert) for alert in alerts(profile, split)]},
     ]
     made = [
         kubernetes_object(profile, "monitoring.coreos.com/v1", "PodMonitor", profile.service, spec=monitor),
@@ -34,11 +35,14 @@ def monitoring(profile: Profile, split: bool = False) -> list[Object]:
     return made
 
 
-def _rule(alert: Alert, runbooks: str) -> Object:
+def _rule(profile: Profile, alert: Alert) -> Object:
+    # Every alert has the labels of its installation, also where its expression loses them.
+    installation = {"namespace": profile.namespace, "job": job(profile)}
+    runbook = f"{profile.values.monitoring.runbooks}#{alert.anchor}"
     return {
         "alert": alert.name,
         "expr": alert.expression,
         "for": alert.hold,
-        "labels": {"severity": alert.severity, **alert.labels},
-        "annotations": {"summary": alert.summary, "runbook_url": f"{runbooks}#{alert.anchor}"},
+        "labels": {"severity": alert.severity, **installation, **alert.labels},
+        "annotations": {"summary": alert.summary, "runbook_url": runbook},
     }

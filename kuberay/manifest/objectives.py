@@ -6,9 +6,12 @@ short window, so that it fires while the fault lasts and ends soon after it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from graphs.core.metrics import ERRORS, INGRESS, REQUEST_DURATION, REQUESTS, SECONDS
 from kuberay.manifest.objects import Object
+from kuberay.manifest.selectors import BY, of_installation
+from kuberay.profiles import Profile
 
 REQUESTS_RATE = "application:sonograph_requests:rate"
 """Recorded requests per second, before the window's name."""
@@ -58,17 +61,21 @@ class Objective:
         return round(burn.factor * (1 - self.target), 6)
 
 
-def objectives(deadline_s: float) -> tuple[Objective, ...]:
-    answer_s = bound(deadline_s / 4)
+def objectives(profile: Profile) -> tuple[Objective, ...]:
+    answer_s = bound(profile.times.deadline_s / 4)
     return (
         Objective(
-            "SonographErrors", 0.995, "application:sonograph_failures:ratio_rate", _failures, "fail by the service's fault"
+            "SonographErrors",
+            0.995,
+            "application:sonograph_failures:ratio_rate",
+            partial(_failures, profile),
+            "fail by the service's fault",
         ),
         Objective(
             "SonographLatency",
             0.95,
             "application:sonograph_slow:ratio_rate",
-            lambda window: _slow(answer_s, window),
+            partial(_slow, profile, answer_s),
             f"take more than {answer_s:g} s",
         ),
     )
@@ -83,30 +90,38 @@ def recording(objective: Objective) -> list[Object]:
     return [{"record": objective.recorded + window, "expr": objective.bad(window)} for window in WINDOWS]
 
 
-def requests() -> list[Object]:
+def requests(profile: Profile) -> list[Object]:
     """The recording rules of the rate of requests."""
-    return [{"record": REQUESTS_RATE + window, "expr": _requests(window)} for window in WINDOWS]
+    return [{"record": REQUESTS_RATE + window, "expr": _requests(profile, window)} for window in WINDOWS]
 
 
-def burning(objective: Objective, burn: Burn) -> str:
+def requests_rate(profile: Profile, window: str) -> str:
+    """The recorded requests per second."""
+    return of_installation(profile, REQUESTS_RATE + window)
+
+
+def burning(profile: Profile, objective: Objective, burn: Burn) -> str:
     """The condition of the alert, in PromQL."""
+    long, short = (of_installation(profile, objective.recorded + window) for window in (burn.long, burn.short))
     threshold = f"{objective.threshold(burn):g}"
-    return f"{objective.recorded}{burn.long} > {threshold} and {objective.recorded}{burn.short} > {threshold}"
+    return f"{long} > {threshold} and {short} > {threshold}"
 
 
-def _requests(window: str) -> str:
-    return f'sum by (application) (rate({REQUESTS.exported}{{stage="{INGRESS}"}}[{window}]))'
+def _requests(profile: Profile, window: str) -> str:
+    of_ingress = of_installation(profile, REQUESTS.exported, f'stage="{INGRESS}"')
+    return f"sum by ({BY}) (rate({of_ingress}[{window}]))"
 
 
-def _failures(window: str) -> str:
-    codes = "|".join(FAILURES)
-    failed = f'sum by (application) (rate({ERRORS.exported}{{code=~"{codes}",{OF_STABLE}}}[{window}]))'
-    recorded = REQUESTS_RATE + window
-    return f"({failed} or {recorded} * 0) / {recorded}"  # 0 also before the first report of the errors
+def _failures(profile: Profile, window: str) -> str:
+    errors = of_installation(profile, ERRORS.exported, f'code=~"{"|".join(FAILURES)}"', OF_STABLE)
+    recorded = requests_rate(profile, window)
+    # 0 also before the first report of the errors.
+    return f"(sum by ({BY}) (rate({errors}[{window}])) or {recorded} * 0) / {recorded}"
 
 
-def _slow(answer_s: float, window: str) -> str:
+def _slow(profile: Profile, answer_s: float, window: str) -> str:
     bucket, _, count = REQUEST_DURATION.series
     # Prometheus 2 keeps the text of `le` as it is exported, which is that of an integer or of a float.
-    in_time = f'sum by (application) (rate({bucket}{{le=~"{answer_s:g}([.]0)?"}}[{window}]))'
-    return f"1 - {in_time} / sum by (application) (rate({count}[{window}]))"
+    in_time = of_installation(profile, bucket, f'le=~"{answer_s:g}([.]0)?"')
+    answered = of_installation(profile, count)
+    return f"1 - sum by ({BY}) (rate({in_time}[{window}])) / sum by ({BY}) (rate({answered}[{window}]))"

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 
 from deployments.model_spec import specs
@@ -9,8 +10,8 @@ from graphs.core.metrics import BATCH, ERRORS, INGRESS, METRICS, REQUEST_DURATIO
 from graphs.http.schemas.openapi import ERRORS as PROBLEMS
 from graphs.rollouts.state import Budgets
 from kuberay.manifest import foreign_metrics as foreign
-from kuberay.manifest.alerts import job
-from kuberay.profiles import CPU, NAME
+from kuberay.manifest.selectors import job
+from kuberay.profiles import CPU, NAME, Profile
 
 SCRAPE_S = 30
 SCRAPES = 70 * 60 // SCRAPE_S
@@ -23,6 +24,8 @@ SERVICE_FAILURES = {"internal": 0.01, "overloaded": 0.05}
 """Failures of the service at each scrape, by code; of each of a client's errors there are CLIENT_FAILURES."""
 CLIENT_FAILURES = 0.02
 CLUSTER = "sonograph-q7x2v"
+SCRAPED = {"namespace": CPU.namespace, "job": job(CPU), "ray_io_cluster": CLUSTER}
+"""Labels that the PodMonitor gives to each series of Ray's pods."""
 
 type Series = dict[str, str]
 """Values in promtool's notation, by the series' name with its labels."""
@@ -33,9 +36,20 @@ def normal_hour(stages: tuple[str, ...] = (INGRESS, "decode", "whisper", "diffus
     found: Series = {}
     for metric, replica in itertools.product(METRICS, ("ingress#1", "ingress#2")):
         for labels in _combinations(metric, stages):
-            scraped = {**labels, "application": NAME, "deployment": "ingress", "replica": replica, "ray_io_cluster": CLUSTER}
+            scraped = {**labels, "application": NAME, "deployment": "ingress", "replica": replica, **SCRAPED}
             found |= _of_metric(metric, scraped)
     return found | _targets() | _of_others() | _of_dashboards()
+
+
+def of_another(profile: Profile, recorded: Series) -> Series:
+    """The same series, of an installation with this profile's name and namespace."""
+    labels = {"namespace": profile.namespace, "job": job(profile)}
+
+    def renamed(label: re.Match[str]) -> str:
+        name, rest = label.groups()
+        return f'{name}="{labels.get(name, profile.service + rest)}"'
+
+    return {re.sub(rf'(\w+)="{NAME}([^"]*)"', renamed, one): values for one, values in recorded.items()}
 
 
 def series(name: str, /, **labels: str) -> str:
@@ -60,8 +74,8 @@ def phases(*parts: tuple[float, int]) -> str:
 
 
 def up(pod: str, node_type: str, endpoint: str = "metrics", revision: str = "", group: str = "headgroup") -> str:
-    labels = {"job": job(CPU), "namespace": NAME, "pod": pod, "endpoint": endpoint, "container": "ray"}
-    labels |= {"ray_io_cluster": CLUSTER, "ray_io_node_type": node_type, "ray_io_group": group}
+    labels = {**SCRAPED, "pod": f"{CLUSTER}-{pod}", "endpoint": endpoint, "container": "ray"}
+    labels |= {"ray_io_node_type": node_type, "ray_io_group": group}
     return series(foreign.UP, **labels, **({"sonograph_revision": revision} if revision else {}))
 
 
@@ -115,15 +129,14 @@ def _targets() -> Series:
 
 def _of_others() -> Series:
     """An update of ten minutes, more replicas for some minutes, a pod that starts, and an upgrade that ends."""
-    cluster = {"ray_io_cluster": CLUSTER}
     deployments = {
-        series(foreign.DEPLOYMENT_STATUS, application=NAME, deployment=name, **cluster): phases(
+        series(foreign.DEPLOYMENT_STATUS, application=NAME, deployment=name, **SCRAPED): phases(
             (6, 10), (3, 10), (6, 10), (4, 8), (6, 90)
         )
         for name in ("ingress", "whisper", "diffusion")
     }
     replicas = {
-        series(foreign.REPLICA_HEALTHY, application=NAME, deployment=name, replica=f"{name}#{number}", **cluster): constant(1)
+        series(foreign.REPLICA_HEALTHY, application=NAME, deployment=name, replica=f"{name}#{number}", **SCRAPED): constant(1)
         for name in ("ingress", "whisper", "diffusion")
         for number in (1, 2)
     }
@@ -131,13 +144,13 @@ def _of_others() -> Series:
         deployments
         | replicas
         | {
-            series(foreign.APPLICATION_STATUS, application=NAME, **cluster): phases((6, 10), (5, 10), (6, 25), (2, 3), (6, 100)),
-            series(foreign.PENDING_NODES, NodeType="whisper", SessionName="s", **cluster): phases((0, 10), (1, 12), (0, 100)),
-            series(foreign.PENDING_NODES, NodeType="ingress", SessionName="s", **cluster): constant(0),
+            series(foreign.APPLICATION_STATUS, application=NAME, **SCRAPED): phases((6, 10), (5, 10), (6, 25), (2, 3), (6, 100)),
+            series(foreign.PENDING_NODES, NodeType="whisper", SessionName="s", **SCRAPED): phases((0, 10), (1, 12), (0, 100)),
+            series(foreign.PENDING_NODES, NodeType="ingress", SessionName="s", **SCRAPED): constant(0),
             series(foreign.UPGRADE_IN_PROGRESS, namespace=NAME, name=NAME, condition="false"): phases((1, 10)),
-            series(foreign.STATEFUL_SET_READY, namespace=NAME, statefulset="redis"): phases((1, 40), (0, 2), (1, 100)),
+            series(foreign.STATEFUL_SET_READY, namespace=NAME, statefulset=f"{NAME}-redis"): phases((1, 40), (0, 2), (1, 100)),
             series(foreign.NAMESPACE_PHASE, namespace=NAME, phase="Active"): constant(1),
-            series(foreign.CONTAINER_RSS, namespace=NAME, pod="redis-0", container="redis"): constant(20e6),
+            series(foreign.CONTAINER_RSS, namespace=NAME, pod=f"{NAME}-redis-0", container="redis"): constant(20e6),
         }
     )
 
@@ -151,8 +164,9 @@ def _of_dashboards() -> Series:
             "application": NAME,
             "deployment": name,
             "replica": f"{name}#1",
-            "pod": f"{name}-1",
+            "pod": f"{CLUSTER}-{name}-1",
             "node": "node-1",
+            **SCRAPED,
         }
         for metric in (foreign.TRITON_ENDED, foreign.TRITON_INFERENCES, foreign.TRITON_EXECUTIONS):
             found[series(metric, **scraped)] = rising(REQUESTS)
@@ -160,12 +174,14 @@ def _of_dashboards() -> Series:
             found[series(metric, **scraped)] = rising(REQUESTS * 1e5)
         for metric in (foreign.TRITON_PENDING, foreign.PROCESSING, foreign.QUEUED):
             found[series(metric, **scraped)] = constant(1)
-    of_diffusion = {"application": NAME, "deployment": "diffusion", "replica": "diffusion#1"}
+    of_diffusion = {"application": NAME, "deployment": "diffusion", "replica": "diffusion#1", **SCRAPED}
     found |= {series(metric, **of_diffusion): rising(REQUESTS) for metric in (foreign.STEPS, foreign.STEPS_SAVED)}
     for instance in ("10.0.0.1:8080", "10.0.0.2:8080"):
         for metric in (foreign.NODE_CPU, foreign.NODE_MEMORY_USED, foreign.NODE_MEMORY_TOTAL):
-            found[series(metric, instance=instance)] = constant(40)
-    found |= {series(foreign.ACTIVE_NODES, NodeType="whisper", SessionName="s"): constant(1)}
+            found[series(metric, instance=instance, **SCRAPED)] = constant(40)
+    found |= {series(foreign.ACTIVE_NODES, NodeType="whisper", SessionName="s", **SCRAPED): constant(1)}
+    of_pod = {"namespace": CPU.namespace, "pod": f"{CLUSTER}-whisper-1", "container": "ray-worker"}
+    found |= {series(foreign.CONTAINER_RSS, **of_pod): constant(2e9)}
     gpus = (
         foreign.GPU_USE,
         foreign.GPU_MEMORY_USED,

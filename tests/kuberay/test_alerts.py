@@ -12,21 +12,24 @@ import pytest
 from ray.autoscaler._private.prom_metrics import AutoscalerPrometheusMetrics
 
 from graphs.core.metrics import ERRORS, INGRESS, QUEUE_DURATION, REQUEST_DURATION
+from graphs.core.metrics import REQUESTS as REQUESTS_TOTAL
 from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.alerts import POD_LABELS, alerts
-from kuberay.manifest.monitoring import Monitoring, monitoring, parse_label
-from kuberay.manifest.objectives import FAST, SLOW, WINDOWS, bound, objectives
-from kuberay.profiles import CPU, NAME
+from kuberay.manifest.monitoring import monitoring
+from kuberay.manifest.objectives import FAST, REQUESTS_RATE, SLOW, WINDOWS, bound, objectives
+from kuberay.manifest.selectors import job
+from kuberay.profiles import CPU, NAME, Profile
 from testing.promtool import promtool
 from tests.kuberay.normal_hour import (
-    CLUSTER,
     REQUESTS,
     SCRAPE_S,
+    SCRAPED,
     SCRAPES,
     Series,
     constant,
     histogram,
     normal_hour,
+    of_another,
     phases,
     rising,
     series,
@@ -44,32 +47,45 @@ READ = {name for name in (key.split("{")[0] for key in NORMAL) if re.search(rf"\
 """Names of the series that a rule reads: promtool's time goes with their number."""
 
 
-def rules(split: bool = False) -> dict[str, Any]:
-    _, rule = monitoring(CPU, split)
+BESIDE = pytest.mark.parametrize(
+    "other",
+    [CPU.changed({"name": "paint"}), CPU.changed({"namespace": "studio"})],
+    ids=["two names in one namespace", "one name in two namespaces"],
+)
+RATIOS = (0, 0.5), (0, 0.9)
+"""Recorded shares of a normal hour, and of the other installation."""
+
+
+def rules(profile: Profile = CPU, split: bool = False) -> dict[str, Any]:
+    _, rule = monitoring(profile, split)
     spec: dict[str, Any] = rule["spec"]
     return spec
 
 
-def failures(folder: Path, tests: list[dict[str, Any]], split: bool = False) -> str:
-    """The output of `promtool test rules`, empty where all of them pass."""
-    (folder / "rules.yaml").write_text(json.dumps(rules(split)))
-    order = [group["name"] for group in rules()["groups"]]  # otherwise promtool's is another one each time
-    file = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "group_eval_order": order, "tests": tests}
+def failures(folder: Path, tests: list[dict[str, Any]], split: bool = False, beside: tuple[Profile, ...] = ()) -> str:
+    """The output of `promtool test rules`, empty where all of them pass. `beside`: further installations with rules."""
+    written = {f"rules-{number}.yaml": rules(profile, split) for number, profile in enumerate((CPU, *beside))}
+    for name, content in written.items():
+        (folder / name).write_text(json.dumps(content))
+    groups = [group["name"] for content in written.values() for group in content["groups"]]
+    order = list(dict.fromkeys(groups))  # otherwise promtool's is another one each time
+    file = {"rule_files": list(written), "evaluation_interval": "1m", "group_eval_order": order, "tests": tests}
     (folder / "tests.yaml").write_text(json.dumps(file))
     succeeds, output = promtool(folder, "test", "rules", "tests.yaml")
     return "" if succeeds else output
 
 
-def firing(recorded: Series, expected: dict[str, set[str]]) -> dict[str, Any]:
-    """A test that at each time exactly these alerts fire."""
+def firing(recorded: Series, expected: dict[str, set[str]], of: Profile = CPU) -> dict[str, Any]:
+    """A test that at each time exactly these alerts fire, all of them of one installation."""
+    labels = f'namespace="{of.namespace}",job="{job(of)}"'
     return {
         "interval": f"{SCRAPE_S}s",
         "input_series": [{"series": name, "values": values} for name, values in recorded.items() if name.split("{")[0] in READ],
         "promql_expr_test": [
             {
-                "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
+                "expr": 'group by (alertname, namespace, job) (ALERTS{alertstate="firing"})',
                 "eval_time": time,
-                "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(names)],
+                "exp_samples": [{"labels": f'{{alertname="{name}",{labels}}}', "value": 1} for name in sorted(names)],
             }
             for time, names in expected.items()
         ],
@@ -83,19 +99,19 @@ def without(matching: str) -> Series:
 
 def failing(code: str, per_scrape: float, stage: str = "whisper") -> Series:
     """More requests of each ingress replica that fail."""
-    labels = {"application": NAME, "deployment": "ingress", "ray_io_cluster": CLUSTER, "stage": stage, "code": code}
+    labels = {"application": NAME, "deployment": "ingress", **SCRAPED, "stage": stage, "code": code}
     return {series(ERRORS.exported, **labels, replica=f"ingress#{number}"): rising(per_scrape) for number in (1, 2)}
 
 
 def slow(metric: Any, scale_s: float, stage: str, integers: bool = False) -> Series:
-    labels = {"application": NAME, "deployment": "ingress", "ray_io_cluster": CLUSTER, "stage": stage}
+    labels = {"application": NAME, "deployment": "ingress", **SCRAPED, "stage": stage}
     kept = without(rf"^{metric.exported}_(bucket|sum|count)\{{.*stage=\"{stage}\"")
     made = [histogram(metric, {**labels, "replica": f"ingress#{number}"}, scale_s, integers) for number in (1, 2)]
     return kept | made[0] | made[1]
 
 
 def status(value: int) -> Series:
-    return {series(foreign.APPLICATION_STATUS, application=NAME, ray_io_cluster=CLUSTER): constant(value)}
+    return {series(foreign.APPLICATION_STATUS, application=NAME, **SCRAPED): constant(value)}
 
 
 @dataclass(frozen=True)
@@ -138,10 +154,7 @@ CASES = {
         "61m",
     ),
     "SonographReplicasMissing": Case(
-        lambda: (
-            NORMAL
-            | {series(foreign.DEPLOYMENT_STATUS, application=NAME, deployment="whisper", ray_io_cluster=CLUSTER): constant(4)}
-        ),
+        lambda: NORMAL | {series(foreign.DEPLOYMENT_STATUS, application=NAME, deployment="whisper", **SCRAPED): constant(4)},
         "29m",
         "31m",
     ),
@@ -152,17 +165,19 @@ CASES = {
         "20m",
     ),
     "SonographPodsPending": Case(
-        lambda: (
-            NORMAL | {series(foreign.PENDING_NODES, NodeType="diffusion", SessionName="s", ray_io_cluster=CLUSTER): constant(2)}
-        ),
+        lambda: NORMAL | {series(foreign.PENDING_NODES, NodeType="diffusion", SessionName="s", **SCRAPED): constant(2)},
         "29m",
         "31m",
     ),
     "SonographRedisDown": Case(
-        lambda: NORMAL | {series(foreign.STATEFUL_SET_READY, namespace=NAME, statefulset="redis"): constant(0)}, "4m", "6m"
+        lambda: NORMAL | {series(foreign.STATEFUL_SET_READY, namespace=NAME, statefulset=f"{NAME}-redis"): constant(0)},
+        "4m",
+        "6m",
     ),
     "SonographRedisMemory": Case(
-        lambda: NORMAL | {series(foreign.CONTAINER_RSS, namespace=NAME, pod="redis-0", container="redis"): constant(170e6)},
+        lambda: (
+            NORMAL | {series(foreign.CONTAINER_RSS, namespace=NAME, pod=f"{NAME}-redis-0", container="redis"): constant(170e6)}
+        ),
         "14m",
         "16m",
     ),
@@ -179,6 +194,58 @@ def test_an_alert_fires_in_its_case_alone_and_not_before_it_has_lasted(name: str
     case = CASES[name]
     expected = {case.silent_at: set[str](), case.firing_at: {name} | case.also}
     assert failures(tmp_path, [firing(case.recorded(), expected)]) == ""
+
+
+def both(other: Profile, faulty: Callable[[], Series] = lambda: NORMAL) -> Series:
+    """A normal hour of the profile's installation, and the other one's series beside it."""
+    return NORMAL | of_another(other, faulty())
+
+
+@pytest.mark.slow
+@BESIDE
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_of_one_of_two_installations_raises_its_own_alert_alone(name: str, other: Profile, tmp_path: Path) -> None:
+    case = CASES[name]
+    expected = {case.silent_at: set[str](), case.firing_at: {name} | case.also}
+    assert failures(tmp_path, [firing(both(other, case.recorded), expected, other)], beside=(other,)) == ""
+
+
+@BESIDE
+def test_an_installation_that_is_gone_or_fails_every_request_is_seen_beside_another(other: Profile, tmp_path: Path) -> None:
+    gone = {"SonographDown", "SonographHeadDown", "SonographStatusMissing"}
+    if other.namespace == CPU.namespace:
+        gone.add("SonographRedisDown")  # kube-state-metrics reports the namespace, and no StatefulSet of the other in it
+    failing_all = both(other, lambda: NORMAL | failing("overloaded", REQUESTS, INGRESS))
+    tests = [
+        firing(both(other), {"1h": set()}),
+        firing(NORMAL, {"20m": gone}, other),
+        firing(failing_all, {"20m": {"SonographOverloaded", *ALL_FAIL}}, other),
+    ]
+    assert failures(tmp_path, tests, beside=(other,)) == ""
+
+
+@BESIDE
+def test_what_is_recorded_of_two_installations_is_apart_and_right(other: Profile, tmp_path: Path) -> None:
+    """The other one has twice the requests, half of which fail, and slow answers."""
+
+    def busy() -> Series:
+        twice = {name: rising(2 * REQUESTS) for name in NORMAL if name.startswith(f"{REQUESTS_TOTAL.exported}{{")}
+        return slow(REQUEST_DURATION, 200.0, INGRESS) | twice | failing("internal", REQUESTS)
+
+    recorded = {REQUESTS_RATE: (2, 4), **{one.recorded: values for one, values in zip(objectives(CPU), RATIOS, strict=True)}}
+    expected = [
+        {
+            "expr": f"round({name}5m, 0.1)",
+            "eval_time": "15m",
+            "exp_samples": [
+                {"labels": f'{{application="{one.service}",namespace="{one.namespace}",job="{job(one)}"}}', "value": value}
+                for one, value in zip((CPU, other), values, strict=True)
+            ],
+        }
+        for name, values in recorded.items()
+    ]
+    test = firing(both(other, busy), {}) | {"promql_expr_test": expected}
+    assert failures(tmp_path, [test], beside=(other,)) == ""
 
 
 def test_in_a_normal_hour_none_fires(tmp_path: Path) -> None:
@@ -203,13 +270,17 @@ def test_the_recorded_series_are_those_that_the_rules_read() -> None:
 
 
 def recorded_hour() -> Series:
-    """The recording in promtool's notation: counters rise on as in its minutes, and gauges repeat."""
+    """The recording in promtool's notation: counters rise on as in its minutes, and gauges repeat.
+
+    It is of a service outside of Kubernetes: it gets the labels that the PodMonitor gives to the series of pods.
+    """
     found: Series = {}
+    scraped = ",".join(f'{label}="{value}"' for label, value in SCRAPED.items())
     for name, values in json.loads(RECORDED.read_text()).items():
         period = len(values) - 1
         rise = values[-1] - values[0] if name.split("{")[0].endswith(("_total", "_count", "_bucket")) else 0
         hour = (values[at % period] + at // period * rise for at in range(SCRAPES + 1))
-        found[name.replace("}", f',ray_io_cluster="{CLUSTER}"}}')] = " ".join(f"{value:g}" for value in hour)
+        found[name.replace("}", f",{scraped}}}")] = " ".join(f"{value:g}" for value in hour)
     return found
 
 
@@ -254,7 +325,7 @@ def test_an_objectives_critical_alert_ends_soon_after_its_fault(tmp_path: Path) 
 
 
 def test_a_rollouts_candidate_that_fails_raises_none(tmp_path: Path) -> None:
-    labels = {"application": NAME, "deployment": "ingress", "replica": "ingress#1", "ray_io_cluster": CLUSTER}
+    labels = {"application": NAME, "deployment": "ingress", "replica": "ingress#1", **SCRAPED}
     candidate = {
         series(ERRORS.exported, **labels, stage="whisper-candidate", code=code): rising(REQUESTS)
         for code in ("internal", "model_unavailable")
@@ -265,8 +336,9 @@ def test_a_rollouts_candidate_that_fails_raises_none(tmp_path: Path) -> None:
 def test_of_two_services_each_is_watched(tmp_path: Path) -> None:
     """The first one's pods say nothing about the candidate's, nor the other way."""
     ingress, head = up("c-1", "worker", revision="candidate", group="ingress"), up("c-head", "head", revision="candidate")
-    deployed = series(foreign.APPLICATION_STATUS, application=CPU.candidate, ray_io_cluster="sonograph-candidate-1")
-    healthy = series(foreign.REPLICA_HEALTHY, application=CPU.candidate, deployment="ingress", replica="ingress#3")
+    scraped = SCRAPED | {"ray_io_cluster": f"{CPU.candidate}-1"}
+    deployed = series(foreign.APPLICATION_STATUS, application=CPU.candidate, **scraped)
+    healthy = series(foreign.REPLICA_HEALTHY, application=CPU.candidate, deployment="ingress", replica="ingress#3", **scraped)
     both = NORMAL | {ingress: constant(1), head: constant(1), deployed: constant(6), healthy: constant(1)}
     of_first = {name for name in both if name.startswith("up{") and 'ray_io_group="ingress"' in name} - {ingress}
     assert len(of_first) == 2
@@ -305,7 +377,7 @@ def test_every_link_between_the_sections_leads_to_one() -> None:
 
 
 def test_the_objectives_and_their_thresholds_are_documented() -> None:
-    for objective in objectives(CPU.times.deadline_s):
+    for objective in objectives(CPU):
         (row,) = re.findall(rf"^\| `{objective.name}` \| ([\d.]+)% \| .* \| `([\w:]+)` and the window", OPERATIONS, re.MULTILINE)
         assert (float(row[0]) / 100, row[1]) == (objective.target, objective.recorded)
         for burn, name in ((FAST, objective.name), (SLOW, f"{objective.name}Slowly")):
@@ -358,16 +430,15 @@ def test_the_values_of_a_status_are_rays() -> None:
 def test_both_objects_have_the_labels_by_which_prometheus_selects_them() -> None:
     for one in monitoring(CPU):
         assert one["metadata"]["labels"] == {"release": "kube-prometheus-stack"}
-    values = Monitoring({"release": "prometheus", "team": "voice"}, "https://wiki.example.org/sonograph")
-    pods, rule = monitoring(CPU, values=values)
+    own = {"labels": {"release": "prometheus", "team": "voice"}, "runbooks": "https://wiki.example.org/sonograph"}
+    pods, rule = monitoring(CPU.changed({"monitoring": own}))
     assert pods["metadata"]["labels"] == rule["metadata"]["labels"] == {"release": "prometheus", "team": "voice"}
     links = [one["annotations"]["runbook_url"] for one in rule["spec"]["groups"][1]["rules"]]
     assert "https://wiki.example.org/sonograph#sonographdown" in links
-    assert values.options == (
-        *("--monitoring-label release=prometheus", "--monitoring-label team=voice"),
-        "--runbooks https://wiki.example.org/sonograph",
-    )
-    assert Monitoring().options == ()
+
+
+def test_without_monitoring_nothing_is_for_the_prometheus_operator() -> None:
+    assert monitoring(CPU.changed({"monitoring": {"enabled": False}})) == []
 
 
 def test_the_series_have_the_labels_of_their_pods_that_the_alerts_read() -> None:
@@ -380,17 +451,6 @@ def test_the_series_have_the_labels_of_their_pods_that_the_alerts_read() -> None
         for label in re.findall(r"\b(ray_io_\w+|sonograph_revision)\b", alert.expression)
     }
     assert read <= exported
-
-
-@pytest.mark.parametrize("text", ["", "release", "release=", "=prometheus", "release=-x", "a b=c", "release=" + "x" * 64])
-def test_a_malformed_label_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="such as release=prometheus"):
-        parse_label(text)
-
-
-def test_a_label_is_read() -> None:
-    assert parse_label("release=prometheus") == ("release", "prometheus")
-    assert parse_label("example.org/team=voice.1") == ("example.org/team", "voice.1")
 
 
 def test_series_in_the_normal_hour_are_apart() -> None:

@@ -11,6 +11,7 @@ from graphs.core.metrics import DECLARED, METRICS
 from kuberay import dashboards
 from kuberay.dashboards import Dashboard, Panel
 from kuberay.manifest import foreign_metrics as foreign
+from testing.prometheus import of_all
 from testing.promtool import promtool
 from tests.kuberay.normal_hour import SCRAPE_S, normal_hour
 
@@ -37,22 +38,42 @@ def test_a_panel_names_only_metrics_that_are_defined(dashboard: Dashboard, panel
 
 def test_every_query_is_promql(tmp_path: Path) -> None:
     queries = [expression for _, panel in PANELS for expression, _ in panel.queries]
-    rules = [{"record": f"query:{number}", "expr": one.replace("$application", ".+")} for number, one in enumerate(queries)]
+    rules = [{"record": f"query:{number}", "expr": of_all(one)} for number, one in enumerate(queries)]
     (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
     succeeds, output = promtool(tmp_path, "check", "rules", "rules.yaml")
     assert succeeds, output
     assert f"{len(queries)} rules found" in output
 
 
-def test_every_query_has_data_in_a_normal_hour(tmp_path: Path) -> None:
+def in_a_normal_hour(folder: Path, expected: dict[str, int]) -> str:
+    """The output of promtool, empty where each query has data in a normal hour (1), or has none (0)."""
     recorded = [{"series": name, "values": values} for name, values in normal_hour().items()]
-    queries = [expression.replace("$application", ".+") for _, panel in PANELS for expression, _ in panel.queries]
-    one = [{"labels": "{}", "value": 1}]
-    expected = [{"expr": f"count({query}) > bool 0", "eval_time": "15m", "exp_samples": one} for query in queries]
-    test = {"interval": f"{SCRAPE_S}s", "input_series": recorded, "promql_expr_test": expected}
-    (tmp_path / "tests.yaml").write_text(json.dumps({"rule_files": [], "tests": [test]}))
-    succeeds, output = promtool(tmp_path, "test", "rules", "tests.yaml")
-    assert succeeds, output
+    queries = [
+        {
+            "expr": f"(count({query}) or vector(0)) > bool 0",
+            "eval_time": "15m",
+            "exp_samples": [{"labels": "{}", "value": has_data}],
+        }
+        for query, has_data in expected.items()
+    ]
+    test = {"interval": f"{SCRAPE_S}s", "input_series": recorded, "promql_expr_test": queries}
+    (folder / "tests.yaml").write_text(json.dumps({"rule_files": [], "tests": [test]}))
+    succeeds, output = promtool(folder, "test", "rules", "tests.yaml")
+    return "" if succeeds else output
+
+
+def test_every_query_has_data_in_a_normal_hour(tmp_path: Path) -> None:
+    queries = [of_all(expression) for _, panel in PANELS for expression, _ in panel.queries]
+    assert in_a_normal_hour(tmp_path, dict.fromkeys(queries, 1)) == ""
+
+
+def test_no_query_has_data_of_another_installation_than_the_chosen_one(tmp_path: Path) -> None:
+    """But those of the GPUs, whose exporter knows no installation; and of the nodes, which have no application."""
+    queries = [expression for dashboard, panel in PANELS if dashboard.name != "gpu" for expression, _ in panel.queries]
+    of_namespace = [of_all(expression.replace("$namespace", "studio")) for expression in queries]
+    of_name = [of_all(one.replace("$application", "paint")) for one in queries if "$application" in one]
+    assert len(of_name) > 40
+    assert in_a_normal_hour(tmp_path, dict.fromkeys([*of_namespace, *of_name], 0)) == ""
 
 
 def test_every_metric_of_ours_has_a_panel() -> None:

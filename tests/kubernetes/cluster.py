@@ -25,6 +25,8 @@ ADDRESS, PORT = "10.89.0.1", 6443
 SERVICES = "10.96.0.0/16"
 KUBECONFIG = STATE / "kubeconfig"
 VOLUMES = 20
+STORAGE_CLASS = "shared"
+"""The class of half of the volumes; the others have none."""
 """Folders of this machine that claims get, each once."""
 
 
@@ -91,6 +93,7 @@ def _volumes() -> list[dict[str, Any]]:
         folder.mkdir(parents=True)
         folder.chmod(0o777)  # fsGroup changes no folder of a node
         spec = {
+            "storageClassName": STORAGE_CLASS if number % 2 else "",
             "capacity": {"storage": "20Gi"},
             "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
             "hostPath": {"path": str(folder)},

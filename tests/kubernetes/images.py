@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import testing
-from kuberay.images import Images
+from kuberay.images import REGISTRY, Images
 from kuberay.manifest.objects import UID
 from kuberay.part_values import REDIS_IMAGE
 from testing import stand_ins
@@ -30,6 +30,8 @@ HOME = Path("/opt/sonograph")
 """Folder of the environment in every image."""
 KNOWN_COST = STATE / "known-cost"
 """Folder of the package with models of known cost, which every image has on its path: Triton's stub does not read PYTHONPATH."""
+ELSEWHERE = "registry.internal/team/pictures"
+"""Another registry and folder that each image of the service has a name of."""
 NEXT = "-next"
 """End of the tag under which each image of the service is there once more, as a later build."""
 VARIABLES = {"PATH": f"{HOME}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": ""}
@@ -74,7 +76,7 @@ def write_archive(path: Path) -> None:
             }
             _add(archive, f"{number}.json", json.dumps(config).encode())
             _add(archive, f"{number}.tar", layer.getvalue())
-            tags = [image, f"{image}{NEXT}"]
+            tags = [image, f"{image}{NEXT}", image.replace(REGISTRY, ELSEWHERE)]
             entries.append({"Config": f"{number}.json", "RepoTags": tags, "Layers": ["debian.tar", f"{number}.tar"]})
         _add(archive, "manifest.json", json.dumps(entries).encode())
 

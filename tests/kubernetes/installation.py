@@ -12,7 +12,7 @@ import yaml
 
 from kuberay import render
 from kuberay.images import Images
-from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY
+from kuberay.manifest.objects import CONTAINER_SECURITY, INSTANCE, POD_SECURITY
 from kuberay.profiles import Profile
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
@@ -71,13 +71,13 @@ class Installation:
         self.service = f"{profile.service}-serve-svc.{profile.namespace}"
 
     def prepare(self) -> None:
-        """Make what the rendered manifests presuppose: the namespace with its labels, Redis' password, the volume with its weights."""
+        """Make what the rendered manifests presuppose: the namespace with its labels, and Redis' password."""
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
         self.kubectl.apply(namespace(self.profile.namespace, **labels))
         self.kubectl("label", "--overwrite", "namespace", "kuberay-system", "sonograph/operator=")
         password = f"--from-literal=password={secrets.token_hex(24)}"
         self.kubectl("create", "secret", "generic", self.profile.redis_secret, self.namespace, password)
-        for name, text in render.manifests(self.profile, Images()).items():
+        for name, text in render.manifests(self.profile, Images(self.profile.values.registry)).items():
             (self.folder / name).write_text(text)
         if self._change:
             self.change(self._change)
@@ -123,7 +123,7 @@ class Installation:
         wait_until(observed, "KubeRay has read every change")
 
     def pods(self, **labels: str) -> list[dict[str, Any]]:
-        selector = ",".join(f"ray.io/{key}={value}" for key, value in labels.items())
+        selector = ",".join([f"{INSTANCE}={self.profile.service}", *(f"ray.io/{key}={value}" for key, value in labels.items())])
         found: list[dict[str, Any]] = self.kubectl.get("pods", self.namespace, f"--selector={selector}")
         return found
 
@@ -147,7 +147,8 @@ class Installation:
 
     def clusters(self) -> list[str]:
         """Return the names of the RayClusters, the oldest first."""
-        found = self.kubectl.get("rayclusters", self.namespace, "--sort-by=.metadata.creationTimestamp")
+        own = f"--selector=ray.io/originated-from-cr-name={self.profile.service}"
+        found = self.kubectl.get("rayclusters", self.namespace, own, "--sort-by=.metadata.creationTimestamp")
         return [one["metadata"]["name"] for one in found]
 
     def active(self) -> str:
@@ -181,6 +182,15 @@ class Installation:
     def connects(self, space: str, pod: str, host: str, port: int) -> bool:
         """Return whether a pod opens a connection, within 5 s."""
         return self.kubectl.succeeds("exec", f"--namespace={space}", pod, "--", "python", "-c", CONNECT, host, str(port))
+
+    def end(self) -> None:
+        """End the service and its pods: the clean-up by KubeRay needs Redis."""
+        own = f"{INSTANCE}={self.profile.service}"
+        self.kubectl("delete", "rayservice", self.profile.service, self.namespace, "--timeout=300s", timeout_s=320)
+        wait_until(lambda: not self.clusters(), "the clusters are gone", LONG_S)
+        pending = ("--field-selector=status.phase=Pending", f"--selector={own}", "--grace-period=0", "--force")
+        self.kubectl("delete", "pods", self.namespace, *pending)
+        self.kubectl("delete", "--filename", self.folder, "--ignore-not-found", "--timeout=300s", timeout_s=320)
 
     def remove(self) -> None:
         """Delete the namespace, after KubeRay has ended the service: its clean-up needs Redis."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kuberay.profiles import CPU
+from kuberay.profiles import CPU, NAME
 from tests.kubernetes.installation import Installation
 from tests.kubernetes.kubectl import Kubectl
 
@@ -24,9 +24,9 @@ VALUES: dict[str, Any] = {
 }
 
 
-def small(kubectl: Kubectl, name: str, folder: Path) -> Installation:
-    """Return an installation in a namespace of this name, to be installed."""
-    return Installation(kubectl, CPU.changed({**VALUES, "namespace": name}), folder, _to_known_cost)
+def small(kubectl: Kubectl, space: str, folder: Path, name: str = NAME) -> Installation:
+    """Return an installation in this namespace, to be installed."""
+    return Installation(kubectl, CPU.changed({**VALUES, "namespace": space, "name": name}), folder, _to_known_cost)
 
 
 def _to_known_cost(service: dict[str, Any], config: dict[str, Any]) -> None:

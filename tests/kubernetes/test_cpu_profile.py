@@ -15,13 +15,26 @@ from PIL import Image
 
 from deployments.whisper.weights import CARRIERS, locked_requirements
 from kuberay.profiles import CPU
+from tests.kubernetes.cluster import STORAGE_CLASS
+from tests.kubernetes.images import ELSEWHERE
 from tests.kubernetes.installation import CLIENTS, LONG_S, STRANGERS, Installation, pod, summary
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(3600)]
-REQUESTS = {"ingress": 0.4, "whisper": 0.8, "diffusion": 1.5}
-"""CPUs that nodes of two have. All else is the profile's."""
+VALUES: dict[str, Any] = {
+    # CPUs that nodes of two have.
+    "groups": {"ingress": {"cpu_request": 0.4}, "whisper": {"cpu_request": 0.8}, "diffusion": {"cpu_request": 1.5}},
+    "head": {"cpu_request": 0.4},
+    # What an installation of one's own has otherwise.
+    "namespace": "pictures",
+    "registry": ELSEWHERE,
+    "pull_secrets": ["registry"],
+    "weights": {"storage_class": STORAGE_CLASS},
+    "redis": {"storage_class": STORAGE_CLASS},
+    "monitoring": {"enabled": False},  # it needs the Prometheus operator
+}
+"""Values of this installation. All else is the profile's."""
 WITHOUT_TOKEN = """
 import urllib.error, urllib.request
 try:
@@ -88,10 +101,10 @@ def hub(kubectl: Kubectl, wheel: Path) -> Iterator[None]:
 def installed(clients: Kubectl, carrier: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Install the profile, all at once and the hub late."""
     kubectl = clients
-    groups = {name: {"cpu_request": cpus} for name, cpus in REQUESTS.items()}
-    profile = CPU.changed({"groups": groups, "head": {"cpu_request": 0.4}, "monitoring": {"enabled": False}})
-    made = Installation(kubectl, profile, tmp_path_factory.mktemp("cpu"))
+    made = Installation(kubectl, CPU.changed(VALUES), tmp_path_factory.mktemp("cpu"))
     made.prepare()
+    registry = ("--docker-server=registry.internal", "--docker-username=team", "--docker-password=secret")
+    kubectl("create", "secret", "docker-registry", "registry", made.namespace, *registry)
     send_to_hub(made)
     warnings = made.apply()
     assert "would violate PodSecurity" not in warnings
@@ -132,6 +145,16 @@ def test_each_replica_is_in_a_pod_of_its_own_image(installed: Installation) -> N
     images = {pod["status"]["podIP"]: containers(pod)[0]["image"] for pod in installed.pods(**{"node-type": "worker"})}
     placed = [(name, images[address].rsplit("/", 1)[1].split(":")[0]) for name, address in installed.replicas()]
     assert sorted(placed) == [(name, name) for name in ("diffusion", "ingress", "ingress", "whisper")]
+
+
+def test_every_pod_is_of_the_registry_with_its_secret_and_every_claim_of_the_storage_class(installed: Installation) -> None:
+    for one in installed.pods():
+        assert one["spec"]["imagePullSecrets"] == [{"name": "registry"}], one["metadata"]["name"]
+    images = {container["image"].rpartition("/")[0] for pod in installed.pods() for container in containers(pod)}
+    assert images == {ELSEWHERE, "docker.io/library"}
+    claims = installed.kubectl.get("persistentvolumeclaims", installed.namespace)
+    assert {one["spec"]["storageClassName"] for one in claims} == {STORAGE_CLASS}
+    assert {one["status"]["phase"] for one in claims} == {"Bound"}
 
 
 def test_a_models_image_lacks_the_others_packages(installed: Installation) -> None:

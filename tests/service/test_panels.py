@@ -12,7 +12,7 @@ from graphs.http.settings import HttpSettings
 from kuberay.dashboards import Dashboard, Panel, dashboards
 from testing import speech
 from testing.client import Call
-from testing.prometheus import Prometheus, scraping
+from testing.prometheus import Prometheus, of_all, scraping
 from testing.service import Service
 
 pytestmark = [
@@ -42,7 +42,7 @@ async def load(service: Service) -> None:
 
 
 def numbers(prometheus: Prometheus, expression: str) -> list[float]:
-    return [float(series["value"][1]) for series in prometheus.now(expression.replace("$application", ".+"))]
+    return [float(series["value"][1]) for series in prometheus.now(of_all(expression))]
 
 
 def wait_until_none_is_empty(prometheus: Prometheus) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kuberay.profiles import SD_TURBO_COMMIT
-
 SCRIPT = Path(__file__).parents[3] / "deployments" / "diffusion" / "fetch_weights.sh"
+COMMIT = "b261bac6fd2cf515557d5d0707481eafa0485ec2"
 
 
 def fetch(weights: str, folder: Path) -> tuple[int, str]:
@@ -24,13 +23,11 @@ def fetch(weights: str, folder: Path) -> tuple[int, str]:
 
 
 def test_a_pipeline_is_fetched_at_its_commit(tmp_path: Path) -> None:
-    arguments = f"download org/turbo --revision {SD_TURBO_COMMIT} --exclude *.bin --local-dir /weights/turbo\n"
-    assert fetch(f"org/turbo@{SD_TURBO_COMMIT}", tmp_path) == (0, arguments)
+    arguments = f"download org/turbo --revision {COMMIT} --exclude *.bin --local-dir /weights/turbo\n"
+    assert fetch(f"org/turbo@{COMMIT}", tmp_path) == (0, arguments)
 
 
-@pytest.mark.parametrize(
-    "weights", ["org/turbo", "org/turbo@main", f"org/turbo@{SD_TURBO_COMMIT[:7]}", f"@{SD_TURBO_COMMIT}", ""]
-)
+@pytest.mark.parametrize("weights", ["org/turbo", "org/turbo@main", f"org/turbo@{COMMIT[:7]}", f"@{COMMIT}", ""])
 def test_weights_without_a_commit_are_refused(weights: str, tmp_path: Path) -> None:
     status, sentence = fetch(weights, tmp_path)
     assert status == 1
