@@ -10,6 +10,8 @@ from kuberay.profiles import Profile
 
 NAMESPACE = "gpu-operator"
 """Namespace of the operator, as its own instructions have it."""
+DISABLED = "all-disabled"
+"""Layout of nodes without a label, which the operator expects among those of any ConfigMap."""
 MIG = "nvidia.com/mig-"
 
 
@@ -24,7 +26,8 @@ def mig_parted(profile: Profile) -> list[Object]:
         for name, parts in divided.items()
         if parts
     }
-    return [_config(f"{profile.service}-mig", "config.yaml", {"version": "v1", "mig-configs": layouts})] if layouts else []
+    content = {"version": "v1", "mig-configs": {DISABLED: [{"devices": "all", "mig-enabled": False}], **layouts}}
+    return [_config(f"{profile.service}-mig", "config.yaml", content)] if layouts else []
 
 
 def time_slicing(profile: Profile) -> list[Object]:

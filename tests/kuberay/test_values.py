@@ -279,7 +279,8 @@ def test_the_layout_of_mig_and_time_slicing_are_for_nvidias_operator_and_apart_f
     texts = render.manifests(MIG, Images())
     config = yaml.safe_load(yaml.safe_load(texts["nvidia/mig-parted.yaml"])["data"]["config.yaml"])
     expected = [{"devices": "all", "mig-enabled": True, "mig-devices": {"1g.10gb": 3, "2g.20gb": 2}}]
-    assert config == {"version": "v1", "mig-configs": {"sonograph-a100": expected}}
+    disabled = [{"devices": "all", "mig-enabled": False}]
+    assert config == {"version": "v1", "mig-configs": {"all-disabled": disabled, "sonograph-a100": expected}}
     texts = render.manifests(applied({"gpu": {"time_slicing_replicas": 4}}, SMALL_GPUS), Images())
     sharing = yaml.safe_load(yaml.safe_load(texts["nvidia/time-slicing.yaml"])["data"]["shared"])["sharing"]["timeSlicing"]
     assert sharing == {"renameByDefault": True, "resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}
