@@ -26,7 +26,8 @@ VALUES: dict[str, Any] = {
 
 def small(kubectl: Kubectl, space: str, folder: Path, **values: Any) -> Installation:
     """Return an installation in this namespace, with further values, to be installed."""
-    return Installation(kubectl, CPU.changed({**VALUES, "namespace": space, **values}), folder, _to_known_cost)
+    profile = CPU.changed({**VALUES, "namespace": space}).changed(values)
+    return Installation(kubectl, profile, folder, _to_known_cost)
 
 
 def _to_known_cost(service: dict[str, Any], config: dict[str, Any]) -> None:

@@ -35,8 +35,8 @@ def parts(clients: Kubectl) -> Iterator[Kubectl]:
 
 def test_pods_land_on_the_node_with_their_part_of_a_gpu_and_the_others_do_not(parts: Kubectl, tmp_path: Path) -> None:
     whisper, diffusion = (part.rpartition("mig-")[2] for part in PARTS.values())
-    values = {"gpu": {"mig_profile": whisper}, "groups": {"diffusion": {"gpu": {"mig_profile": diffusion}}}}
-    made: Installation = make_small(parts, "gpus", tmp_path, values=values)
+    of_diffusion = {"diffusion": {"gpu": {"mig_profile": diffusion}}}
+    made: Installation = make_small(parts, "gpus", tmp_path, gpu={"mig_profile": whisper}, groups=of_diffusion)
     made.install()
     placed = {pod["metadata"]["labels"]["ray.io/group"]: pod["spec"]["nodeName"] for pod in made.pods(**{"node-type": "worker"})}
     assert (placed["whisper"], placed["diffusion"]) == tuple(PARTS)
