@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kuberay.images import Images
 from kuberay.manifest.objects import CONTAINER_SECURITY, POD_SECURITY
@@ -25,6 +24,7 @@ PORTS, ADMIN = {80: 8000, 443: 8443}, 9901
 FOLDER = KNOWN_COST / "gateways"
 """Folder of Envoy and its files, which every container reads at the same path."""
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+ROUTES = "httproutes.gateway.networking.k8s.io"
 TIMEOUT = "180s"
 """Timeout for a route that states none, as a policy of the gateway has it: Envoy's own is 15 s."""
 
@@ -35,15 +35,20 @@ class Gateway:
     def __init__(self, kubectl: Kubectl, name: str, configuration: Configuration) -> None:
         self.kubectl, self.name = kubectl, name
         self._configuration = configuration
+        self._urls: dict[str, str] = {}
         self._within = (f"--namespace={SPACE}", name)
         self.address = str(kubectl.get("pod", name, f"--namespace={SPACE}")["status"]["podIP"])
 
     def follow(self, routes: Sequence[Object]) -> None:
         """Take these HTTPRoutes as they are in the cluster, and wait until Envoy has them."""
+        self.take(routes)
+        wait_until(self._has_routes, "Envoy has the routes")
+
+    def take(self, routes: Sequence[Object]) -> None:
+        """Take these HTTPRoutes. Envoy has them a moment later."""
         backends = [(one["metadata"]["namespace"], backend) for one in routes for backend in _backends(one)]
         self._configuration.serve({one["name"]: self._url(space, one) for space, one in backends})
         self._configuration.route(routes)
-        wait_until(self._has_routes, "Envoy has the routes")
 
     def ask(self, path: str) -> str:
         """Return what Envoy's own interface for operators answers."""
@@ -56,8 +61,12 @@ class Gateway:
         return sum(one["value"] for one in found)
 
     def _url(self, space: str, backend: Object) -> str:
-        service = self.kubectl.get("service", backend["name"], f"--namespace={space}")
-        return f"http://{service['spec']['clusterIP']}:{backend['port']}"
+        """The address of a Service, whose name is another in every namespace here."""
+        name = backend["name"]
+        if name not in self._urls:
+            service = self.kubectl.get("service", name, f"--namespace={space}")
+            self._urls[name] = f"http://{service['spec']['clusterIP']}:{backend['port']}"
+        return self._urls[name]
 
     def _has_routes(self) -> bool:
         return envoy.versions(json.loads(self.ask("/config_dump?resource=dynamic_route_configs"))) == self._configuration.versions
@@ -112,37 +121,37 @@ class Controller:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Follow the objects meanwhile."""
-        ended = threading.Event()
-
-        def follow() -> None:
-            while not ended.wait(1):
-                self._follow()
-
+        """Follow the HTTPRoute meanwhile, within a fraction of a second: KubeRay does not wait until a gateway has its weights."""
+        watch = ("get", ROUTES, self._space, "--watch", "--output=json")
         with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(follow)
-            try:
+            with self._gateway.kubectl.begin(*watch) as process:
+                assert process.stdout
+                following = pool.submit(self._follow, process.stdout)
                 yield
-            finally:
-                ended.set()
-        following.result()
+            following.result()
 
-    def _follow(self) -> None:
-        kubectl = self._gateway.kubectl
-        for gateway in kubectl.get("gateways.gateway.networking.k8s.io", self._space):
+    def _follow(self, printed: IO[bytes]) -> None:
+        lines: list[bytes] = []
+        for line in printed:
+            lines.append(line)
+            if line == b"}\n":
+                self._take(json.loads(b"".join(lines)))
+                lines.clear()
+
+    def _take(self, route: Object) -> None:
+        """Program Envoy for the HTTPRoute as it is now, then say so."""
+        for rule in route["spec"]["rules"]:
+            rule.setdefault("timeouts", {"request": TIMEOUT})
+        weights = [backend["weight"] for backend in _backends(route)]
+        if weights == (self.weights or [[]])[-1]:
+            return
+        self._gateway.take([route])
+        self.weights.append(weights)
+        for gateway in self._gateway.kubectl.get("gateways.gateway.networking.k8s.io", self._space):
             self._say(gateway, {"conditions": _conditions(gateway, "Accepted", "Programmed")})
-        routes = kubectl.get("httproutes.gateway.networking.k8s.io", self._space)
-        for route in routes:
-            for rule in route["spec"]["rules"]:
-                rule.setdefault("timeouts", {"request": TIMEOUT})
-        weights = [backend["weight"] for route in routes for backend in _backends(route)]
-        if weights and weights != (self.weights or [[]])[-1]:
-            self._gateway.follow(routes)
-            self.weights.append(weights)
-        for route in routes:
-            named = [{"parentRef": one, "controllerName": "sonograph/test"} for one in route["spec"]["parentRefs"]]
-            conditions = _conditions(route, "Accepted", "ResolvedRefs")
-            self._say(route, {"parents": [{**one, "conditions": conditions} for one in named]})
+        named = [{"parentRef": one, "controllerName": "sonograph/test"} for one in route["spec"]["parentRefs"]]
+        conditions = _conditions(route, "Accepted", "ResolvedRefs")
+        self._say(route, {"parents": [{**one, "conditions": conditions} for one in named]})
 
     def _say(self, document: Object, status: Object) -> None:
         """Write the status of this generation of an object, once."""

@@ -178,7 +178,7 @@ def test_kuberay_moves_the_requests_step_by_step_and_none_is_lost(upgraded: Upgr
     before = installed.active()
     with installed.load(clients=2, until=lambda: installed.active() not in ("", before)) as answers:
         set_image(installed, NEXT)
-    assert statuses(answers) == {200}
+    assert statuses(answers) == {200}, (answers, controller.weights)
     shares = [weights[1] for weights in controller.weights if len(weights) == 2]
     assert shares == list(range(0, 101, STEP))
     wait_until(lambda: installed.clusters() == [installed.active()], "the first cluster is gone", LONG_S)
