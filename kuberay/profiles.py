@@ -1,5 +1,6 @@
 """The profiles: for each kind of cluster its values (profiles/*.yaml). An installation's own values go over a profile's."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,7 +131,7 @@ class Profile:
 
     @property
     def times(self) -> Times:
-        return Times(self.args.get("http", {}).get("deadline_s", DEADLINE_S))
+        return Times(math.ceil(float(self.args.get("http", {}).get("deadline_s", DEADLINE_S))))  # Kubernetes takes whole seconds
 
     @property
     def models(self) -> list[Model]:
