@@ -118,6 +118,8 @@ class RouteValues(Section):
             raise ValueError("gateway and gateway_class exclude each other: a Gateway of yours, or a rendered one")
         if self.gateway_class and not self.hostnames:
             raise ValueError("a rendered Gateway needs hostnames: its certificate is for them")
+        if not self.gateway_class and (self.tls_secret or self.annotations):
+            raise ValueError("tls_secret and annotations are of a rendered Gateway: give its gateway_class too")
         if len(self.hostnames) != len(set(self.hostnames)):
             raise ValueError("hostnames: a name stands twice")
         return self

@@ -157,6 +157,10 @@ def test_a_model_that_the_settings_switch_off_has_no_group() -> None:
         ),
         ({"nodes": [{"name": "a", "count": 1, "cpu": 1, "memory_gib": 1, "gpus": {"b": -1}}]}, "nodes.0.gpus.b: Input should be"),
         ({"nodes": [{"name": "a", "count": 1, "cpu": float("inf"), "memory_gib": 1}]}, "nodes.0.cpu: Input should be"),
+        (
+            {"route": {"tls_secret": "a"}},
+            "route: tls_secret and annotations are of a rendered Gateway: give its gateway_class too",
+        ),
         ({"route": {"gateway": "edge", "hostnames": ["a.b", "a.b"]}}, "route: hostnames: a name stands twice"),
         (
             {"route": {"gateway": "edge", "hostnames": [f"h{n}.a" for n in range(17)]}},
@@ -260,6 +264,14 @@ def test_null_takes_away_what_the_profile_says() -> None:
         ]
     )
     assert "affinity" in group(service(SPOT), "whisper")["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    "content", [dict.fromkeys(("name", "zone_spread", "redis", "route")), {"redis": {"secret": None}}], ids=str
+)
+def test_null_of_what_the_profile_does_not_say_is_no_fault(content: dict[str, Any]) -> None:
+    """One file serves several profiles."""
+    assert applied(content, CPU).values == CPU.values
 
 
 def documents(profile: Profile = CPU, **content: Any) -> dict[tuple[str, str], dict[str, Any]]:
