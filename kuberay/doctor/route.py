@@ -108,7 +108,7 @@ KINDS: dict[str, type[Part]] = {"HTTPRoute": HttpRoute, "Gateway": Gateway}
 
 def a_route_is_well_formed(service: Service) -> Iterator[Finding]:
     for document in service.beside:
-        if kind := KINDS.get(document.content.get("kind", "")):
+        if kind := KINDS.get(str(document.content.get("kind"))):
             try:
                 kind.model_validate(document.content)
             except ValidationError as error:
@@ -223,7 +223,7 @@ def _rules(service: Service) -> Iterator[tuple[Document, str, RouteRule]]:
 def _parsed[Kind: Part](service: Service, kind: type[Kind]) -> Iterator[tuple[Document, Kind]]:
     """Each document in the folder of this kind that is well formed."""
     for document in service.beside:
-        if KINDS.get(document.content.get("kind", "")) is kind:
+        if KINDS.get(str(document.content.get("kind"))) is kind:
             with contextlib.suppress(ValidationError):
                 yield document, kind.model_validate(document.content)
 

@@ -55,6 +55,12 @@ def test_only_tls_that_ends_at_the_gateway_needs_a_certificate(listener: dict[st
     assert [finding.field for finding in manifests.findings()] == fields
 
 
+def test_a_document_whose_kind_is_no_text_is_no_route() -> None:
+    manifests = Manifests()
+    manifests.beside.append({"kind": ["HTTPRoute"]})
+    assert manifests.findings() == []
+
+
 def test_a_gateway_of_another_shape_is_found_with_its_field() -> None:
     manifests = Manifests()
     manifests.gateway()["listeners"][0].pop("protocol")
