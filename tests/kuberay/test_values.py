@@ -197,7 +197,7 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
         ("1: 2", "1: Keys should be strings"),
         (b"name: \xff", "can't decode byte"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_yaml_that_makes_no_values_is_refused_with_a_sentence(text: str | bytes, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
