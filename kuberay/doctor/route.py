@@ -187,8 +187,8 @@ def a_route_sends_no_request_twice(service: Service) -> Iterator[Finding]:
 def a_listener_with_tls_has_a_certificate(service: Service) -> Iterator[Finding]:
     for document, gateway in _parsed(service, Gateway):
         for number, listener in enumerate(gateway.spec.listeners):
-            if listener.protocol == "HTTPS" and listener.tls.mode == "Terminate" and not listener.tls.certificate_refs:
-                sentence = f"{listener.name} is HTTPS and names no certificate, so no client could connect: name its Secret"
+            if listener.protocol in ("HTTPS", "TLS") and listener.tls.mode == "Terminate" and not listener.tls.certificate_refs:
+                sentence = f"{listener.name} is {listener.protocol} and names no certificate, so no client could connect: name its Secret"
                 field = f"spec.listeners[{number}].tls.certificateRefs"
                 yield Finding(document.file, field, sentence, a_listener_with_tls_has_a_certificate.__name__)
 

@@ -44,6 +44,7 @@ def test_retries_are_found_where_they_are_not_switched_off(retry: dict[str, int]
         ({"protocol": "HTTPS", "tls": {"mode": "Terminate", "certificateRefs": []}}, True),
         ({"protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "tls"}]}}, False),
         ({"protocol": "TLS", "tls": {"mode": "Passthrough"}}, False),
+        ({"protocol": "TLS", "tls": {"mode": "Terminate"}}, True),
         ({"protocol": "HTTP"}, False),
     ],
     ids=str,
