@@ -56,6 +56,13 @@ def test_only_tls_that_ends_at_the_gateway_needs_a_certificate(listener: dict[st
     assert [finding.field for finding in manifests.findings()] == fields
 
 
+@pytest.mark.parametrize(("prefix", "found"), [("/-", True), ("/-/routes/", True), ("/gra", False), ("/-/route", False)])
+def test_a_prefix_takes_whole_parts_of_a_path_serves_own_too(prefix: str, found: bool) -> None:
+    manifests = Manifests()
+    manifests.split()["matches"].append({"path": {"type": "PathPrefix", "value": prefix}})
+    assert [finding.field for finding in manifests.findings()] == (["spec.rules[0].matches"] if found else [])
+
+
 def test_a_document_whose_kind_is_no_text_is_no_route() -> None:
     manifests = Manifests()
     manifests.beside.append({"kind": ["HTTPRoute"]})
