@@ -1,12 +1,13 @@
 """Values of what stands beside the worker groups: Redis, weights, the way in, upgrades, monitoring, network, nodes."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from deployments.settings import Section
 from kuberay.parse import gateway_name, hostname, network_range
-from kuberay.pod_values import Gibibytes, PodValues
+from kuberay.pod_values import Gibibytes, LabelValue, ObjectName, PodValues
 
 type Percent = Annotated[int, Field(ge=1, le=100)]
 REDIS_IMAGE = "docker.io/library/redis:7.4.11-bookworm"
@@ -22,18 +23,26 @@ class RedisValues(PodValues):
     """User of that Redis; empty for its default one."""
     cidrs: list[str] = Field(default_factory=list)
     """Ranges of its addresses, which the policies let through; without one its port at any address."""
-    secret: str = ""
+    secret: ObjectName = ""
     """Secret whose entry `password` is Redis' password; NAME-redis by default."""
     certificate: bool = False
     """Whether the Secret's entry `ca.crt` is the authority of Redis' certificate; else those of the image."""
-    image: str = REDIS_IMAGE
+    image: str = Field(default=REDIS_IMAGE, pattern=r"^[^\s]+$")
     """Image of the rendered Redis."""
-    storage_class: str = ""
+    storage_class: ObjectName = ""
     """StorageClass of its volume; empty for the cluster's default."""
     size_gib: Gibibytes = 1
     """Size of its volume, in GiB."""
 
     _ranges = field_validator("cidrs")(lambda cidrs: [network_range(cidr) for cidr in cidrs])
+
+    @model_validator(mode="after")
+    def _of_yours(self) -> "RedisValues":
+        if not 0 < self.port < 65536:
+            raise ValueError(f"address: there is no port {self.port}")
+        if not self.address and (self.username or self.cidrs or self.certificate):
+            raise ValueError("username, cidrs and certificate are of a Redis of yours: give its address too")
+        return self
 
     @property
     def port(self) -> int:
@@ -47,10 +56,17 @@ class RedisValues(PodValues):
 class HubValues(Section):
     """The Hugging Face hub, for the weights' Job."""
 
-    token_secret: str = ""
+    token_secret: ObjectName = ""
     """Secret whose entry `token` is the hub's token; empty for none."""
-    endpoint: str = Field(default="", pattern=r"^(https?://[^\s]+)?$")
+    endpoint: str = Field(default="", pattern=r"^(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[^\s]*)?)?$")
     """Address of a mirror of the hub; empty for the hub itself."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _port(cls, endpoint: str) -> str:
+        if urlsplit(endpoint).port == 0:  # one above 65535 raises ValueError
+            raise ValueError("there is no port 0")
+        return endpoint
 
 
 class WeightsValues(PodValues):
@@ -58,9 +74,9 @@ class WeightsValues(PodValues):
 
     size_gib: int = Field(default=0, ge=0)
     """Size of the volume, in GiB; 0 where the images carry their weights: then there is neither volume nor Job."""
-    storage_class: str = ""
+    storage_class: ObjectName = ""
     """StorageClass of the volume, whose storage several nodes can mount; empty for the cluster's default."""
-    claim: str = ""
+    claim: ObjectName = ""
     """A PersistentVolumeClaim of yours in the namespace, instead of a rendered one."""
     fetch: dict[str, list[str]] = Field(default_factory=dict)
     """Command by model that fetches its weights, `{model}` being the setting `model` of it; without any there is no Job, and the
@@ -82,13 +98,13 @@ class RouteValues(Section):
 
     gateway: str = ""
     """[NAMESPACE/]NAME of a Gateway of yours."""
-    listener: str = ""
+    listener: ObjectName = ""
     """Listener of that Gateway that the route is for, the one with TLS; by default all."""
-    gateway_class: str = ""
+    gateway_class: ObjectName = ""
     """GatewayClass of a Gateway that is rendered: HTTPS on port 443, and HTTP on port 80, which is sent there."""
-    tls_secret: str = ""
+    tls_secret: ObjectName = ""
     """Secret with the Gateway's certificate; NAME-tls by default. cert-manager fills it where `annotations` name its issuer."""
-    hostnames: list[str] = Field(default_factory=list)
+    hostnames: list[str] = Field(default_factory=list, max_length=16)
     """Hosts that the route is for; by default all."""
     annotations: dict[str, str] = Field(default_factory=dict)
     """Annotations of the rendered Gateway."""
@@ -102,6 +118,10 @@ class RouteValues(Section):
             raise ValueError("gateway and gateway_class exclude each other: a Gateway of yours, or a rendered one")
         if self.gateway_class and not self.hostnames:
             raise ValueError("a rendered Gateway needs hostnames: its certificate is for them")
+        if not self.gateway_class and (self.tls_secret or self.annotations):
+            raise ValueError("tls_secret and annotations are of a rendered Gateway: give its gateway_class too")
+        if len(self.hostnames) != len(set(self.hostnames)):
+            raise ValueError("hostnames: a name stands twice")
         return self
 
 
@@ -115,7 +135,7 @@ class UpgradeValues(Section):
 
     strategy: Literal["NewCluster", "NewClusterWithIncrementalUpgrade", "None"] = "NewCluster"
     """A second cluster beside it until that serves; the same, of which a gateway of KubeRay's takes over step by step; or nothing."""
-    gateway_class: str = ""
+    gateway_class: ObjectName = ""
     """GatewayClass of the gateway that KubeRay makes, for the incremental upgrade."""
     step_size_percent: Percent = 10
     """Requests that each step moves, for the incremental upgrade."""
@@ -154,13 +174,13 @@ class NetworkValues(Section):
 class Node(Section):
     """A kind of node: its allocatable resources, and the largest number of such nodes."""
 
-    name: str
+    name: LabelValue
     """Name of the kind: the layouts of its GPUs have it too."""
     count: int = Field(ge=1)
     """Largest number of such nodes."""
-    cpu: int | float = Field(gt=0)
+    cpu: int | float = Field(gt=0, le=10_000)
     """CPUs that Kubernetes may give away on one (`kubectl describe node`: Allocatable)."""
     memory_gib: int = Field(ge=1)
     """Memory of one, in GiB."""
-    gpus: dict[str, int] = Field(default_factory=dict)
+    gpus: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Number by Kubernetes' name of each GPU, or part of one."""

@@ -9,6 +9,10 @@ from deployments.settings import Section
 
 type Cpus = Annotated[int | float, Field(gt=0, le=1000)]
 type Gibibytes = Annotated[int, Field(ge=1, le=100_000)]
+type ObjectName = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
+"""A name in Kubernetes, or none."""
+type LabelName = Annotated[str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
+type LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
 GPU = "nvidia.com/gpu"
 
 
@@ -22,6 +26,16 @@ class Toleration(Section):
     value: str = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
     toleration_seconds: int | None = None
+
+    @model_validator(mode="after")
+    def _one_that_kubernetes_takes(self) -> "Toleration":
+        if self.operator == "Exists" and self.value:
+            raise ValueError("Exists takes no value: leave it out, or give operator: Equal")
+        if not self.key and self.operator != "Exists":
+            raise ValueError("without a key the operator has to be Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds is for the effect NoExecute alone")
+        return self
 
 
 class Affinity(Section):
@@ -37,19 +51,19 @@ class Affinity(Section):
 class PodValues(Section):
     """Where pods run. What `pods` says is for all; the head, Redis, the weights' Job and each group may say otherwise."""
 
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    node_selector: dict[LabelName, LabelValue] = Field(default_factory=dict)
     """Labels of the nodes."""
     affinity: Affinity | None = None
-    """`nodeAffinity`, `podAffinity` and `podAntiAffinity`, as Kubernetes writes them."""
+    """`nodeAffinity`, `podAffinity` and `podAntiAffinity`, as Kubernetes writes them; `{}` for none where `pods` has some."""
     tolerations: list[Toleration] | None = None
-    """Taints that the pods tolerate, as Kubernetes writes them, beside those of NVIDIA's GPUs."""
-    priority_class: str = ""
+    """Taints that the pods tolerate, as Kubernetes writes them, beside those of NVIDIA's GPUs; `[]` for none where `pods` has some."""
+    priority_class: ObjectName = ""
     """Name of a PriorityClass."""
-    runtime_class: str = ""
+    runtime_class: ObjectName = ""
     """Name of a RuntimeClass, such as `nvidia` where that is not the nodes' default."""
     annotations: dict[str, str] = Field(default_factory=dict)
     """Annotations of the pods."""
-    labels: dict[str, str] = Field(default_factory=dict)
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict)
     """Further labels of the pods."""
 
 

@@ -1,5 +1,6 @@
 """The profiles: for each kind of cluster its values (profiles/*.yaml). An installation's own values go over a profile's."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,7 +131,7 @@ class Profile:
 
     @property
     def times(self) -> Times:
-        return Times(self.args.get("http", {}).get("deadline_s", DEADLINE_S))
+        return Times(math.ceil(float(self.args.get("http", {}).get("deadline_s", DEADLINE_S))))  # Kubernetes takes whole seconds
 
     @property
     def models(self) -> list[Model]:
@@ -159,12 +160,13 @@ class Profile:
 
 
 def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings as one: values over the base, mapping by mapping; None takes the base's away."""
-    both = {
-        key: merged(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
-        for key, value in values.items()
-    }
-    return {key: value for key, value in {**base, **both}.items() if value is not None or key not in base}
+    """Both mappings as one: values over the base, mapping by mapping; None takes the base's away, if there is one."""
+    both = {key: merged(_mapping(base.get(key)), value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    return {key: value for key, value in {**base, **both}.items() if value is not None}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 FOLDER = Path(__file__).with_suffix("")

@@ -75,7 +75,7 @@ def header(profile: Profile, options: Sequence[str] = (), traced: bool = False) 
         "Memory is measured." if profile.values.measured else "CPU, memory and GPU shares are ESTIMATES: they are not measured."
     )
     source = f"Rendered by `{command}` from {' and '.join(sources)}: change {'those' if traced else 'that'}, not this."
-    return f"# {source}\n# {profile.name}: {profile.values.summary}.\n# {sizes}\n"
+    return f"# {source}\n# {profile.name}: {' '.join(profile.values.summary.split())}.\n# {sizes}\n"
 
 
 def shared() -> dict[Path, str]:

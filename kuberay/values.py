@@ -22,6 +22,7 @@ type Name = Annotated[str, Field(pattern=f"^{LABEL}$", max_length=63)]
 """A name in Kubernetes."""
 type InstanceName = Annotated[str, Field(pattern=f"^{LABEL}$", max_length=37)]
 """Name of a RayService. KubeRay takes 47 characters, ten of them for the candidate."""
+type Registry = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$")]
 type Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 type Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")]
 type Seconds = Annotated[int | float, Field(ge=0, le=86_400)]
@@ -34,7 +35,7 @@ class ModelValues(Section):
     """CPUs of a replica in Ray, and its torch threads."""
     memory_gib: Gibibytes | None = None
     """Memory that the group's pod has for it, in GiB."""
-    gpus: float | None = Field(default=None, gt=0)
+    gpus: float | None = Field(default=None, gt=0, le=64)
     """Its part of the pod's GPU, in proportion to the others'."""
 
 
@@ -76,7 +77,7 @@ class Values(Section):
     NAME-serve-svc."""
     namespace: Name = "sonograph"
     """Namespace of all objects."""
-    registry: str = "registry.example.com/sonograph"
+    registry: Registry = "registry.example.com/sonograph"
     """Registry and folder of the images; the option `--registry` precedes it."""
     digests: dict[str, Digest] = Field(default_factory=dict)
     """Digests of the images by name, and that of `redis`; those of the option `--digests` precede them."""

@@ -9,36 +9,71 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from deployments.model_spec import specs
 from graphs.settings import Settings
 from kuberay.profiles import Profile
 from kuberay.values import GroupValues, Values
-from kuberay.worker_groups import OF_DEPLOYMENTS, Group
+from kuberay.worker_groups import ALL, INGRESS, OF_DEPLOYMENTS, Group
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's own, but that it refuses a key that stands twice in a mapping: of both values the first would have no effect."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {key.value} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a YAML file. Raises ValueError where it is none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
-    if not isinstance(content or {}, dict):
+    except RecursionError as error:
+        raise ValueError(f"{path}: it is nested too deep") from error
+    if not isinstance(content, dict | None):
         raise ValueError(f"{path}: it has to be a mapping, such as `namespace: pictures`")
     return content or {}
 
 
 def applied(content: Mapping[str, Any], profile: Profile) -> Profile:
     """The profile with these values. Raises ValueError, whose sentences name each wrong value and the key that was meant."""
-    _validated(Values, _stated(content))
+    try:
+        stated = _stated(content)
+    except RecursionError as error:
+        raise ValueError("an alias (*) stands in what it names, which has no end then") from error
+    _validated(Values, stated)
     try:
         changed = profile.changed(content)
     except ValidationError as error:
         raise ValueError("; ".join(_sentences(Values, error))) from error
     _validated(Settings, changed.args, "settings.")
     known = [group.name for group in changed.groups]
-    for name in _stated(content).get("groups", ()):
+    for name in stated.get("groups", ()):
         if name not in known:
             raise ValueError(f"groups.{name}: there is no such group in the profile {profile.name}{_nearest(name, known)}")
+    if unknown := "; ".join(_unknown(changed.values)):
+        raise ValueError(unknown)
     return changed
+
+
+def _unknown(values: Values) -> Iterator[str]:
+    """Sentences on models and images of these names, of which there are none: their values would have no effect."""
+    models = list(specs())
+    of_all = values.groups.get(ALL, GroupValues()).models
+    for place, names, kind, known in (
+        ("weights.fetch", values.weights.fetch, "model", models),
+        (f"groups.{ALL}.models", of_all, "model", models),
+        ("digests", values.digests, "image", [INGRESS.name, *models, ALL, "redis"]),
+    ):
+        yield from (f"{place}.{name}: there is no such {kind}{_nearest(name, known)}" for name in names if name not in known)
 
 
 def _stated(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,6 +137,9 @@ def _shared_group(models: Sequence[Model], values: Values) -> Group:
     # Rounded down, so that the shares never exceed the GPU.
     parts = (math.floor(one.gpus / total * 100 * gpu.count + 1e-6) / 100 if total else 0 for one in deployments)
     shares = tuple(replace(one, gpus=part) for one, part in zip(deployments, parts, strict=True))
+    for one, share in zip(deployments, shares, strict=True):
+        if one.gpus and not share.gpus:
+            raise ValueError(f"groups.{ALL}.models.{one.name}.gpus: its part of the GPU is below 0.01: give it more")
     return Group(ALL, shares, memory_gib, gpu if total else NO_GPU, surge_percent=0)
 
 
@@ -149,6 +152,8 @@ def _adjusted(group: Group, values: Values) -> Group:
     stated = values.groups.get(group.name, GroupValues())
     if stated.cpus and len(group.deployments) > 1:
         raise ValueError(f"groups.{group.name}.cpus: the group has several models: give {group.name}.models.MODEL.cpus")
+    if stated.gpu and stated.gpu.name and not group.gpu.name:
+        raise ValueError(f"groups.{group.name}.gpu: no replica of the group uses a GPU: leave it out")
     own = _given(stated, OF_DEPLOYMENTS)
     deployments = tuple(replace(deployment, **own) for deployment in group.deployments)
     for one in deployments:
@@ -167,6 +172,6 @@ def _given(stated: GroupValues, names: Sequence[str]) -> dict[str, Any]:
 
 def placed(values: Values, own: PodValues) -> PodValues:
     """Where pods of one kind run: what all pods have, and over it what these have."""
-    fields = {name: getattr(own, name) or getattr(values.pods, name) for name in PodValues.model_fields}
+    fields = {name: getattr(values.pods if getattr(own, name) in (None, "") else own, name) for name in PodValues.model_fields}
     merged = {name: {**getattr(values.pods, name), **getattr(own, name)} for name in ("node_selector", "annotations", "labels")}
     return PodValues.model_construct(**{**fields, **merged})

@@ -20,7 +20,7 @@ class HttpSettings(Section):
 
     max_upload_bytes: int = Field(default=25 * 1024 * 1024, gt=0)
     """Largest recording, in bytes as it is sent."""
-    deadline_s: float = Field(default=120.0, gt=0)
+    deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     """Longest time for one request, in seconds from its receipt."""
     max_concurrent_requests: int = Field(default=32, ge=1)
     """Requests whose body is whole in one ingress replica at once, waiting ones included; the rest are refused at once."""

@@ -130,7 +130,7 @@ def serve_runs_with_its_options(live: Live) -> Iterator[Finding]:
     try:
         config = dict(yaml.safe_load(live.service.spec["serveConfigV2"]))
         wanted = _options(config)
-    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
         yield _finding(live, rule, CONFIG, one_line(f"cannot be read, so KubeRay cannot apply it: {error}"))
         return
     if live.active not in live.clusters:

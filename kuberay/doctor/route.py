@@ -108,7 +108,7 @@ KINDS: dict[str, type[Part]] = {"HTTPRoute": HttpRoute, "Gateway": Gateway}
 
 def a_route_is_well_formed(service: Service) -> Iterator[Finding]:
     for document in service.beside:
-        if kind := KINDS.get(document.content.get("kind", "")):
+        if kind := KINDS.get(str(document.content.get("kind"))):
             try:
                 kind.model_validate(document.content)
             except ValidationError as error:
@@ -187,8 +187,8 @@ def a_route_sends_no_request_twice(service: Service) -> Iterator[Finding]:
 def a_listener_with_tls_has_a_certificate(service: Service) -> Iterator[Finding]:
     for document, gateway in _parsed(service, Gateway):
         for number, listener in enumerate(gateway.spec.listeners):
-            if listener.protocol == "HTTPS" and listener.tls.mode == "Terminate" and not listener.tls.certificate_refs:
-                sentence = f"{listener.name} is HTTPS and names no certificate, so no client could connect: name its Secret"
+            if listener.protocol in ("HTTPS", "TLS") and listener.tls.mode == "Terminate" and not listener.tls.certificate_refs:
+                sentence = f"{listener.name} is {listener.protocol} and names no certificate, so no client could connect: name its Secret"
                 field = f"spec.listeners[{number}].tls.certificateRefs"
                 yield Finding(document.file, field, sentence, a_listener_with_tls_has_a_certificate.__name__)
 
@@ -223,7 +223,7 @@ def _rules(service: Service) -> Iterator[tuple[Document, str, RouteRule]]:
 def _parsed[Kind: Part](service: Service, kind: type[Kind]) -> Iterator[tuple[Document, Kind]]:
     """Each document in the folder of this kind that is well formed."""
     for document in service.beside:
-        if KINDS.get(document.content.get("kind", "")) is kind:
+        if KINDS.get(str(document.content.get("kind"))) is kind:
             with contextlib.suppress(ValidationError):
                 yield document, kind.model_validate(document.content)
 

@@ -44,6 +44,7 @@ def test_retries_are_found_where_they_are_not_switched_off(retry: dict[str, int]
         ({"protocol": "HTTPS", "tls": {"mode": "Terminate", "certificateRefs": []}}, True),
         ({"protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "tls"}]}}, False),
         ({"protocol": "TLS", "tls": {"mode": "Passthrough"}}, False),
+        ({"protocol": "TLS", "tls": {"mode": "Terminate"}}, True),
         ({"protocol": "HTTP"}, False),
     ],
     ids=str,
@@ -53,6 +54,19 @@ def test_only_tls_that_ends_at_the_gateway_needs_a_certificate(listener: dict[st
     manifests.gateway()["listeners"].append({"name": "another", "port": 8443, **listener})
     fields = ["spec.listeners[2].tls.certificateRefs"] if found else []
     assert [finding.field for finding in manifests.findings()] == fields
+
+
+@pytest.mark.parametrize(("prefix", "found"), [("/-", True), ("/-/routes/", True), ("/gra", False), ("/-/route", False)])
+def test_a_prefix_takes_whole_parts_of_a_path_serves_own_too(prefix: str, found: bool) -> None:
+    manifests = Manifests()
+    manifests.split()["matches"].append({"path": {"type": "PathPrefix", "value": prefix}})
+    assert [finding.field for finding in manifests.findings()] == (["spec.rules[0].matches"] if found else [])
+
+
+def test_a_document_whose_kind_is_no_text_is_no_route() -> None:
+    manifests = Manifests()
+    manifests.beside.append({"kind": ["HTTPRoute"]})
+    assert manifests.findings() == []
 
 
 def test_a_gateway_of_another_shape_is_found_with_its_field() -> None:

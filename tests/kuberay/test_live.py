@@ -237,9 +237,10 @@ def test_without_upgrades_another_option_takes_an_outage() -> None:
     assert finding.commands == ("kubectl -n sonograph delete rayservice sonograph",)
 
 
-def test_a_config_that_kuberay_cannot_read_is_an_error() -> None:
+@pytest.mark.parametrize("config", ["a: [1", "[1]", "http_options: [1]", "1", ""])
+def test_a_config_that_kuberay_cannot_read_is_an_error(config: str) -> None:
     cluster = Cluster()
-    cluster.manifests.config = "a: [1"
+    cluster.manifests.config = config
     assert "cannot be read, so KubeRay cannot apply it" in cluster.finding().sentence
 
 

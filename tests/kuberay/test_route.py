@@ -290,6 +290,12 @@ def test_every_path_of_the_service_is_for_clients_or_for_operators() -> None:
             assert taken != private, f"{method} {one.path}: name it in kuberay/manifest/route.py, or keep it from clients"
 
 
+@pytest.mark.parametrize("path", ["/graph", "/graph/", "/listen", "/listen/"])
+def test_a_recording_is_posted_with_and_without_a_slash_and_another_origins_page_asks_before(path: str) -> None:
+    taken = {method for method in ("GET", "POST", "OPTIONS", "PUT") if any(takes(one, method, path) for one in rule()["matches"])}
+    assert taken == {"POST", "OPTIONS"}
+
+
 def takes(match: dict[str, Any], method: str, path: str) -> bool:
     value = match["path"]["value"]
     same = path == value if match["path"]["type"] == "Exact" else f"{path}/".startswith(f"{value}/")

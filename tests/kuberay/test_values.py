@@ -130,6 +130,43 @@ def test_a_model_that_the_settings_switch_off_has_no_group() -> None:
         ({"digests": {"whisper": "sha256:1"}}, "digests.whisper: String should match pattern"),
         ({"quota": {"requests.cpu": "many"}}, "quota.requests.cpu: String should match pattern"),
         ([1], "it has to be a mapping"),
+        (0, "it has to be a mapping"),
+        ({"weights": {"fetch": {"wisper": ["a"]}}}, "weights.fetch.wisper: there is no such model; did you mean whisper?"),
+        ({"digests": {"wisper": f"sha256:{'1' * 64}"}}, "digests.wisper: there is no such image; did you mean whisper?"),
+        ({"groups": {"all": {"models": {"wisper": {}}}}}, "groups.all.models.wisper: there is no such model"),
+        ({"groups": {"ingress": {"gpu": {"count": 1}}}}, "groups.ingress.gpu: no replica of the group uses a GPU"),
+        (
+            {"gpu": {"count": 1}, "groups": {"all": {"models": {"whisper": {"gpus": 0.001}}}}},
+            "groups.all.models.whisper.gpus: its part of the GPU is below 0.01",
+        ),
+        ({"redis": {"address": "cache:65536"}}, "redis: address: there is no port 65536"),
+        (
+            {"redis": {"certificate": True}},
+            "redis: username, cidrs and certificate are of a Redis of yours: give its address too",
+        ),
+        ({"redis": {"secret": "A b"}}, "redis.secret: String should match pattern"),
+        ({"weights": {"hub": {"endpoint": "https://a:99999"}}}, "weights.hub.endpoint: Port out of range"),
+        ({"registry": "https://a/b"}, "registry: String should match pattern"),
+        ({"pods": {"labels": {"team": "a b"}}}, "pods.labels.team: String should match pattern"),
+        ({"pods": {"node_selector": {"a b": "c"}}}, "pods.node_selector.a b.[key]: String should match pattern"),
+        ({"pods": {"tolerations": [{}]}}, "pods.tolerations.0: without a key the operator has to be Exists"),
+        ({"pods": {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}}, "Exists takes no value"),
+        (
+            {"pods": {"tolerations": [{"key": "a", "operator": "Exists", "tolerationSeconds": 3}]}},
+            "tolerationSeconds is for the effect NoExecute alone",
+        ),
+        ({"nodes": [{"name": "a", "count": 1, "cpu": 1, "memory_gib": 1, "gpus": {"b": -1}}]}, "nodes.0.gpus.b: Input should be"),
+        ({"nodes": [{"name": "a", "count": 1, "cpu": float("inf"), "memory_gib": 1}]}, "nodes.0.cpu: Input should be"),
+        (
+            {"route": {"tls_secret": "a"}},
+            "route: tls_secret and annotations are of a rendered Gateway: give its gateway_class too",
+        ),
+        ({"route": {"gateway": "edge", "hostnames": ["a.b", "a.b"]}}, "route: hostnames: a name stands twice"),
+        (
+            {"route": {"gateway": "edge", "hostnames": [f"h{n}.a" for n in range(17)]}},
+            "route.hostnames: List should have at most 16",
+        ),
+        ({"settings": {"http": {"deadline_s": float("inf")}}}, "settings.http.deadline_s: Input should be a finite number"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_place(tmp_path: Path, content: Any, sentence: str) -> None:
@@ -146,6 +183,53 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("a: [")
     with pytest.raises(ValueError, match=r"wrong\.yaml"):
         read(tmp_path / "wrong.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: a\nname: b", "the key name stands twice"),
+        ("groups: {whisper: {max_replicas: 2}}\ngroups: {ingress: {cpus: 2}}", "the key groups stands twice"),
+        ("groups: {whisper: {cpus: 1, cpus: 2}}", "the key cpus stands twice"),
+        ("settings: " + "{a: " * 2000 + "}" * 2000, "it is nested too deep"),
+        ("settings: &a {http: *a}", "an alias (*) stands in what it names"),
+        ("name: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("1: 2", "1: Keys should be strings"),
+        (b"name: \xff", "can't decode byte"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_yaml_that_makes_no_values_is_refused_with_a_sentence(text: str | bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        applied(read(path), CPU)
+
+
+def test_an_alias_may_stand_beside_what_it_names_and_a_merge_may_be_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("groups: {whisper: &a {cpus: 1, memory_gib: 4}, diffusion: {<<: *a, cpus: 3}}")
+    found = service(**read(path))
+    assert [group(found, name)["resources"]["CPU"] for name in ("whisper", "diffusion")] == ["1", "3"]
+
+
+def test_times_are_whole_seconds_where_the_deadline_has_a_part_of_one_or_is_a_text() -> None:
+    for deadline_s in (59.5, "59.5"):
+        found = service(settings={"http": {"deadline_s": deadline_s}})
+        assert found["spec"]["rayClusterDeletionDelaySeconds"] == 150
+        termination_s = group(found, "whisper")["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert isinstance(termination_s, int)
+
+
+def test_a_summary_of_several_lines_stays_a_comment() -> None:
+    texts = render.manifests(applied({"summary": "one\nkind: two"}, CPU), Images())
+    assert texts["rayservice.yaml"].splitlines()[1] == "# cpu: one kind: two."
+
+
+def test_a_part_may_have_none_of_what_all_pods_have() -> None:
+    found = pods(documents(pods=PLACED, redis={"tolerations": [], "affinity": {}}))
+    assert not {"tolerations", "affinity"} & set(found["StatefulSet"]["spec"])
+    assert {"tolerations", "affinity"} <= set(found["head"]["spec"])
 
 
 def test_a_shared_group_has_one_number_of_replicas_and_no_cpus_of_its_own() -> None:
@@ -180,6 +264,14 @@ def test_null_takes_away_what_the_profile_says() -> None:
         ]
     )
     assert "affinity" in group(service(SPOT), "whisper")["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    "content", [dict.fromkeys(("name", "zone_spread", "redis", "route")), {"redis": {"secret": None}}], ids=str
+)
+def test_null_of_what_the_profile_does_not_say_is_no_fault(content: dict[str, Any]) -> None:
+    """One file serves several profiles."""
+    assert applied(content, CPU).values == CPU.values
 
 
 def documents(profile: Profile = CPU, **content: Any) -> dict[tuple[str, str], dict[str, Any]]:
