@@ -34,9 +34,13 @@ class Condition(Part):
     message: str = ""
 
 
-class Application(Part):
+class Deployment(Part):
     status: str = ""
     message: str = ""
+
+
+class Application(Deployment):
+    serve_deployment_statuses: dict[str, Deployment] = {}
 
 
 class OneCluster(Part):

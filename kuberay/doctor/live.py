@@ -78,9 +78,11 @@ def each_application_runs(live: Live) -> Iterator[Finding]:
     for cluster in (status.active_service_status, status.pending_service_status):
         for name, application in cluster.application_statuses.items():
             if application.status in FAILED:
-                sentence = one_line(
-                    f"{application.status} in the RayCluster {cluster.ray_cluster_name}: {application.message or 'no message'}"
-                )
+                reasons = [application.message or "no message"]
+                reasons += [
+                    f"{one}: {found.message}" for one, found in application.serve_deployment_statuses.items() if found.message
+                ]
+                sentence = one_line(f"{application.status} in the RayCluster {cluster.ray_cluster_name}: {' '.join(reasons)}")
                 yield _finding(live, each_application_runs, f"the application {name}", sentence)
 
 

@@ -303,6 +303,18 @@ def test_an_application_that_does_not_run_is_an_error_with_the_end_of_its_messag
     assert "\n" not in sentence
 
 
+def test_the_reason_of_a_failed_deployment_is_named() -> None:
+    cluster = Cluster()
+    deployments = {
+        "diffusion": {"status": "HEALTHY", "message": ""},
+        "whisper": {"status": "DEPLOY_FAILED", "message": "failed to start 3 times in a row.\nFileNotFoundError: tiny.en"},
+    }
+    failed = {"status": "DEPLOY_FAILED", "message": "Failed to update ['whisper'].", "serveDeploymentStatuses": deployments}
+    cluster.service["status"]["activeServiceStatus"]["applicationStatuses"]["sonograph"] = failed
+    reason = "whisper: failed to start 3 times in a row. FileNotFoundError: tiny.en"
+    assert cluster.finding().sentence.endswith(f"Failed to update ['whisper']. {reason}")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a stand-in for kubectl, the only one on the PATH, and return its folder."""

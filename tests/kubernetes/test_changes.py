@@ -168,6 +168,7 @@ def test_doctor_live_names_what_the_running_cluster_does_not_learn_and_its_comma
     assert small.clusters() == [cluster]
 
 
+@pytest.mark.slow
 def test_doctor_live_names_an_option_that_serve_does_not_take_and_its_command_starts_the_next_cluster(
     small: Installation, doctor: Callable[[], list[str]]
 ) -> None:

