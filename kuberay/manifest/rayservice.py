@@ -45,6 +45,14 @@ RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "150"}
 """Attempts, 2 s apart, to find the head's node: 40 s by default, after which the worker's pod ends."""
 REDIS_CERTIFICATE = "/etc/redis"
 """Folder of the authority of Redis' certificate, in the head's pod, which alone asks Redis."""
+READINESS = {
+    "httpGet": {"path": "/-/healthz", "port": "serve"},
+    "periodSeconds": 2,
+    "timeoutSeconds": 5,
+    "failureThreshold": 3,
+}
+"""Of a worker: Serve's proxy answers. KubeRay's own starts a shell and two clients each time, which takes more than its 2 s on a busy
+node, and one failure takes the pod out of the Service: where it is the only one, clients find nobody."""
 SHUTDOWN_TIER = "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S"
 DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 """Seconds for which `ray start --block` drains its node after SIGTERM: none, since a worker has drained in its preStop hook by then,
@@ -129,6 +137,7 @@ def _group(group: Group, profile: Profile, images: Images, labels: dict[str, str
     waits = f"--settle-s {SETTLE_S} --most-s {profile.times.drain_s} --idle-s {profile.times.idle_s}"
     drain = f'exec sonograph drain "$RAY_ADDRESS" {waits} --port {PORT}'
     container["lifecycle"] = {"preStop": {"exec": {"command": ["sh", "-c", drain]}}}
+    container["readinessProbe"] = READINESS
     spec: Object = {
         **placement(profile, group.pods, bool(group.gpu.name)),
         "terminationGracePeriodSeconds": profile.times.termination_s,

@@ -314,6 +314,17 @@ def test_the_network_lets_through_the_traffic_of_ray_probes_metrics_and_clients(
 
 
 @EACH
+def test_a_worker_is_ready_while_serves_proxy_answers_and_one_slow_answer_does_not_take_it_out(profile: Profile) -> None:
+    for group in cluster(profile)["workerGroupSpecs"]:
+        (container,) = group["template"]["spec"]["containers"]
+        probe = container["readinessProbe"]
+        assert probe["httpGet"] == {"path": "/-/healthz", "port": "serve"}
+        assert "serve" in {port["name"] for port in container["ports"]}
+        assert probe["failureThreshold"] > 1
+        assert probe["timeoutSeconds"] > 2
+
+
+@EACH
 def test_estimates_are_marked(profile: Profile) -> None:
     service = ray_service(profile, Images())
     uses_a_gpu = any(group.gpu.name for group in profile.groups)
