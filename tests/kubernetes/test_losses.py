@@ -6,8 +6,9 @@ from itertools import pairwise
 import pytest
 
 from tests.kubernetes.conftest import SPARE
-from tests.kubernetes.installation import Installation
+from tests.kubernetes.installation import LONG_S, Installation
 from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.machine import wait_until
 from tests.kubernetes.node import Node
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -112,6 +113,8 @@ def delete_head(installed: Installation) -> None:
 
 
 def assert_all_answered(installed: Installation, loss: Callable[[], object]) -> None:
+    needed = sum(group.min_pods for group in installed.profile.groups)
+    wait_until(lambda: len(installed.pods(**{"node-type": "worker"})) == needed, "pods that load had started are gone", LONG_S)
     before, workers = heads(installed), installed.pods(**{"node-type": "worker"})
 
     def is_over() -> bool:
