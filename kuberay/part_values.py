@@ -48,10 +48,6 @@ class RedisValues(PodValues):
     def port(self) -> int:
         return int(self.address.rpartition(":")[2]) if self.address else 6379
 
-    @property
-    def tls(self) -> bool:
-        return self.address.startswith("rediss://")
-
 
 class HubValues(Section):
     """The Hugging Face hub, for the weights' Job."""

@@ -49,12 +49,14 @@ def applied(content: Mapping[str, Any], profile: Profile) -> Profile:
         stated = _stated(content)
     except RecursionError as error:
         raise ValueError("an alias (*) stands in what it names, which has no end then") from error
-    _validated(Values, stated)
     try:
         changed = profile.changed(content)
     except ValidationError as error:
         raise ValueError("; ".join(_sentences(Values, error))) from error
-    _validated(Settings, changed.args, "settings.")
+    try:
+        Settings.model_validate(changed.args)
+    except ValidationError as error:
+        raise ValueError("; ".join(f"settings.{sentence}" for sentence in _sentences(Settings, error))) from error
     known = [group.name for group in changed.groups]
     for name in stated.get("groups", ()):
         if name not in known:
@@ -79,13 +81,6 @@ def _unknown(values: Values) -> Iterator[str]:
 def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content without what it takes away."""
     return {key: _stated(value) if isinstance(value, Mapping) else value for key, value in content.items() if value is not None}
-
-
-def _validated(model: type[BaseModel], content: Mapping[str, Any], prefix: str = "") -> None:
-    try:
-        model.model_validate(content)
-    except ValidationError as error:
-        raise ValueError("; ".join(f"{prefix}{sentence}" for sentence in _sentences(model, error))) from error
 
 
 def _sentences(model: type[BaseModel], error: ValidationError) -> Iterator[str]:

@@ -7,13 +7,11 @@ for each replica, which the autoscaler counts; and by the label `image`, which n
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from deployments.model_spec import ModelSettings, ModelSpec
 from kuberay.pod_values import Gpu, PodValues
 from kuberay.values import GroupValues, ModelValues, Values
-
-if TYPE_CHECKING:  # the command line loads pydantic only where it renders or examines
-    from deployments.model_spec import ModelSettings, ModelSpec
 
 type Model = tuple[ModelSpec, ModelSettings]
 """A model's description, and its section of the settings."""

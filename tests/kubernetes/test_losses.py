@@ -81,6 +81,7 @@ def test_a_node_that_dies_is_missed_for_a_time_and_no_request_that_was_taken_is_
     def addresses() -> list[str]:
         return [address for name, address in small.replicas() if name == "whisper"]
 
+    wait_for_surplus_pods(small)  # a second replica would answer meanwhile
     (dead,) = addresses()
 
     def is_replaced() -> bool:
@@ -113,8 +114,7 @@ def delete_head(installed: Installation) -> None:
 
 
 def assert_all_answered(installed: Installation, loss: Callable[[], object]) -> None:
-    needed = sum(group.min_pods for group in installed.profile.groups)
-    wait_until(lambda: len(installed.pods(**{"node-type": "worker"})) == needed, "pods that load had started are gone", LONG_S)
+    wait_for_surplus_pods(installed)
     before, workers = heads(installed), installed.pods(**{"node-type": "worker"})
 
     def is_over() -> bool:
@@ -127,6 +127,12 @@ def assert_all_answered(installed: Installation, loss: Callable[[], object]) -> 
     assert {status for status, _ in answers} == {200}
     kept = {pod["metadata"]["name"] for pod in installed.pods(**{"node-type": "worker"})}
     assert {pod["metadata"]["name"] for pod in workers} <= kept
+
+
+def wait_for_surplus_pods(installed: Installation) -> None:
+    """Wait until the pods that load or an eviction has started beyond the smallest number have ended."""
+    needed = sum(group.min_pods for group in installed.profile.groups)
+    wait_until(lambda: len(installed.pods(**{"node-type": "worker"})) == needed, "the surplus pods have ended", LONG_S)
 
 
 def heads(installed: Installation) -> list[tuple[str, int]]:
