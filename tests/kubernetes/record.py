@@ -1,31 +1,52 @@
-"""The record of the last run of these tests that passed whole: a hash of the files that they depend on, in `passed.txt`."""
+"""The record of the last runs of these tests that passed: for each file of tests a hash of what it depends on, in `passed.txt`."""
 
 import hashlib
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+HERE = "tests/kubernetes"
 FILE = Path(__file__).with_name("passed.txt")
-PATHS = (
-    *("kuberay", "images", "tests/kubernetes", "graphs/core", "graphs/serve", "graphs/ray.env", "sonograph", "requirements.lock"),
+PRODUCT = (
+    *("kuberay", "images", "graphs/core", "graphs/serve", "graphs/ray.env", "sonograph", "requirements.lock"),
     "deployments/*.py",
     "deployments/*/deployment.py",
 )
+DOCTOR = "kuberay/doctor"
 TEXTS = (".md", FILE.name)
 """Endings of files among them that no test of this folder reads."""
 
 
-def tree(paths: tuple[str, ...] = PATHS) -> str:
+def tests() -> list[str]:
+    """Return the names of the files of tests that run in the cluster."""
+    return sorted(file.name for file in FILE.parent.glob("test_*.py") if file.name != "test_record.py")
+
+
+def paths(test: str) -> tuple[str, ...]:
+    """Return what git shall list for a file of tests: the product, this package, and of its tests only this file.
+
+    The doctor, which changes nothing in a cluster, is left out where the file does not speak of it.
+    """
+    others = [f":(exclude){HERE}/{one}" for one in [*tests(), "test_record.py"] if one != test]
+    doctor = () if "doctor" in (FILE.parent / test).read_text() else (f":(exclude){DOCTOR}",)
+    return (*PRODUCT, HERE, *others, *doctor)
+
+
+def digest(paths: tuple[str, ...]) -> str:
     """Return the hash of these files as git has them in its index."""
     listed = subprocess.run(["git", "ls-files", "--stage", "--", *paths], cwd=ROOT, capture_output=True, text=True, check=True)
     lines = [line for line in listed.stdout.splitlines() if not line.endswith(TEXTS)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def is_current(file: Path = FILE, paths: tuple[str, ...] = PATHS) -> bool:
-    """Return whether the tests have passed with these files."""
-    return file.exists() and file.read_text().strip() == tree(paths)
+def current(file: Path = FILE) -> set[str]:
+    """Return the files of tests that have passed with what they depend on now."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {test for test in tests() if f"{test} {digest(paths(test))}" in lines}
 
 
-def write(file: Path = FILE) -> None:
-    file.write_text(f"{tree()}\n")
+def write(passed: set[str], file: Path = FILE) -> None:
+    """Record that these files of tests have passed."""
+    kept = {name: line for line in (file.read_text().splitlines() if file.exists() else []) if (name := line.split()[0]) in tests()}
+    kept |= {test: f"{test} {digest(paths(test))}" for test in passed}
+    file.write_text("".join(f"{kept[name]}\n" for name in sorted(kept)))

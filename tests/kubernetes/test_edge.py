@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from graphs.http.settings import HttpSettings
 from kuberay.manifest.route import route, serve_service
 from testing import envoy
 from tests.kubernetes import gateway as gateways
@@ -16,6 +17,7 @@ from tests.kubernetes.images import NEXT
 from tests.kubernetes.installation import CLIENTS, LONG_S, READY_S, STRANGERS, Installation
 from tests.kubernetes.kubectl import Kubectl
 from tests.kubernetes.machine import wait_until
+from tests.kubernetes.small import SLOWER
 from tests.kubernetes.small import small as make_small
 from tests.kubernetes.test_changes import set_image, statuses
 
@@ -30,19 +32,26 @@ pytestmark = [
 ]
 HOST = "pictures.example.org"
 SEND = """
-import base64, json, pathlib, ssl, sys, graphs, httpx
-url, host, authority, asked = json.loads(sys.argv[1])
+import base64, json, pathlib, ssl, sys, time, graphs, httpx
+url, host, authority, asked, junk = json.loads(sys.argv[1])
 sample = (pathlib.Path(graphs.__file__).parent / "samples" / "red-apple.wav").read_bytes()
+chunk = b"JUNK" + junk.to_bytes(4, "little") + bytes(junk) if junk else b""
+sample = sample[:4] + (len(sample) + len(chunk) - 8).to_bytes(4, "little") + sample[8:12] + chunk + sample[12:]
 answers = []
 with httpx.Client(verify=ssl.create_default_context(cadata=authority), timeout=120) as client:
     for method, path, headers in asked:
         files = {"file": sample} if method == "POST" else None
         request = client.build_request(method, url, headers={"Host": host, **headers}, files=files)
         request.extensions |= {"sni_hostname": host, "target": path.encode()}
+        begin_s = time.monotonic()
         answer = client.send(request)
-        answers.append([answer.status_code, dict(answer.headers), base64.b64encode(answer.content).decode()])
+        found = {**answer.headers, "after-s": str(time.monotonic() - begin_s)}
+        answers.append([answer.status_code, found, base64.b64encode(answer.content).decode()])
 print(json.dumps(answers))
 """
+MIB = 1 << 20
+ENVOYS_OWN_TIMEOUT_S, PICTURE_S = 15, 1.6
+"""Envoy's timeout where a route states none, and the time that Whisper takes here."""
 STEP, INTERVAL_S = 25, 10
 """Percent of the requests that KubeRay moves, and how often."""
 
@@ -62,10 +71,15 @@ class Edge:
     def __init__(self, gateway: Gateway, authority: str) -> None:
         self.gateway, self._authority = gateway, authority
 
-    def send(self, *asked: tuple[str, str], tls: bool = True, **headers: str) -> list[tuple[int, dict[str, str], bytes]]:
-        """Return status, headers and content of the answer to each request: a method, and a path as it is sent."""
+    def send(
+        self, *asked: tuple[str, str], tls: bool = True, junk: int = 0, **headers: str
+    ) -> list[tuple[int, dict[str, str], bytes]]:
+        """Return status, headers and content of the answer to each request: a method, and a path as it is sent.
+
+        `junk`: bytes without meaning in the recording that is posted. The headers have the seconds until the answer as `after-s`.
+        """
         url = f"https://{self.gateway.address}:8443" if tls else f"http://{self.gateway.address}:8000"
-        argument = json.dumps([url, HOST, self._authority, [(*one, headers) for one in asked]])
+        argument = json.dumps([url, HOST, self._authority, [(*one, headers) for one in asked], junk])
         words = ("exec", f"--namespace={STRANGERS}", "client", "--", "python", "-c", SEND, argument)
         answers = json.loads(self.gateway.kubectl(*words))
         return [(status, found, base64.b64decode(content)) for status, found, content in answers]
@@ -108,6 +122,42 @@ def test_a_recording_gets_its_picture_over_https_from_where_nobody_reaches_the_s
     ((status, headers, content),) = edge.send(("POST", "/graph"))
     assert (status, content[:4], headers["server"]) == (200, b"\x89PNG", "envoy")
     assert not small.connects(STRANGERS, "client", small.service, 8000)
+
+
+def test_a_body_of_8_mib_arrives_whole_and_one_above_the_services_bound_gets_the_services_answer(edge: Edge) -> None:
+    ((status, _, content),) = edge.send(("POST", "/graph"), junk=8 * MIB)
+    assert (status, content[:4]) == (200, b"\x89PNG"), content[:300]
+    ((status, _, content),) = edge.send(("POST", "/graph"), junk=HttpSettings().max_upload_bytes)
+    assert (status, json.loads(content)["code"]) == (413, "audio_too_large")
+
+
+@pytest.fixture
+def slower(small: Installation) -> Iterator[None]:
+    """Let Whisper take longer than Envoy's own timeout, and then as long as before."""
+
+    def take(slower: float) -> None:
+        def change(service: dict[str, Any], config: dict[str, Any]) -> None:
+            config["applications"][0]["args"]["slower"] = slower
+
+        small.change(change)
+        small.apply()
+        small.wait_until_observed()
+
+    take(SLOWER * (ENVOYS_OWN_TIMEOUT_S + 1) / PICTURE_S)
+    yield
+    take(SLOWER)
+
+
+@pytest.mark.usefixtures("slower")
+def test_an_answer_after_envoys_own_timeout_arrives(edge: Edge) -> None:
+    """The change takes a moment to arrive: quick answers come before."""
+
+    def is_slow() -> bool:
+        ((status, headers, content),) = edge.send(("POST", "/graph"))
+        assert (status, content[:4]) == (200, b"\x89PNG"), content[:300]
+        return float(headers["after-s"]) > ENVOYS_OWN_TIMEOUT_S
+
+    wait_until(is_slow, "an answer takes longer", LONG_S)
 
 
 def test_http_is_sent_to_https(edge: Edge) -> None:

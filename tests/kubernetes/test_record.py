@@ -1,18 +1,31 @@
-"""The record of the last run of these tests that passed whole."""
+"""The record of the files of tests that have passed in a cluster."""
 
 from pathlib import Path
+
+import pytest
 
 from tests.kubernetes import record
 
 
-def test_a_passed_run_is_current_until_a_file_changes(tmp_path: Path) -> None:
+def test_a_file_that_has_passed_is_current_until_what_it_depends_on_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "passed.txt"
-    assert not record.is_current(file)
-    record.write(file)
-    assert record.is_current(file)
-    assert not record.is_current(file, (*record.PATHS, "Makefile"))
+    assert record.current(file) == set()
+    record.write({"test_gpus.py"}, file)
+    record.write({"test_edge.py", "test_losses.py"}, file)
+    assert record.current(file) == {"test_edge.py", "test_gpus.py", "test_losses.py"}
+    file.write_text(file.read_text().replace("test_edge.py ", "test_edge.py 0"))
+    assert record.current(file) == {"test_gpus.py", "test_losses.py"}
+    monkeypatch.setattr(record, "PRODUCT", (*record.PRODUCT, "Makefile"))
+    assert record.current(file) == set()
+
+
+def test_a_file_depends_on_itself_and_not_on_the_other_tests() -> None:
+    edge, changes = record.paths("test_edge.py"), record.paths("test_changes.py")
+    assert ":(exclude)tests/kubernetes/test_edge.py" in changes and ":(exclude)tests/kubernetes/test_edge.py" not in edge
+    assert f":(exclude){record.DOCTOR}" in edge and f":(exclude){record.DOCTOR}" not in changes
+    assert record.digest(edge) != record.digest(changes)
 
 
 def test_each_path_that_is_watched_exists() -> None:
-    for path in record.PATHS:
+    for path in (*record.PRODUCT, record.HERE, record.DOCTOR):
         assert list(record.ROOT.glob(path)), path
