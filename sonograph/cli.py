@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from sonograph.doctor import doctor
 from sonograph.drain import drain
 from sonograph.draw import draw
-from sonograph.kubernetes import doctor, render
+from sonograph.render import render
 from sonograph.rollouts.commands import cli as rollout
 from sonograph.serve import serve
 from sonograph.status import status

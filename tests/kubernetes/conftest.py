@@ -17,7 +17,9 @@ CONFIG = "SONOGRAPH_KUBECONFIG"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--stale", action="store_true", help="leave out the files of tests/kubernetes that have passed with the present files")
+    parser.addoption(
+        "--stale", action="store_true", help="leave out the files of tests/kubernetes that have passed with the present files"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

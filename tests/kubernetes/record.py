@@ -12,7 +12,7 @@ PRODUCT = (
     "deployments/*.py",
     "deployments/*/deployment.py",
 )
-DOCTOR = "kuberay/doctor"
+DOCTOR = ("kuberay/doctor", "sonograph/doctor.py")
 TEXTS = (".md", FILE.name)
 """Endings of files among them that no test of this folder reads."""
 
@@ -28,7 +28,7 @@ def paths(test: str) -> tuple[str, ...]:
     The doctor, which changes nothing in a cluster, is left out where the file does not speak of it.
     """
     others = [f":(exclude){HERE}/{one}" for one in [*tests(), "test_record.py"] if one != test]
-    doctor = () if "doctor" in (FILE.parent / test).read_text() else (f":(exclude){DOCTOR}",)
+    doctor = () if "doctor" in (FILE.parent / test).read_text() else tuple(f":(exclude){one}" for one in DOCTOR)
     return (*PRODUCT, HERE, *others, *doctor)
 
 
@@ -47,6 +47,8 @@ def current(file: Path = FILE) -> set[str]:
 
 def write(passed: set[str], file: Path = FILE) -> None:
     """Record that these files of tests have passed."""
-    kept = {name: line for line in (file.read_text().splitlines() if file.exists() else []) if (name := line.split()[0]) in tests()}
+    kept = {
+        name: line for line in (file.read_text().splitlines() if file.exists() else []) if (name := line.split()[0]) in tests()
+    }
     kept |= {test: f"{test} {digest(paths(test))}" for test in passed}
     file.write_text("".join(f"{kept[name]}\n" for name in sorted(kept)))
