@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
-from kuberay.doctor.examine import diagnose
-from kuberay.doctor.manifest import Document, Finding, Service, services
+from kuberay.doctor.documents import Document
+from kuberay.doctor.examine import of_folder
+from kuberay.doctor.finding import Finding
 from kuberay.images import Images
 from kuberay.manifest.network import network
 from kuberay.manifest.rayservice import ray_service
@@ -97,11 +98,7 @@ class Manifests:
         return [self.service, *self.beside]
 
     def findings(self) -> list[Finding]:
-        service, *beside = (Document(Path("rayservice.yaml"), document) for document in self.documents())
-        found: list[Finding] = []
-        for one in services(service, tuple(beside)):
-            found += diagnose(one) if isinstance(one, Service) else [one]
-        return found
+        return of_folder([Document(Path("rayservice.yaml"), document) for document in self.documents()])
 
     def write(self, folder: Path) -> Path:
         folder.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kuberay import kubectl
+from kuberay.doctor.documents import Unreadable
 from kuberay.doctor.manifest import Part
 from kuberay.kubectl import KubectlFailed
 
@@ -23,7 +24,7 @@ BEGIN, END = 200, 300
 """Characters kept of a longer text: of an exception the last line says most."""
 
 
-class Unreachable(Exception):
+class Unreachable(Unreadable):
     """One sentence on why there is nothing to examine."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from kuberay.doctor.cluster import Live, one_line
-from kuberay.doctor.manifest import Finding
+from kuberay.doctor.finding import ERROR, REGISTRY, WARNING, Finding, Severity, rule
 
 CONFIG = "spec.serveConfigV2"
 CLUSTER = "spec.rayClusterConfig"
@@ -50,29 +50,44 @@ class Pair:
 
 
 def diagnose(live: Live) -> list[Finding]:
-    return [finding for rule in RULES for finding in rule(live)]
+    return [finding for one in REGISTRY.values() if one.examine.__module__ == __name__ for finding in one.examine(live)]
 
 
+@rule(
+    "SG901",
+    "KubeRay has read the RayService",
+    "Look at the operator's log.",
+)
 def kuberay_has_read_the_service(live: Live) -> Iterator[Finding]:
-    rule, status = kuberay_has_read_the_service, live.service.status
+    own, status = kuberay_has_read_the_service, live.service.status
     if not status.conditions:
         sentence = "KubeRay has not read it: does its operator run, and watch this namespace?"
-        yield _finding(live, rule, "status.conditions", sentence)
+        yield _finding(live, own, "status.conditions", sentence)
     elif status.observed_generation < live.service.metadata.generation:
-        yield _finding(
-            live, rule, "status.observedGeneration", "KubeRay has not read the last change yet: ask again", warning=True
-        )
+        yield _finding(live, own, "status.observedGeneration", "KubeRay has not read the last change yet: ask again", WARNING)
 
 
+@rule(
+    "SG902",
+    "the RayService is ready",
+    "Read the reason, and see docs/operations.md.",
+)
 def the_service_is_ready(live: Live) -> Iterator[Finding]:
     """An upgrade is no error."""
     for condition in live.service.status.conditions:
         ready = condition.type == "Ready"
         if (condition.status == "True") != ready:
             sentence = one_line(f"{condition.status}, {condition.reason}: {condition.message}")
-            yield _finding(live, the_service_is_ready, f"status.conditions.{condition.type}", sentence, warning=not ready)
+            yield _finding(
+                live, the_service_is_ready, f"status.conditions.{condition.type}", sentence, WARNING if not ready else ERROR
+            )
 
 
+@rule(
+    "SG903",
+    "each application of Serve runs",
+    "Mend the reason, and deploy again.",
+)
 def each_application_runs(live: Live) -> Iterator[Finding]:
     status = live.service.status
     for cluster in (status.active_service_status, status.pending_service_status):
@@ -86,6 +101,11 @@ def each_application_runs(live: Live) -> Iterator[Finding]:
                 yield _finding(live, each_application_runs, f"the application {name}", sentence)
 
 
+@rule(
+    "SG904",
+    "the running cluster has the bounds of the manifest",
+    "Run the printed command.",
+)
 def a_group_has_its_bounds(live: Live) -> Iterator[Finding]:
     for pair in _pairs(live):
         changed = [name for name in BOUNDS if name in pair.wanted and pair.wanted[name] != pair.running.get(name)]
@@ -97,16 +117,26 @@ def a_group_has_its_bounds(live: Live) -> Iterator[Finding]:
             yield _of_a_group(live, a_group_has_its_bounds, pair, fields, sentence, [_patch(live, pair, steps)])
 
 
+@rule(
+    "SG905",
+    "the running cluster has the tolerations of the manifest",
+    "Run the printed commands.",
+)
 def a_groups_pods_have_their_tolerations(live: Live) -> Iterator[Finding]:
     """Tolerations that a RayCluster has beyond the RayService's may be another controller's, such as Kueue's: a patch keeps them first."""
     yield from _lists(live, a_groups_pods_have_their_tolerations, "tolerations")
 
 
+@rule(
+    "SG906",
+    "the running cluster has the scheduling gates of the manifest",
+    "Run the printed commands.",
+)
 def a_groups_pods_have_their_scheduling_gates(live: Live) -> Iterator[Finding]:
     yield from _lists(live, a_groups_pods_have_their_scheduling_gates, "schedulingGates")
 
 
-def _lists(live: Live, rule: LiveRule, name: str) -> Iterator[Finding]:
+def _lists(live: Live, own: LiveRule, name: str) -> Iterator[Finding]:
     for pair in _pairs(live):
         pod = pair.running["template"]["spec"]
         wanted, running = _stated(pair.wanted["template"]["spec"].get(name)), _stated(pod.get(name))
@@ -123,23 +153,28 @@ def _lists(live: Live, rule: LiveRule, name: str) -> Iterator[Finding]:
         labels = f"ray.io/cluster={pair.cluster},ray.io/group={pair.name}"
         delete = _command(live, "delete", "pods", "-l", labels, "--field-selector=status.phase=Pending")
         commands = [_patch(live, pair, [step]), delete]
-        yield _of_a_group(live, rule, pair, f"{pair.field}.{below}", sentence, commands, warning=not missing)
+        yield _of_a_group(live, own, pair, f"{pair.field}.{below}", sentence, commands, ERROR if missing else WARNING)
 
 
+@rule(
+    "SG907",
+    "Serve runs with the options of the manifest",
+    "Run the printed command.",
+)
 def serve_runs_with_its_options(live: Live) -> Iterator[Finding]:
     """Only options that the config states: the others are Serve's defaults, or its environment's."""
-    rule = serve_runs_with_its_options
+    own = serve_runs_with_its_options
     try:
         config = dict(yaml.safe_load(live.service.spec["serveConfigV2"]))
         wanted = _options(config)
     except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
-        yield _finding(live, rule, CONFIG, one_line(f"cannot be read, so KubeRay cannot apply it: {error}"))
+        yield _finding(live, own, CONFIG, one_line(f"cannot be read, so KubeRay cannot apply it: {error}"))
         return
     if live.active not in live.clusters:
         return
     if live.serve is None:
         sentence = one_line(f"what Serve runs with is not known: {live.unread}")
-        yield _finding(live, rule, f"{CONFIG}: http_options", sentence, warning=True)
+        yield _finding(live, own, f"{CONFIG}: http_options", sentence, WARNING)
         return
     running = _options(live.serve)
     changed = [name for name, value in wanted.items() if name in running and running[name] != value]
@@ -150,10 +185,10 @@ def serve_runs_with_its_options(live: Live) -> Iterator[Finding]:
     field = f"{CONFIG}: {', '.join(changed)}"
     if live.pending:
         sentence += f"The RayCluster {live.pending}, which KubeRay prepares, starts with the config's"
-        yield _finding(live, rule, field, sentence, warning=True)
+        yield _finding(live, own, field, sentence, WARNING)
     else:
         more, commands = _next_cluster(live)
-        yield _finding(live, rule, field, sentence + more, commands=commands)
+        yield _finding(live, own, field, sentence + more, commands=commands)
 
 
 def _next_cluster(live: Live) -> tuple[str, tuple[str, ...]]:
@@ -221,30 +256,19 @@ def _command(live: Live, *words: str) -> str:
 
 
 def _of_a_group(
-    live: Live, rule: LiveRule, pair: Pair, field: str, sentence: str, commands: list[str], warning: bool = False
+    live: Live, own: LiveRule, pair: Pair, field: str, sentence: str, commands: list[str], severity: Severity = ERROR
 ) -> Finding:
     if live.pending and pair.cluster == live.active:
         sentence += f". It serves until the upgrade to {live.pending} is through"
-        warning = True
-    return _finding(live, rule, field, one_line(sentence), warning, tuple(commands))
+        severity = WARNING
+    return _finding(live, own, field, one_line(sentence), severity, tuple(commands))
 
 
 def _finding(
-    live: Live, rule: LiveRule, field: str, sentence: str, warning: bool = False, commands: tuple[str, ...] = ()
+    live: Live, own: LiveRule, field: str, sentence: str, severity: Severity = ERROR, commands: tuple[str, ...] = ()
 ) -> Finding:
-    return Finding(Path("rayservice", live.service.metadata.name), field, sentence, rule.__name__, warning, commands)
+    return Finding(Path("rayservice", live.service.metadata.name), field, sentence, own.__name__, severity, commands)
 
 
 def _json(value: object) -> str:
     return json.dumps(value, default=str)
-
-
-RULES: tuple[LiveRule, ...] = (
-    kuberay_has_read_the_service,
-    the_service_is_ready,
-    each_application_runs,
-    a_group_has_its_bounds,
-    a_groups_pods_have_their_tolerations,
-    a_groups_pods_have_their_scheduling_gates,
-    serve_runs_with_its_options,
-)

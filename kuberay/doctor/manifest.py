@@ -1,10 +1,8 @@
-"""Manifests as the doctor reads them: only the fields that a rule needs, each under Kubernetes' own name."""
+"""RayServices as the doctor reads them: only the fields that a rule needs, each under Kubernetes' own name."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,31 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from kuberay import ray_autoscaler
+from kuberay.doctor.documents import Document
+from kuberay.doctor.finding import ERROR, Finding, Severity, rule
+from kuberay.doctor.schema import path
 from kuberay.ray_autoscaler import UNBOUNDED, NodeType
 
 type Quantity = str | int | float
-STANDARD_INPUT = Path("-")
-OF_KUSTOMIZE = "kustomization.yaml"
-PATHS = {"argoproj.io": ("spec", "source", "path"), "kustomize.toolkit.fluxcd.io": ("spec", "path")}
-"""By the API's group: the field of an Argo CD Application and of a Flux Kustomization that names the folder of the manifests."""
-
-
-class Unreadable(Exception):
-    """The paths hold nothing to examine."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    file: Path
-    field: str
-    sentence: str
-    rule: str
-    warning: bool = False
-    commands: tuple[str, ...] = ()
-    """Commands that mend it, for a shell."""
-
-    def __str__(self) -> str:
-        return f"{'warning' if self.warning else 'error'}: {self.file}: {self.field}: {self.sentence}"
 
 
 class Part(BaseModel):
@@ -145,12 +124,6 @@ class RayService(Part):
 
 
 @dataclass(frozen=True)
-class Document:
-    file: Path
-    content: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Service:
     """One RayService, and the documents beside it in its folder."""
 
@@ -184,59 +157,21 @@ class Service:
         name = "headGroupSpec" if index is None else f"workerGroupSpecs[{index}]"
         return f"spec.rayClusterConfig.{name}" + (f".{below}" if below else "")
 
-    def finding(self, rule: Callable[..., Any], field: str, sentence: str, warning: bool = False) -> Finding:
-        return Finding(self.document.file, field, sentence, rule.__name__, warning)
+    def finding(self, rule: Callable[..., Any], field: str, sentence: str, severity: Severity = ERROR) -> Finding:
+        return self.document.finding(rule, field, sentence, severity)
 
 
-type Rule = Callable[[Service], Iterator[Finding]]
-
-
-def read(paths: Iterable[Path]) -> Iterator[Service | Finding]:
-    """Each RayService, with the other documents of its folder; a finding for each file that cannot be read.
-
-    A warning for a file that says where the manifests are, or what is made of them. `-` is standard input.
-    """
-    folders: dict[Path, list[Document]] = {}
-    for path in paths:
-        for file in sorted(path.rglob("*.yaml")) if path.is_dir() else [path]:
-            try:
-                text = sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
-                contents = list(yaml.safe_load_all(text))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                yield Finding(file, "the file", f"cannot be read: {' '.join(str(error).split())}", read.__name__)
-                continue
-            folders.setdefault(file.parent, []).extend(Document(file, one) for one in contents if isinstance(one, dict))
-    for documents in folders.values():
-        for document in documents:
-            if document.content.get("kind") == "RayService":
-                yield from services(document, tuple(other for other in documents if other is not document))
-        yield from elsewhere(documents)
-
-
-def services(document: Document, beside: tuple[Document, ...]) -> Iterator[Service | Finding]:
+@rule(
+    "SG012",
+    "the fields that the doctor's rules read have the types that they need",
+    "Write them as `kubectl explain rayservice.spec` has them.",
+)
+def a_ray_service_can_be_read(document: Document, beside: Sequence[Document]) -> Iterator[Service | Finding]:
+    """Yield the RayService, or what is wrong with it."""
     try:
-        yield Service(document, beside, RayService.model_validate(document.content))
+        yield Service(document, tuple(beside), RayService.model_validate(document.content))
     except ValidationError as error:
         for wrong in error.errors():
-            field = ".".join(map(str, wrong["loc"]))
-            yield Finding(document.file, field, f"is not what Kubernetes expects there: {wrong['msg']}", services.__name__)
-
-
-def elsewhere(documents: Sequence[Document]) -> Iterator[Finding]:
-    """Where these documents have the manifests from: what is applied may differ from what was examined."""
-    for document in documents:
-        path = PATHS.get(str(document.content.get("apiVersion")).partition("/")[0])
-        if path:
-            sentence = (
-                f"says where the manifests are: `sonograph doctor {_value(document.content, path) or 'FOLDER'}` examines them"
+            yield document.finding(
+                a_ray_service_can_be_read, path(wrong["loc"]), f"is not what KubeRay expects there: {wrong['msg']}"
             )
-            yield Finding(document.file, ".".join(path), sentence, elsewhere.__name__, warning=True)
-        elif document.file.name == OF_KUSTOMIZE:
-            sentence = f"is for kustomize: `kubectl kustomize {document.file.parent} | sonograph doctor -` examines what it makes"
-            yield Finding(document.file, "resources", sentence, elsewhere.__name__, warning=True)
-
-
-def _value(content: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        content = content.get(name) if isinstance(content, dict) else None
-    return content

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from kuberay import app
-from kuberay.doctor.manifest import Finding, Rule, Service
+from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.manifest import Service
 from kuberay.doctor.serve_config import FIELD
 from kuberay.manifest.network import collector
 
@@ -13,6 +14,11 @@ OF_KUBERAY = {"ray.io/cluster", "ray.io/node-type=worker", f"ray.io/group={INGRE
 """Labels that KubeRay gives to the ingress' pods; the cluster's value is random."""
 
 
+@rule(
+    "SG711",
+    "a network policy lets traces out",
+    "Render with OTEL_EXPORTER_OTLP_ENDPOINT.",
+)
 def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
     """A policy that selects the ingress's pods cuts all that no policy names. No error: requests are answered without traces too."""
     specs = [one.content.get("spec") or {} for one in service.beside if one.content.get("kind") == "NetworkPolicy"]
@@ -32,7 +38,7 @@ def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
         if not any(_lets_out(rule, port) for spec in policies for rule in spec.get("egress") or []):
             sentence = f"no network policy lets the ingress reach port {port}, so traces are lost: render with OTEL_EXPORTER_OTLP_ENDPOINT"
             field = f"{FIELD}: applications[{number}].args.tracing.endpoint"
-            yield service.finding(traces_reach_their_collector, field, sentence, warning=True)
+            yield service.finding(traces_reach_their_collector, field, sentence, WARNING)
 
 
 def _selects(selector: dict[str, Any], labels: set[str]) -> bool:
@@ -45,6 +51,3 @@ def _lets_out(rule: dict[str, Any], port: int) -> bool:
     if ports := rule.get("ports"):
         return any(one.get("port", port) <= port <= one.get("endPort", one.get("port", port)) for one in ports)
     return "to" not in rule or any(set(peer) != {"podSelector"} for peer in rule["to"])
-
-
-RULES: tuple[Rule, ...] = (traces_reach_their_collector,)

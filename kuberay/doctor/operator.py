@@ -4,7 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 
-from kuberay.doctor.manifest import Finding, Group, Rule, Service, WorkerGroup
+from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.manifest import Group, Service, WorkerGroup
 from kuberay.ray_autoscaler import UNBOUNDED
 
 DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -16,6 +17,11 @@ AUTOSCALER_ENV = "RAY_enable_autoscaler_v2"
 UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 
 
+@rule(
+    "SG101",
+    "the shell, KubeRay and Ray's autoscaler read `rayStartParams.resources` alike",
+    "State the amounts in the group's own `resources`.",
+)
 def ray_start_params_survive_every_parser(service: Service) -> Iterator[Finding]:
     """A shell, KubeRay and Ray's autoscaler each parse `resources` there, and agree on one way of quoting only."""
     for group in _groups(service):
@@ -36,6 +42,11 @@ def _survives(text: str) -> bool:
     return text[:2] == "'{" and text.endswith("}'") and all(type(value) is int for value in counted.values())
 
 
+@rule(
+    "SG102",
+    "names become parts of pods' and Services' names",
+    "Take at most 47 of a-z, 0-9 and -, a letter first.",
+)
 def a_name_is_a_dns_label(service: Service) -> Iterator[Finding]:
     name = service.parsed.metadata.name
     if not DNS_1035.fullmatch(name) or len(name) > 47:
@@ -47,6 +58,11 @@ def a_name_is_a_dns_label(service: Service) -> Iterator[Finding]:
             yield service.finding(a_name_is_a_dns_label, service.field(group, "groupName"), sentence)
 
 
+@rule(
+    "SG103",
+    "a group states what Ray counts in one place",
+    "Leave only the group's `resources`: KubeRay refuses both.",
+)
 def a_group_says_its_resources_once(service: Service) -> Iterator[Finding]:
     for group in _groups(service):
         twice = sorted({"num-cpus", "num-gpus", "memory", "resources"} & set(group.ray_start_params))
@@ -55,6 +71,11 @@ def a_group_says_its_resources_once(service: Service) -> Iterator[Finding]:
             yield service.finding(a_group_says_its_resources_once, service.field(group, "rayStartParams"), sentence)
 
 
+@rule(
+    "SG104",
+    "Ray's labels are labels of Kubernetes",
+    "Write them into the group's `labels`: at most 63 letters, digits, -, _ and a dot.",
+)
 def a_label_is_well_formed(service: Service) -> Iterator[Finding]:
     for group in _groups(service):
         if "labels" in group.ray_start_params:
@@ -66,6 +87,11 @@ def a_label_is_well_formed(service: Service) -> Iterator[Finding]:
                 yield service.finding(a_label_is_well_formed, service.field(group, "labels"), sentence)
 
 
+@rule(
+    "SG105",
+    "a group has bounds in order, and the autoscaler alone decides between them",
+    "State `minReplicas` and `maxReplicas`, and leave `replicas` and `suspend` out.",
+)
 def replicas_are_in_order(service: Service) -> Iterator[Finding]:
     autoscaled = service.cluster.enable_in_tree_autoscaling
     for group in service.groups:
@@ -83,31 +109,36 @@ def replicas_are_in_order(service: Service) -> Iterator[Finding]:
             yield service.finding(replicas_are_in_order, service.field(group, "suspend"), sentence)
 
 
+@rule(
+    "SG106",
+    "Ray's autoscaler runs, in version 2, and nothing works against it",
+    "Set `enableInTreeAutoscaling: true` and `autoscalerOptions.version: v2`.",
+)
 def the_autoscaler_is_v2(service: Service) -> Iterator[Finding]:
     """With v1 KubeRay refuses a group's idle time and priority, and RayServices scale by other rules."""
-    rule, options = the_autoscaler_is_v2, service.cluster.autoscaler_options
+    own, options = the_autoscaler_is_v2, service.cluster.autoscaler_options
     if not service.cluster.enable_in_tree_autoscaling:
         sentence = "groups would keep their pods however many replicas Serve needs: set it to true"
-        yield service.finding(rule, f"{CLUSTER}.enableInTreeAutoscaling", sentence)
+        yield service.finding(own, f"{CLUSTER}.enableInTreeAutoscaling", sentence)
         return
     if options.version != "v2":
         sentence = f"it is {options.version or 'not stated'}, and KubeRay then takes the old autoscaler: set v2"
-        yield service.finding(rule, f"{CLUSTER}.autoscalerOptions.version", sentence)
+        yield service.finding(own, f"{CLUSTER}.autoscalerOptions.version", sentence)
     head = service.cluster.head_group_spec
     if AUTOSCALER_ENV in _env(head):
         sentence = f"KubeRay refuses {AUTOSCALER_ENV} beside autoscalerOptions.version"
-        yield service.finding(rule, service.field(head, "template.spec.containers[0].env"), sentence)
+        yield service.finding(own, service.field(head, "template.spec.containers[0].env"), sentence)
     if "KUBERAY_GEN_AUTOSCALER_START_CMD" in {one.name for one in options.env}:
-        yield service.finding(rule, f"{CLUSTER}.autoscalerOptions.env", "KUBERAY_GEN_AUTOSCALER_START_CMD is KubeRay's own")
+        yield service.finding(own, f"{CLUSTER}.autoscalerOptions.env", "KUBERAY_GEN_AUTOSCALER_START_CMD is KubeRay's own")
     for where, idle_s in _idle_times(service):
         if idle_s < 0:
-            yield service.finding(rule, where, f"KubeRay refuses {idle_s}: it is a number of seconds")
+            yield service.finding(own, where, f"KubeRay refuses {idle_s}: it is a number of seconds")
     for group in _groups(service):
         if group.template.spec.restart_policy not in ("", "Never"):
             sentence = (
                 f"KubeRay refuses {group.template.spec.restart_policy} with the autoscaler v2, which replaces pods: leave it out"
             )
-            yield service.finding(rule, service.field(group, "template.spec.restartPolicy"), sentence)
+            yield service.finding(own, service.field(group, "template.spec.restartPolicy"), sentence)
 
 
 def _idle_times(service: Service) -> Iterator[tuple[str, int]]:
@@ -119,6 +150,11 @@ def _idle_times(service: Service) -> Iterator[tuple[str, int]]:
             yield service.field(group, "idleTimeoutSeconds"), group.idle_timeout_seconds
 
 
+@rule(
+    "SG107",
+    "Redis stands in `gcsFaultToleranceOptions` alone, as KubeRay wants it",
+    "Name address, user and password there, and nowhere else.",
+)
 def redis_is_named_once(service: Service) -> Iterator[Finding]:
     head, options = service.cluster.head_group_spec, service.cluster.gcs_fault_tolerance_options
     env = sorted({"RAY_REDIS_ADDRESS", "REDIS_PASSWORD", "REDIS_USERNAME"} & _env(head))
@@ -128,7 +164,7 @@ def redis_is_named_once(service: Service) -> Iterator[Finding]:
         yield service.finding(redis_is_named_once, service.field(head), sentence)
     if options is None:
         sentence = "without it a head that dies takes every replica with it: name a Redis"
-        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions", sentence, warning=True)
+        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions", sentence, WARNING)
         return
     if options.get("backend", "redis") == "rocksdb":
         sentence = "KubeRay 1.7 refuses rocksdb unless its feature gate GCSFaultToleranceEmbeddedStorage is on"
@@ -141,6 +177,11 @@ def redis_is_named_once(service: Service) -> Iterator[Finding]:
         yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions.externalStorageNamespace", sentence)
 
 
+@rule(
+    "SG108",
+    "Ray asks its clients for a token",
+    "Set `authOptions: {mode: token}`.",
+)
 def tokens_are_required(service: Service) -> Iterator[Finding]:
     options = service.cluster.auth_options
     if options.get("enableK8sTokenAuth"):
@@ -149,29 +190,39 @@ def tokens_are_required(service: Service) -> Iterator[Finding]:
         )
     if options.get("mode") != "token":
         sentence = "every client that reaches the head could run code there: set it to token"
-        yield service.finding(tokens_are_required, f"{CLUSTER}.authOptions.mode", sentence, warning=True)
+        yield service.finding(tokens_are_required, f"{CLUSTER}.authOptions.mode", sentence, WARNING)
 
 
+@rule(
+    "SG109",
+    "KubeRay takes the strategy of upgrades",
+    "Take `NewCluster`, `None`, or `NewClusterWithIncrementalUpgrade` with all of its options.",
+)
 def an_upgrade_is_one_that_kuberay_knows(service: Service) -> Iterator[Finding]:
-    rule, strategy = an_upgrade_is_one_that_kuberay_knows, service.parsed.spec.upgrade_strategy
+    own, strategy = an_upgrade_is_one_that_kuberay_knows, service.parsed.spec.upgrade_strategy
     kind = strategy.get("type", "NewCluster")
     if kind not in UPGRADES:
-        yield service.finding(rule, "spec.upgradeStrategy.type", f"KubeRay knows no {kind}, only {', '.join(UPGRADES)}")
+        yield service.finding(own, "spec.upgradeStrategy.type", f"KubeRay knows no {kind}, only {', '.join(UPGRADES)}")
     options = strategy.get("clusterUpgradeOptions") or {}
     lacking = sorted({"gatewayClassName", "stepSizePercent", "intervalSeconds"} - set(options))
     if kind == UPGRADES[1] and lacking:
         sentence = f"{kind} needs {', '.join(lacking)}"
-        yield service.finding(rule, "spec.upgradeStrategy.clusterUpgradeOptions", sentence)
+        yield service.finding(own, "spec.upgradeStrategy.clusterUpgradeOptions", sentence)
     elif kind == UPGRADES[1] and options["stepSizePercent"] > options.get("maxSurgePercent", 100):
         sentence = "stepSizePercent is above maxSurgePercent, and KubeRay refuses that"
-        yield service.finding(rule, "spec.upgradeStrategy.clusterUpgradeOptions.stepSizePercent", sentence)
+        yield service.finding(own, "spec.upgradeStrategy.clusterUpgradeOptions.stepSizePercent", sentence)
     if service.cluster.upgrade_strategy.get("type"):
         sentence = "KubeRay refuses it in the cluster of a RayService: spec.upgradeStrategy is the service's"
-        yield service.finding(rule, f"{CLUSTER}.upgradeStrategy", sentence)
+        yield service.finding(own, f"{CLUSTER}.upgradeStrategy", sentence)
     if service.parsed.spec.ray_cluster_deletion_delay_seconds < 0:
-        yield service.finding(rule, "spec.rayClusterDeletionDelaySeconds", "KubeRay refuses a negative number")
+        yield service.finding(own, "spec.rayClusterDeletionDelaySeconds", "KubeRay refuses a negative number")
 
 
+@rule(
+    "SG110",
+    "KubeRay names the head's Service",
+    "Leave `headService.metadata.name` out.",
+)
 def the_head_service_has_no_name(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec
     if (head.head_service.get("metadata") or {}).get("name"):
@@ -179,6 +230,11 @@ def the_head_service_has_no_name(service: Service) -> Iterator[Finding]:
         yield service.finding(the_head_service_has_no_name, service.field(head, "headService.metadata.name"), sentence)
 
 
+@rule(
+    "SG111",
+    "no field needs a feature gate of KubeRay that is off by default",
+    "Leave the field out, or turn the gate on in KubeRay's operator and ignore this rule.",
+)
 def a_gated_field_is_left_out(service: Service) -> Iterator[Finding]:
     gates = {
         "networkPolicy": (service.cluster.network_policy, "RayClusterNetworkPolicy"),
@@ -197,17 +253,3 @@ def _groups(service: Service) -> list[Group | WorkerGroup]:
 
 def _env(group: Group) -> set[str]:
     return {one.name for one in group.ray.env}
-
-
-RULES: tuple[Rule, ...] = (
-    a_name_is_a_dns_label,
-    a_group_says_its_resources_once,
-    a_label_is_well_formed,
-    replicas_are_in_order,
-    the_autoscaler_is_v2,
-    redis_is_named_once,
-    tokens_are_required,
-    an_upgrade_is_one_that_kuberay_knows,
-    the_head_service_has_no_name,
-    a_gated_field_is_left_out,
-)

@@ -5,14 +5,21 @@ import re
 from collections.abc import Iterator
 
 from kuberay import app
-from kuberay.doctor.manifest import Finding, Rule, Service, WorkerGroup
+from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.manifest import Service, WorkerGroup
 from kuberay.doctor.resource_requests import ResourceRequest, deployments, resource_requests, worker_group
 
 SHARED_GPU = re.compile(r"nvidia\.com/(mig-.+|gpu\.shared)")
 
 
+@rule(
+    "SG301",
+    "each deployment names its group by a custom resource and by a label",
+    "State `resources` and `label_selector` of its `ray_actor_options`.",
+    house=True,
+)
 def a_deployment_is_pinned_twice(service: Service) -> Iterator[Finding]:
-    rule = a_deployment_is_pinned_twice
+    own = a_deployment_is_pinned_twice
     for request in resource_requests(service):
         lacking = [
             *([] if request.pins else ["resources (the slot that the autoscaler counts)"]),
@@ -20,14 +27,19 @@ def a_deployment_is_pinned_twice(service: Service) -> Iterator[Finding]:
         ]
         if lacking:
             sentence = f"{request.name} has no {' and no '.join(lacking)}, so Ray may put it on any pod with CPUs to spare"
-            yield service.finding(rule, f"{request.field}.ray_actor_options", sentence)
+            yield service.finding(own, f"{request.field}.ray_actor_options", sentence)
     for number, application in enumerate(service.config["applications"]):
         listed = {stated["name"] for stated in application.get("deployments") or []}
         for name in sorted(set(deployments(application)) - listed):
             field = f"spec.serveConfigV2: applications[{number}].deployments"
-            yield service.finding(rule, field, f"{name} is not among them, so it is pinned to nothing")
+            yield service.finding(own, field, f"{name} is not among them, so it is pinned to nothing")
 
 
+@rule(
+    "SG302",
+    "one group offers the resource that a deployment asks for",
+    "Take the group's own name of the resource.",
+)
 def a_resource_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
     for request in resource_requests(service):
         for name in request.pins:
@@ -38,6 +50,11 @@ def a_resource_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
                 yield service.finding(a_resource_is_offered_by_one_group, field, sentence)
 
 
+@rule(
+    "SG303",
+    "one group has the label that a deployment selects",
+    "Take the group's own label.",
+)
 def a_label_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
     for request in resource_requests(service):
         offering = [group.group_name for group in service.groups if request.selector and _selects(request, group)]
@@ -66,6 +83,11 @@ def _matches(label: str | None, wanted: str) -> bool:
     return (label in values) != wanted.startswith("!")
 
 
+@rule(
+    "SG304",
+    "resource and label of a deployment name one group",
+    "Make both name the group with its image.",
+)
 def both_pins_name_one_group(service: Service) -> Iterator[Finding]:
     for request in resource_requests(service):
         group = worker_group(service, request)
@@ -78,6 +100,11 @@ def both_pins_name_one_group(service: Service) -> Iterator[Finding]:
             yield service.finding(both_pins_name_one_group, f"{request.field}.ray_actor_options", sentence)
 
 
+@rule(
+    "SG305",
+    "a replica fits a pod of its group",
+    "Ask for less, or make the pod larger: a replica waits for ever otherwise.",
+)
 def a_replica_fits_one_pod(service: Service) -> Iterator[Finding]:
     for request in resource_requests(service):
         group = worker_group(service, request)
@@ -95,6 +122,11 @@ def a_replica_fits_one_pod(service: Service) -> Iterator[Finding]:
                 yield service.finding(a_replica_fits_one_pod, f"{request.field}.ray_actor_options", sentence)
 
 
+@rule(
+    "SG306",
+    "the most replicas fit the most pods",
+    "Raise `maxReplicas`, or lower `max_replicas`.",
+)
 def replicas_fit_max_replicas(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         here = [request for request in resource_requests(service) if worker_group(service, request) is group]
@@ -115,6 +147,11 @@ def _pods(name: str, here: list[ResourceRequest], offers: dict[str, int]) -> int
     return math.ceil(round(requested / offers[name], 6)) if offers[name] and one_each else 0
 
 
+@rule(
+    "SG307",
+    "a deployment on a pod with a GPU asks Ray for it",
+    "Set `num_gpus`.",
+)
 def a_pods_gpu_is_requested(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         here = [request for request in resource_requests(service) if worker_group(service, request) is group]
@@ -127,6 +164,11 @@ def a_pods_gpu_is_requested(service: Service) -> Iterator[Finding]:
             yield service.finding(a_pods_gpu_is_requested, f"{idle[0].field}.ray_actor_options", sentence)
 
 
+@rule(
+    "SG308",
+    "the deployments of a pod ask for its CPUs",
+    "Set `num_cpus`.",
+)
 def a_pods_cpus_are_requested(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         here = [request for request in resource_requests(service) if worker_group(service, request) is group]
@@ -137,9 +179,14 @@ def a_pods_cpus_are_requested(service: Service) -> Iterator[Finding]:
                 f"{names} requests {requested:g} of the {offered} CPUs of its pod (num_cpus), and runs on so many threads only"
             )
             field = f"{here[0].field}.ray_actor_options"
-            yield service.finding(a_pods_cpus_are_requested, field, sentence, warning=True)
+            yield service.finding(a_pods_cpus_are_requested, field, sentence, WARNING)
 
 
+@rule(
+    "SG309",
+    "the ingress asks for a CPU for each process that decodes",
+    "Raise `num_cpus`, or lower `audio.decode_workers`.",
+)
 def each_decoder_has_a_cpu(service: Service) -> Iterator[Finding]:
     for application in service.config["applications"]:
         try:
@@ -152,9 +199,14 @@ def each_decoder_has_a_cpu(service: Service) -> Iterator[Finding]:
                     f"the ingress decodes recordings in {workers} processes (audio.decode_workers), and requests "
                     f"{request.amounts['CPU']:g} CPUs (num_cpus): they would take those of others"
                 )
-                yield service.finding(each_decoder_has_a_cpu, f"{request.field}.ray_actor_options", sentence, warning=True)
+                yield service.finding(each_decoder_has_a_cpu, f"{request.field}.ray_actor_options", sentence, WARNING)
 
 
+@rule(
+    "SG310",
+    "a group with a part of a GPU says so to Ray",
+    'State `GPU: "1"` in the group\'s `resources`.',
+)
 def a_gpu_that_is_shared_is_stated(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         if _unstated(group):
@@ -170,6 +222,11 @@ def _unstated(group: WorkerGroup) -> bool:
     return shared and "GPU" not in group.resources and "num-gpus" not in group.ray_start_params
 
 
+@rule(
+    "SG311",
+    "no custom resource has a name that KubeRay takes for GPUs",
+    "Rename it.",
+)
 def a_custom_name_does_not_end_in_gpu(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         for name in group.resources:
@@ -178,6 +235,11 @@ def a_custom_name_does_not_end_in_gpu(service: Service) -> Iterator[Finding]:
                 yield service.finding(a_custom_name_does_not_end_in_gpu, service.field(group, "resources"), sentence)
 
 
+@rule(
+    "SG312",
+    "the head has no replicas, and gets no requests",
+    'State `resources: {CPU: "0"}` for the head and `excludeHeadPodFromServeSvc: true`.',
+)
 def the_head_takes_no_work(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec
     offers = service.node_types["headgroup"].resources
@@ -193,19 +255,3 @@ def the_head_takes_no_work(service: Service) -> Iterator[Finding]:
 
 def _amount(name: str, amount: float) -> str:
     return f"{name} {amount:g}"
-
-
-RULES: tuple[Rule, ...] = (
-    a_deployment_is_pinned_twice,
-    a_resource_is_offered_by_one_group,
-    a_label_is_offered_by_one_group,
-    both_pins_name_one_group,
-    a_replica_fits_one_pod,
-    replicas_fit_max_replicas,
-    a_pods_gpu_is_requested,
-    a_pods_cpus_are_requested,
-    each_decoder_has_a_cpu,
-    a_gpu_that_is_shared_is_stated,
-    a_custom_name_does_not_end_in_gpu,
-    the_head_takes_no_work,
-)

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from graphs.serve.autoscaler import parse_quantity
-from kuberay.doctor.manifest import Cluster, Finding, Group, PodResources, RayService, Rule, Service
+from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.manifest import Cluster, Group, PodResources, RayService, Service
 from kuberay.manifest.rayservice import NODES
 
 GPU = re.compile(r"gpu|/mig-")
@@ -21,6 +22,11 @@ def requests(resources: PodResources) -> dict[str, Decimal]:
     return {name: parse_quantity(quantity) for name, quantity in {**resources.limits, **resources.requests}.items()}
 
 
+@rule(
+    "SG401",
+    "every amount is a quantity of Kubernetes",
+    "Write it as 500m, 2 or 4Gi.",
+)
 def every_amount_is_a_quantity(service: Service) -> Iterator[Finding]:
     """KubeRay would start Ray without the resource, with only a line in its log, and the autoscaler would stop."""
     resources = [("spec.rayClusterConfig.autoscalerOptions.resources", service.cluster.autoscaler_options.resources)]
@@ -37,6 +43,11 @@ def every_amount_is_a_quantity(service: Service) -> Iterator[Finding]:
                 yield service.finding(every_amount_is_a_quantity, field, f"{name}: {quantity} is no quantity of Kubernetes")
 
 
+@rule(
+    "SG402",
+    "a pod asks Kubernetes for the CPUs that its replicas use",
+    "Raise `requests.cpu`, or lower the group's CPU.",
+)
 def a_pod_requests_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec
     if "cpu" not in requests(head.ray.resources):
@@ -52,6 +63,11 @@ def a_pod_requests_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
             yield service.finding(a_pod_requests_the_cpus_it_uses, service.field(group, _RESOURCES), sentence)
 
 
+@rule(
+    "SG403",
+    "memory and devices are requests and limits alike",
+    "State the same amount in both.",
+)
 def memory_and_gpus_are_limits_too(service: Service) -> Iterator[Finding]:
     for group in (service.cluster.head_group_spec, *service.groups):
         resources = group.ray.resources
@@ -64,6 +80,11 @@ def memory_and_gpus_are_limits_too(service: Service) -> Iterator[Finding]:
                 yield service.finding(memory_and_gpus_are_limits_too, service.field(group, _RESOURCES), sentence)
 
 
+@rule(
+    "SG404",
+    "Ray counts the GPUs that a pod has",
+    "Make the group's `GPU` and the limit agree.",
+)
 def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding]:
     for group in service.groups:
         has = sum(value for name, value in requests(group.ray.resources).items() if GPU.search(name))
@@ -73,13 +94,18 @@ def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding
             yield service.finding(ray_counts_no_more_gpus_than_a_pod_has, service.field(group, "resources"), sentence)
 
 
+@rule(
+    "SG405",
+    "a selector of a group names one that there is",
+    "Take the group's name.",
+)
 def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding]:
     names = {group.group_name for group in service.groups}
     for document in (service.document, *service.beside):
         for field, name in selected(document.content):
             if name not in names:
                 sentence = f"there is no group {name}, so this applies to no pod"
-                yield Finding(document.file, field, sentence, a_selector_names_a_group_that_there_is.__name__)
+                yield document.finding(a_selector_names_a_group_that_there_is, field, sentence)
 
 
 def selected(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
@@ -96,14 +122,19 @@ def selected(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:
                 yield from selected(item, below)
 
 
+@rule(
+    "SG406",
+    "the nodes hold the pods of the start, and a second cluster in an upgrade",
+    "Describe the nodes (`nodes` of the values), or ask for less.",
+)
 def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
     """Pack every kind of pod alone, then the pods of the start together: the largest first, each where it fits."""
-    rule = the_pods_that_start_fit_the_nodes
+    own = the_pods_that_start_fit_the_nodes
     try:
         nodes = _nodes(json.loads(service.parsed.metadata.annotations[NODES]))
     except (KeyError, TypeError, ValueError) as error:
         sentence = f"it does not describe the nodes ({type(error).__name__}: {error}), so the doctor cannot tell whether the pods fit them"
-        yield service.finding(rule, f"metadata.annotations.{NODES}", sentence, warning=True)
+        yield service.finding(own, f"metadata.annotations.{NODES}", sentence, WARNING)
         return
     pods = _pods(service.cluster)
     homeless = False
@@ -112,20 +143,20 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
             homeless = True
             listed = ", ".join(f"{name} {value:f}" for name, value in wanted.items())
             yield service.finding(
-                rule, service.field(group, _RESOURCES), f"its pod requests {listed}, and no described node has that"
+                own, service.field(group, _RESOURCES), f"its pod requests {listed}, and no described node has that"
             )
     start, others = _start(service.cluster), [pod for one in _beside(service) for pod in _start(one.spec.ray_cluster_config)]
     if not homeless and not _hold(nodes, start):
-        yield service.finding(rule, f"metadata.annotations.{NODES}", "these nodes together do not hold the pods of the start")
+        yield service.finding(own, f"metadata.annotations.{NODES}", "these nodes together do not hold the pods of the start")
     elif not homeless and others and not _hold(nodes, start + others):
         names = " and ".join(one.metadata.name for one in _beside(service))
         sentence = f"these nodes do not hold the pods of the start beside those of {names}: they would wait"
-        yield service.finding(rule, f"metadata.annotations.{NODES}", sentence)
+        yield service.finding(own, f"metadata.annotations.{NODES}", sentence)
     elif (
         not homeless and service.parsed.spec.upgrade_strategy.get("type", "NewCluster") != "None" and not _hold(nodes, start * 2)
     ):
         sentence = "an upgrade starts a second cluster beside the first, and the described nodes do not hold both: it would wait"
-        yield service.finding(rule, "spec.upgradeStrategy.type", sentence, warning=True)
+        yield service.finding(own, "spec.upgradeStrategy.type", sentence, WARNING)
 
 
 def _pods(cluster: Cluster) -> list[tuple[Group, dict[str, Decimal], int]]:
@@ -186,12 +217,3 @@ def _size(wanted: dict[str, Decimal]) -> tuple[int, Decimal]:
 
 def _sum(*many: dict[str, Decimal]) -> dict[str, Decimal]:
     return {name: sum((one.get(name, Decimal(0)) for one in many), Decimal(0)) for name in {name for one in many for name in one}}
-
-
-RULES: tuple[Rule, ...] = (
-    a_pod_requests_the_cpus_it_uses,
-    memory_and_gpus_are_limits_too,
-    ray_counts_no_more_gpus_than_a_pod_has,
-    a_selector_names_a_group_that_there_is,
-    the_pods_that_start_fit_the_nodes,
-)

@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kuberay.doctor.manifest import Document, Finding, Part, Rule, Service
+from kuberay.doctor.documents import Document
+from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.manifest import Part, Service
 from kuberay.doctor.times import longest_deadline_s
 from kuberay.manifest.route import serve_service
 from kuberay.profiles import PORT
@@ -106,22 +108,16 @@ class Gateway(Part):
 KINDS: dict[str, type[Part]] = {"HTTPRoute": HttpRoute, "Gateway": Gateway}
 
 
-def a_route_is_well_formed(service: Service) -> Iterator[Finding]:
-    for document in service.beside:
-        if kind := KINDS.get(str(document.content.get("kind"))):
-            try:
-                kind.model_validate(document.content)
-            except ValidationError as error:
-                for wrong in error.errors():
-                    sentence = f"is not what Gateway API expects there: {wrong['msg']}"
-                    yield Finding(document.file, ".".join(map(str, wrong["loc"])), sentence, a_route_is_well_formed.__name__)
-
-
+@rule(
+    "SG701",
+    "a route leads to the Service of a RayService, on its port",
+    "Take the name of the RayService, and `-serve-svc`.",
+)
 def a_route_leads_to_services_that_there_are(service: Service) -> Iterator[Finding]:
-    rule, strategies = a_route_leads_to_services_that_there_are, _upgrade_strategies(service)
+    own, strategies = a_route_leads_to_services_that_there_are, _upgrade_strategies(service)
     for document, field, routed in _rules(service):
         if not routed.backend_refs:
-            yield Finding(document.file, field, "it leads to no service: its requests would get 500", rule.__name__)
+            yield document.finding(own, field, "it leads to no service: its requests would get 500")
         for number, backend in enumerate(routed.backend_refs):
             name, sentence = backend.name, ""
             if name not in strategies:
@@ -134,18 +130,28 @@ def a_route_leads_to_services_that_there_are(service: Service) -> Iterator[Findi
                     "in an upgrade: take KubeRay's own Gateway, or NewCluster"
                 )
             if sentence:
-                yield Finding(document.file, f"{field}.backendRefs[{number}]", sentence, rule.__name__)
+                yield document.finding(own, f"{field}.backendRefs[{number}]", sentence)
 
 
+@rule(
+    "SG702",
+    "the shares of a split add up to 100",
+    "Mend the weights.",
+)
 def shares_add_up_to_100(service: Service) -> Iterator[Finding]:
     for document, field, routed in _rules(service):
         weights = [backend.weight for backend in routed.backend_refs]
         if len(weights) > 1 and sum(weights) != 100:
             added = " + ".join(map(str, weights))
             sentence = f"the weights are meant as percent, and {added} is {sum(weights)}: make them add up to 100"
-            yield Finding(document.file, f"{field}.backendRefs", sentence, shares_add_up_to_100.__name__)
+            yield document.finding(shares_add_up_to_100, f"{field}.backendRefs", sentence)
 
 
+@rule(
+    "SG703",
+    "a route waits longer than a request may take",
+    "State `timeouts.request`, such as 180s.",
+)
 def a_route_outlasts_the_deadline(service: Service) -> Iterator[Finding]:
     deadline_s = longest_deadline_s(service)
     for document, field, routed in _rules(service):
@@ -160,20 +166,30 @@ def a_route_outlasts_the_deadline(service: Service) -> Iterator[Finding]:
                 )
             else:  # 0s is no timeout
                 continue
-            yield Finding(document.file, f"{field}.timeouts.{name}", sentence, a_route_outlasts_the_deadline.__name__)
+            yield document.finding(a_route_outlasts_the_deadline, f"{field}.timeouts.{name}", sentence)
 
 
+@rule(
+    "SG704",
+    "a route leads clients to no path that is for operators",
+    "Name the paths that clients need.",
+)
 def a_route_leaves_out_what_is_private(service: Service) -> Iterator[Finding]:
-    rule = a_route_leaves_out_what_is_private
+    own = a_route_leaves_out_what_is_private
     for document, field, routed in _rules(service):
         found = [path for path in PRIVATE if any(match.takes_get(path) for match in routed.matches or [Match()])]
         if found:
             sentence = (
                 f"it lets GET {', '.join(found)} through, which shows clients what runs where: name the paths that they need"
             )
-            yield Finding(document.file, f"{field}.matches", sentence, rule.__name__, warning=True)
+            yield document.finding(own, f"{field}.matches", sentence, WARNING)
 
 
+@rule(
+    "SG705",
+    "a route repeats no request",
+    "Leave `retry` out.",
+)
 def a_route_sends_no_request_twice(service: Service) -> Iterator[Finding]:
     for document, field, routed in _rules(service):
         if routed.retry.attempts:
@@ -181,16 +197,21 @@ def a_route_sends_no_request_twice(service: Service) -> Iterator[Finding]:
                 "the gateway would send a request again that a service may have begun, and its picture would be drawn twice: "
                 "leave it out, the service repeats what a dead replica had"
             )
-            yield Finding(document.file, f"{field}.retry", sentence, a_route_sends_no_request_twice.__name__, warning=True)
+            yield document.finding(a_route_sends_no_request_twice, f"{field}.retry", sentence, WARNING)
 
 
+@rule(
+    "SG706",
+    "a listener with TLS has a certificate",
+    "Name its Secret.",
+)
 def a_listener_with_tls_has_a_certificate(service: Service) -> Iterator[Finding]:
     for document, gateway in _parsed(service, Gateway):
         for number, listener in enumerate(gateway.spec.listeners):
             if listener.protocol in ("HTTPS", "TLS") and listener.tls.mode == "Terminate" and not listener.tls.certificate_refs:
                 sentence = f"{listener.name} is {listener.protocol} and names no certificate, so no client could connect: name its Secret"
                 field = f"spec.listeners[{number}].tls.certificateRefs"
-                yield Finding(document.file, field, sentence, a_listener_with_tls_has_a_certificate.__name__)
+                yield document.finding(a_listener_with_tls_has_a_certificate, field, sentence)
 
 
 def _seconds(duration: str) -> float | None:
@@ -226,14 +247,3 @@ def _parsed[Kind: Part](service: Service, kind: type[Kind]) -> Iterator[tuple[Do
         if KINDS.get(str(document.content.get("kind"))) is kind:
             with contextlib.suppress(ValidationError):
                 yield document, kind.model_validate(document.content)
-
-
-RULES: tuple[Rule, ...] = (
-    a_route_is_well_formed,
-    a_route_leads_to_services_that_there_are,
-    shares_add_up_to_100,
-    a_route_outlasts_the_deadline,
-    a_route_leaves_out_what_is_private,
-    a_route_sends_no_request_twice,
-    a_listener_with_tls_has_a_certificate,
-)

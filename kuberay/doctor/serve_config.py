@@ -14,7 +14,8 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from kuberay import app
-from kuberay.doctor.manifest import Finding, Rule, Service
+from kuberay.doctor.finding import Finding, rule
+from kuberay.doctor.manifest import Service
 from kuberay.doctor.resource_requests import deployments
 
 FIELD = "spec.serveConfigV2"
@@ -23,15 +24,20 @@ SHIPPED = Path(__file__).parents[2] / "deployments"
 SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNORECASE)
 
 
+@rule(
+    "SG201",
+    "Serve accepts `serveConfigV2`",
+    "Write it as Ray Serve's config file has it.",
+)
 def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
     from ray.serve.config import AutoscalingConfig
     from ray.serve.schema import ServeDeploySchema
 
-    rule = serve_accepts_the_config
+    own = serve_accepts_the_config
     try:
         content = service.config
         if not isinstance(content, dict):
-            yield service.finding(rule, FIELD, "is not a mapping")
+            yield service.finding(own, FIELD, "is not a mapping")
             return
         ServeDeploySchema.model_validate(content)
         # The schema takes any mapping in these two fields, and Serve reads them later.
@@ -40,12 +46,17 @@ def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
                 AutoscalingConfig.model_validate(deployment.get("autoscaling_config") or {})
                 _AMOUNTS.validate_python((deployment.get("ray_actor_options") or {}).get("resources") or {})
     except yaml.YAMLError as error:
-        yield service.finding(rule, FIELD, f"is not YAML: {' '.join(str(error).split())}")
+        yield service.finding(own, FIELD, f"is not YAML: {' '.join(str(error).split())}")
     except ValidationError as error:
         for wrong in error.errors():
-            yield service.finding(rule, f"{FIELD}: {_path(wrong['loc'])}", f"Serve refuses it: {wrong['msg']}")
+            yield service.finding(own, f"{FIELD}: {_path(wrong['loc'])}", f"Serve refuses it: {wrong['msg']}")
 
 
+@rule(
+    "SG202",
+    "Serve knows every key of its config",
+    "Write the key as Serve has it: an unknown one is dropped silently.",
+)
 def no_key_is_unknown(service: Service) -> Iterator[Finding]:
     from ray.serve.schema import ServeDeploySchema
 
@@ -75,6 +86,11 @@ def _flat(annotation: Any) -> Iterator[Any]:
         yield from _flat(argument)
 
 
+@rule(
+    "SG204",
+    "the app has every deployment that the config names",
+    "Take the deployments' own names.",
+)
 def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         names = deployments(application)
@@ -86,6 +102,11 @@ def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
                 yield service.finding(the_app_has_these_deployments, field, sentence)
 
 
+@rule(
+    "SG203",
+    "the app can be imported",
+    "Mend `import_path`, or run the doctor where the app's code is.",
+)
 def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         try:
@@ -95,6 +116,11 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
             yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence)
 
 
+@rule(
+    "SG205",
+    "importing the app loads no model library",
+    "Import the library inside the replica: Serve imports the app in the head.",
+)
 def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         loaded = app.model_libraries(application["import_path"])
@@ -107,6 +133,11 @@ def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
             yield service.finding(the_app_loads_no_model_library, field, sentence)
 
 
+@rule(
+    "SG206",
+    "the app accepts its `args`",
+    "Write them as docs/settings.md has them.",
+)
 def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
         try:
@@ -119,6 +150,11 @@ def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
             continue
 
 
+@rule(
+    "SG207",
+    "a `runtime_env` holds no secret",
+    "Take it from a Secret in the pod's `env`.",
+)
 def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
     for path, value in _leaves(service.config, ()):
         if "runtime_env" in path[:-1] and SECRET.search(str(path[-1])) and value:
@@ -128,6 +164,11 @@ def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
             yield service.finding(no_secret_is_in_a_runtime_env, f"{FIELD}: {_path(path)}", sentence)
 
 
+@rule(
+    "SG208",
+    "the Job fetches the weights that the settings name",
+    "Render again with the model as a value, or mend the Job.",
+)
 def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
     """Rule for services with a Job: images may carry the weights instead. Its containers have the models' names.
 
@@ -150,6 +191,11 @@ def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
                 yield service.finding(the_job_fetches_the_models, field, sentence)
 
 
+@rule(
+    "SG209",
+    "a pod starts after its volume of weights is full",
+    "Keep the init container that waits for the file that the Job writes last.",
+)
 def a_pod_waits_for_the_job(service: Service) -> Iterator[Finding]:
     """Serve gives an application up after three replicas that fail, so no pod may start before its volume is full."""
     for claim, markers in _fetched(service):
@@ -200,15 +246,3 @@ def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...]
 
 def _path(parts: tuple[Any, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
-
-
-RULES: tuple[Rule, ...] = (
-    no_key_is_unknown,
-    the_app_can_be_imported,
-    the_app_has_these_deployments,
-    the_app_loads_no_model_library,
-    the_settings_accept_the_args,
-    no_secret_is_in_a_runtime_env,
-    the_job_fetches_the_models,
-    a_pod_waits_for_the_job,
-)

@@ -4,39 +4,58 @@ import importlib.metadata
 from collections.abc import Iterator
 from typing import Any
 
-from kuberay.doctor.manifest import Document, Finding, Rule, Service
+from kuberay.doctor.documents import Document
+from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.manifest import Service
 from kuberay.images import versions
 from kuberay.versions import PYTHON
 
 
+@rule(
+    "SG501",
+    "every image has the Ray of the lock, and the manifest says so",
+    "Build the images from one release.",
+    house=True,
+)
 def ray_is_one_version(service: Service) -> Iterator[Finding]:
-    rule = ray_is_one_version
+    own = ray_is_one_version
     locked, stated = importlib.metadata.version("ray"), service.cluster.ray_version
     if stated != locked:
         sentence = f"it is {stated or 'not stated'}, and the lock has Ray {locked}: the images are made from the lock"
-        yield service.finding(rule, "spec.rayClusterConfig.rayVersion", sentence)
+        yield service.finding(own, "spec.rayClusterConfig.rayVersion", sentence)
     for document, field, image in images(service):
         found = versions(image)
         if found is not None and found.ray != locked:
             sentence = f"{image} has Ray {found.ray}, and the lock {locked}: Ray refuses a node of another version"
-            yield Finding(document.file, field, sentence, rule.__name__)
+            yield document.finding(own, field, sentence)
 
 
+@rule(
+    "SG502",
+    "every image says its Ray and Python in its tag, and has the same Python",
+    "Take the images that images/ builds.",
+    house=True,
+)
 def python_is_one_version(service: Service) -> Iterator[Finding]:
-    rule = python_is_one_version
+    own = python_is_one_version
     for group in (service.cluster.head_group_spec, *service.groups):
         if versions(group.ray.image) is None:
             sentence = f"the tag of {group.ray.image} does not name its Ray and Python (-ray2.60.0-py{PYTHON})"
-            yield service.finding(rule, service.field(group, "template.spec.containers[0].image"), sentence)
+            yield service.finding(own, service.field(group, "template.spec.containers[0].image"), sentence)
     for document, field, image in images(service):
         found = versions(image)
         if found is not None and found.python != PYTHON:
             sentence = (
                 f"{image} has Python {found.python}, and the images are built with {PYTHON}: Ray compares even the last number"
             )
-            yield Finding(document.file, field, sentence, rule.__name__)
+            yield document.finding(own, field, sentence)
 
 
+@rule(
+    "SG503",
+    "the images are of one release",
+    "Build and render all of them together.",
+)
 def the_code_is_one_release(service: Service) -> Iterator[Finding]:
     """Values that cross a handle are pickled: both ends need the same classes."""
     found = {group.ray.image: versions(group.ray.image) for group in (service.cluster.head_group_spec, *service.groups)}
@@ -47,13 +66,18 @@ def the_code_is_one_release(service: Service) -> Iterator[Finding]:
         yield service.finding(the_code_is_one_release, "spec.rayClusterConfig", sentence)
 
 
+@rule(
+    "SG504",
+    "an image is named by its digest",
+    "Render with `--digests`.",
+)
 def an_image_has_a_digest(service: Service) -> Iterator[Finding]:
     reported = set[str]()
     for document, field, image in images(service):
         if "@sha256:" not in image and image not in reported:
             reported.add(image)
             sentence = f"{image} has no digest, so its content may change under its tag: sonograph render --digests pins it"
-            yield Finding(document.file, field, sentence, an_image_has_a_digest.__name__, warning=True)
+            yield document.finding(an_image_has_a_digest, field, sentence, WARNING)
 
 
 def images(service: Service) -> Iterator[tuple[Document, str, str]]:
@@ -73,6 +97,3 @@ def _images(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
                 yield f"{field}.image".lstrip("."), item
             else:
                 yield from _images(item, f"{field}.{key}".lstrip("."))
-
-
-RULES: tuple[Rule, ...] = (ray_is_one_version, python_is_one_version, the_code_is_one_release, an_image_has_a_digest)

@@ -65,12 +65,12 @@ def test_a_prefix_takes_whole_parts_of_a_path_serves_own_too(prefix: str, found:
 
 def test_a_document_whose_kind_is_no_text_is_no_route() -> None:
     manifests = Manifests()
-    manifests.beside.append({"kind": ["HTTPRoute"]})
-    assert manifests.findings() == []
+    manifests.beside.append({"apiVersion": "gateway.networking.k8s.io/v1", "kind": ["HTTPRoute"]})
+    assert [finding.rule for finding in manifests.findings()] == ["a_kind_is_known"]
 
 
 def test_a_gateway_of_another_shape_is_found_with_its_field() -> None:
     manifests = Manifests()
     manifests.gateway()["listeners"][0].pop("protocol")
     (finding,) = manifests.findings()
-    assert (finding.rule, finding.field) == ("a_route_is_well_formed", "spec.listeners.0.protocol")
+    assert (finding.rule, finding.field) == ("the_api_server_takes_an_object", "spec.listeners[0].protocol")

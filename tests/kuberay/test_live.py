@@ -15,8 +15,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from kuberay.doctor.cluster import SERVE, Live, LiveService
+from kuberay.doctor.finding import ERROR, WARNING, Finding
 from kuberay.doctor.live import BOUNDS, diagnose
-from kuberay.doctor.manifest import Finding
 from kuberay.profiles import CPU, ONE_GPU, PROFILES, Profile
 from sonograph.cli import cli
 from testing.json_patch import merged, patched
@@ -122,7 +122,7 @@ def test_a_groups_other_bounds_are_named_and_the_command_applies_them_and_nothin
     before = copy.deepcopy(cluster.clusters[ACTIVE])
     cluster.manifests.group("whisper").update(changes)
     finding = cluster.finding()
-    assert (finding.rule, finding.warning) == ("a_group_has_its_bounds", False)
+    assert (finding.rule, finding.severity) == ("a_group_has_its_bounds", ERROR)
     assert str(finding).startswith("error: rayservice/sonograph: spec.rayClusterConfig.workerGroupSpecs[1].")
     for name, value in changes.items():
         assert f"{name} {cluster.group(ACTIVE, 'whisper')[name]}, not {value}" in finding.sentence
@@ -154,7 +154,7 @@ def test_what_the_pods_of_a_group_lack_is_named_and_the_commands_apply_it(group:
     wanted = cluster.manifests.head if group == "headgroup" else cluster.manifests.group(group)
     pod(wanted)[name] = [*pod(wanted).get(name, []), value]
     finding = cluster.finding()
-    assert not finding.warning
+    assert finding.severity is ERROR
     assert finding.field.endswith(f".template.spec.{name}")
     assert json.dumps([value]) in finding.sentence
     patch, delete = finding.commands
@@ -168,14 +168,14 @@ def test_a_toleration_of_another_controller_is_a_warning_and_stays_when_one_is_a
     cluster = Cluster()
     pod(cluster.group(ACTIVE, "whisper"))["tolerations"] = [OTHER]
     finding = cluster.finding()
-    assert finding.warning
+    assert finding.severity is WARNING
     assert json.dumps([OTHER]) in finding.sentence
     pod(cluster.manifests.group("whisper"))["tolerations"] = [TOLERATION]
     finding = cluster.finding()
-    assert not finding.warning
+    assert finding.severity is ERROR
     cluster.run(finding.commands[0])
     assert pod(cluster.group(ACTIVE, "whisper"))["tolerations"] == [OTHER, TOLERATION]
-    assert cluster.finding().warning
+    assert cluster.finding().severity is WARNING
     cluster.run(cluster.finding().commands[0])
     assert pod(cluster.group(ACTIVE, "whisper"))["tolerations"] == [TOLERATION]
     assert cluster.findings() == []
@@ -200,7 +200,7 @@ def test_another_option_of_serve_is_named_and_the_command_starts_a_second_cluste
     cluster.manifests.config["http_options"]["request_timeout_s"] = 240
     cluster.manifests.config["proxy_location"] = "HeadOnly"
     finding = cluster.finding()
-    assert (finding.rule, finding.warning) == ("serve_runs_with_its_options", False)
+    assert (finding.rule, finding.severity) == ("serve_runs_with_its_options", ERROR)
     assert finding.field == "spec.serveConfigV2: http_options.request_timeout_s, proxy_location"
     assert f'{ACTIVE} runs with http_options.request_timeout_s 180.0, not 240 and proxy_location "EveryNode"' in finding.sentence
     (command,) = finding.commands
@@ -251,15 +251,15 @@ def test_an_upgrade_has_its_own_findings_and_those_of_the_first_cluster_are_warn
     cluster.upgrade()
     cluster.manifests.group("whisper")["maxReplicas"] = 9
     upgrade, first, second, options = cluster.findings()
-    assert (upgrade.field, upgrade.warning) == ("status.conditions.UpgradeInProgress", True)
-    assert first.warning
+    assert (upgrade.field, upgrade.severity) == ("status.conditions.UpgradeInProgress", WARNING)
+    assert first.severity is WARNING
     assert f"{ACTIVE} has maxReplicas 3, not 9" in first.sentence
     assert f"until the upgrade to {PENDING} is through" in first.sentence
-    assert not second.warning
+    assert second.severity is ERROR
     assert f"{PENDING} has maxReplicas 6, not 9" in second.sentence
     cluster.run(second.commands[0])
     assert cluster.group(PENDING, "whisper")["maxReplicas"] == 9
-    assert (options.warning, options.commands) == (True, ())
+    assert (options.severity, options.commands) == (WARNING, ())
     assert f"{PENDING}, which KubeRay prepares, starts with the config's" in options.sentence
 
 
@@ -270,7 +270,7 @@ def test_the_first_cluster_is_compared_before_it_serves() -> None:
     cluster.serve = None
     assert cluster.findings() == []
     cluster.manifests.group("whisper")["maxReplicas"] = 6
-    assert not cluster.finding().warning
+    assert cluster.finding().severity is ERROR
 
 
 def test_a_service_that_is_not_ready_is_an_error_with_kuberays_reason() -> None:
@@ -278,16 +278,19 @@ def test_a_service_that_is_not_ready_is_an_error_with_kuberays_reason() -> None:
     message = "No endpoint.\nAt all."
     cluster.service["status"]["conditions"] = [READY | {"status": "False", "reason": "ZeroServeEndpoints", "message": message}]
     finding = cluster.finding()
-    assert str(finding) == "error: rayservice/sonograph: status.conditions.Ready: False, ZeroServeEndpoints: No endpoint. At all."
+    assert (
+        str(finding)
+        == "error: rayservice/sonograph: status.conditions.Ready: False, ZeroServeEndpoints: No endpoint. At all. [SG902]"
+    )
 
 
 def test_a_service_that_kuberay_has_not_read_is_named() -> None:
     cluster = Cluster()
     cluster.service["metadata"]["generation"] = 4
-    assert cluster.finding().warning
+    assert cluster.finding().severity is WARNING
     assert cluster.finding().rule == "kuberay_has_read_the_service"
     del cluster.service["status"]
-    assert not cluster.finding().warning
+    assert cluster.finding().severity is ERROR
     assert "KubeRay has not read it" in cluster.finding().sentence
 
 
@@ -332,7 +335,7 @@ def doctor(*words: str) -> Result:
 def test_the_command_reads_the_cluster_by_kubectl(folder: Path) -> None:
     Cluster().write(folder)
     result = doctor()
-    assert (result.exit_code, result.output) == (0, "No errors, 0 warnings.\n")
+    assert (result.exit_code, result.output) == (0, "No errors, no warnings, no notes.\n")
     get, execute = (folder / "calls").read_text().splitlines()[:2]
     assert get == "get rayservices.ray.io,rayclusters.ray.io -n sonograph -o json"
     assert execute == f"exec -n sonograph {ACTIVE}-head -c ray-head -- python -c "
@@ -348,7 +351,7 @@ def test_the_command_prints_what_applies_a_change_with_the_users_context(folder:
     assert finding.startswith("error: rayservice/sonograph: spec.rayClusterConfig.workerGroupSpecs[1].maxReplicas: ")
     assert shlex.split(command)[:6] == ["kubectl", "-n", "talks", "--context", "a b", "patch"]
     assert command.startswith("  kubectl ")
-    assert summary == "1 error, 0 warnings."
+    assert summary == "1 error, no warnings, no notes."
     assert "get rayservices.ray.io,rayclusters.ray.io -n talks --context a b -o json" in (folder / "calls").read_text()
 
 

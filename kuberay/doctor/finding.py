@@ -1,0 +1,76 @@
+"""What the doctor finds, and the registry of its rules: each has a number, what it demands, and a remedy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+PAGE = "docs/kubernetes/doctor.md"
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    """It is refused, or never serves."""
+    WARNING = "warning"
+    """It serves, and an outage or a loss waits."""
+    NOTE = "note"
+    """It is against a rule of this project's own, or the doctor cannot tell."""
+
+
+ERROR, WARNING, NOTE = Severity
+
+
+@dataclass(frozen=True)
+class Rule:
+    number: str
+    name: str
+    demand: str
+    """What holds in a healthy manifest, in a sentence."""
+    remedy: str
+    house: bool
+    """Whether it is a rule of this project: a note for a RayService whose app is another's."""
+    examine: Callable[..., Any]
+
+    @property
+    def anchor(self) -> str:
+        return f"{PAGE}#{self.number.lower()}"
+
+
+REGISTRY: dict[str, Rule] = {}
+"""The rules by the names of their functions, in the order of their registration."""
+
+
+def rule[Examine: Callable[..., Any]](
+    number: str, demand: str, remedy: str, *, house: bool = False
+) -> Callable[[Examine], Examine]:
+    """Register a function that yields findings as the rule of this number. Raises ValueError where another one has it."""
+
+    def register(examine: Examine) -> Examine:
+        name = examine.__name__
+        if name in REGISTRY or any(one.number == number for one in REGISTRY.values()):
+            raise ValueError(f"{number} {name} is registered twice")
+        REGISTRY[name] = Rule(number, name, demand, remedy, house, examine)
+        return examine
+
+    return register
+
+
+@dataclass(frozen=True)
+class Finding:
+    file: Path
+    field: str
+    sentence: str
+    rule: str
+    severity: Severity = ERROR
+    commands: tuple[str, ...] = ()
+    """Commands that mend it, for a shell."""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{self.severity}: {place}: {self.field}: {self.sentence} [{self.number}]"
+
+    @property
+    def number(self) -> str:
+        return REGISTRY[self.rule].number

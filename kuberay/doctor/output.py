@@ -1,0 +1,87 @@
+"""Findings and rules as text for programs: JSON, SARIF 2.1.0, and the table of the documentation."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kuberay.doctor import examine, live
+from kuberay.doctor.finding import PAGE, REGISTRY, Finding, Rule, Severity
+from kuberay.versions import RELEASE
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
+REGISTERED = (examine, live)
+"""Importing them registers every rule."""
+
+
+def rules() -> list[Rule]:
+    """Return every rule, by number."""
+    return sorted(REGISTRY.values(), key=lambda one: one.number)
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """Return an object with `findings` and the number of each severity."""
+    counts = {one.value: sum(finding.severity is one for finding in findings) for one in Severity}
+    return json.dumps({"findings": [_plain(one) for one in findings], "counts": counts}, indent=2)
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    own = REGISTRY[finding.rule]
+    return {
+        "rule": own.number,
+        "name": own.name,
+        "severity": finding.severity.value,
+        "file": str(finding.file),
+        "line": finding.line,
+        "field": finding.field,
+        "sentence": finding.sentence,
+        "remedy": own.remedy,
+        "documentation": own.anchor,
+        "commands": list(finding.commands),
+    }
+
+
+def as_sarif(findings: Sequence[Finding]) -> str:
+    """Return a log of SARIF with one run."""
+    used = [one for one in rules() if any(finding.rule == one.name for finding in findings)]
+    number = {one.name: index for index, one in enumerate(used)}
+    driver = {"name": "sonograph doctor", "version": RELEASE, "rules": [_described(one) for one in used]}
+    results = [
+        {
+            "ruleId": finding.number,
+            "ruleIndex": number[finding.rule],
+            "level": finding.severity.value,
+            "message": {"text": f"{finding.field}: {finding.sentence}"},
+            "locations": [{"physicalLocation": _location(finding)}],
+        }
+        for finding in findings
+    ]
+    return json.dumps(
+        {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}, indent=2
+    )
+
+
+def _described(own: Rule) -> dict[str, Any]:
+    return {
+        "id": own.number,
+        "name": own.name,
+        "shortDescription": {"text": f"{own.demand[:1].upper()}{own.demand[1:]}."},
+        "help": {"text": f"{own.remedy} {own.anchor}"},
+    }
+
+
+def _location(finding: Finding) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": finding.file.as_posix()}}
+    return place if finding.line is None else {**place, "region": {"startLine": finding.line}}
+
+
+def table(chosen: Iterable[Rule] | None = None) -> str:
+    """Return the rules as a table of Markdown, each row with its anchor."""
+    lines = ["| rule | what holds | remedy |", "|---|---|---|"]
+    for one in rules() if chosen is None else chosen:
+        house = " A rule of this project: a note for another's app" if one.house else ""
+        lines.append(f'| <a id="{one.number.lower()}"></a>{one.number} | {one.demand} | {one.remedy}{house} |')
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(f"The rows of {PAGE}:\n\n{table()}")
