@@ -10,11 +10,8 @@ from testing.manifests import Manifests
 from tests.kuberay import mistakes
 from tests.kuberay.mistakes import Mistake
 
-ALL: list[Mistake] = [
-    one
-    for module in pkgutil.iter_modules(mistakes.__path__)
-    for one in importlib.import_module(f"{mistakes.__name__}.{module.name}").MISTAKES
-]
+MODULES = [importlib.import_module(f"{mistakes.__name__}.{one.name}") for one in pkgutil.iter_modules(mistakes.__path__)]
+ALL: list[Mistake] = [one for module in MODULES for one in module.MISTAKES]
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=lambda one: one.name)
