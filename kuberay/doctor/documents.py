@@ -16,6 +16,8 @@ ENDINGS = ("*.yaml", "*.yml", "*.json")
 """Files of a folder that `kubectl apply` reads, and those of the folders in it."""
 MOST_NODES = 500_000
 """Longest content of a file, aliases written out: about a hundred times a rendered folder."""
+MOST_DEPTH = 100
+"""Deepest nesting: a rendered folder has 20. The parser ends the process of a text that is nested without end."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C where PyYAML has it."""
 SERVE_CONFIG = "spec.serveConfigV2"
@@ -138,6 +140,7 @@ def _documents(file: Path, only_objects: bool) -> Iterator[Document | Finding]:
     except OSError as error:
         raise Unreadable(f"{file} cannot be read: {error.strerror}") from error
     try:
+        _check_depth(text)
         nodes = [node for node in yaml.compose_all(text, Loader=LOADER) if node is not None]
         for node in nodes:
             if _size(node, {}) > MOST_NODES:
@@ -149,6 +152,18 @@ def _documents(file: Path, only_objects: bool) -> Iterator[Document | Finding]:
     for node, content in zip(nodes, contents, strict=True):
         yield from a_key_stands_once(file, node)
         yield from _objects(file, content, node, only_objects or file.suffix == ".json")
+
+
+def _check_depth(text: str) -> None:
+    """Raise YAMLError for a text that is nested too deep to be composed."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MOST_DEPTH:
+            raise yaml.YAMLError(f"it is nested deeper than {MOST_DEPTH} levels")
 
 
 def _objects(file: Path, content: Any, node: yaml.Node, only_objects: bool) -> Iterator[Document]:

@@ -1,7 +1,8 @@
 """Findings and rules as text for programs: JSON, SARIF 2.1.0, and the table of the documentation."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kuberay.doctor import examine, live
@@ -9,6 +10,7 @@ from kuberay.doctor.finding import PAGE, REGISTRY, Finding, Rule, Severity
 from kuberay.versions import RELEASE
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
+BEGIN, END = "<!-- rules: python -m kuberay.doctor.output writes them -->", "<!-- end of the rules -->"
 REGISTERED = (examine, live)
 """Importing them registers every rule."""
 
@@ -74,14 +76,22 @@ def _location(finding: Finding) -> dict[str, Any]:
     return place if finding.line is None else {**place, "region": {"startLine": finding.line}}
 
 
-def table(chosen: Iterable[Rule] | None = None) -> str:
+def table() -> str:
     """Return the rules as a table of Markdown, each row with its anchor."""
     lines = ["| rule | what holds | remedy |", "|---|---|---|"]
-    for one in rules() if chosen is None else chosen:
-        house = " A rule of this project: a note for another's app" if one.house else ""
+    for one in rules():
+        house = " A custom of this project: a note for another's app." if one.house else ""
         lines.append(f'| <a id="{one.number.lower()}"></a>{one.number} | {one.demand} | {one.remedy}{house} |')
     return "\n".join(lines)
 
 
+def page(text: str) -> str:
+    """Return the documentation's page with the present rules between its marks."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
 if __name__ == "__main__":
-    print(f"The rows of {PAGE}:\n\n{table()}")
+    file = Path(__file__).parents[2] / PAGE
+    file.write_text(page(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -59,7 +59,7 @@ def a_kind_is_known(document: Document) -> Iterator[Finding]:
     group = version.partition("/")[0] if "/" in version else ""
     if not kind or not version:
         yield document.finding(a_kind_is_known, "kind" if version else "apiVersion", "it is missing, so this is no object")
-    elif versions and (group == versions[0].rpartition("/")[0] or nearest(version, versions)):
+    elif versions and (not group or group in groups or nearest(version, versions)):
         yield document.finding(a_kind_is_known, "apiVersion", f"there is no {kind} in {version}, but in {' and '.join(versions)}")
     elif (not group or group in groups) and (like := nearest(kind, {other for _, other in known})):
         yield document.finding(a_kind_is_known, "kind", f"there is no {kind} in {version}{like}")
