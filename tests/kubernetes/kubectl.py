@@ -25,6 +25,12 @@ class Kubectl:
     def succeeds(self, *words: str | Path, content: bytes | None = None) -> bool:
         return self._run(*words, content=content, check=False).returncode == 0
 
+    def refusal(self, *words: str | Path, content: bytes) -> str:
+        """Return the error of a command that has to fail."""
+        ran = self._run(*words, content=content, check=False)
+        assert ran.returncode != 0, ran.stdout.decode()[-3000:]
+        return ran.stderr.decode()
+
     @contextmanager
     def begin(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
         """Run a command meanwhile, and end it."""

@@ -13,6 +13,8 @@ PRODUCT = (
     "deployments/*/deployment.py",
 )
 DOCTOR = ("kuberay/doctor", "sonograph/doctor.py")
+OTHERS = {"test_mistakes.py": ("tests/kuberay/mistakes",)}
+"""What a file of tests depends on beside the product and this package."""
 TEXTS = (".md", FILE.name)
 """Endings of files among them that no test of this folder reads."""
 
@@ -29,7 +31,7 @@ def paths(test: str) -> tuple[str, ...]:
     """
     others = [f":(exclude){HERE}/{one}" for one in [*tests(), "test_record.py"] if one != test]
     doctor = () if "doctor" in (FILE.parent / test).read_text() else tuple(f":(exclude){one}" for one in DOCTOR)
-    return (*PRODUCT, HERE, *others, *doctor)
+    return (*PRODUCT, HERE, *OTHERS.get(test, ()), *others, *doctor)
 
 
 def digest(paths: tuple[str, ...]) -> str:
