@@ -47,7 +47,7 @@ def a_route_has_a_gateway(service: Service) -> Iterator[Finding]:
 def a_route_has_a_listener(service: Service) -> Iterator[Finding]:
     for route, index, parent, gateway in _attached(service):
         place, listeners = f"spec.parentRefs[{index}]", [one for _, one in mappings(gateway.spec.get("listeners"))]
-        names, ports = [str(one.get("name")) for one in listeners], {one.get("port") for one in listeners}
+        names, ports = [str(one.get("name")) for one in listeners], [one.get("port") for one in listeners]
         section, port = parent.get("sectionName"), parent.get("port")
         if section is not None and section not in names:
             like = near(str(section), names)
@@ -113,7 +113,7 @@ def an_ingress_leads_to_a_service(service: Service) -> Iterator[Finding]:
     targets = {one.name: one for one in services(service)}
     for document in documents(service, "Ingress"):
         backends = list(_backends(document))
-        leads_here = any(backend.get("name") in targets for _, backend in backends)
+        leads_here = any(str(backend.get("name")) in targets for _, backend in backends)
         for place, backend in backends:
             name, port = str(backend.get("name", "")), mapping(backend.get("port"))
             target = targets.get(name)
@@ -124,8 +124,8 @@ def an_ingress_leads_to_a_service(service: Service) -> Iterator[Finding]:
                     remedy = f"did you mean {like}?" if like else f"KubeRay makes {' and '.join(made)}"
                     sentence = f"no Service {name} is in the folder, nor does KubeRay make it: requests get 503. {remedy}"
                     yield document.finding(an_ingress_leads_to_a_service, f"{place}.name", sentence)
-            elif ("number" in port and port["number"] not in target.ports.values()) or (
-                "name" in port and port["name"] not in target.ports
+            elif ("number" in port and port["number"] not in list(target.ports.values())) or (
+                "name" in port and str(port["name"]) not in target.ports
             ):
                 ports = ", ".join(f"{number} ({key})" for key, number in target.ports.items())
                 sentence = f"{name} has no port {port.get('number', port.get('name'))}, so requests get 503: it has {ports}"
@@ -185,7 +185,7 @@ def _of_nginx(service: Service) -> Iterator[Document]:
         annotations = mapping(one.metadata.get("annotations"))
         of = str(one.spec.get("ingressClassName", annotations.get("kubernetes.io/ingress.class", "")))
         if "nginx" in of or any(str(name).startswith(NGINX) for name in annotations):
-            if any(backend.get("name") in own for _, backend in _backends(one)):
+            if any(str(backend.get("name")) in own for _, backend in _backends(one)):
                 yield one
 
 

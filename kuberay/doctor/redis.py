@@ -161,7 +161,9 @@ def the_head_reaches_redis(service: Service) -> Iterator[Finding]:
         return
     (head,) = heads
     target = _target(service, address)
-    behind = _behind(service, target)
+    if any(one.severity is ERROR for one in redis_address_is_a_service(service)):
+        return
+    behind = [one for one in _behind(service, target) if "." in address.host or meets(one.namespace, head.namespace)]
     out = of_pods(service, head, EGRESS)
     if not behind:
         if target is None and not is_open(out, EGRESS, reach.elsewhere(pods(service)), number(address.port)):
