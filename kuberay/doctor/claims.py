@@ -72,13 +72,21 @@ def a_claim_of_one_node_has_one_pod(service: Service) -> Iterator[Finding]:
             continue
         start, most = sum(use.starts for use in uses), sum(use.pods.most for use in uses)
         who = " and ".join(dict.fromkeys(use.pods.name for use in uses))
-        wait = "further pods stay Pending" if only == ONE_POD else "pods on other nodes stay in ContainerCreating (Multi-Attach error)"
+        wait = (
+            "further pods stay Pending"
+            if only == ONE_POD
+            else "pods on other nodes stay in ContainerCreating (Multi-Attach error)"
+        )
         if start > 1:
-            sentence = f"{who} mount it, {start} pods at the start, and {only} lets it be {_alone(only)}: {wait}. Claim ReadWriteMany"
+            sentence = (
+                f"{who} mount it, {start} pods at the start, and {only} lets it be {_alone(only)}: {wait}. Claim ReadWriteMany"
+            )
             yield document.finding(a_claim_of_one_node_has_one_pod, "spec.accessModes", sentence)
         elif most > 1 or any(_is_replaced_by_a_second(use.pods) for use in uses):
             when = "of more replicas, or of an update" if most > 1 else "that an update starts beside the first"
-            sentence = f"{who} mounts it, and {only} lets it be {_alone(only)}: the pods {when} wait, since {wait}. Claim ReadWriteMany"
+            sentence = (
+                f"{who} mounts it, and {only} lets it be {_alone(only)}: the pods {when} wait, since {wait}. Claim ReadWriteMany"
+            )
             yield document.finding(a_claim_of_one_node_has_one_pod, "spec.accessModes", sentence, WARNING)
 
 
@@ -93,7 +101,9 @@ def a_claim_can_be_filled(service: Service) -> Iterator[Finding]:
         is_filler = use.pods.document.kind in ("Job", "CronJob")
         document = known.get(use.claim)
         if document is not None and _modes(document) == ["ReadOnlyMany"] and use.writes:
-            sentence = f"{use.pods.name} writes to the claim {use.claim}, whose only mode is ReadOnlyMany: nothing can be written to it"
+            sentence = (
+                f"{use.pods.name} writes to the claim {use.claim}, whose only mode is ReadOnlyMany: nothing can be written to it"
+            )
             yield use.finding(a_claim_can_be_filled, sentence, ERROR if is_filler else WARNING)
         elif is_filler and not use.writes and document is not None:
             others = [one for one in _uses(service) if one.claim == use.claim]
@@ -117,7 +127,10 @@ def pods_read_the_claim_that_is_filled(service: Service) -> Iterator[Finding]:
             if use.claim not in known and near(use.claim, known):
                 continue  # a rule of its own reports it
             job = same_path[0]
-            sentence = f"{use.pods.name} reads {use.claim}, and {job.pods.name} fills {job.claim}: the weights are never there. Name one claim"
+            sentence = (
+                f"{use.pods.name} reads {use.claim}, and {job.pods.name} fills {job.claim}: the weights are never there. "
+                "Name one claim"
+            )
             yield use.finding(pods_read_the_claim_that_is_filled, sentence)
 
 
@@ -175,8 +188,8 @@ def _is_replaced_by_a_second(one: Pods) -> bool:
     """Whether an update starts a second pod before the first has ended."""
     spec = one.document.spec
     if one.document.kind == "Deployment":
-        return at(spec, "strategy", "type") != "Recreate"
-    return one.document.kind == "RayService" and at(spec, "upgradeStrategy", "type") != "None"
+        return bool(at(spec, "strategy", "type") != "Recreate")
+    return one.document.kind == "RayService" and bool(at(spec, "upgradeStrategy", "type") != "None")
 
 
 def _has_one_node(service: Service) -> bool:

@@ -54,7 +54,10 @@ def a_budget_lets_a_pod_go(service: Service) -> Iterator[Finding]:
         elif kept == "100%":
             place, reason = "minAvailable", f"with 100% available no pod of {names} may ever be evicted"
         elif isinstance(kept, int) and kept and kept >= least:
-            place, reason = "minAvailable", f"{names} has {least} pods at the least, and {kept} have to stay: none may be evicted then"
+            place, reason = (
+                "minAvailable",
+                f"{names} has {least} pods at the least, and {kept} have to stay: none may be evicted then",
+            )
         else:
             continue
         sentence = f"{reason}, so `kubectl drain` and an upgrade of the nodes wait for ever: let one pod go"
@@ -91,7 +94,9 @@ def a_pod_has_one_budget(service: Service) -> Iterator[Finding]:
         for one in chosen:
             other = seen.setdefault((one.field, id(one.document)), document.name)
             if other != document.name:
-                sentence = f"it and {other} select {one.name}: Kubernetes evicts no pod that has two budgets, so no node can be emptied"
+                sentence = (
+                    f"it and {other} select {one.name}: Kubernetes evicts no pod that has two budgets, so no node can be emptied"
+                )
                 yield document.finding(a_pod_has_one_budget, "spec.selector", sentence, WARNING)
                 break
 
@@ -102,6 +107,8 @@ def _budgets(service: Service) -> Iterator[tuple[Document, list[Pods]]]:
     for document in documents(service, "PodDisruptionBudget"):
         selector: Any = at(document.content, "spec", "selector")
         chosen = [one for one in everything if isinstance(selector, dict) and selects(selector, one.labels)]
-        chosen = [one for one in chosen if meets(namespace(document), one.namespace) and one.document.kind not in ("Job", "CronJob")]
+        chosen = [
+            one for one in chosen if meets(namespace(document), one.namespace) and one.document.kind not in ("Job", "CronJob")
+        ]
         if chosen:
             yield document, chosen

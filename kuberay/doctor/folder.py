@@ -1,8 +1,8 @@
 """What the objects of a folder make together: pods with their labels, Services with their ports; and what a selector selects."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from kuberay.doctor.documents import Document
@@ -45,7 +45,7 @@ def texts(value: Any) -> dict[str, str]:
     return {str(key): str(one) for key, one in mapping(value).items()}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Pods:
     """Pods of one template."""
 
@@ -60,7 +60,7 @@ class Pods:
     most: int
     node_type: str = ""
     """head or worker; empty where the pods are not Ray's."""
-    group: dict[str, Any] = field(default_factory=dict)
+    group: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
@@ -91,7 +91,7 @@ class Pods:
         return port if isinstance(port, int) else self.ports.get(str(port))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Target:
     """A Service: of the folder, or one that KubeRay makes."""
 
@@ -176,7 +176,9 @@ def _ray(document: Document) -> Iterator[Pods]:
         most = max(least, _count(group.get("maxReplicas"), least) * hosts) if scaled else least
         called = f"the group {name}" if node_type == "worker" else "the head"
         counts = (1, 1) if node_type == "head" else (least, most)
-        yield Pods(document, called, labels, f"{root}.{place}.template.spec", mapping(template.get("spec")), *counts, node_type, group)
+        yield Pods(
+            document, called, labels, f"{root}.{place}.template.spec", mapping(template.get("spec")), *counts, node_type, group
+        )
 
 
 def _count(value: Any, otherwise: int) -> int:
@@ -187,7 +189,9 @@ def services(service: Service) -> list[Target]:
     """Return the Services of the folder, and those that KubeRay makes for each RayService."""
     found = []
     for document in documents(service, "Service"):
-        ports = {str(one.get("name", one.get("port"))): _count(one.get("port"), 0) for _, one in mappings(document.spec.get("ports"))}
+        ports = {
+            str(one.get("name", one.get("port"))): _count(one.get("port"), 0) for _, one in mappings(document.spec.get("ports"))
+        }
         selector = document.spec.get("selector")
         own = texts(selector) if isinstance(selector, dict) and selector else {}
         found.append(Target(document.name, document, texts(document.metadata.get("labels")), ports, own))

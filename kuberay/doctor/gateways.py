@@ -32,7 +32,8 @@ def a_route_has_a_gateway(service: Service) -> Iterator[Finding]:
         place = f"spec.parentRefs[{index}]"
         elsewhere = [one for one in gateways if one.name == name]
         if elsewhere:
-            sentence = f"Gateway {name} is in {namespace(elsewhere[0])}, and not in {space}, where the route looks for it: name its namespace"
+            there = namespace(elsewhere[0])
+            sentence = f"Gateway {name} is in {there}, and not in {space}, where the route looks for it: name its namespace"
             yield route.finding(a_route_has_a_gateway, place, sentence)
         elif like := near(name, [one.name for one in gateways], [one.name for one in gateways]):
             sentence = f"there is no Gateway {name} in the folder, and without one no request comes in: did you mean {like}?"
@@ -55,7 +56,8 @@ def a_route_has_a_listener(service: Service) -> Iterator[Finding]:
             sentence = f"Gateway {gateway.name} has no listener {section}, so the route is not attached: {remedy}"
             yield route.finding(a_route_has_a_listener, f"{place}.sectionName", sentence)
         elif port is not None and port not in ports:
-            sentence = f"Gateway {gateway.name} has no listener on {port}, only on {' and '.join(map(str, ports))}: the route is not attached"
+            on = " and ".join(map(str, ports))
+            sentence = f"Gateway {gateway.name} has no listener on {port}, only on {on}: the route is not attached"
             yield route.finding(a_route_has_a_listener, f"{place}.port", sentence)
 
 
@@ -80,7 +82,9 @@ def a_listener_takes_the_hosts(service: Service) -> Iterator[Finding]:
             continue
         for index, host in enumerate(map(str, hosts)):
             if not any(_meet(host, one) for one in taken):
-                sentence = f"no listener that the route is attached to takes {host}, only {', '.join(taken)}: its requests get 404"
+                sentence = (
+                    f"no listener that the route is attached to takes {host}, only {', '.join(taken)}: its requests get 404"
+                )
                 yield route.finding(a_listener_takes_the_hosts, f"spec.hostnames[{index}]", sentence)
 
 
@@ -146,7 +150,9 @@ def an_ingress_outlasts_the_deadline(service: Service) -> Iterator[Finding]:
         timeout_s = float(value[1]) if value else READ_TIMEOUT_S
         if timeout_s <= deadline_s:
             found = f"it is {stated}" if stated is not None else f"it is not stated, and nginx waits {READ_TIMEOUT_S:g} s"
-            sentence = f"{found}, which is not above the deadline (http.deadline_s, {deadline_s:g} s): slow requests get 504. State more"
+            sentence = (
+                f"{found}, which is not above the deadline (http.deadline_s, {deadline_s:g} s): slow requests get 504. State more"
+            )
             place = f"metadata.annotations.{name}" if stated is not None else "metadata.annotations"
             yield document.finding(an_ingress_outlasts_the_deadline, place, sentence, WARNING)
 
@@ -184,9 +190,9 @@ def _of_nginx(service: Service) -> Iterator[Document]:
     for one in documents(service, "Ingress"):
         annotations = mapping(one.metadata.get("annotations"))
         of = str(one.spec.get("ingressClassName", annotations.get("kubernetes.io/ingress.class", "")))
-        if "nginx" in of or any(str(name).startswith(NGINX) for name in annotations):
-            if any(str(backend.get("name")) in own for _, backend in _backends(one)):
-                yield one
+        is_nginx = "nginx" in of or any(str(name).startswith(NGINX) for name in annotations)
+        if is_nginx and any(str(backend.get("name")) in own for _, backend in _backends(one)):
+            yield one
 
 
 def _backends(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -228,5 +234,3 @@ def _meet(host: str, other: str) -> bool:
     if host.startswith("*.") and not other.startswith("*."):
         return other.endswith(host[1:])
     return host.startswith("*.") and other.startswith("*.") and (host.endswith(other[1:]) or other.endswith(host[1:]))
-
-

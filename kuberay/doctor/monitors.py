@@ -23,14 +23,16 @@ def a_monitor_selects_what_there_is(service: Service) -> Iterator[Finding]:
         chosen = [one for one in labelled if selects(selector, one.labels)]
         what = "pod" if document.kind == "PodMonitor" else "Service"
         if not chosen:
-            sentence = f"it selects {shown(selector)}, which no {what} of the folder has: nothing is scraped, and no alert can fire"
+            sentence = (
+                f"it selects {shown(selector)}, which no {what} of the folder has: nothing is scraped, and no alert can fire"
+            )
             yield document.finding(a_monitor_selects_what_there_is, "spec.selector", sentence, WARNING)
             continue
         looked = _namespaces(document)
         spaces = {one.namespace for one in chosen} - {""}
         if looked is not None and spaces and not spaces & looked:
             sentence = (
-                f"it looks into {' and '.join(sorted(looked)) or 'no namespace'}, and what it selects is in {' and '.join(sorted(spaces))}: "
+                f"it looks into {' and '.join(sorted(looked))}, and what it selects is in {' and '.join(sorted(spaces))}: "
                 "nothing is scraped, name that namespace"
             )
             place = "spec.namespaceSelector" if "namespaceSelector" in document.spec else "metadata.namespace"
@@ -59,7 +61,9 @@ def a_monitor_scrapes_ports_that_there_are(service: Service) -> Iterator[Finding
             number = endpoint.get("portNumber")
             if chosen and isinstance(number, int) and number not in numbers:
                 sentence = f"no container that it selects names port {number}, so nothing is scraped there"
-                yield document.finding(a_monitor_scrapes_ports_that_there_are, f"spec.{kind}[{index}].portNumber", sentence, WARNING)
+                yield document.finding(
+                    a_monitor_scrapes_ports_that_there_are, f"spec.{kind}[{index}].portNumber", sentence, WARNING
+                )
 
 
 @rule(

@@ -71,7 +71,9 @@ def a_namespace_is_stated_everywhere(service: Service) -> Iterator[Finding]:
     stated = sorted({namespace(one) for one in related} - {""})
     for one in related if stated else ():
         if not namespace(one):
-            sentence = f"it states no namespace, and others are in {' and '.join(stated)}: it goes where the context of kubectl points"
+            sentence = (
+                f"it states no namespace, and others are in {' and '.join(stated)}: it goes where the context of kubectl points"
+            )
             yield one.finding(a_namespace_is_stated_everywhere, "metadata.namespace", sentence, WARNING)
 
 
@@ -94,7 +96,9 @@ def _needs(service: Service) -> Iterator[tuple[Document, Document]]:
     for kind, field in SELECTING.items():
         for one in documents(service, kind):
             selector = one.spec.get(field)
-            chosen = [other for other in everything if isinstance(selector, dict) and selector and selects(selector, other.labels)]
+            chosen = [
+                other for other in everything if isinstance(selector, dict) and selector and selects(selector, other.labels)
+            ]
             if not any(meets(namespace(one), other.namespace) for other in chosen):
                 yield from ((one, other.document) for other in chosen)
     for target in services(service):
@@ -113,10 +117,10 @@ def _named(service: Service) -> Iterator[tuple[Document, Document]]:
     address = at(service.document.content, *OPTIONS.split("."), "redisAddress")
     if isinstance(address, str) and "." not in address:
         named.append((service.document, "Service", address.rpartition("//")[2].partition(":")[0]))
-    for one, kind, name in named:
+    for document, kind, name in named:
         found = [other for other in documents(service, kind) if other.name == name]
-        if not any(meets(namespace(one), namespace(other)) for other in found):
-            yield from ((one, other) for other in found)
+        if not any(meets(namespace(document), namespace(other)) for other in found):
+            yield from ((document, other) for other in found)
     yield from _routed(service)
 
 

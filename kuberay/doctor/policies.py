@@ -98,7 +98,9 @@ def clients_reach_the_service(service: Service) -> Iterator[Finding]:
     for one in _serving(service):
         found = of_pods(service, one, INGRESS)
         if not is_open(found, INGRESS, reach.elsewhere(every), number(port, names=one.ports)):
-            sentence = f"{_named(found)} let no client reach port {port} of {one.name}: its requests get no answer. Let the clients in"
+            sentence = (
+                f"{_named(found)} let no client reach port {port} of {one.name}: its requests get no answer. Let the clients in"
+            )
             yield found[0].document.finding(clients_reach_the_service, "spec.ingress", sentence)
 
 
@@ -153,7 +155,11 @@ def is_filling(one: Pods) -> bool:
     """Return whether the pods fetch weights: a Job with a hub's variables, or that mounts a claim to write."""
     if one.document.kind not in ("Job", "CronJob"):
         return False
-    env = {str(entry.get("name")): entry.get("value") for _, container in one.containers for _, entry in mappings(container.get("env"))}
+    env = {
+        str(entry.get("name")): entry.get("value")
+        for _, container in one.containers
+        for _, entry in mappings(container.get("env"))
+    }
     if env.get("HF_HUB_OFFLINE") in ("1", "true", "True"):
         return False
     claims = [volume for _, volume in mappings(one.spec.get("volumes")) if "persistentVolumeClaim" in volume]
@@ -176,4 +182,3 @@ def _named(found: list[reach.Policy]) -> str:
     """The policies as the beginning of a sentence."""
     names = [one.document.name for one in found]
     return f"the policies {listed(names)} together" if len(names) > 1 else f"the policies, {''.join(names)} alone,"
-

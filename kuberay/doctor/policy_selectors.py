@@ -88,7 +88,9 @@ def prometheus_reaches_the_metrics(service: Service) -> Iterator[Finding]:
                 if port is not None and not is_open(found, INGRESS, reach.elsewhere(everything), number(port, names=one.ports)):
                     cut.append(one.name)
             if cut:
-                sentence = f"no network policy lets Prometheus reach this port of {' and '.join(cut)}: it is not scraped. Let it in"
+                sentence = (
+                    f"no network policy lets Prometheus reach this port of {' and '.join(cut)}: it is not scraped. Let it in"
+                )
                 place = f"spec.podMetricsEndpoints[{index}].port"
                 yield monitor.finding(prometheus_reaches_the_metrics, place, sentence, WARNING)
 

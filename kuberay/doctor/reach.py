@@ -115,7 +115,7 @@ def pods_of(pods: Pods) -> Takes:
         if "ipBlock" in peer:
             return not _is_single(peer)
         if "namespaceSelector" in peer:
-            labels = {NAME: pods.namespace} if pods.namespace else {NAME: ANY}
+            labels: dict[str, str] = {NAME: pods.namespace or ANY}
             if not selects(peer["namespaceSelector"], labels, lambda key: key != NAME):
                 return False
         elif not meets(policy.namespace, pods.namespace):

@@ -41,7 +41,9 @@ def _target(service: Service, address: Address) -> Target | None:
     labels = address.host.split(".")
     spaces = [one for one in labels[1:2] if address.in_cluster and one]
     for one in found:
-        if one.name == labels[0] and (not spaces or meets(one.namespace, spaces[0]) or namespace(service.document) == one.namespace):
+        if one.name == labels[0] and (
+            not spaces or meets(one.namespace, spaces[0]) or namespace(service.document) == one.namespace
+        ):
             return one if address.in_cluster or one.namespace == labels[1] or not one.namespace else None
     pod = re.sub(r"-\d+$", "", labels[0])
     if len(labels) > 1 and any(one.name == pod for one in documents(service, "StatefulSet")):
@@ -83,15 +85,15 @@ def _of_target(service: Service, address: Address, target: Target, further: list
     if space and not meets(space, target.namespace):
         sentence = f"it is of the namespace {space}, and Service {target.name} is in {target.namespace}: the head never starts"
         yield service.finding(own, ADDRESS, sentence)
-    ports = target.ports.values()
+    ports = set(target.ports.values())
     headless = at(target.document.content, "spec", "clusterIP") == "None"
     if headless:  # its name leads to the pods themselves, and so to their own ports
         chosen = [one for one in pods(service) if target.selector and selects({"matchLabels": target.selector}, one.labels)]
         declared = {port for one in chosen for port in one.ports.values()}
-        ports = declared or set(ports)
+        ports = declared or ports
     if ports and address.port not in ports:
         of = f"the pods behind Service {target.name} listen" if headless else f"Service {target.name} listens"
-        sentence = f"{of} on {' and '.join(map(str, ports))}, and not on {address.port}: the head never starts"
+        sentence = f"{of} on {' and '.join(map(str, sorted(ports)))}, and not on {address.port}: the head never starts"
         yield service.finding(own, ADDRESS, sentence)
 
 
@@ -111,7 +113,9 @@ def the_head_has_redis_password(service: Service) -> Iterator[Finding]:
             continue
         wanted = f"{of_redis[0]} ({of_redis[1]})"
         if not stated:
-            sentence = f"{one.name} asks for the password of Secret {wanted}, and the head has none: it is refused, and never starts"
+            sentence = (
+                f"{one.name} asks for the password of Secret {wanted}, and the head has none: it is refused, and never starts"
+            )
             yield service.finding(the_head_has_redis_password, PASSWORD, sentence)
             continue
         reference = at(stated, "valueFrom", "secretKeyRef")
@@ -133,7 +137,9 @@ def redis_is_one(service: Service) -> Iterator[Finding]:
     address = _address(service)
     for one in _behind(service, _target(service, address) if address else None):
         scaled = [hpa for hpa in documents(service, "HorizontalPodAutoscaler") if _scales(hpa.content, one)]
-        most = max([one.most, *(hpa.spec.get("maxReplicas", 0) for hpa in scaled if isinstance(hpa.spec.get("maxReplicas"), int))])
+        most = max(
+            [one.most, *(hpa.spec.get("maxReplicas", 0) for hpa in scaled if isinstance(hpa.spec.get("maxReplicas"), int))]
+        )
         text = json.dumps(one.spec, default=str)
         configured = any("configMap" in volume for _, volume in mappings(one.spec.get("volumes")))
         if most > 1 and not configured and not any(word in text for word in REPLICATED):

@@ -69,7 +69,9 @@ def a_named_key_is_there(service: Service) -> Iterator[Finding]:
             if key not in keys:
                 like = near(key, keys)
                 remedy = f"did you mean {like}?" if like else f"it has {', '.join(sorted(keys)) or 'none'}"
-                sentence = f"{title(document)} has no key {key}, so the container is not made (CreateContainerConfigError): {remedy}"
+                sentence = (
+                    f"{title(document)} has no key {key}, so the container is not made (CreateContainerConfigError): {remedy}"
+                )
                 yield one.document.finding(a_named_key_is_there, one.field, sentence)
 
 
@@ -90,10 +92,16 @@ def a_binding_names_what_there_is(service: Service) -> Iterator[Finding]:
             sentence += f". Did you mean {like}?" if like else ""
             yield binding.finding(a_binding_names_what_there_is, place, sentence, WARNING if like else NOTE)
         role = mapping(binding.content.get("roleRef"))
-        roles = {one.name for one in documents(service, str(role.get("kind")))} if role.get("kind") in ("Role", "ClusterRole") else set()
+        roles = (
+            {one.name for one in documents(service, str(role.get("kind")))}
+            if role.get("kind") in ("Role", "ClusterRole")
+            else set()
+        )
         name = str(role.get("name", ""))
         if name not in roles and (like := near(name, roles)):
-            sentence = f"there is no {role.get('kind')} {name} in the folder, and the binding gives no rights: did you mean {like}?"
+            sentence = (
+                f"there is no {role.get('kind')} {name} in the folder, and the binding gives no rights: did you mean {like}?"
+            )
             yield binding.finding(a_binding_names_what_there_is, "roleRef.name", sentence, WARNING)
 
 

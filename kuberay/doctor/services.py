@@ -46,7 +46,9 @@ def a_service_leads_to_a_port(service: Service) -> Iterator[Finding]:
                 sentence = f"no container behind it has a port {target}, so connections are refused: {remedy}"
                 yield document.finding(a_service_leads_to_a_port, place, sentence)
             elif isinstance(target, int) and names and target not in names.values():
-                sentence = f"no container behind it names port {target}, only {' and '.join(map(str, sorted(set(names.values()))))}"
+                sentence = (
+                    f"no container behind it names port {target}, only {' and '.join(map(str, sorted(set(names.values()))))}"
+                )
                 sentence += ": connections are refused where none listens there"
                 yield document.finding(a_service_leads_to_a_port, place, sentence, WARNING)
 

@@ -21,7 +21,8 @@ def add(m: Manifests, kind: str, version: str, name: str = "another", **fields: 
 
 
 def policy(m: Manifests, selector: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return add(m, "NetworkPolicy", "networking.k8s.io/v1", spec={"podSelector": selector, **fields})
+    name = f"another-{len(m.beside)}"
+    return add(m, "NetworkPolicy", "networking.k8s.io/v1", name, spec={"podSelector": selector, **fields})
 
 
 def alone(m: Manifests, selector: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -46,7 +47,9 @@ def ingress(m: Manifests, name: str = "sonograph-serve-svc", port: Any = 8000, *
     backend = {"service": {"name": name, "port": {"number": port} if isinstance(port, int) else {"name": port}}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
     made = add(m, "Ingress", "networking.k8s.io/v1", spec={"rules": [{"http": {"paths": paths}}]})
-    made["metadata"]["annotations"] = {f"nginx.ingress.kubernetes.io/{key.replace('_', '-')}": one for key, one in annotations.items()}
+    made["metadata"]["annotations"] = {
+        f"nginx.ingress.kubernetes.io/{key.replace('_', '-')}": one for key, one in annotations.items()
+    }
     return made
 
 
@@ -144,14 +147,18 @@ POLICIES = [
         "DNS by TCP alone",
         "SG743",
         lambda m: [
-            one["ports"].__delitem__(0) for one in m.spec("NetworkPolicy", "-ray")["egress"] if one.get("ports", [{}])[0].get("protocol") == "UDP"
+            one["ports"].__delitem__(0)
+            for one in m.spec("NetworkPolicy", "-ray")["egress"]
+            if one.get("ports", [{}])[0].get("protocol") == "UDP"
         ],
         "UDP 53 is not let out",
     ),
     Mistake(
         "DNS without a protocol",
         "SG743",
-        lambda m: alone(m, {}, policyTypes=["Egress"], egress=[{"to": [{"podSelector": {}}]}, {"ports": [{"port": 53}, {"port": 443}]}]),
+        lambda m: alone(
+            m, {}, policyTypes=["Egress"], egress=[{"to": [{"podSelector": {}}]}, {"ports": [{"port": 53}, {"port": 443}]}]
+        ),
         "UDP 53 is not let out",
     ),
     Mistake(
@@ -170,7 +177,10 @@ POLICIES = [
             policyTypes=["Egress"],
             egress=[
                 {"to": [{"podSelector": {}}]},
-                {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-sytem"}}}], "ports": [UDP, TCP]},
+                {
+                    "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-sytem"}}}],
+                    "ports": [UDP, TCP],
+                },
                 {"ports": [{"port": 443}]},
             ],
         ),
@@ -183,8 +193,12 @@ POLICIES = [
         "the weights are not fetched",
         WARNING,
     ),
-    Mistake("no way in among Ray's pods", "SG744", lambda m: m.spec("NetworkPolicy", "-ray")["ingress"].pop(0), "cuts Ray's pods"),
-    Mistake("no way out among Ray's pods", "SG744", lambda m: m.spec("NetworkPolicy", "-ray")["egress"].pop(0), "cuts Ray's pods"),
+    Mistake(
+        "no way in among Ray's pods", "SG744", lambda m: m.spec("NetworkPolicy", "-ray")["ingress"].pop(0), "cuts Ray's pods"
+    ),
+    Mistake(
+        "no way out among Ray's pods", "SG744", lambda m: m.spec("NetworkPolicy", "-ray")["egress"].pop(0), "cuts Ray's pods"
+    ),
     Mistake(
         "only some of Ray's ports",
         "SG744",
@@ -201,7 +215,9 @@ POLICIES = [
         WARNING,
         also=("SG744",),
     ),
-    Mistake("no way out to Redis", "SG745", lambda m: m.spec("NetworkPolicy", "-ray")["egress"].pop(1), "the head out to port 6379"),
+    Mistake(
+        "no way out to Redis", "SG745", lambda m: m.spec("NetworkPolicy", "-ray")["egress"].pop(1), "the head out to port 6379"
+    ),
     Mistake("no policy for Redis", "SG745", lambda m: without(m, "NetworkPolicy", "-redis"), "the head in at port 6379"),
     Mistake(
         "Redis closed at its port",
@@ -237,7 +253,13 @@ POLICIES = [
         "let no client reach port 8001",
         also=("SG701",),
     ),
-    Mistake("the Job cut from its hub", "SG747", lambda m: m.spec("NetworkPolicy", "-weights")["egress"].pop(), "from the internet", WARNING),
+    Mistake(
+        "the Job cut from its hub",
+        "SG747",
+        lambda m: m.spec("NetworkPolicy", "-weights")["egress"].pop(),
+        "from the internet",
+        WARNING,
+    ),
     Mistake(
         "the Job let to private addresses alone",
         "SG747",
@@ -297,7 +319,12 @@ POLICIES = [
 ]
 
 CLAIMS = [
-    Mistake("a misspelt claim", "SG730", lambda m: volume(m, "whisper").update(claimName="sonograph-wieghts"), "did you mean sonograph-weights?"),
+    Mistake(
+        "a misspelt claim",
+        "SG730",
+        lambda m: volume(m, "whisper").update(claimName="sonograph-wieghts"),
+        "did you mean sonograph-weights?",
+    ),
     Mistake(
         "a claim of another name",
         "SG730",
@@ -342,7 +369,9 @@ CLAIMS = [
         lambda m: job_pod(m)["volumes"][0]["persistentVolumeClaim"].update(readOnly=True),
         "which is to fill it",
     ),
-    Mistake("a Job that fills another claim", "SG733", lambda m: volume(m, "whisper").update(claimName="models"), "Name one claim"),
+    Mistake(
+        "a Job that fills another claim", "SG733", lambda m: volume(m, "whisper").update(claimName="models"), "Name one claim"
+    ),
     Mistake(
         "a claim that nobody mounts",
         "SG734",
@@ -396,7 +425,10 @@ REFERENCES = [
     Mistake(
         "a misspelt secret of the registry",
         "SG720",
-        lambda m: (secret(m, "registry-pull", ".dockerconfigjson"), m.pod("whisper").update(imagePullSecrets=[{"name": "registry-pul"}])),
+        lambda m: (
+            secret(m, "registry-pull", ".dockerconfigjson"),
+            m.pod("whisper").update(imagePullSecrets=[{"name": "registry-pul"}]),
+        ),
         "private images",
     ),
     Mistake(
@@ -417,10 +449,15 @@ REFERENCES = [
     Mistake(
         "a key that a ConfigMap lacks",
         "SG721",
-        lambda m: (secret(m, "settings", "a", kind="ConfigMap"), env(m, {"configMapKeyRef": {"name": "settings", "key": "mode"}})),
+        lambda m: (
+            secret(m, "settings", "a", kind="ConfigMap"),
+            env(m, {"configMapKeyRef": {"name": "settings", "key": "mode"}}),
+        ),
         "it has a",
     ),
-    Mistake("a subject that is nowhere", "SG722", lambda m: binding(m, "runner", "reader"), "only where it is in the namespace", NOTE),
+    Mistake(
+        "a subject that is nowhere", "SG722", lambda m: binding(m, "runner", "reader"), "only where it is in the namespace", NOTE
+    ),
     Mistake(
         "a subject misspelt",
         "SG722",
@@ -432,23 +469,38 @@ REFERENCES = [
 
 REDIS = [
     Mistake(
-        "no such Redis", "SG723", lambda m: m.cluster[OPTIONS].update(redisAddress="sonograph-reddis:6379"), "did you mean sonograph-redis?"
+        "no such Redis",
+        "SG723",
+        lambda m: m.cluster[OPTIONS].update(redisAddress="sonograph-reddis:6379"),
+        "did you mean sonograph-redis?",
     ),
-    Mistake("another Redis", "SG723", lambda m: m.cluster[OPTIONS].update(redisAddress="cache:6379"), "did you mean sonograph-redis?"),
+    Mistake(
+        "another Redis", "SG723", lambda m: m.cluster[OPTIONS].update(redisAddress="cache:6379"), "did you mean sonograph-redis?"
+    ),
     Mistake(
         "no such Redis by its long name",
         "SG723",
         lambda m: m.cluster[OPTIONS].update(redisAddress="redis://sonograph-redi.sonograph.svc.cluster.local:6379"),
         "did you mean sonograph-redis?",
     ),
-    Mistake("Redis at another port", "SG723", lambda m: m.cluster[OPTIONS].update(redisAddress="sonograph-redis:6380"), "and not on 6380"),
+    Mistake(
+        "Redis at another port",
+        "SG723",
+        lambda m: m.cluster[OPTIONS].update(redisAddress="sonograph-redis:6380"),
+        "and not on 6380",
+    ),
     Mistake(
         "Redis of another namespace",
         "SG723",
         lambda m: m.cluster[OPTIONS].update(redisAddress="sonograph-redis.state.svc:6379"),
         "of the namespace state",
     ),
-    Mistake("a Redis left out with its folder's Service renamed", "SG723", lambda m: rename(m, "Service", "redis"), "did you mean redis?"),
+    Mistake(
+        "a Redis left out with its folder's Service renamed",
+        "SG723",
+        lambda m: rename(m, "Service", "redis"),
+        "did you mean redis?",
+    ),
     Mistake(
         "two passwords",
         "SG724",
@@ -479,8 +531,19 @@ REDIS = [
         "which no pod",
         WARNING,
     ),
-    Mistake("a misspelt port of a Service", "SG727", lambda m: m.spec("Service")["ports"][0].update(targetPort="reddis"), "did you mean redis?"),
-    Mistake("a port that no container names", "SG727", lambda m: m.spec("Service")["ports"][0].update(targetPort=6380), "only 6379", WARNING),
+    Mistake(
+        "a misspelt port of a Service",
+        "SG727",
+        lambda m: m.spec("Service")["ports"][0].update(targetPort="reddis"),
+        "did you mean redis?",
+    ),
+    Mistake(
+        "a port that no container names",
+        "SG727",
+        lambda m: m.spec("Service")["ports"][0].update(targetPort=6380),
+        "only 6379",
+        WARNING,
+    ),
     Mistake("Ray scaled from outside", "SG728", lambda m: hpa(m, "RayService", "sonograph"), "no scale subresource", WARNING),
     Mistake("nothing to scale", "SG728", lambda m: hpa(m, "Deployment", "whisper"), "this scales nothing", WARNING),
 ]
@@ -493,10 +556,22 @@ BUDGETS = [
         "which no pod of the folder has",
         WARNING,
     ),
-    Mistake("a budget without selector", "SG760", lambda m: m.spec("PodDisruptionBudget").pop("selector"), "selects nothing", WARNING),
-    Mistake("a budget of two bounds", "SG761", lambda m: m.spec("PodDisruptionBudget").update(maxUnavailable=1), "exclude each other"),
-    Mistake("a budget of every pod", "SG762", lambda m: m.spec("PodDisruptionBudget").update(minAvailable=2), "let one pod go", WARNING),
-    Mistake("a budget of all", "SG762", lambda m: m.spec("PodDisruptionBudget").update(minAvailable="100%"), "let one pod go", WARNING),
+    Mistake(
+        "a budget without selector", "SG760", lambda m: m.spec("PodDisruptionBudget").pop("selector"), "selects nothing", WARNING
+    ),
+    Mistake(
+        "a budget of two bounds", "SG761", lambda m: m.spec("PodDisruptionBudget").update(maxUnavailable=1), "exclude each other"
+    ),
+    Mistake(
+        "a budget of every pod",
+        "SG762",
+        lambda m: m.spec("PodDisruptionBudget").update(minAvailable=2),
+        "let one pod go",
+        WARNING,
+    ),
+    Mistake(
+        "a budget of all", "SG762", lambda m: m.spec("PodDisruptionBudget").update(minAvailable="100%"), "let one pod go", WARNING
+    ),
     Mistake(
         "a budget that none leaves",
         "SG762",
@@ -512,7 +587,9 @@ BUDGETS = [
         WARNING,
     ),
     Mistake("a budget of the head", "SG762", lambda m: budget(m, HEAD, minAvailable=1), "let one pod go", WARNING),
-    Mistake("a budget in percent", "SG763", lambda m: m.spec("PodDisruptionBudget").update(minAvailable="50%"), "RayCluster", WARNING),
+    Mistake(
+        "a budget in percent", "SG763", lambda m: m.spec("PodDisruptionBudget").update(minAvailable="50%"), "RayCluster", WARNING
+    ),
     Mistake(
         "a budget of those that are away",
         "SG763",
@@ -545,7 +622,13 @@ MONITORS = [
         "it looks into ray",
         WARNING,
     ),
-    Mistake("a monitor of Services with a pod's label", "SG770", lambda m: service_monitor(m, {"ray.io/group": "whisper"}, "metrics"), "Service", WARNING),
+    Mistake(
+        "a monitor of Services with a pod's label",
+        "SG770",
+        lambda m: service_monitor(m, {"ray.io/group": "whisper"}, "metrics"),
+        "Service",
+        WARNING,
+    ),
     Mistake(
         "a port that no container has",
         "SG771",
@@ -553,7 +636,13 @@ MONITORS = [
         "did you mean metrics?",
         WARNING,
     ),
-    Mistake("a port that no Service has", "SG771", lambda m: service_monitor(m, {"ray.io/node-type": "head"}, "prometheus"), "no Service", WARNING),
+    Mistake(
+        "a port that no Service has",
+        "SG771",
+        lambda m: service_monitor(m, {"ray.io/node-type": "head"}, "prometheus"),
+        "no Service",
+        WARNING,
+    ),
     Mistake(
         "a scrape longer than its interval",
         "SG772",
@@ -564,9 +653,17 @@ MONITORS = [
 ]
 
 NAMESPACES = [
-    Mistake("two objects of one name", "SG712", lambda m: m.beside.append(copy.deepcopy(m.object("Service"))), "twice", also=("SG725",)),
+    Mistake(
+        "two objects of one name",
+        "SG712",
+        lambda m: m.beside.append(copy.deepcopy(m.object("Service"))),
+        "twice",
+        also=("SG725",),
+    ),
     Mistake("the RayService elsewhere", "SG713", to_another_namespace, "in the namespace pictures"),
-    Mistake("Redis elsewhere", "SG713", lambda m: m.object("Service")["metadata"].update(namespace="state"), "in the namespace state"),
+    Mistake(
+        "Redis elsewhere", "SG713", lambda m: m.object("Service")["metadata"].update(namespace="state"), "in the namespace state"
+    ),
     Mistake(
         "the claim elsewhere",
         "SG713",
@@ -591,7 +688,13 @@ NAMESPACES = [
         lambda m: secret(m, "sonograph-redis", "password")["metadata"].update(namespace="default"),
         "Secret sonograph-redis is in the namespace default",
     ),
-    Mistake("a claim without namespace", "SG714", lambda m: m.object("PersistentVolumeClaim")["metadata"].pop("namespace"), "context", WARNING),
+    Mistake(
+        "a claim without namespace",
+        "SG714",
+        lambda m: m.object("PersistentVolumeClaim")["metadata"].pop("namespace"),
+        "context",
+        WARNING,
+    ),
     Mistake("the RayService without namespace", "SG714", lambda m: m.service["metadata"].pop("namespace"), "context", WARNING),
     Mistake(
         "a Namespace of another name",
@@ -603,11 +706,18 @@ NAMESPACES = [
 ]
 
 ROUTES = [
-    Mistake("a misspelt Gateway", "SG780", lambda m: route(m)["parentRefs"][0].update(name="sonogaph"), "did you mean sonograph?"),
     Mistake(
-        "a Gateway of another namespace", "SG780", lambda m: route(m)["parentRefs"][0].update(namespace="infra"), "name its namespace"
+        "a misspelt Gateway", "SG780", lambda m: route(m)["parentRefs"][0].update(name="sonogaph"), "did you mean sonograph?"
     ),
-    Mistake("a misspelt listener", "SG781", lambda m: route(m)["parentRefs"][0].update(sectionName="htps"), "did you mean https?"),
+    Mistake(
+        "a Gateway of another namespace",
+        "SG780",
+        lambda m: route(m)["parentRefs"][0].update(namespace="infra"),
+        "name its namespace",
+    ),
+    Mistake(
+        "a misspelt listener", "SG781", lambda m: route(m)["parentRefs"][0].update(sectionName="htps"), "did you mean https?"
+    ),
     Mistake("another port of the Gateway", "SG781", lambda m: route(m)["parentRefs"][0].update(port=8443), "no listener on 8443"),
     Mistake("another host", "SG782", lambda m: route(m).update(hostnames=["picture.example.org"]), "its requests get 404"),
     Mistake(
@@ -619,15 +729,25 @@ ROUTES = [
     Mistake(
         "a Gateway that takes no routes of others",
         "SG783",
-        lambda m: (route(m)["parentRefs"][0].update(namespace="infra"), m.object("Gateway")["metadata"].update(namespace="infra")),
+        lambda m: (
+            route(m)["parentRefs"][0].update(namespace="infra"),
+            m.object("Gateway")["metadata"].update(namespace="infra"),
+        ),
         "allowedRoutes.namespaces.from",
         also=("SG780",),
     ),
     Mistake("an Ingress to the RayService's name", "SG784", lambda m: ingress(m, "sonograph"), "did you mean"),
-    Mistake("an Ingress to a misspelt Service", "SG784", lambda m: ingress(m, "sonograph-server-svc"), "did you mean sonograph-serve-svc?"),
+    Mistake(
+        "an Ingress to a misspelt Service",
+        "SG784",
+        lambda m: ingress(m, "sonograph-server-svc"),
+        "did you mean sonograph-serve-svc?",
+    ),
     Mistake("an Ingress to another port", "SG784", lambda m: ingress(m, port=80), "has no port 80"),
     Mistake("an Ingress to a port of another name", "SG784", lambda m: ingress(m, port="http"), "has no port http"),
-    Mistake("an Ingress with the default timeout", "SG785", lambda m: ingress(m, proxy_body_size="64m"), "nginx waits 60 s", WARNING),
+    Mistake(
+        "an Ingress with the default timeout", "SG785", lambda m: ingress(m, proxy_body_size="64m"), "nginx waits 60 s", WARNING
+    ),
     Mistake("an Ingress with a short timeout", "SG785", lambda m: ingress(m, proxy_read_timeout="100"), "it is 100", WARNING),
     Mistake("an Ingress for small bodies", "SG786", lambda m: ingress(m, proxy_read_timeout="300"), "nginx takes 1m", WARNING),
     Mistake("an Ingress for bodies of 8 MiB", "SG786", lambda m: ingress(m, proxy_body_size="8m"), "it is 8m", WARNING),
