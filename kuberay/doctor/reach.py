@@ -12,11 +12,14 @@ from typing import Any
 from kuberay.doctor.documents import Document
 from kuberay.doctor.folder import ANY, Pods, documents, mapping, mappings, meets, namespace, selects, texts
 from kuberay.doctor.manifest import Service
+from kuberay.doctor.near import near
 
 NAME = "kubernetes.io/metadata.name"
 """The label that Kubernetes itself gives to a namespace: its name."""
 INGRESS, EGRESS = "Ingress", "Egress"
 DNS_NAMESPACES = ("kube-system", "openshift-dns")
+DNS_APPS = ("kube-dns", "coredns", "node-local-dns")
+"""Values of the label k8s-app of the pods that serve DNS."""
 OPERATOR = {
     "app.kubernetes.io/name": "kuberay-operator",
     "app.kubernetes.io/component": "kuberay-operator",
@@ -151,6 +154,9 @@ def resolver(policy: Policy, peer: Peer) -> bool:
         return True
     if "namespaceSelector" not in peer:
         return policy.namespace in DNS_NAMESPACES
+    named = texts(mapping(peer.get("podSelector")).get("matchLabels")).get("k8s-app", "kube-dns")
+    if named not in DNS_APPS and near(named, DNS_APPS):
+        return False
     return any(selects(peer["namespaceSelector"], {NAME: one}, lambda key: key != NAME) for one in (*DNS_NAMESPACES, *_dns(peer)))
 
 

@@ -187,6 +187,20 @@ POLICIES = [
         "UDP 53 and TCP 53",
     ),
     Mistake(
+        "DNS of misspelt pods",
+        "SG743",
+        lambda m: m.spec("NetworkPolicy", "-ray")["egress"].__setitem__(
+            slice(2, 4),
+            [
+                {
+                    "to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kubedns"}}}],
+                    "ports": [UDP, TCP],
+                }
+            ],
+        ),
+        "UDP 53 and TCP 53",
+    ),
+    Mistake(
         "no DNS for the Job",
         "SG743",
         lambda m: m.spec("NetworkPolicy", "-weights")["egress"].__delitem__(slice(0, 2)),
