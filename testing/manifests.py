@@ -10,7 +10,10 @@ from kuberay.doctor.documents import Document
 from kuberay.doctor.examine import of_folder
 from kuberay.doctor.finding import Finding
 from kuberay.images import Images
+from kuberay.manifest.disruption import disruption
+from kuberay.manifest.monitoring import monitoring
 from kuberay.manifest.network import network
+from kuberay.manifest.quota import quota
 from kuberay.manifest.rayservice import ray_service
 from kuberay.manifest.redis import redis
 from kuberay.manifest.route import Split, route
@@ -69,6 +72,22 @@ class Manifests:
 
     def scaling(self, name: str) -> dict[str, Any]:
         return self.deployment(name)["autoscaling_config"]
+
+    def add_the_rest(self) -> None:
+        """Add what else `sonograph render` writes beside the RayService."""
+        kinds = {one["kind"] for one in self.beside}
+        rest = [*disruption(self._profile), *monitoring(self._profile), *quota(self._profile)]
+        self.beside += [one for one in rest if one["kind"] not in kinds]
+
+    def object(self, kind: str, name: str = "") -> dict[str, Any]:
+        """Return the first object beside the RayService of this kind, whose name ends so; what is rendered is added where it lacks."""
+        if not any(one["kind"] == kind for one in self.beside):
+            self.add_the_rest()
+        return next(one for one in self.beside if one["kind"] == kind and one["metadata"]["name"].endswith(name))
+
+    def spec(self, kind: str, name: str = "") -> dict[str, Any]:
+        """Return the specification of the object."""
+        return self.object(kind, name)["spec"]
 
     def split(self) -> dict[str, Any]:
         """Add the candidate and the route before both, and return the route's rule."""

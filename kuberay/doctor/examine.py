@@ -5,12 +5,34 @@ from pathlib import Path
 from typing import Any
 
 # Importing a module registers its rules.
-from kuberay.doctor import network, operator, placement, pods, route, schema, serve_config, times, versions
+from kuberay.doctor import (
+    claims,
+    disruption,
+    gateways,
+    monitors,
+    namespaces,
+    network,
+    operator,
+    placement,
+    pods,
+    policies,
+    policy_selectors,
+    redis,
+    references,
+    route,
+    schema,
+    serve_config,
+    services,
+    times,
+    versions,
+)
 from kuberay.doctor.documents import Document, Unreadable, read
 from kuberay.doctor.finding import NOTE, REGISTRY, WARNING, Finding, Rule, rule
 from kuberay.doctor.manifest import Service, a_ray_service_can_be_read
 
-MODULES = (operator, serve_config, placement, pods, versions, times, route, network)
+BESIDE = (namespaces, references, redis, services, claims, policies, policy_selectors, disruption, monitors, gateways)
+"""Modules of rules on what stands beside a RayService."""
+MODULES = (operator, serve_config, placement, pods, versions, times, route, network, *BESIDE)
 """Modules of rules on a RayService, in the order of their findings."""
 FIRST = (
     operator.ray_start_params_survive_every_parser,

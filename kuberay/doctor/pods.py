@@ -14,6 +14,8 @@ from kuberay.manifest.rayservice import NODES
 
 GPU = re.compile(r"gpu|/mig-")
 GROUP = "ray.io/group"
+HEAD_GROUP = "headgroup"
+"""KubeRay's own name for the head's group, which the label of its pod has."""
 _RESOURCES = "template.spec.containers[0].resources"
 
 
@@ -100,7 +102,7 @@ def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding
     "Take the group's name.",
 )
 def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding]:
-    names = {group.group_name for group in service.groups}
+    names = {group.group_name for group in service.groups} | {HEAD_GROUP}
     for document in (service.document, *service.beside):
         for field, name in selected(document.content):
             if name not in names:
