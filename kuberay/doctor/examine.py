@@ -5,12 +5,47 @@ from pathlib import Path
 from typing import Any
 
 # Importing a module registers its rules.
-from kuberay.doctor import network, operator, placement, pods, route, schema, serve_config, times, versions
+from kuberay.doctor import (
+    admission,
+    amounts,
+    budgets,
+    containers,
+    network,
+    operator,
+    placement,
+    pods,
+    probes,
+    route,
+    scheduling,
+    schema,
+    serve_config,
+    times,
+    versions,
+    volumes,
+    workloads,
+)
 from kuberay.doctor.documents import Document, Unreadable, read
 from kuberay.doctor.finding import NOTE, REGISTRY, WARNING, Finding, Rule, rule
 from kuberay.doctor.manifest import Service, a_ray_service_can_be_read
 
-MODULES = (operator, serve_config, placement, pods, versions, times, route, network)
+MODULES = (
+    operator,
+    serve_config,
+    placement,
+    pods,
+    volumes,
+    containers,
+    probes,
+    amounts,
+    admission,
+    budgets,
+    workloads,
+    scheduling,
+    versions,
+    times,
+    route,
+    network,
+)
 """Modules of rules on a RayService, in the order of their findings."""
 FIRST = (
     operator.ray_start_params_survive_every_parser,
