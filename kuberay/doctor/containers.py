@@ -9,7 +9,7 @@ from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import CLUSTER, HEAD, PodContainer, PodTemplate, mapping, pod_templates, whole
 from kuberay.doctor.schema import nearest
 
-PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9](-?[a-z0-9]){0,14}")
+PORT_NAME = re.compile(r"(?=.*[a-z])(?!.{16})[a-z0-9](-?[a-z0-9])*")
 REFERENCE = re.compile(
     r"(?P<name>[a-z0-9]+([._/-]+[a-z0-9]+)*|[\w.-]+(:\d+)?/[a-z0-9]+([._/-]+[a-z0-9]+)*)(?P<tag>:\w[\w.-]{0,127})?"
 )
