@@ -9,7 +9,7 @@ from typing import Any
 from graphs.serve.autoscaler import parse_quantity
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import PodResources, Service
-from kuberay.doctor.pod_templates import PodTemplate, pod_templates
+from kuberay.doctor.pod_templates import PodTemplate, amounts, at, pod_templates
 from kuberay.manifest.rayservice import NODES
 
 GPU = re.compile(r"gpu|/mig-")
@@ -146,7 +146,7 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
     own_pods = [one for one in templates if one.document is service.document]
     beside = [one for one in templates if not one.group]
     lasting = [one for one in beside if one.document.kind not in (EVERYWHERE, *ENDING)]
-    others = [one for one in templates if one.group and one.document is not service.document]
+    others = _readable([one for one in templates if one.group and one.document is not service.document])
     homeless = False
     for one in (*own_pods, *(one for one in beside if one.count or one.document.kind == "CronJob")):
         if not any(_fits(_wanted(one), node) for node in (described if one.document.kind == EVERYWHERE else nodes)):
@@ -176,6 +176,18 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
             f"these nodes do not hold {_names(ending)} beside the pods of the start, which may wait for it: neither would go on"
         )
         yield service.finding(own, place, sentence, WARNING)
+
+
+def _readable(templates: list[PodTemplate]) -> list[PodTemplate]:
+    """Those of services whose amounts are all quantities: the others have findings of their own."""
+    stated = [
+        (id(template.document), at(one.content, ("resources", kind)))
+        for template in templates
+        for one in template.containers
+        for kind in ("requests", "limits")
+    ]
+    without = {document for document, one in stated if len(amounts(one)) < len(one)}
+    return [one for one in templates if id(one.document) not in without]
 
 
 def _wanted(template: PodTemplate) -> dict[str, Decimal]:

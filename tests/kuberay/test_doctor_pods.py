@@ -89,24 +89,12 @@ HEALTHY: dict[str, Callable[[Manifests], object]] = {
         m.container("whisper")["securityContext"]["capabilities"].update(add=["NET_BIND_SERVICE"]),
     ),
     "the node's path where the namespace is another": lambda m: (
-        m.beside.append(
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": "other", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-            }
-        ),
+        level(m, "restricted", "other"),
         volume(m, "whisper", "/data", {"hostPath": {"path": "/data"}}),
     ),
     "a namespace that only warns": lambda m: (
-        m.beside.append(
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": "sonograph", "labels": {"pod-security.kubernetes.io/warn": "restricted"}},
-            }
-        )
-        or volume(m, "whisper", "/data", {"hostPath": {"path": "/data"}})
+        level(m, "restricted", mode="warn"),
+        volume(m, "whisper", "/data", {"hostPath": {"path": "/data"}}),
     ),
     "a range that holds the pods": lambda m: limit_range(m, max={"memory": "8Gi"}, default={"cpu": "4", "memory": "1Gi"}),
     "a quota that holds two clusters": lambda m: quota(m, requests_memory="64Gi", pods="40"),

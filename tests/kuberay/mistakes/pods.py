@@ -52,21 +52,23 @@ def volume(m: Manifests, group: str, path: str, source: Object) -> Object:
     return made
 
 
-def shm(m: Manifests, size: str, group: str = "whisper") -> None:
-    volume(m, group, "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": size}})
+def shm(m: Manifests, size: str, group: str = "whisper") -> Object:
+    return volume(m, group, "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": size}})
 
 
-def level(m: Manifests, enforced: str) -> None:
-    labels = {"pod-security.kubernetes.io/enforce": enforced}
-    m.beside.append({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+def level(m: Manifests, enforced: str, name: str = NAMESPACE, mode: str = "enforce") -> Object:
+    made: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    made["metadata"]["labels"] = {f"pod-security.kubernetes.io/{mode}": enforced}
+    m.beside.append(made)
+    return made
 
 
-def limit_range(m: Manifests, **item: Any) -> None:
-    add(m, "v1", "LimitRange", "own", spec={"limits": [{"type": "Container", **item}]})
+def limit_range(m: Manifests, **item: Any) -> Object:
+    return add(m, "v1", "LimitRange", "own", spec={"limits": [{"type": "Container", **item}]})
 
 
-def quota(m: Manifests, **hard: str) -> None:
-    add(m, "v1", "ResourceQuota", "own", spec={"hard": {name.replace("_", "."): value for name, value in hard.items()}})
+def quota(m: Manifests, **hard: str) -> Object:
+    return add(m, "v1", "ResourceQuota", "own", spec={"hard": {name.replace("_", "."): value for name, value in hard.items()}})
 
 
 def node_affinity(m: Manifests, key: str, values: list[str]) -> Object:
