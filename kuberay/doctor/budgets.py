@@ -46,7 +46,7 @@ def a_container_keeps_within_the_limit_range(service: Service) -> Iterator[Findi
             (template.place, "the pod", template.taken("requests"), template.taken("limits"), each)
             for each in _ranges(service, template, "Pod")
         ]
-        for one in template.containers:
+        for one in template.every:
             requests, limits = taken(service, template, one)
             place = f"{one.place}.resources"
             whole += [
@@ -113,7 +113,7 @@ def _of_quota(service: Service, document: Document) -> Iterator[Finding]:
 def _lacking(service: Service, inside: list[PodTemplate], kind: str, resource: str) -> Iterator[tuple[PodTemplate, PodContainer]]:
     """Yield the containers that state no CPU or memory. Of other resources a quota counts what is stated."""
     for template in inside if resource in ("cpu", "memory") else ():
-        for one in template.containers:
+        for one in template.every:
             if resource not in taken(service, template, one)[kind == "limits"]:
                 yield template, one
 
@@ -122,7 +122,7 @@ def _of_pod(service: Service, template: PodTemplate, kind: str) -> Amounts:
     """Return what a pod takes, with the amounts that a LimitRange adds."""
     total: Amounts = {}
     first: Amounts = {}
-    for one in template.containers:
+    for one in template.every:
         wanted = taken(service, template, one)[kind == "limits"]
         for name, number in wanted.items():
             if one.stays:

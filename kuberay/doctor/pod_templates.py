@@ -22,6 +22,9 @@ HEAD = "headgroup"
 AUTOSCALER = "autoscaler"
 AUTOSCALER_RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}}
 """What KubeRay gives the autoscaler's container where `autoscalerOptions` has no resources."""
+WAITING = "wait-gcs-ready"
+WAITING_AMOUNTS = {"cpu": "200m", "memory": "256Mi"}
+"""What KubeRay gives the container that it adds to the start of a worker, whatever the manifest says."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -132,6 +135,15 @@ class PodTemplate:
         return [*first, *others, *([self.autoscaler] if self.autoscaler else [])]
 
     @property
+    def every(self) -> list[PodContainer]:
+        """Every container, that with which KubeRay's workers wait for the head too."""
+        ray = self.ray
+        if ray is None or self.group == HEAD:
+            return self.containers
+        content = {"name": WAITING, "resources": {"requests": WAITING_AMOUNTS, "limits": WAITING_AMOUNTS}}
+        return [PodContainer(ray.place, content, init=True), *self.containers]
+
+    @property
     def ray(self) -> PodContainer | None:
         return next((one for one in self.containers if one.ray), None)
 
@@ -165,7 +177,7 @@ class PodTemplate:
         """The `requests` or `limits` of a pod."""
         running: dict[str, Decimal] = {}
         most: dict[str, Decimal] = {}
-        for one in self.containers:
+        for one in self.every:
             wanted = one.requests if kind == "requests" else one.limits
             together = _sum(running, wanted)
             most = {name: max(together.get(name, Decimal(0)), most.get(name, Decimal(0))) for name in {**most, **together}}
@@ -236,4 +248,5 @@ def _of_group(
     count = least * (1 if name == HEAD else whole(group.get("numOfHosts"), 1))
     params = mapping(group.get("rayStartParams"))
     metadata = mapping(template.get("metadata"))
+    metadata = {**metadata, "labels": {**mapping(metadata.get("labels")), **mapping(group.get("labels"))}}
     yield PodTemplate(document, f"{place}.template.spec", template["spec"], metadata, name, params, added, count)

@@ -18,8 +18,18 @@ MIB = 2**20
 
 
 def added(template: PodTemplate) -> set[str]:
-    """The volumes that KubeRay adds."""
-    return ({"shared-mem"} if template.group else set()) | ({"ray-logs"} if template.autoscaler else set())
+    """The volumes that KubeRay adds, where the containers that need them have no mount of their own there."""
+    found = set[str]()
+    ray = template.ray
+    if ray and "plasma-directory" not in template.params and not _mounts(ray, SHARED_MEMORY):
+        found.add("shared-mem")
+    if ray and template.autoscaler and not (_mounts(ray, RAYS_FILES) and _mounts(template.autoscaler, RAYS_FILES)):
+        found.add("ray-logs")
+    return found
+
+
+def _mounts(one: PodContainer, path: str) -> bool:
+    return any(mount.get("mountPath") == path for _, mount in one.mounts)
 
 
 def named(template: PodTemplate) -> set[str]:
@@ -37,20 +47,13 @@ def named(template: PodTemplate) -> set[str]:
 def a_mount_has_its_volume(service: Service) -> Iterator[Finding]:
     for template in pod_templates(service):
         known = named(template) | added(template)
-        first = template.at("initContainers[0]")
         for one in template.containers:
             for kind in ("volumeMounts", "volumeDevices"):
                 for index, mount in mappings(one.content.get(kind)):
                     name = str(mount.get("name"))
                     if name in known:
                         continue
-                    dropped = one.ray or (template.group and one.place == first)
-                    happens = (
-                        "KubeRay leaves such a mount out silently: the container finds nothing there"
-                        if dropped and kind == "volumeMounts"
-                        else "the pod is refused"
-                    )
-                    sentence = f"the pod has no volume {name}, and {happens}{nearest(name, known)}"
+                    sentence = f"the pod has no volume {name}, and is refused{nearest(name, known)}"
                     yield template.document.finding(a_mount_has_its_volume, f"{one.place}.{kind}[{index}].name", sentence)
 
 
