@@ -1,5 +1,6 @@
 """Rendered manifests for the doctor's tests, with access to their parts."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ class Manifests:
     def __init__(self, profile: Profile = CPU) -> None:
         self._profile = profile
         self._images = images = Images(digests=dict.fromkeys(("redis", *(group.name for group in profile.groups)), DIGEST))
-        self.service = ray_service(profile, images)
-        self.beside = [*redis(profile, images), *weights(profile, images), *network(profile)]
+        self.service = _apart(ray_service(profile, images))
+        self.beside = [_apart(one) for one in (*redis(profile, images), *weights(profile, images), *network(profile))]
         self.config: Any = yaml.safe_load(self.service["spec"]["serveConfigV2"])
 
     @property
@@ -123,6 +124,12 @@ class Manifests:
         folder.mkdir(exist_ok=True)
         (folder / "all.yaml").write_text(yaml.safe_dump_all(self.documents()))
         return folder
+
+
+def _apart(document: dict[str, Any]) -> dict[str, Any]:
+    """A copy whose parts are no longer those of other objects: the renderer shares a security context among containers."""
+    copied: dict[str, Any] = json.loads(json.dumps(document))
+    return copied
 
 
 type Break = Callable[[Manifests], object]

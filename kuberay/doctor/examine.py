@@ -6,7 +6,11 @@ from typing import Any
 
 # Importing a module registers its rules.
 from kuberay.doctor import (
+    admission,
+    amounts,
+    budgets,
     claims,
+    containers,
     disruption,
     gateways,
     monitors,
@@ -17,22 +21,51 @@ from kuberay.doctor import (
     pods,
     policies,
     policy_selectors,
+    probes,
     redis,
     references,
     route,
+    scheduling,
     schema,
     serve_config,
     services,
     times,
     versions,
+    volumes,
+    workloads,
 )
 from kuberay.doctor.documents import Document, Unreadable, read
 from kuberay.doctor.finding import NOTE, REGISTRY, WARNING, Finding, Rule, rule
 from kuberay.doctor.manifest import Service, a_ray_service_can_be_read
 
-BESIDE = (namespaces, references, redis, services, claims, policies, policy_selectors, disruption, monitors, gateways)
-"""Modules of rules on what stands beside a RayService."""
-MODULES = (operator, serve_config, placement, pods, versions, times, route, network, *BESIDE)
+MODULES = (
+    operator,
+    serve_config,
+    placement,
+    pods,
+    volumes,
+    containers,
+    probes,
+    amounts,
+    admission,
+    budgets,
+    workloads,
+    scheduling,
+    versions,
+    times,
+    route,
+    network,
+    namespaces,
+    references,
+    redis,
+    services,
+    claims,
+    policies,
+    policy_selectors,
+    disruption,
+    monitors,
+    gateways,
+)
 """Modules of rules on a RayService, in the order of their findings."""
 FIRST = (
     operator.ray_start_params_survive_every_parser,

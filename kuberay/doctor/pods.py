@@ -1,6 +1,5 @@
 """Rules: pods request of Kubernetes what they use, and the described nodes have it."""
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -9,13 +8,19 @@ from typing import Any
 
 from graphs.serve.autoscaler import parse_quantity
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.manifest import Cluster, Group, PodResources, RayService, Service
+from kuberay.doctor.manifest import PodResources, Service
+from kuberay.doctor.pod_templates import PodTemplate, amounts, at, pod_templates
 from kuberay.manifest.rayservice import NODES
 
 GPU = re.compile(r"gpu|/mig-")
 GROUP = "ray.io/group"
 HEAD_GROUP = "headgroup"
 """KubeRay's own name for the head's group, which the label of its pod has."""
+EVERYWHERE = "DaemonSet"
+"""Kind whose pods take a share of every node."""
+ENDING = ("Job", "CronJob", "Pod")
+MOST_PODS = 2000
+"""Pods of one template that are packed: as many fill no described nodes that fewer do not."""
 _RESOURCES = "template.spec.containers[0].resources"
 
 
@@ -133,53 +138,88 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
     """Pack every kind of pod alone, then the pods of the start together: the largest first, each where it fits."""
     own = the_pods_that_start_fit_the_nodes
     try:
-        nodes = _nodes(json.loads(service.parsed.metadata.annotations[NODES]))
-    except (KeyError, TypeError, ValueError) as error:
+        nodes = described = _nodes(json.loads(service.parsed.metadata.annotations[NODES]))
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         sentence = f"it does not describe the nodes ({type(error).__name__}: {error}), so the doctor cannot tell whether the pods fit them"
         yield service.finding(own, f"metadata.annotations.{NODES}", sentence, WARNING)
         return
-    pods = _pods(service.cluster)
+    templates = list(pod_templates(service))
+    nodes = _without(nodes, [_wanted(one) for one in templates if one.document.kind == EVERYWHERE])
+    own_pods = [one for one in templates if one.document is service.document]
+    beside = [one for one in templates if not one.group]
+    lasting = [one for one in beside if one.document.kind not in (EVERYWHERE, *ENDING)]
+    others = _readable([one for one in templates if one.group and one.document is not service.document])
     homeless = False
-    for group, wanted, _ in pods:
-        if not any(_fits(wanted, node) for node in nodes):
+    for one in (*own_pods, *(one for one in beside if one.count or one.document.kind == "CronJob")):
+        if not any(_fits(_wanted(one), node) for node in (described if one.document.kind == EVERYWHERE else nodes)):
             homeless = True
-            listed = ", ".join(f"{name} {value:f}" for name, value in wanted.items())
-            yield service.finding(
-                own, service.field(group, _RESOURCES), f"its pod requests {listed}, and no described node has that"
-            )
-    start, others = _start(service.cluster), [pod for one in _beside(service) for pod in _start(one.spec.ray_cluster_config)]
-    if not homeless and not _hold(nodes, start):
-        yield service.finding(own, f"metadata.annotations.{NODES}", "these nodes together do not hold the pods of the start")
-    elif not homeless and others and not _hold(nodes, start + others):
-        names = " and ".join(one.metadata.name for one in _beside(service))
+            listed = ", ".join(f"{name} {value:f}" for name, value in _wanted(one).items())
+            yield one.document.finding(own, _place(one), f"its pod requests {listed}, and no described node has that")
+    if homeless:
+        return
+    start, names = _pods(own_pods), " and ".join(dict.fromkeys(one.document.name for one in others))
+    place = f"metadata.annotations.{NODES}"
+    if not _hold(nodes, start):
+        yield service.finding(own, place, "these nodes together do not hold the pods of the start")
+    elif not _hold(nodes, start + _pods(lasting)):
+        sentence = f"these nodes do not hold the pods of the start beside those of {_names(lasting)}: some would wait"
+        yield service.finding(own, place, sentence)
+    elif others and not _hold(nodes, start + _pods(lasting + others)):
         sentence = f"these nodes do not hold the pods of the start beside those of {names}: they would wait"
-        yield service.finding(own, f"metadata.annotations.{NODES}", sentence)
-    elif (
-        not homeless and service.parsed.spec.upgrade_strategy.get("type", "NewCluster") != "None" and not _hold(nodes, start * 2)
+        yield service.finding(own, place, sentence)
+    elif service.parsed.spec.upgrade_strategy.get("type", "NewCluster") != "None" and not _hold(
+        nodes, start * 2 + _pods(lasting)
     ):
         sentence = "an upgrade starts a second cluster beside the first, and the described nodes do not hold both: it would wait"
         yield service.finding(own, "spec.upgradeStrategy.type", sentence, WARNING)
+    elif not _hold(nodes, start + _pods([one for one in beside if one.document.kind != EVERYWHERE])):
+        ending = [one for one in beside if one.document.kind in ENDING]
+        sentence = (
+            f"these nodes do not hold {_names(ending)} beside the pods of the start, which may wait for it: neither would go on"
+        )
+        yield service.finding(own, place, sentence, WARNING)
 
 
-def _pods(cluster: Cluster) -> list[tuple[Group, dict[str, Decimal], int]]:
-    """The kinds of pods: group, requests, and the number at the start."""
-    head = _sum(requests(cluster.head_group_spec.ray.resources), requests(cluster.autoscaler_options.resources))
-    workers = [(group, requests(group.ray.resources), group.min_replicas) for group in cluster.worker_group_specs]
-    return [(cluster.head_group_spec, head, 1), *workers]
+def _readable(templates: list[PodTemplate]) -> list[PodTemplate]:
+    """Those of services whose amounts are all quantities: the others have findings of their own."""
+    stated = [
+        (id(template.document), at(one.content, ("resources", kind)))
+        for template in templates
+        for one in template.containers
+        for kind in ("requests", "limits")
+    ]
+    without = {document for document, one in stated if len(amounts(one)) < len(one)}
+    return [one for one in templates if id(one.document) not in without]
 
 
-def _start(cluster: Cluster) -> list[dict[str, Decimal]]:
-    return [wanted for _, wanted, count in _pods(cluster) for _ in range(count)]
+def _wanted(template: PodTemplate) -> dict[str, Decimal]:
+    """The requests of a pod that the description of a node has amounts of."""
+    return {name: value for name, value in template.requests.items() if name in ("cpu", "memory") or "/" in name}
 
 
-def _beside(service: Service) -> Iterator[RayService]:
-    """The other RayServices of the folder; one that cannot be read has findings of its own."""
-    for document in service.beside:
-        if document.content.get("kind") == "RayService":
-            with contextlib.suppress(ValueError):
-                other = RayService.model_validate(document.content)
-                _start(other.spec.ray_cluster_config)
-                yield other
+def _pods(templates: list[PodTemplate]) -> list[dict[str, Decimal]]:
+    return [wanted for one in templates for wanted in [_wanted(one)] * min(one.count, MOST_PODS)]
+
+
+def _names(templates: list[PodTemplate]) -> str:
+    return " and ".join(dict.fromkeys(f"{one.document.kind} {one.document.name}" for one in templates if one.count))
+
+
+def _place(template: PodTemplate) -> str:
+    """The resources of the container that requests the most CPU: the first where all request alike."""
+    containers = [one for one in template.containers if one is not template.autoscaler and not one.init] or template.containers
+    most = max(containers, key=lambda one: one.requests.get("cpu", Decimal(0)), default=None)
+    return f"{most.place}.resources" if most else template.place
+
+
+def _without(nodes: list[dict[str, Decimal]], shares: list[dict[str, Decimal]]) -> list[dict[str, Decimal]]:
+    """The nodes without what DaemonSets take of each; one that does not fit there does not start, and takes nothing."""
+    for wanted in shares:
+        nodes = [
+            {name: value - wanted.get(name, Decimal(0)) for name, value in node.items()} if _fits(wanted, node) else node
+            for node in nodes
+        ]
+    return nodes
 
 
 def _hold(nodes: list[dict[str, Decimal]], pods: list[dict[str, Decimal]]) -> bool:
@@ -215,7 +255,3 @@ def _fits(wanted: dict[str, Decimal], node: dict[str, Decimal]) -> bool:
 
 def _size(wanted: dict[str, Decimal]) -> tuple[int, Decimal]:
     return len(wanted), wanted.get("cpu", Decimal(0))
-
-
-def _sum(*many: dict[str, Decimal]) -> dict[str, Decimal]:
-    return {name: sum((one.get(name, Decimal(0)) for one in many), Decimal(0)) for name in {name for one in many for name in one}}
