@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_the_doctor_says_how_an_examples_manifests_are_examined_and_objects_to_n
     status, output = doctor(EXAMPLES / folder)
     assert status == 0
     assert f"`{command}`" in output
-    assert "No errors, 1 warnings." in output
+    assert "No errors, 1 warning, " in output
 
 
 def test_a_folder_of_yaml_that_is_neither_is_refused_still(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_the_doctor_reads_standard_input() -> None:
     assert doctor("-", text=everything)[0] == 0
     status, output = doctor("-", text=everything.replace("rayVersion: 2.60.0", "rayVersion: 2.59.0"))
     assert status == 1
-    assert output.startswith("error: -: ")
+    assert re.match(r"error: -:\d+: ", output)
 
 
 def test_the_kustomization_lists_every_file_that_is_rendered() -> None:
