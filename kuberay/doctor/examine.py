@@ -5,12 +5,45 @@ from pathlib import Path
 from typing import Any
 
 # Importing a module registers its rules.
-from kuberay.doctor import network, operator, placement, pods, route, schema, serve_config, times, versions
+from kuberay.doctor import (
+    admission,
+    applications,
+    drain,
+    environment,
+    http_options,
+    models,
+    network,
+    operator,
+    placement,
+    pods,
+    route,
+    scaling,
+    schema,
+    serve_config,
+    times,
+    versions,
+)
 from kuberay.doctor.documents import Document, Unreadable, read
 from kuberay.doctor.finding import NOTE, REGISTRY, WARNING, Finding, Rule, rule
 from kuberay.doctor.manifest import Service, a_ray_service_can_be_read
 
-MODULES = (operator, serve_config, placement, pods, versions, times, route, network)
+MODULES = (
+    operator,
+    admission,
+    serve_config,
+    applications,
+    http_options,
+    scaling,
+    models,
+    environment,
+    placement,
+    pods,
+    versions,
+    times,
+    drain,
+    route,
+    network,
+)
 """Modules of rules on a RayService, in the order of their findings."""
 FIRST = (
     operator.ray_start_params_survive_every_parser,
@@ -18,8 +51,6 @@ FIRST = (
     serve_config.serve_accepts_the_config,
 )
 """Rules about manifests that the others cannot read."""
-OURS = "graphs."
-"""Beginning of the import paths of this project's apps."""
 OF_KUSTOMIZE = ("kustomization.yaml", "kustomization.yml")
 PATHS = {"argoproj.io": ("spec", "source", "path"), "kustomize.toolkit.fluxcd.io": ("spec", "path")}
 """By the API's group: the field of an Argo CD Application and of a Flux Kustomization that names the folder of the manifests."""
@@ -88,17 +119,9 @@ def _applied(examine: Callable[..., Any], service: Service) -> Iterator[Finding]
     own = REGISTRY[examine.__name__]
     try:
         for finding in examine(service):
-            yield _noted(finding) if own.house and not is_ours(service) else finding
+            yield _noted(finding) if own.house and not service.is_ours else finding
     except Exception as error:  # of a manifest that the rule's author has not thought of
         yield a_rule_can_judge(service, examine, error)
-
-
-def is_ours(service: Service) -> bool:
-    """Return whether an app of the RayService is this project's."""
-    try:
-        return any(str(one["import_path"]).startswith(OURS) for one in service.config["applications"])
-    except Exception:  # a rule of its own reports it
-        return False
 
 
 def _noted(finding: Finding) -> Finding:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -11,11 +12,15 @@ from pydantic.alias_generators import to_camel
 
 from kuberay import ray_autoscaler
 from kuberay.doctor.documents import Document
-from kuberay.doctor.finding import ERROR, Finding, Severity, rule
+from kuberay.doctor.finding import ERROR, NOTE, Finding, Severity, rule
 from kuberay.doctor.schema import path
+from kuberay.images import versions
 from kuberay.ray_autoscaler import UNBOUNDED, NodeType
 
 type Quantity = str | int | float
+
+OURS = "graphs."
+"""Beginning of the import paths of this project's apps."""
 
 
 class Part(BaseModel):
@@ -41,6 +46,21 @@ class Container(Part):
     resources: PodResources = PodResources()
     lifecycle: dict[str, Any] = {}
     command: list[str] = []
+    ports: list[dict[str, Any]] = []
+    volume_mounts: list[dict[str, Any]] = []
+    readiness_probe: dict[str, Any] = {}
+
+    def port(self, name: str) -> int | None:
+        """Return the number of the port of this name."""
+        return next((one.get("containerPort") for one in self.ports if one.get("name") == name), None)
+
+    def value(self, name: str) -> str | None:
+        """Return the value of a variable; of several the last one, as Kubernetes does. None where it has none here."""
+        return {one.name: one.value for one in self.env}.get(name)
+
+    def mounts(self, path: str) -> bool:
+        """Return whether the path is on a volume."""
+        return any(PurePosixPath(path).is_relative_to(str(one.get("mountPath"))) for one in self.volume_mounts)
 
 
 class PodSpec(Part):
@@ -82,6 +102,7 @@ class WorkerGroup(Group):
     suspend: bool = False
     idle_timeout_seconds: int | None = None
     priority: int | None = None
+    scale_strategy: dict[str, Any] = {}
 
 
 class AutoscalerOptions(Part):
@@ -101,6 +122,8 @@ class Cluster(Part):
     tls_options: dict[str, Any] | None = None
     history_server_options: dict[str, Any] | None = None
     upgrade_strategy: dict[str, Any] = {}
+    suspend: bool = False
+    managed_by: str = ""
     head_group_spec: Group
     worker_group_specs: list[WorkerGroup] = []
 
@@ -111,6 +134,11 @@ class Spec(Part):
     ray_cluster_deletion_delay_seconds: int = 60
     exclude_head_pod_from_serve_svc: bool = False
     upgrade_strategy: dict[str, Any] = {}
+    serve_service: dict[str, Any] | None = None
+    suspend: bool = False
+    managed_by: str = ""
+    service_unhealthy_second_threshold: int | None = None
+    deployment_unhealthy_second_threshold: int | None = None
 
 
 class Metadata(Part):
@@ -143,6 +171,29 @@ class Service:
     def config(self) -> Any:
         """serveConfigV2; for every rule but the first, a mapping that Serve accepts."""
         return yaml.safe_load(self.parsed.spec.serve_config_v2)
+
+    @property
+    def applications(self) -> list[dict[str, Any]]:
+        found = self.config.get("applications") if isinstance(self.config, dict) else None
+        return found if isinstance(found, list) else []
+
+    @property
+    def pods(self) -> list[Group]:
+        """The head group and the worker groups."""
+        return [self.cluster.head_group_spec, *self.groups]
+
+    @cached_property
+    def is_ours(self) -> bool:
+        """Whether an app, or an image, is this project's."""
+        try:
+            apps = any(str(one.get("import_path")).startswith(OURS) for one in self.applications)
+        except Exception:  # a rule of its own reports it
+            apps = False
+        return apps or any(versions(group.ray.image) is not None for group in self.pods)
+
+    def of_house(self, severity: Severity) -> Severity:
+        """Return the severity of what only this project demands: a note where neither app nor images are its own."""
+        return severity if self.is_ours else NOTE
 
     @cached_property
     def node_types(self) -> dict[str, NodeType]:

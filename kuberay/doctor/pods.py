@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from graphs.serve.autoscaler import parse_quantity
-from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Cluster, Group, PodResources, RayService, Service
 from kuberay.manifest.rayservice import NODES
 
@@ -47,6 +47,7 @@ def every_amount_is_a_quantity(service: Service) -> Iterator[Finding]:
     "SG402",
     "a pod asks Kubernetes for the CPUs that its replicas use",
     "Raise `requests.cpu`, or lower the group's CPU.",
+    house=True,
 )
 def a_pod_requests_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec
@@ -77,7 +78,8 @@ def memory_and_gpus_are_limits_too(service: Service) -> Iterator[Finding]:
                 sentence = (
                     f"{name} is {request} among the requests and {limit} among the limits: Ray reads the limit, Kubernetes both"
                 )
-                yield service.finding(memory_and_gpus_are_limits_too, service.field(group, _RESOURCES), sentence)
+                severity = service.of_house(ERROR) if name == "memory" else ERROR  # of devices Kubernetes refuses it
+                yield service.finding(memory_and_gpus_are_limits_too, service.field(group, _RESOURCES), sentence, severity)
 
 
 @rule(
@@ -132,9 +134,9 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
     own = the_pods_that_start_fit_the_nodes
     try:
         nodes = _nodes(json.loads(service.parsed.metadata.annotations[NODES]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         sentence = f"it does not describe the nodes ({type(error).__name__}: {error}), so the doctor cannot tell whether the pods fit them"
-        yield service.finding(own, f"metadata.annotations.{NODES}", sentence, WARNING)
+        yield service.finding(own, f"metadata.annotations.{NODES}", sentence, service.of_house(WARNING))
         return
     pods = _pods(service.cluster)
     homeless = False
