@@ -265,3 +265,31 @@ def the_ray_has_tokens(service: Service) -> Iterator[Finding]:
         sentence = f"KubeRay refuses {version} beside tokens: Ray has them since {least}"
     if sentence:
         yield service.finding(the_ray_has_tokens, f"{CLUSTER}.rayVersion", sentence)
+
+
+@rule(
+    "SG121",
+    "Ray's autoscaler knows the CPUs of each group",
+    "Request CPUs of Kubernetes in Ray's container, or state the group's own `resources`.",
+)
+def the_autoscaler_knows_each_groups_cpus(service: Service) -> Iterator[Finding]:
+    """Without the autoscaler Ray takes all CPUs of the node, each pod of them."""
+    for group in service.pods if service.cluster.enable_in_tree_autoscaling else ():
+        if not group.states_cpus:
+            sentence = "neither the group nor its container states CPUs, and Ray's autoscaler then ends: no group would ever grow"
+            field = service.field(group, "template.spec.containers[0].resources")
+            yield service.finding(the_autoscaler_knows_each_groups_cpus, field, sentence)
+
+
+@rule(
+    "SG122",
+    "Ray's autoscaler can read the groups",
+    'Write amounts as whole numbers in text: `num-cpus: "2"`.',
+)
+def the_autoscaler_can_read_the_groups(service: Service) -> Iterator[Finding]:
+    """A rule before others, which read the groups as the autoscaler does. `ray start` fails with most such amounts too."""
+    try:
+        service.node_types  # noqa: B018
+    except Exception as error:  # of Ray's own functions
+        sentence = f"neither Ray nor its autoscaler can read them: {' '.join(str(error).split())}"
+        yield service.finding(the_autoscaler_can_read_the_groups, f"{CLUSTER}.workerGroupSpecs", sentence)

@@ -48,6 +48,7 @@ MODULES = (
 FIRST = (
     operator.ray_start_params_survive_every_parser,
     pods.every_amount_is_a_quantity,
+    admission.the_autoscaler_can_read_the_groups,
     serve_config.serve_accepts_the_config,
 )
 """Rules about manifests that the others cannot read."""

@@ -162,4 +162,4 @@ def the_serve_service_keeps_its_own(service: Service) -> Iterator[Finding]:
             sentence = (
                 f"KubeRay drops it, and takes {reason}: {one.get('port')} would be closed. Another port is a Service of your own"
             )
-            yield service.finding(own, field, sentence)
+            yield service.finding(own, field, sentence, WARNING)

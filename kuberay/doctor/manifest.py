@@ -1,5 +1,6 @@
 """RayServices as the doctor reads them: only the fields that a rule needs, each under Kubernetes' own name."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,6 +93,12 @@ class Group(Part):
     @property
     def ray(self) -> Container:
         return self.template.spec.containers[0]
+
+    @property
+    def states_cpus(self) -> bool:
+        """Whether the autoscaler finds the number of its CPUs; Ray itself takes those of the node."""
+        amounts = self.ray.resources
+        return "CPU" in self.resources or "num-cpus" in self.ray_start_params or "cpu" in {**amounts.limits, **amounts.requests}
 
 
 class WorkerGroup(Group):
@@ -197,7 +204,15 @@ class Service:
 
     @cached_property
     def node_types(self) -> dict[str, NodeType]:
-        return ray_autoscaler.node_types(self.document.content)
+        """What the autoscaler knows of each group; one CPU where a group states none. Raises Ray's error where it cannot read them."""
+        content = self.document.content
+        if any(not group.states_cpus for group in self.pods):
+            content = copy.deepcopy(content)
+            cluster = content["spec"]["rayClusterConfig"]
+            for group, raw in zip(self.pods, [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])], strict=True):
+                if not group.states_cpus:
+                    raw["rayStartParams"] = {**group.ray_start_params, "num-cpus": "1"}
+        return ray_autoscaler.node_types(content)
 
     def offers(self, group: WorkerGroup) -> dict[str, int]:
         """Ray's resources of one pod."""

@@ -194,14 +194,12 @@ def _is_cut_off(service: Service, group: WorkerGroup) -> bool:
 
 
 def _selects(selector: Any, labels: dict[str, str]) -> bool:
-    """Return whether a selector takes pods with these labels; of a label that KubeRay alone knows, any value."""
+    """Return whether a selector takes pods with these labels; of a label that KubeRay sets, any value."""
     if not isinstance(selector, dict):
         return False
-    equal = all(labels.get(key, value) == value for key, value in (selector.get("matchLabels") or {}).items())
-    return equal and all(
-        labels.get(one.get("key"), "") in (one.get("values") or []) or one.get("operator") == "Exists"
-        for one in selector.get("matchExpressions") or []
-    )
+    wanted = [(key, [value]) for key, value in (selector.get("matchLabels") or {}).items()]
+    wanted += [(one.get("key", ""), one.get("values") or []) for one in selector.get("matchExpressions") or []]
+    return all(labels[key] in values or not values if key in labels else str(key).startswith("ray.io/") for key, values in wanted)
 
 
 def _lets_out(egress: dict[str, Any]) -> bool:

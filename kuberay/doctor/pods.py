@@ -197,7 +197,7 @@ def _nodes(described: list[dict[str, Any]]) -> list[dict[str, Decimal]]:
     kinds = [
         (
             {
-                "cpu": Decimal(str(node["cpu"])),
+                "cpu": _cpus(node["cpu"]),
                 "memory": parse_quantity(f"{node['memory_gib']}Gi"),
                 **{name: Decimal(count) for name, count in node["gpus"].items()},
             },
@@ -207,6 +207,13 @@ def _nodes(described: list[dict[str, Any]]) -> list[dict[str, Decimal]]:
     ]
     # Nodes without a GPU come first: pods that need none go there.
     return sorted((dict(kind) for kind, count in kinds for _ in range(count)), key=len)
+
+
+def _cpus(value: object) -> Decimal:
+    try:
+        return Decimal(str(value))
+    except ArithmeticError as error:
+        raise ValueError(f"{value} is no number of CPUs, such as 3.9") from error
 
 
 def _fits(wanted: dict[str, Decimal], node: dict[str, Decimal]) -> bool:

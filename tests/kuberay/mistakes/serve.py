@@ -202,6 +202,31 @@ MISTAKES = [
         lambda m: m.cluster["autoscalerOptions"].update(idleTimeoutSeconds=-1),
         "KubeRay refuses -1",
     ),
+    Mistake(
+        "no_cpus_for_the_autoscaler",
+        "SG121",
+        lambda m: (
+            m.group("whisper").update(resources={"whisper": "1"}),
+            m.requests("whisper").pop("cpu"),
+        ),
+        "Ray's autoscaler then ends",
+        also=("SG402",),
+    ),
+    Mistake(
+        "cpus_in_words",
+        "SG122",
+        lambda m: (m.group("whisper").pop("resources"), m.group("whisper").update(rayStartParams={"num-cpus": "many"})),
+        "can read them",
+    ),
+    Mistake(
+        "a_node_in_thousandths_of_cpus",
+        "SG406",
+        lambda m: m.service["metadata"]["annotations"].update(
+            {"sonograph/nodes": '[{"name": "a", "count": 1, "cpu": "3900m", "memory_gib": 1, "gpus": {}}]'}
+        ),
+        "3900m is no number of CPUs",
+        WARNING,
+    ),
     # the config, and the app
     Mistake("no_apps", "SG210", lambda m: m.config.update(applications=[]), "lists no app"),
     Mistake("apps_left_out", "SG201", lambda m: m.config.pop("applications"), "Field required"),
@@ -277,7 +302,7 @@ MISTAKES = [
     ),
     Mistake("a_service_with_another_name", "SG223", served(metadata={"name": "pictures"}), "would be pictures", WARNING),
     Mistake("a_service_with_a_selector", "SG223", served(spec={"selector": {"a": "b"}}), "overwrites it", WARNING),
-    Mistake("a_service_on_port_80", "SG223", served(spec={"ports": [{"name": "http", "port": 80}]}), "KubeRay drops it"),
+    Mistake("a_service_on_port_80", "SG223", served(spec={"ports": [{"name": "http", "port": 80}]}), "KubeRay drops it", WARNING),
     Mistake("a_service_that_is_a_name", "SG223", served(spec={"type": "ExternalName"}), "has no pods"),
     # scaling
     Mistake(
