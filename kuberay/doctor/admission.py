@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
+from kuberay.doctor.operator import ray_start_params_survive_every_parser
+from kuberay.doctor.pods import every_amount_is_a_quantity
 from kuberay.doctor.schema import nearest
 from kuberay.ray_autoscaler import HEAD
 
@@ -288,6 +290,8 @@ def the_autoscaler_knows_each_groups_cpus(service: Service) -> Iterator[Finding]
 )
 def the_autoscaler_can_read_the_groups(service: Service) -> Iterator[Finding]:
     """A rule before others, which read the groups as the autoscaler does. `ray start` fails with most such amounts too."""
+    if any((*ray_start_params_survive_every_parser(service), *every_amount_is_a_quantity(service))):
+        return  # they say which amount it is
     try:
         service.node_types  # noqa: B018
     except Exception as error:  # of Ray's own functions

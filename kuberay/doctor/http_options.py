@@ -42,9 +42,12 @@ def serve_listens_on_the_port_of_its_containers(service: Service) -> Iterator[Fi
             sentence = (
                 f"Serve listens on {listens} (http_options.port), and the port {SERVE} is {named}: {_consequence(group is head)}"
             )
-        elif named is None and group is head and group.ray.ports and without_service and listens != DEFAULT_PORT:
+        elif named is None and group is head and group.ray.ports and not _serves(group):
+            if without_service:
+                sentence = f"the head's container names ports, and none {SERVE}: KubeRay would then make no Service, and no client gets in"
+        elif named is None and group is head and listens != DEFAULT_PORT and not _serves(group):
             sentence = (
-                f"the head's container names ports, and none {SERVE}: KubeRay would make the Service for {DEFAULT_PORT}, or none"
+                f"the head's container has no port {SERVE}, so KubeRay's Service would lead to {DEFAULT_PORT}, not to {listens}"
             )
         elif named is None and group is not head and listens != DEFAULT_PORT:
             sentence = (
@@ -54,6 +57,11 @@ def serve_listens_on_the_port_of_its_containers(service: Service) -> Iterator[Fi
         if sentence:
             yield service.finding(own, service.field(group, PORTS), sentence)
         yield from _probe(service, group, listens)
+
+
+def _serves(group: Group) -> bool:
+    """Return whether KubeRay takes a port of the container into its Service: `serve`, or one such as `serve-grpc`."""
+    return any(str(one.get("name")).startswith(f"{SERVE}-") or one.get("name") == SERVE for one in group.ray.ports)
 
 
 def _consequence(head: bool) -> str:
@@ -133,7 +141,7 @@ def the_pods_behind_the_service_have_a_proxy(service: Service) -> Iterator[Findi
     "State only annotations, and a type, in `serveService`.",
 )
 def the_serve_service_keeps_its_own(service: Service) -> Iterator[Finding]:
-    """KubeRay overwrites selector and labels, takes of the ports only one named `serve`, and keeps a name."""
+    """KubeRay overwrites selector and labels, takes of the ports those that its own have the names of, and keeps a name."""
     own, given, listens = the_serve_service_keeps_its_own, service.parsed.spec.serve_service, port(service)
     if not given:
         return
@@ -150,16 +158,17 @@ def the_serve_service_keeps_its_own(service: Service) -> Iterator[Finding]:
     if spec.get("type") == "ExternalName":
         sentence = "ExternalName has no pods: no request would reach the service"
         yield service.finding(own, "spec.serveService.spec.type", sentence)
-    head_port = service.cluster.head_group_spec.ray.port(SERVE)
-    for number, one in enumerate(spec.get("ports") or []):
-        field = f"spec.serveService.spec.ports[{number}]"
-        taken = one.get("name") == SERVE and head_port is None
-        if taken and one.get("port") != listens:
-            sentence = f"KubeRay sends requests to the same port of the pods, {one.get('port')}, and Serve listens on {listens}"
-            yield service.finding(own, f"{field}.port", sentence)
-        elif not taken and (one.get("port") != (head_port or listens) or one.get("targetPort") not in (None, SERVE, listens)):
-            reason = f"the head's own port {SERVE} ({head_port})" if head_port is not None else f"a port with the name {SERVE}"
+    head = service.cluster.head_group_spec
+    takes_all = bool(head.ray.ports) and not _serves(head)
+    given_ports = [one for one in spec.get("ports") or [] if isinstance(one, dict)]
+    for number, one in enumerate(given_ports):
+        field, leads = f"spec.serveService.spec.ports[{number}]", one.get("targetPort", one.get("port"))
+        if one.get("name") == SERVE and leads not in (listens, SERVE):
+            sentence = f"the Service would send requests to {leads} of the pods, and Serve listens on {listens}: state targetPort {listens}"
+            yield service.finding(own, field, sentence)
+        elif not takes_all and not str(one.get("name")).startswith(SERVE):
             sentence = (
-                f"KubeRay drops it, and takes {reason}: {one.get('port')} would be closed. Another port is a Service of your own"
+                f"KubeRay drops it, since its name is not {SERVE}: {one.get('port')} would be closed. Name it {SERVE}, with "
+                f"targetPort {listens}, or make a Service of your own"
             )
             yield service.finding(own, field, sentence, WARNING)

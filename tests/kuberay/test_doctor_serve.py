@@ -89,6 +89,8 @@ NEAR: dict[str, tuple[Break, Profile]] = {
     "a_service_with_annotations": (served(metadata={"annotations": {"a": "b"}}), CPU),
     "a_service_with_its_own_name": (served(metadata={"name": "sonograph-serve-svc"}), CPU),
     "a_service_with_its_own_port": (served(spec={"type": "LoadBalancer", "ports": [{"name": "serve", "port": 8000}]}), CPU),
+    "a_service_on_port_80": (served(spec={"ports": [{"name": "serve", "port": 80, "targetPort": 8000}]}), CPU),
+    "a_head_without_ports": (lambda m: m.container("head").pop("ports"), CPU),
     "as_many_at_once_as_the_app_counts_on": (deployed("whisper", max_ongoing_requests=32), CPU),
     "a_target_of_all": (scaled("whisper", target_ongoing_requests=32), CPU),
     "a_model_that_sleeps": (scaled("whisper", min_replicas=0), CPU),

@@ -303,6 +303,25 @@ MISTAKES = [
     Mistake("a_service_with_another_name", "SG223", served(metadata={"name": "pictures"}), "would be pictures", WARNING),
     Mistake("a_service_with_a_selector", "SG223", served(spec={"selector": {"a": "b"}}), "overwrites it", WARNING),
     Mistake("a_service_on_port_80", "SG223", served(spec={"ports": [{"name": "http", "port": 80}]}), "KubeRay drops it", WARNING),
+    Mistake(
+        "a_service_on_port_80_of_the_pods", "SG223", served(spec={"ports": [{"name": "serve", "port": 80}]}), "to 80 of the pods"
+    ),
+    Mistake(
+        "a_head_whose_ports_leave_serve_out",
+        "SG220",
+        port("head", None),
+        "KubeRay would then make no Service",
+    ),
+    Mistake(
+        "a_head_without_ports_beside_another_port",
+        "SG220",
+        lambda m: (
+            http(port=9000)(m),
+            [port(one, 9000)(m) for one in ("ingress", "whisper", "diffusion")],
+            m.container("head").pop("ports"),
+        ),
+        "would lead to 8000, not to 9000",
+    ),
     Mistake("a_service_that_is_a_name", "SG223", served(spec={"type": "ExternalName"}), "has no pods"),
     # scaling
     Mistake(
