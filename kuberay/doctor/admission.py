@@ -225,7 +225,7 @@ def no_field_is_ignored(service: Service) -> Iterator[Finding]:
     }
     for name, seconds in thresholds.items():
         if seconds is not None:
-            sentence = "KubeRay has ignored it since 1.1: it starts no new cluster for an app that is unhealthy. Leave it out"
+            sentence = "KubeRay ignores it: it starts no new cluster for an app that is unhealthy. Leave it out"
             yield service.finding(own, f"spec.{name}", sentence, WARNING)
     for group in service.groups:
         if group.scale_strategy.get("workersToDelete"):

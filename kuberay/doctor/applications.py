@@ -78,8 +78,7 @@ def serve_takes_the_route_prefix(service: Service) -> Iterator[Finding]:
         elif "{" in prefix or "}" in prefix:
             sentence = f"Serve refuses {prefix}: it takes no braces"
         elif prefix != "/" and prefix.endswith("/"):
-            severity = WARNING
-            sentence = f"{prefix} ends with /, so {prefix.rstrip('/')} itself gets 404: leave the last / out"
+            sentence = f"Serve refuses {prefix}: it may not end with /"
         if sentence:
             yield service.finding(own, f"{FIELD}: applications[{number}].route_prefix", sentence, severity)
 

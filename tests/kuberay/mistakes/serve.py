@@ -175,7 +175,7 @@ MISTAKES = [
         "a_threshold_of_old",
         "SG118",
         lambda m: m.service["spec"].update(serviceUnhealthySecondThreshold=300),
-        "has ignored it",
+        "KubeRay ignores it",
         WARNING,
     ),
     Mistake(
@@ -250,9 +250,7 @@ MISTAKES = [
     Mistake("a_prefix_without_slash", "SG212", lambda m: m.application.update(route_prefix="api"), "begin with /"),
     Mistake("an_empty_prefix", "SG212", lambda m: m.application.update(route_prefix=""), "begin with /"),
     Mistake("a_prefix_with_braces", "SG212", lambda m: m.application.update(route_prefix="/{name}"), "no braces"),
-    Mistake(
-        "a_prefix_with_a_slash_behind", "SG212", lambda m: m.application.update(route_prefix="/api/"), "ends with /", WARNING
-    ),
+    Mistake("a_prefix_with_a_slash_behind", "SG212", lambda m: m.application.update(route_prefix="/api/"), "may not end with /"),
     Mistake("no_prefix", "SG212", lambda m: m.application.update(route_prefix=None), "no request over HTTP"),
     Mistake(
         "an_app_below_a_prefix", "SG213", lambda m: m.application.update(route_prefix="/api"), "nothing answers /healthz", WARNING
