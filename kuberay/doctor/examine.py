@@ -6,7 +6,7 @@ from typing import Any
 
 # Importing a module registers its rules.
 from kuberay.doctor import (
-    admission,
+    refusals,
     applications,
     drain,
     environment,
@@ -29,7 +29,7 @@ from kuberay.doctor.manifest import Service, a_ray_service_can_be_read
 
 MODULES = (
     operator,
-    admission,
+    refusals,
     serve_config,
     applications,
     http_options,
@@ -48,7 +48,7 @@ MODULES = (
 FIRST = (
     operator.ray_start_params_survive_every_parser,
     pods.every_amount_is_a_quantity,
-    admission.the_autoscaler_can_read_the_groups,
+    refusals.the_autoscaler_can_read_the_groups,
     serve_config.serve_accepts_the_config,
 )
 """Rules about manifests that the others cannot read."""
