@@ -38,7 +38,7 @@ def autoscaling_config(ray_service: dict[str, Any]) -> dict[str, Any]:
 def _with_defaults(ray_service: dict[str, Any]) -> dict[str, Any]:
     """The cluster's spec with the defaults that Kubernetes fills in."""
     spec: dict[str, Any] = copy.deepcopy(ray_service["spec"]["rayClusterConfig"])
-    for group in spec.get("workerGroupSpecs", []):
+    for group in spec.setdefault("workerGroupSpecs", []):
         group.setdefault("minReplicas", 0)
         group.setdefault("maxReplicas", UNBOUNDED)
     return spec

@@ -97,6 +97,8 @@ def pruned(schema: dict[str, Any]) -> dict[str, Any]:
     if properties.keys() == {"metadata", "spec"} and "containers" in properties["spec"].get("properties", {}):
         return {"$ref": f"#/definitions/{TEMPLATE}"}
     made = {name: schema[name] for name in KEPT if name in schema}
+    if "required" in made:  # the API server fills a default in before it looks for what is missing
+        made["required"] = [name for name in made["required"] if "default" not in properties.get(name, {})]
     if properties:
         made["properties"] = {name: pruned(one) for name, one in properties.items() if name != "status"}
         if "status" in properties:

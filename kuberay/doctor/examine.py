@@ -8,11 +8,16 @@ from typing import Any
 from kuberay.doctor import (
     admission,
     amounts,
+    applications,
     budgets,
     claims,
     containers,
     disruption,
+    drain,
+    environment,
     gateways,
+    http_options,
+    models,
     monitors,
     namespaces,
     network,
@@ -24,7 +29,9 @@ from kuberay.doctor import (
     probes,
     redis,
     references,
+    refusals,
     route,
+    scaling,
     scheduling,
     schema,
     serve_config,
@@ -40,7 +47,13 @@ from kuberay.doctor.manifest import Service, a_ray_service_can_be_read
 
 MODULES = (
     operator,
+    refusals,
     serve_config,
+    applications,
+    http_options,
+    scaling,
+    models,
+    environment,
     placement,
     pods,
     volumes,
@@ -53,6 +66,7 @@ MODULES = (
     scheduling,
     versions,
     times,
+    drain,
     route,
     network,
     namespaces,
@@ -70,11 +84,10 @@ MODULES = (
 FIRST = (
     operator.ray_start_params_survive_every_parser,
     pods.every_amount_is_a_quantity,
+    refusals.the_autoscaler_can_read_the_groups,
     serve_config.serve_accepts_the_config,
 )
 """Rules about manifests that the others cannot read."""
-OURS = "graphs."
-"""Beginning of the import paths of this project's apps."""
 OF_KUSTOMIZE = ("kustomization.yaml", "kustomization.yml")
 PATHS = {"argoproj.io": ("spec", "source", "path"), "kustomize.toolkit.fluxcd.io": ("spec", "path")}
 """By the API's group: the field of an Argo CD Application and of a Flux Kustomization that names the folder of the manifests."""
@@ -143,17 +156,9 @@ def _applied(examine: Callable[..., Any], service: Service) -> Iterator[Finding]
     own = REGISTRY[examine.__name__]
     try:
         for finding in examine(service):
-            yield _noted(finding) if own.house and not is_ours(service) else finding
+            yield _noted(finding) if own.house and not service.is_ours else finding
     except Exception as error:  # of a manifest that the rule's author has not thought of
         yield a_rule_can_judge(service, examine, error)
-
-
-def is_ours(service: Service) -> bool:
-    """Return whether an app of the RayService is this project's."""
-    try:
-        return any(str(one["import_path"]).startswith(OURS) for one in service.config["applications"])
-    except Exception:  # a rule of its own reports it
-        return False
 
 
 def _noted(finding: Finding) -> Finding:

@@ -1,8 +1,10 @@
 """RayServices as the doctor reads them: only the fields that a rule needs, each under Kubernetes' own name."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -11,11 +13,15 @@ from pydantic.alias_generators import to_camel
 
 from kuberay import ray_autoscaler
 from kuberay.doctor.documents import Document
-from kuberay.doctor.finding import ERROR, Finding, Severity, rule
+from kuberay.doctor.finding import ERROR, NOTE, Finding, Severity, rule
 from kuberay.doctor.schema import path
+from kuberay.images import versions
 from kuberay.ray_autoscaler import UNBOUNDED, NodeType
 
 type Quantity = str | int | float
+
+OURS = "graphs."
+"""Beginning of the import paths of this project's apps."""
 
 
 class Part(BaseModel):
@@ -41,6 +47,21 @@ class Container(Part):
     resources: PodResources = PodResources()
     lifecycle: dict[str, Any] = {}
     command: list[str] = []
+    ports: list[dict[str, Any]] = []
+    volume_mounts: list[dict[str, Any]] = []
+    readiness_probe: dict[str, Any] = {}
+
+    def port(self, name: str) -> int | None:
+        """Return the number of the port of this name."""
+        return next((one.get("containerPort") for one in self.ports if one.get("name") == name), None)
+
+    def value(self, name: str) -> str | None:
+        """Return the value of a variable; of several the last one, as Kubernetes does. None where it has none here."""
+        return {one.name: one.value for one in self.env}.get(name)
+
+    def mounts(self, path: str) -> bool:
+        """Return whether the path is on a volume."""
+        return any(PurePosixPath(path).is_relative_to(str(one.get("mountPath"))) for one in self.volume_mounts)
 
 
 class PodSpec(Part):
@@ -73,6 +94,12 @@ class Group(Part):
     def ray(self) -> Container:
         return self.template.spec.containers[0]
 
+    @property
+    def states_cpus(self) -> bool:
+        """Whether the autoscaler finds the number of its CPUs; Ray itself takes those of the node."""
+        amounts = self.ray.resources
+        return "CPU" in self.resources or "num-cpus" in self.ray_start_params or "cpu" in {**amounts.limits, **amounts.requests}
+
 
 class WorkerGroup(Group):
     group_name: str
@@ -82,6 +109,7 @@ class WorkerGroup(Group):
     suspend: bool = False
     idle_timeout_seconds: int | None = None
     priority: int | None = None
+    scale_strategy: dict[str, Any] = {}
 
 
 class AutoscalerOptions(Part):
@@ -101,6 +129,8 @@ class Cluster(Part):
     tls_options: dict[str, Any] | None = None
     history_server_options: dict[str, Any] | None = None
     upgrade_strategy: dict[str, Any] = {}
+    suspend: bool = False
+    managed_by: str = ""
     head_group_spec: Group
     worker_group_specs: list[WorkerGroup] = []
 
@@ -111,6 +141,11 @@ class Spec(Part):
     ray_cluster_deletion_delay_seconds: int = 60
     exclude_head_pod_from_serve_svc: bool = False
     upgrade_strategy: dict[str, Any] = {}
+    serve_service: dict[str, Any] | None = None
+    suspend: bool = False
+    managed_by: str = ""
+    service_unhealthy_second_threshold: int | None = None
+    deployment_unhealthy_second_threshold: int | None = None
 
 
 class Metadata(Part):
@@ -144,9 +179,40 @@ class Service:
         """serveConfigV2; for every rule but the first, a mapping that Serve accepts."""
         return yaml.safe_load(self.parsed.spec.serve_config_v2)
 
+    @property
+    def applications(self) -> list[dict[str, Any]]:
+        found = self.config.get("applications") if isinstance(self.config, dict) else None
+        return found if isinstance(found, list) else []
+
+    @property
+    def pods(self) -> list[Group]:
+        """The head group and the worker groups."""
+        return [self.cluster.head_group_spec, *self.groups]
+
+    @cached_property
+    def is_ours(self) -> bool:
+        """Whether an app, or an image, is this project's."""
+        try:
+            apps = any(str(one.get("import_path")).startswith(OURS) for one in self.applications)
+        except Exception:  # a rule of its own reports it
+            apps = False
+        return apps or any(versions(group.ray.image) is not None for group in self.pods)
+
+    def of_house(self, severity: Severity) -> Severity:
+        """Return the severity of what only this project demands: a note where neither app nor images are its own."""
+        return severity if self.is_ours else NOTE
+
     @cached_property
     def node_types(self) -> dict[str, NodeType]:
-        return ray_autoscaler.node_types(self.document.content)
+        """What the autoscaler knows of each group; one CPU where a group states none. Raises Ray's error where it cannot read them."""
+        content = self.document.content
+        if any(not group.states_cpus for group in self.pods):
+            content = copy.deepcopy(content)
+            cluster = content["spec"]["rayClusterConfig"]
+            for group, raw in zip(self.pods, [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])], strict=True):
+                if not group.states_cpus:
+                    raw["rayStartParams"] = {**group.ray_start_params, "num-cpus": "1"}
+        return ray_autoscaler.node_types(content)
 
     def offers(self, group: WorkerGroup) -> dict[str, int]:
         """Ray's resources of one pod."""

@@ -1,10 +1,11 @@
-"""Rules: the fields that KubeRay 1.7 itself refuses (its validation.go), and those that it passes on unchecked."""
+"""Rules: names, resources, labels, replicas, the autoscaler and Redis as KubeRay 1.7 takes them (its validation.go); and what it
+passes on unchecked. The other refusals are in refusals.py."""
 
 import json
 import re
 from collections.abc import Iterator
 
-from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Group, Service, WorkerGroup
 from kuberay.ray_autoscaler import UNBOUNDED
 
@@ -14,7 +15,6 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 CLUSTER = "spec.rayClusterConfig"
 AUTOSCALER_ENV = "RAY_enable_autoscaler_v2"
-UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 
 
 @rule(
@@ -53,7 +53,7 @@ def a_name_is_a_dns_label(service: Service) -> Iterator[Finding]:
         sentence = f"KubeRay refuses {name}: at most 47 of a-z, 0-9 and -, a letter first"
         yield service.finding(a_name_is_a_dns_label, "metadata.name", sentence)
     for group in service.groups:
-        if not DNS_1123.fullmatch(group.group_name):
+        if not DNS_1123.fullmatch(group.group_name.lower()):  # KubeRay writes pods' names small
             sentence = f"{group.group_name} becomes part of its pods' names, and KubeRay does not check it: a-z, 0-9 and - only"
             yield service.finding(a_name_is_a_dns_label, service.field(group, "groupName"), sentence)
 
@@ -100,10 +100,10 @@ def replicas_are_in_order(service: Service) -> Iterator[Finding]:
             yield service.finding(replicas_are_in_order, service.field(group, "minReplicas"), sentence)
         if group.max_replicas == UNBOUNDED:
             sentence = f"the group {group.group_name} may grow without bound: state it"
-            yield service.finding(replicas_are_in_order, service.field(group, "maxReplicas"), sentence)
+            yield service.finding(replicas_are_in_order, service.field(group, "maxReplicas"), sentence, WARNING)
         if autoscaled and group.replicas is not None:
             sentence = "the autoscaler owns it, and each `kubectl apply` would set it back: leave it out"
-            yield service.finding(replicas_are_in_order, service.field(group, "replicas"), sentence)
+            yield service.finding(replicas_are_in_order, service.field(group, "replicas"), sentence, WARNING)
         if autoscaled and group.suspend:
             sentence = "KubeRay refuses to suspend a group that is autoscaled"
             yield service.finding(replicas_are_in_order, service.field(group, "suspend"), sentence)
@@ -119,13 +119,24 @@ def the_autoscaler_is_v2(service: Service) -> Iterator[Finding]:
     own, options = the_autoscaler_is_v2, service.cluster.autoscaler_options
     if not service.cluster.enable_in_tree_autoscaling:
         sentence = "groups would keep their pods however many replicas Serve needs: set it to true"
-        yield service.finding(own, f"{CLUSTER}.enableInTreeAutoscaling", sentence)
+        yield service.finding(own, f"{CLUSTER}.enableInTreeAutoscaling", sentence, service.of_house(ERROR))
+        if (service.cluster.head_group_spec.ray.value(AUTOSCALER_ENV) or "") in ("1", "true"):
+            sentence = f"KubeRay refuses {AUTOSCALER_ENV} without the autoscaler: set enableInTreeAutoscaling to true"
+            yield service.finding(
+                own, service.field(service.cluster.head_group_spec, "template.spec.containers[0].env"), sentence
+            )
         return
+    head = service.cluster.head_group_spec
+    is_v2 = options.version == "v2" or (not options.version and (head.ray.value(AUTOSCALER_ENV) or "") in ("1", "true"))
     if options.version != "v2":
         sentence = f"it is {options.version or 'not stated'}, and KubeRay then takes the old autoscaler: set v2"
-        yield service.finding(own, f"{CLUSTER}.autoscalerOptions.version", sentence)
-    head = service.cluster.head_group_spec
-    if AUTOSCALER_ENV in _env(head):
+        yield service.finding(own, f"{CLUSTER}.autoscalerOptions.version", sentence, service.of_house(ERROR))
+    for worker in service.groups if not is_v2 else ():
+        for name, value in (("idleTimeoutSeconds", worker.idle_timeout_seconds), ("priority", worker.priority)):
+            if value is not None:
+                sentence = "KubeRay refuses it with the old autoscaler: set autoscalerOptions.version to v2"
+                yield service.finding(own, service.field(worker, name), sentence)
+    if options.version and AUTOSCALER_ENV in _env(head):
         sentence = f"KubeRay refuses {AUTOSCALER_ENV} beside autoscalerOptions.version"
         yield service.finding(own, service.field(head, "template.spec.containers[0].env"), sentence)
     if "KUBERAY_GEN_AUTOSCALER_START_CMD" in {one.name for one in options.env}:
@@ -134,7 +145,7 @@ def the_autoscaler_is_v2(service: Service) -> Iterator[Finding]:
         if idle_s < 0:
             yield service.finding(own, where, f"KubeRay refuses {idle_s}: it is a number of seconds")
     for group in _groups(service):
-        if group.template.spec.restart_policy not in ("", "Never"):
+        if is_v2 and group.template.spec.restart_policy not in ("", "Never"):
             sentence = (
                 f"KubeRay refuses {group.template.spec.restart_policy} with the autoscaler v2, which replaces pods: leave it out"
             )
@@ -157,14 +168,18 @@ def _idle_times(service: Service) -> Iterator[tuple[str, int]]:
 )
 def redis_is_named_once(service: Service) -> Iterator[Finding]:
     head, options = service.cluster.head_group_spec, service.cluster.gcs_fault_tolerance_options
-    env = sorted({"RAY_REDIS_ADDRESS", "REDIS_PASSWORD", "REDIS_USERNAME"} & _env(head))
-    params = sorted({"redis-password", "redis-username"} & set(head.ray_start_params))
+    refused = {"REDIS_USERNAME", "redis-username"}
+    if options is not None:
+        refused |= {"RAY_REDIS_ADDRESS", "REDIS_PASSWORD", "redis-password"}
+    elif service.parsed.metadata.annotations.get("ray.io/ft-enabled", "").lower() != "true":  # the older way
+        refused |= {"RAY_REDIS_ADDRESS"}
+    env, params = sorted(refused & _env(head)), sorted(refused & set(head.ray_start_params))
     if env or params:
         sentence = f"{' and '.join(env + params)} belongs in gcsFaultToleranceOptions, and KubeRay refuses it here"
         yield service.finding(redis_is_named_once, service.field(head), sentence)
     if options is None:
         sentence = "without it a head that dies takes every replica with it: name a Redis"
-        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions", sentence, WARNING)
+        yield service.finding(redis_is_named_once, f"{CLUSTER}.gcsFaultToleranceOptions", sentence, service.of_house(WARNING))
         return
     if options.get("backend", "redis") == "rocksdb":
         sentence = "KubeRay 1.7 refuses rocksdb unless its feature gate GCSFaultToleranceEmbeddedStorage is on"
@@ -191,31 +206,6 @@ def tokens_are_required(service: Service) -> Iterator[Finding]:
     if options.get("mode") != "token":
         sentence = "every client that reaches the head could run code there: set it to token"
         yield service.finding(tokens_are_required, f"{CLUSTER}.authOptions.mode", sentence, WARNING)
-
-
-@rule(
-    "SG109",
-    "KubeRay takes the strategy of upgrades",
-    "Take `NewCluster`, `None`, or `NewClusterWithIncrementalUpgrade` with all of its options.",
-)
-def an_upgrade_is_one_that_kuberay_knows(service: Service) -> Iterator[Finding]:
-    own, strategy = an_upgrade_is_one_that_kuberay_knows, service.parsed.spec.upgrade_strategy
-    kind = strategy.get("type", "NewCluster")
-    if kind not in UPGRADES:
-        yield service.finding(own, "spec.upgradeStrategy.type", f"KubeRay knows no {kind}, only {', '.join(UPGRADES)}")
-    options = strategy.get("clusterUpgradeOptions") or {}
-    lacking = sorted({"gatewayClassName", "stepSizePercent", "intervalSeconds"} - set(options))
-    if kind == UPGRADES[1] and lacking:
-        sentence = f"{kind} needs {', '.join(lacking)}"
-        yield service.finding(own, "spec.upgradeStrategy.clusterUpgradeOptions", sentence)
-    elif kind == UPGRADES[1] and options["stepSizePercent"] > options.get("maxSurgePercent", 100):
-        sentence = "stepSizePercent is above maxSurgePercent, and KubeRay refuses that"
-        yield service.finding(own, "spec.upgradeStrategy.clusterUpgradeOptions.stepSizePercent", sentence)
-    if service.cluster.upgrade_strategy.get("type"):
-        sentence = "KubeRay refuses it in the cluster of a RayService: spec.upgradeStrategy is the service's"
-        yield service.finding(own, f"{CLUSTER}.upgradeStrategy", sentence)
-    if service.parsed.spec.ray_cluster_deletion_delay_seconds < 0:
-        yield service.finding(own, "spec.rayClusterDeletionDelaySeconds", "KubeRay refuses a negative number")
 
 
 @rule(

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator
 
 from kuberay import app
-from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service, WorkerGroup
 from kuberay.doctor.resource_requests import ResourceRequest, deployments, resource_requests, worker_group
+from kuberay.ray_autoscaler import HEAD
 
 SHARED_GPU = re.compile(r"nvidia\.com/(mig-.+|gpu\.shared)")
 
@@ -41,13 +42,16 @@ def a_deployment_is_pinned_twice(service: Service) -> Iterator[Finding]:
     "Take the group's own name of the resource.",
 )
 def a_resource_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
+    head = service.node_types[HEAD].resources
     for request in resource_requests(service):
         for name in request.pins:
             offering = [group.group_name for group in service.groups if service.offers(group).get(name)]
+            offering += ["head"] if head.get(name) else []
             if len(offering) != 1:
                 sentence = f"{request.name} requests the resource {name}, which {_offered(offering)}"
                 field = f"{request.field}.ray_actor_options.resources"
-                yield service.finding(a_resource_is_offered_by_one_group, field, sentence)
+                severity = service.of_house(ERROR) if offering else ERROR
+                yield service.finding(a_resource_is_offered_by_one_group, field, sentence, severity)
 
 
 @rule(
@@ -62,7 +66,8 @@ def a_label_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
             wanted = ", ".join(f"{key}: {value}" for key, value in request.selector.items())
             field = f"{request.field}.ray_actor_options.label_selector"
             sentence = f"{request.name} requests the label {wanted}, which {_offered(offering)}"
-            yield service.finding(a_label_is_offered_by_one_group, field, sentence)
+            severity = service.of_house(ERROR) if offering else ERROR
+            yield service.finding(a_label_is_offered_by_one_group, field, sentence, severity)
 
 
 def _offered(offering: list[str]) -> str:
@@ -239,6 +244,7 @@ def a_custom_name_does_not_end_in_gpu(service: Service) -> Iterator[Finding]:
     "SG312",
     "the head has no replicas, and gets no requests",
     'State `resources: {CPU: "0"}` for the head and `excludeHeadPodFromServeSvc: true`.',
+    house=True,
 )
 def the_head_takes_no_work(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from graphs.serve.autoscaler import parse_quantity
-from kuberay.doctor.finding import WARNING, Finding, rule
+from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import PodResources, Service
 from kuberay.doctor.pod_templates import PodTemplate, amounts, at, pod_templates
 from kuberay.manifest.rayservice import NODES
@@ -54,6 +54,7 @@ def every_amount_is_a_quantity(service: Service) -> Iterator[Finding]:
     "SG402",
     "a pod asks Kubernetes for the CPUs that its replicas use",
     "Raise `requests.cpu`, or lower the group's CPU.",
+    house=True,
 )
 def a_pod_requests_the_cpus_it_uses(service: Service) -> Iterator[Finding]:
     head = service.cluster.head_group_spec
@@ -84,7 +85,8 @@ def memory_and_gpus_are_limits_too(service: Service) -> Iterator[Finding]:
                 sentence = (
                     f"{name} is {request} among the requests and {limit} among the limits: Ray reads the limit, Kubernetes both"
                 )
-                yield service.finding(memory_and_gpus_are_limits_too, service.field(group, _RESOURCES), sentence)
+                severity = service.of_house(ERROR) if name == "memory" else ERROR  # of devices Kubernetes refuses it
+                yield service.finding(memory_and_gpus_are_limits_too, service.field(group, _RESOURCES), sentence, severity)
 
 
 @rule(
@@ -139,9 +141,9 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
     own = the_pods_that_start_fit_the_nodes
     try:
         nodes = described = _nodes(json.loads(service.parsed.metadata.annotations[NODES]))
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         sentence = f"it does not describe the nodes ({type(error).__name__}: {error}), so the doctor cannot tell whether the pods fit them"
-        yield service.finding(own, f"metadata.annotations.{NODES}", sentence, WARNING)
+        yield service.finding(own, f"metadata.annotations.{NODES}", sentence, service.of_house(WARNING))
         return
     templates = list(pod_templates(service))
     nodes = _without(nodes, [_wanted(one) for one in templates if one.document.kind == EVERYWHERE])
@@ -237,7 +239,7 @@ def _nodes(described: list[dict[str, Any]]) -> list[dict[str, Decimal]]:
     kinds = [
         (
             {
-                "cpu": Decimal(str(node["cpu"])),
+                "cpu": _cpus(node["cpu"]),
                 "memory": parse_quantity(f"{node['memory_gib']}Gi"),
                 **{name: Decimal(count) for name, count in node["gpus"].items()},
             },
@@ -247,6 +249,13 @@ def _nodes(described: list[dict[str, Any]]) -> list[dict[str, Decimal]]:
     ]
     # Nodes without a GPU come first: pods that need none go there.
     return sorted((dict(kind) for kind, count in kinds for _ in range(count)), key=len)
+
+
+def _cpus(value: object) -> Decimal:
+    try:
+        return Decimal(str(value))
+    except ArithmeticError as error:
+        raise ValueError(f"{value} is no number of CPUs, such as 3.9") from error
 
 
 def _fits(wanted: dict[str, Decimal], node: dict[str, Decimal]) -> bool:

@@ -14,9 +14,11 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from kuberay import app
-from kuberay.doctor.finding import Finding, rule
+from kuberay.doctor.documents import Document
+from kuberay.doctor.finding import ERROR, NOTE, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.resource_requests import deployments
+from kuberay.doctor.schema import refused
 
 FIELD = "spec.serveConfigV2"
 _AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])
@@ -112,8 +114,13 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
         try:
             app.load(application["import_path"])
         except Exception as error:  # of any kind, from the module
-            sentence = f"{application['import_path']} cannot be imported: {error}"
-            yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence)
+            sentence, severity = f"{application['import_path']} cannot be imported: {error}", ERROR
+            if not service.is_ours or (application.get("runtime_env") or {}).keys() & {"working_dir", "py_modules"}:
+                sentence, severity = (
+                    f"{application['import_path']} is not here, so the doctor cannot judge its deployments: {error}",
+                    NOTE,
+                )
+            yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence, severity)
 
 
 @rule(
@@ -174,10 +181,9 @@ def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
 
     A model without a `fetch_weights.sh` in its folder has none to fetch, and a checkpoint below `deployments/` ships with the image.
     """
-    jobs = [document.content for document in service.beside if document.content.get("kind") == "Job"]
-    pods = [job["spec"]["template"]["spec"] for job in jobs]
-    containers = [container for pod in pods for container in (*pod.get("initContainers", []), *pod["containers"])]
-    fetched = {container["name"]: [*container.get("command", []), *container.get("args", [])] for container in containers}
+    jobs = [pod for _, pod in _jobs(service)]
+    containers = [container for pod in jobs for container in (*pod.get("initContainers", []), *pod.get("containers", []))]
+    fetched = {one.get("name", ""): [*one.get("command", []), *one.get("args", [])] for one in containers}
     for number, application in enumerate(service.config["applications"]):
         for name, checkpoint in _checkpoints(application):
             if not jobs or (name not in fetched and Path(checkpoint).is_relative_to(SHIPPED)):
@@ -212,12 +218,21 @@ def a_pod_waits_for_the_job(service: Service) -> Iterator[Finding]:
 
 def _fetched(service: Service) -> Iterator[tuple[str, list[str]]]:
     """The claim that each Job fills, and the files that it touches last."""
-    for job in (document.content for document in service.beside if document.content.get("kind") == "Job"):
-        pod = job["spec"]["template"]["spec"]
-        touched = [container["command"][1:] for container in pod["containers"] if container.get("command", [])[:1] == ["touch"]]
+    for _, pod in _jobs(service):
+        touched = [one["command"][1:] for one in pod.get("containers", []) if one.get("command", [])[:1] == ["touch"]]
         for volume in pod.get("volumes", []):
-            if touched and "persistentVolumeClaim" in volume:
-                yield volume["persistentVolumeClaim"]["claimName"], [marker for markers in touched for marker in markers]
+            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            if touched and claim:
+                yield claim, [marker for markers in touched for marker in markers]
+
+
+def _jobs(service: Service) -> Iterator[tuple[Document, dict[str, Any]]]:
+    """Each Job beside, and its pod; one that the API server refuses for its form has findings of its own."""
+    for document in service.beside:
+        if document.kind == "Job" and not refused(document):
+            pod = (document.spec.get("template") or {}).get("spec")
+            if isinstance(pod, dict):
+                yield document, pod
 
 
 def _checkpoints(application: dict[str, Any]) -> Iterator[tuple[str, str]]:

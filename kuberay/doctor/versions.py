@@ -1,6 +1,7 @@
 """Rules: one Ray and one Python everywhere, and images that cannot change under their tag."""
 
 import importlib.metadata
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,7 @@ def the_code_is_one_release(service: Service) -> Iterator[Finding]:
     "SG504",
     "an image is named by its digest",
     "Render with `--digests`.",
+    house=True,
 )
 def an_image_has_a_digest(service: Service) -> Iterator[Finding]:
     reported = set[str]()
@@ -78,6 +80,48 @@ def an_image_has_a_digest(service: Service) -> Iterator[Finding]:
             reported.add(image)
             sentence = f"{image} has no digest, so its content may change under its tag: sonograph render --digests pins it"
             yield document.finding(an_image_has_a_digest, field, sentence, WARNING)
+
+
+@rule(
+    "SG505",
+    "an image of Ray has the version of the manifest",
+    "Make `rayVersion` and the images' tags agree.",
+)
+def an_image_has_the_ray_of_the_manifest(service: Service) -> Iterator[Finding]:
+    """Judge images of Ray's own by their tags: KubeRay decides by `rayVersion` what a pod is given."""
+    stated = service.cluster.ray_version
+    found: dict[str, str] = {}
+    for group in (service.cluster.head_group_spec, *service.groups):
+        tag = re.search(r"(?:^|/)rayproject/ray(?:-\w+)?:v?(\d+\.\d+\.\d+)", group.ray.image)
+        if tag is None:
+            continue
+        field = service.field(group, "template.spec.containers[0].image")
+        found.setdefault(tag[1], field)
+        if stated and tag[1] != stated:
+            sentence = (
+                f"{group.ray.image} has Ray {tag[1]}, and rayVersion is {stated}: KubeRay would start "
+                "its pods as those of another Ray"
+            )
+            yield service.finding(an_image_has_the_ray_of_the_manifest, field, sentence, WARNING)
+    if len(found) > 1:
+        sentence = f"the images have Ray {' and '.join(found)}: Ray refuses a node of another version"
+        yield service.finding(an_image_has_the_ray_of_the_manifest, list(found.values())[1], sentence)
+
+
+@rule(
+    "SG506",
+    "an image has a tag or a digest",
+    "Name one version: a tag that is never moved, or a digest.",
+)
+def an_image_names_one_version(service: Service) -> Iterator[Finding]:
+    """Judge tags by their names: a pod that starts tomorrow has another content under `latest`, and Ray refuses its version."""
+    for group in (service.cluster.head_group_spec, *service.groups):
+        image = group.ray.image
+        tag = image.rpartition("/")[2].partition(":")[2]
+        if "@" not in image and tag in ("", "latest", "nightly"):
+            sentence = f"{image} is whatever was pushed last, so two pods of one cluster may have two versions of Ray: name a tag"
+            field = service.field(group, "template.spec.containers[0].image")
+            yield service.finding(an_image_names_one_version, field, sentence, WARNING)
 
 
 def images(service: Service) -> Iterator[tuple[Document, str, str]]:

@@ -112,7 +112,7 @@ BROKEN = [
         "the_code_is_one_release",
         lambda m: m.container("head").update(image=m.container("head")["image"].replace(RELEASE, "0.0.9")),
     ),
-    Case("a_group_without_end", "replicas_are_in_order", lambda m: m.group("whisper").pop("maxReplicas")),
+    Case("a_group_without_end", "replicas_are_in_order", lambda m: m.group("whisper").pop("maxReplicas"), severity=WARNING),
     Case(
         "weights_that_no_model_uses",
         "the_job_fetches_the_models",
@@ -315,7 +315,12 @@ BROKEN = [
         "a_label_is_well_formed",
         lambda m: m.group("whisper").update(rayStartParams={"labels": "a=b"}),
     ),
-    Case("replicas_beside_the_autoscaler", "replicas_are_in_order", lambda m: m.group("whisper").update(replicas=1)),
+    Case(
+        "replicas_beside_the_autoscaler",
+        "replicas_are_in_order",
+        lambda m: m.group("whisper").update(replicas=1),
+        severity=WARNING,
+    ),
     Case("more_at_least_than_at_most", "replicas_are_in_order", lambda m: m.group("whisper").update(minReplicas=4)),
     Case("a_group_suspended", "replicas_are_in_order", lambda m: m.group("whisper").update(suspend=True)),
     Case("no_autoscaler", "the_autoscaler_is_v2", lambda m: m.cluster.pop("enableInTreeAutoscaling")),

@@ -44,8 +44,6 @@ SURVIVORS = {
     r"altered config/applications/0/deployments/\d/max_surge_percent to 5$": "it needs no further pods",
     r"altered config/applications/0/deployments/\d/ray_actor_options/num_gpus to 0": "the shares of a GPU are a choice",
     r"removed config/applications/0/deployments/\d/ray_actor_options/num_cpus": "the code's default is the same",
-    r"removed config/http_options/request_timeout_s": "Serve then waits forever, longer than any deadline",
-    r"altered config/http_options/request_timeout_s": "longer than the deadline by more",
     r"altered service/spec/rayClusterDeletionDelaySeconds": "longer by more",
     r"altered .*/headGroupSpec/.*/requests/cpu to 100m": "a head has no replica whose CPUs the doctor could count",
     r"altered .*/terminationGracePeriodSeconds": "longer by more",

@@ -1,8 +1,8 @@
 """kuberay/examples: they fit the rendered manifests, and the doctor reads them."""
 
+import re
 import shutil
 import subprocess
-import re
 from pathlib import Path
 from typing import Any
 
