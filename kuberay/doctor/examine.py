@@ -1,103 +1,28 @@
 """The doctor's rules, applied to manifests: each object alone, then each RayService with the objects beside it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# Importing a module registers its rules.
-from kuberay.doctor import (
-    admission,
-    amounts,
-    applications,
-    budgets,
-    claims,
-    containers,
-    disruption,
-    drain,
-    environment,
-    gateways,
-    http_options,
-    models,
-    monitors,
-    namespaces,
-    network,
-    operator,
-    placement,
-    pods,
-    policies,
-    policy_selectors,
-    probes,
-    redis,
-    references,
-    refusals,
-    route,
-    scaling,
-    scheduling,
-    schema,
-    serve_config,
-    services,
-    times,
-    versions,
-    volumes,
-    workloads,
-)
+from kuberay.doctor import rules as package
+from kuberay.doctor import schema
 from kuberay.doctor.documents import Document, Unreadable, read
 from kuberay.doctor.finding import NOTE, REGISTRY, WARNING, Finding, Rule, rule
 from kuberay.doctor.manifest import Service, a_ray_service_can_be_read
 
-MODULES = (
-    operator,
-    refusals,
-    serve_config,
-    applications,
-    http_options,
-    scaling,
-    models,
-    environment,
-    placement,
-    pods,
-    volumes,
-    containers,
-    probes,
-    amounts,
-    admission,
-    budgets,
-    workloads,
-    scheduling,
-    versions,
-    times,
-    drain,
-    route,
-    network,
-    namespaces,
-    references,
-    redis,
-    services,
-    claims,
-    policies,
-    policy_selectors,
-    disruption,
-    monitors,
-    gateways,
-)
-"""Modules of rules on a RayService, in the order of their findings."""
-FIRST = (
-    operator.ray_start_params_survive_every_parser,
-    pods.every_amount_is_a_quantity,
-    refusals.the_autoscaler_can_read_the_groups,
-    serve_config.serve_accepts_the_config,
-)
-"""Rules about manifests that the others cannot read."""
+for _module in pkgutil.iter_modules(package.__path__):
+    importlib.import_module(f"{package.__name__}.{_module.name}")  # it registers its rules
 OF_KUSTOMIZE = ("kustomization.yaml", "kustomization.yml")
 PATHS = {"argoproj.io": ("spec", "source", "path"), "kustomize.toolkit.fluxcd.io": ("spec", "path")}
 """By the API's group: the field of an Argo CD Application and of a Flux Kustomization that names the folder of the manifests."""
 
 
 def rules() -> list[Rule]:
-    """Return the rules on a RayService, but for FIRST."""
-    names = {module.__name__ for module in MODULES}
-    first = {one.__name__ for one in FIRST}
-    return [one for name, one in REGISTRY.items() if one.examine.__module__ in names and name not in first]
+    """Return the rules on a RayService, by number."""
+    found = [one for one in REGISTRY.values() if one.examine.__module__.startswith(f"{package.__name__}.")]
+    return sorted(found, key=lambda one: one.number)
 
 
 def examine(paths: Iterable[Path]) -> list[Finding]:
@@ -136,8 +61,12 @@ def of_folder(folder: Sequence[Document]) -> list[Finding]:
 
 
 def diagnose(service: Service) -> list[Finding]:
-    first = [finding for one in FIRST for finding in _applied(one, service)]
-    return first or [finding for one in rules() for finding in _applied(one.examine, service)]
+    """Return what the rules find; of a manifest that the first ones object to, what those find."""
+    for first in (True, False):
+        found = [finding for one in rules() if one.first is first for finding in _applied(one, service)]
+        if found:
+            return found
+    return []
 
 
 @rule(
@@ -145,20 +74,17 @@ def diagnose(service: Service) -> list[Finding]:
     "every rule can judge what it reads",
     "Mend the other findings first; where there is none, the doctor is at fault: report it.",
 )
-def a_rule_can_judge(service: Service, examine: Callable[..., Any], error: Exception) -> Finding:
-    sentence = (
-        f"the rule {REGISTRY[examine.__name__].number} cannot judge it: {type(error).__name__}: {' '.join(str(error).split())}"
-    )
+def a_rule_can_judge(service: Service, own: Rule, error: Exception) -> Finding:
+    sentence = f"the rule {own.number} cannot judge it: {type(error).__name__}: {' '.join(str(error).split())}"
     return service.finding(a_rule_can_judge, "spec", sentence, WARNING)
 
 
-def _applied(examine: Callable[..., Any], service: Service) -> Iterator[Finding]:
-    own = REGISTRY[examine.__name__]
+def _applied(own: Rule, service: Service) -> Iterator[Finding]:
     try:
-        for finding in examine(service):
+        for finding in own.examine(service):
             yield _noted(finding) if own.house and not service.is_ours else finding
     except Exception as error:  # of a manifest that the rule's author has not thought of
-        yield a_rule_can_judge(service, examine, error)
+        yield a_rule_can_judge(service, own, error)
 
 
 def _noted(finding: Finding) -> Finding:

@@ -30,6 +30,8 @@ class Rule:
     remedy: str
     house: bool
     """Whether it is a rule of this project: a note for a RayService whose app is another's."""
+    first: bool
+    """Whether the others cannot read a manifest that it objects to."""
     examine: Callable[..., Any]
 
     @property
@@ -42,7 +44,7 @@ REGISTRY: dict[str, Rule] = {}
 
 
 def rule[Examine: Callable[..., Any]](
-    number: str, demand: str, remedy: str, *, house: bool = False
+    number: str, demand: str, remedy: str, *, house: bool = False, first: bool = False
 ) -> Callable[[Examine], Examine]:
     """Register a function that yields findings as the rule of this number. Raises ValueError where another one has it."""
 
@@ -50,7 +52,7 @@ def rule[Examine: Callable[..., Any]](
         name = examine.__name__
         if name in REGISTRY or any(one.number == number for one in REGISTRY.values()):
             raise ValueError(f"{number} {name} is registered twice")
-        REGISTRY[name] = Rule(number, name, demand, remedy, house, examine)
+        REGISTRY[name] = Rule(number, name, demand, remedy, house, first, examine)
         return examine
 
     return register

@@ -1,5 +1,6 @@
 """What the doctor reads and prints: folders, lists and streams in; text, JSON, SARIF and statuses out."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -204,7 +205,7 @@ def test_a_rule_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyError("groupName")
 
     fails.__name__ = own.name
-    monkeypatch.setitem(REGISTRY, own.name, type(own)(own.number, own.name, own.demand, own.remedy, own.house, fails))
+    monkeypatch.setitem(REGISTRY, own.name, dataclasses.replace(own, examine=fails))
     fails.__module__ = own.examine.__module__
     (finding,) = manifests.findings()
     assert (finding.number, finding.severity) == ("SG003", "warning")

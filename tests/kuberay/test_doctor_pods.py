@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kuberay.doctor import admission, amounts, budgets, containers, pods, probes, scheduling, volumes, workloads
 from kuberay.doctor.documents import Document
 from kuberay.doctor.examine import rules
 from kuberay.doctor.manifest import RayService, Service
 from kuberay.doctor.pod_templates import PodTemplate
+from kuberay.doctor.rules import admission, amounts, budgets, containers, pods, probes, scheduling, volumes, workloads
 from kuberay.profiles import CPU, SMALL_GPUS, Profile
 from testing.manifests import Manifests
 from tests.kuberay.mistakes import pods as table
@@ -137,7 +137,9 @@ HEALTHY: dict[str, Callable[[Manifests], object]] = {
 def test_what_looks_like_a_mistake_and_is_none_has_no_finding(name: str) -> None:
     manifests = Manifests()
     HEALTHY[name](manifests)
-    assert [str(finding) for finding in manifests.findings() if finding.number != "SG715"] == []  # that of a namespace without objects
+    assert [
+        str(finding) for finding in manifests.findings() if finding.number != "SG715"
+    ] == []  # that of a namespace without objects
 
 
 def test_a_toleration_of_everything_is_one_of_gpus() -> None:

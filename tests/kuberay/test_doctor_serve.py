@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from kuberay.doctor.finding import ERROR
-from kuberay.doctor.models import repository
-from kuberay.doctor.refusals import duration_s
+from kuberay.doctor.rules.models import repository
+from kuberay.doctor.rules.refusals import duration_s
 from kuberay.profiles import CPU, MIG, ONE_GPU, SMALL_GPUS, Profile
 from testing.manifests import Break, Manifests
 from tests.kuberay.mistakes.serve import (

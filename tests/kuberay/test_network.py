@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from graphs.tracing.settings import TracingSettings
 from kuberay import render as rendering
 from kuberay.doctor.manifest import Service, read
-from kuberay.doctor.network import traces_reach_their_collector
+from kuberay.doctor.rules.network import traces_reach_their_collector
 from kuberay.images import Images
 from kuberay.manifest.network import network
 from kuberay.profiles import CPU, OTLP_CERTIFICATE, OTLP_HEADERS, PROFILES

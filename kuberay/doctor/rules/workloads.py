@@ -17,7 +17,7 @@ from kuberay.doctor.pod_templates import (
     pod_templates,
     whole,
 )
-from kuberay.doctor.pods import GROUP
+from kuberay.doctor.rules.pods import GROUP
 from kuberay.doctor.schema import nearest
 
 RESTARTS = {

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.operator import ray_start_params_survive_every_parser
-from kuberay.doctor.pods import every_amount_is_a_quantity
+from kuberay.doctor.rules.operator import ray_start_params_survive_every_parser
+from kuberay.doctor.rules.pods import every_amount_is_a_quantity
 from kuberay.doctor.schema import nearest
 from kuberay.ray_autoscaler import HEAD
 
@@ -287,6 +287,7 @@ def the_autoscaler_knows_each_groups_cpus(service: Service) -> Iterator[Finding]
     "SG122",
     "Ray's autoscaler can read the groups",
     'Write amounts as whole numbers in text: `num-cpus: "2"`.',
+    first=True,
 )
 def the_autoscaler_can_read_the_groups(service: Service) -> Iterator[Finding]:
     """A rule before others, which read the groups as the autoscaler does. `ray start` fails with most such amounts too."""

@@ -22,7 +22,7 @@ from kuberay.doctor.schema import refused
 
 FIELD = "spec.serveConfigV2"
 _AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])
-SHIPPED = Path(__file__).parents[2] / "deployments"
+SHIPPED = Path(__file__).parents[3] / "deployments"
 SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNORECASE)
 
 
@@ -30,6 +30,7 @@ SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNO
     "SG201",
     "Serve accepts `serveConfigV2`",
     "Write it as Ray Serve's config file has it.",
+    first=True,
 )
 def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
     from ray.serve.config import AutoscalingConfig

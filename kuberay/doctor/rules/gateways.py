@@ -10,7 +10,7 @@ from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.folder import at, documents, mapping, mappings, meets, namespace, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
-from kuberay.doctor.times import longest_deadline_s
+from kuberay.doctor.rules.times import longest_deadline_s
 
 NGINX = "nginx.ingress.kubernetes.io/"
 READ_TIMEOUT_S, BODY = 60.0, "1m"

@@ -33,6 +33,7 @@ def requests(resources: PodResources) -> dict[str, Decimal]:
     "SG401",
     "every amount is a quantity of Kubernetes",
     "Write it as 500m, 2 or 4Gi.",
+    first=True,
 )
 def every_amount_is_a_quantity(service: Service) -> Iterator[Finding]:
     """KubeRay would start Ray without the resource, with only a line in its log, and the autoscaler would stop."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.operator import LABEL_KEY, LABEL_VALUE
 from kuberay.doctor.pod_templates import HEAD, PodTemplate, at, mapping, mappings, pod_templates
-from kuberay.doctor.probes import OURS
+from kuberay.doctor.rules.operator import LABEL_KEY, LABEL_VALUE
+from kuberay.doctor.rules.probes import OURS
 from kuberay.doctor.schema import nearest
 
 TAINT = "nvidia.com/gpu"

@@ -8,8 +8,8 @@ from deployments.triton.health import REAL_S
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.resource_requests import deployments
-from kuberay.doctor.serve_config import FIELD
-from kuberay.doctor.times import longest_deadline_s
+from kuberay.doctor.rules.serve_config import FIELD
+from kuberay.doctor.rules.times import longest_deadline_s
 
 SERVES_MOST, SERVES_STOP_S, SERVES_LOOP_S, SERVES_TARGET = 5, 20.0, 2.0, 2
 """Serve's defaults."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from kuberay import app
 from kuberay.doctor.finding import ERROR, NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.serve_config import FIELD
+from kuberay.doctor.rules.serve_config import FIELD
 
 
 @rule(

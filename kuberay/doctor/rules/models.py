@@ -9,9 +9,9 @@ from deployments.model_spec import specs
 from kuberay import app
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service, WorkerGroup
-from kuberay.doctor.pods import GPU, requests
 from kuberay.doctor.resource_requests import resource_requests, worker_group
-from kuberay.doctor.serve_config import FIELD, SHIPPED
+from kuberay.doctor.rules.pods import GPU, requests
+from kuberay.doctor.rules.serve_config import FIELD, SHIPPED
 from kuberay.images import versions
 from kuberay.profiles import KEYS, WEIGHTS
 from kuberay.worker_groups import ALL

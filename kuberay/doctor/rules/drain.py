@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.http_options import options, port
 from kuberay.doctor.manifest import Group, Service
-from kuberay.doctor.serve_config import FIELD
-from kuberay.doctor.times import PRE_STOP, drain_words, is_in_a_shell, longest_deadline_s, option
+from kuberay.doctor.rules.http_options import options, port
+from kuberay.doctor.rules.serve_config import FIELD
+from kuberay.doctor.rules.times import PRE_STOP, drain_words, is_in_a_shell, longest_deadline_s, option
 
 DEFAULT_PORT = 8000
 """That of `sonograph drain`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Group, Service
-from kuberay.doctor.serve_config import FIELD
+from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.manifest.route import serve_service
 
 SERVE = "serve"

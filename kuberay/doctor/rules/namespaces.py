@@ -7,8 +7,8 @@ from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.folder import at, documents, listed, mappings, meets, namespace, pods, selects, services, title
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
-from kuberay.doctor.redis import OPTIONS
-from kuberay.doctor.references import of_namespace, references
+from kuberay.doctor.rules.redis import OPTIONS
+from kuberay.doctor.rules.references import of_namespace, references
 
 OF_THE_CLUSTER = (
     "Namespace", "Node", "PersistentVolume", "StorageClass", "PriorityClass", "RuntimeClass", "IngressClass", "GatewayClass",

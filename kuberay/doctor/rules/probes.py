@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kuberay.doctor.containers import ray_ports, serve_port
 from kuberay.doctor.finding import ERROR, WARNING, Finding, Severity, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import PodContainer, PodTemplate, mapping, mappings, pod_templates, whole
+from kuberay.doctor.rules.containers import ray_ports, serve_port
 from kuberay.doctor.schema import nearest
 
 PROBES = ("readinessProbe", "livenessProbe", "startupProbe")

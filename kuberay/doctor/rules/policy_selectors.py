@@ -8,8 +8,8 @@ from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.folder import Pods, documents, mapping, mappings, pods, selects, shown, texts
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
-from kuberay.doctor.policies import is_filling
 from kuberay.doctor.reach import EGRESS, INGRESS, Policy, is_open, number, of_pods, policies
+from kuberay.doctor.rules.policies import is_filling
 
 LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kubernetes.io/metadata-name")
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Part, Service
-from kuberay.doctor.times import longest_deadline_s
+from kuberay.doctor.rules.times import longest_deadline_s
 from kuberay.manifest.route import serve_service
 from kuberay.profiles import PORT
 

@@ -6,7 +6,7 @@ from typing import Any
 from kuberay import app
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.serve_config import FIELD
+from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.manifest.network import collector
 
 INGRESS = "ingress"

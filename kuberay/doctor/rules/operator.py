@@ -21,6 +21,7 @@ AUTOSCALER_ENV = "RAY_enable_autoscaler_v2"
     "SG101",
     "the shell, KubeRay and Ray's autoscaler read `rayStartParams.resources` alike",
     "State the amounts in the group's own `resources`.",
+    first=True,
 )
 def ray_start_params_survive_every_parser(service: Service) -> Iterator[Finding]:
     """A shell, KubeRay and Ray's autoscaler each parse `resources` there, and agree on one way of quoting only."""
