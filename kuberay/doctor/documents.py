@@ -34,7 +34,7 @@ class Document:
     file: Path
     content: dict[str, Any]
     node: yaml.Node | None = field(default=None, compare=False, repr=False)
-    """Where it has a text."""
+    """Node of its text, where it has one."""
 
     @property
     def kind(self) -> str:

@@ -1,4 +1,4 @@
-"""What the doctor finds, and the registry of its rules: each has a number, what it demands, and a remedy."""
+"""Findings of the doctor, and the registry of its rules: each has a number, what it demands, and a remedy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ PAGE = "docs/kubernetes/doctor.md"
 
 class Severity(StrEnum):
     ERROR = "error"
-    """It is refused, or never serves."""
+    """Refused, or it never serves."""
     WARNING = "warning"
-    """It serves, and an outage or a loss waits."""
+    """Serves, and an outage or a loss waits."""
     NOTE = "note"
-    """It is against a rule of this project's own, or the doctor cannot tell."""
+    """Against a custom of this project, or the doctor cannot tell."""
 
 
 ERROR, WARNING, NOTE = Severity
@@ -26,7 +26,7 @@ class Rule:
     number: str
     name: str
     demand: str
-    """What holds in a healthy manifest, in a sentence."""
+    """Sentence that holds in a healthy manifest."""
     remedy: str
     house: bool
     """Whether it is a rule of this project: a note for a RayService whose app is another's."""

@@ -1,4 +1,4 @@
-"""What the objects of a folder make together: pods with their labels, Services with their ports; and what a selector selects."""
+"""Pods and Services of a folder together: pods with their labels, Services with their ports; and what a selector selects."""
 
 import dataclasses
 import re

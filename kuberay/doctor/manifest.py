@@ -204,7 +204,7 @@ class Service:
 
     @cached_property
     def node_types(self) -> dict[str, NodeType]:
-        """What the autoscaler knows of each group; one CPU where a group states none. Raises Ray's error where it cannot read them."""
+        """Groups as the autoscaler knows them; one CPU where a group states none. Raises Ray's error where it cannot read them."""
         content = self.document.content
         if any(not group.states_cpus for group in self.pods):
             content = copy.deepcopy(content)

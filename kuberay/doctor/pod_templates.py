@@ -21,10 +21,10 @@ HEAD = "headgroup"
 """Group of the head, as KubeRay labels its pod."""
 AUTOSCALER = "autoscaler"
 AUTOSCALER_RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}}
-"""What KubeRay gives the autoscaler's container where `autoscalerOptions` has no resources."""
+"""Resources that KubeRay gives the autoscaler's container where `autoscalerOptions` has no resources."""
 WAITING = "wait-gcs-ready"
 WAITING_AMOUNTS = {"cpu": "200m", "memory": "256Mi"}
-"""What KubeRay gives the container that it adds to the start of a worker, whatever the manifest says."""
+"""Resources that KubeRay gives the container that it adds to the start of a worker, whatever the manifest says."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class PodTemplate:
 
     @property
     def requests(self) -> dict[str, Decimal]:
-        """What Kubernetes keeps for a pod: of all that run together, or of a container of the start, whichever is more."""
+        """Amounts that Kubernetes keeps for a pod: of all that run together, or of a container of the start, whichever is more."""
         return self.taken("requests")
 
     def taken(self, kind: str) -> dict[str, Decimal]:

@@ -1,4 +1,4 @@
-"""Which connections the network policies of a folder let through.
+"""Connections that the network policies of a folder let through.
 
 Policies of a pod add up: once one selects it for a direction, only what some policy names is let through. What the folder cannot
 tell, such as the labels of another namespace, counts as let through.

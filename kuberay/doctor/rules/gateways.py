@@ -14,7 +14,7 @@ from kuberay.doctor.rules.times import longest_deadline_s
 
 NGINX = "nginx.ingress.kubernetes.io/"
 READ_TIMEOUT_S, BODY = 60.0, "1m"
-"""What ingress-nginx has by default."""
+"""Defaults of ingress-nginx."""
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 

@@ -76,14 +76,9 @@ def _probe(service: Service, group: Group, listens: int) -> Iterator[Finding]:
         return
     named = asked.get("port")
     number = group.ray.port(named) if isinstance(named, str) else named
-    if number is None:
-        sentence = (
-            f"it asks the port {named}, which the container does not have: the pod would never be ready, and get no request"
-        )
-    elif number != listens and named != SERVE:
-        sentence = f"it asks {number}, and Serve listens on {listens}: the pod would never be ready, and get no request"
-    else:
-        return
+    if named == SERVE or number == listens or number not in [one.get("containerPort") for one in group.ray.ports]:
+        return  # another rule finds a port that the container does not have
+    sentence = f"it asks {number}, and Serve listens on {listens}: the pod would never be ready, and get no request"
     field = service.field(group, "template.spec.containers[0].readinessProbe.httpGet.port")
     yield service.finding(serve_listens_on_the_port_of_its_containers, field, sentence)
 

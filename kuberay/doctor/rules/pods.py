@@ -184,7 +184,7 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
 
 
 def _readable(templates: list[PodTemplate]) -> list[PodTemplate]:
-    """Those of services whose amounts are all quantities: the others have findings of their own."""
+    """Templates of services whose amounts are all quantities: the others have findings of their own."""
     stated = [
         (id(template.document), at(one.content, ("resources", kind)))
         for template in templates

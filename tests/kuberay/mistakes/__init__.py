@@ -20,4 +20,4 @@ class Mistake:
     also: tuple[str, ...] = ()
     """Numbers of other rules that may find it too."""
     cluster: str = ""
-    """What a real cluster did with it, where it was tried: tests/kubernetes/test_mistakes.py."""
+    """Consequence in a real cluster, where it was tried: tests/kubernetes/test_mistakes.py."""

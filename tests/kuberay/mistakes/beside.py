@@ -265,7 +265,7 @@ POLICIES = [
         "SG746",
         lambda m: m.config["http_options"].update(port=8001),
         "let no client reach port 8001",
-        also=("SG701",),
+        also=("SG220",),
     ),
     Mistake(
         "the Job cut from its hub",

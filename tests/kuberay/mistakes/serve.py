@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kuberay.doctor.finding import WARNING
+from kuberay.doctor.finding import NOTE, WARNING
 from kuberay.profiles import MIG, ONE_GPU, SMALL_GPUS
 from testing.manifests import Break, Manifests
 from tests.kuberay.mistakes import Mistake
@@ -264,8 +264,22 @@ MISTAKES = [
     Mistake(
         "two_apps_of_one_prefix", "SG201", lambda m: m.config["applications"].append({**m.application, "name": "b"}), "duplicate"
     ),
+    Mistake(
+        "code_of_a_folder",
+        "SG214",
+        lambda m: m.application.update(runtime_env={"working_dir": "local:///code"}),
+        "has to be in the image of every pod",
+        NOTE,
+        also=("SG203",),
+    ),
     # how requests get in
-    Mistake("another_port", "SG220", http(port=9000), "Serve listens on 9000 (http_options.port), and the port serve is 8000"),
+    Mistake(
+        "another_port",
+        "SG220",
+        http(port=9000),
+        "Serve listens on 9000 (http_options.port), and the port serve is 8000",
+        also=("SG746",),
+    ),
     Mistake("another_container_port", "SG220", port("whisper", 8001), "and the port serve is 8001: the pod would never be ready"),
     Mistake("another_port_of_the_head", "SG220", port("head", 8001), "KubeRay's Service would send requests to a port"),
     Mistake(
@@ -273,13 +287,14 @@ MISTAKES = [
         "SG220",
         lambda m: (http(port=9000)(m), port("whisper", None)(m)),
         "KubeRay's probe asks 8000 and Serve listens on 9000",
+        also=("SG428", "SG746"),
     ),
-    Mistake("no_port_for_the_probe", "SG220", port("whisper", None), "it asks the port serve, which the container does not have"),
+    Mistake("no_port_for_the_probe", "SG428", port("whisper", None), "the container has no port serve"),
     Mistake(
         "a_probe_of_another_port",
         "SG220",
-        lambda m: m.container("whisper").update(readinessProbe={"httpGet": {"path": "/-/healthz", "port": 8265}}),
-        "it asks 8265",
+        lambda m: m.container("whisper").update(readinessProbe={"httpGet": {"path": "/-/healthz", "port": "metrics"}}),
+        "it asks 8080, and Serve listens on 8000",
     ),
     Mistake("a_host_of_the_pod_alone", "SG221", http(host="127.0.0.1"), "every client is refused"),
     Mistake("a_host_by_the_name_of_the_pod_alone", "SG221", http(host="localhost"), "every client is refused"),
@@ -319,6 +334,7 @@ MISTAKES = [
             m.container("head").pop("ports"),
         ),
         "would lead to 8000, not to 9000",
+        also=("SG428", "SG746"),
     ),
     Mistake("a_service_that_is_a_name", "SG223", served(spec={"type": "ExternalName"}), "has no pods"),
     # scaling
