@@ -13,7 +13,7 @@ class Severity(StrEnum):
     ERROR = "error"
     """Refused, or it never serves."""
     WARNING = "warning"
-    """Serves, and an outage or a loss waits."""
+    """Risk of an outage or a loss while it serves."""
     NOTE = "note"
     """Against a custom of this project, or the doctor cannot tell."""
 
