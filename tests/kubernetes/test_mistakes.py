@@ -33,19 +33,18 @@ def space(kubectl: Kubectl) -> Iterator[str]:
 
 
 def documents(mistake: Mistake, space: str) -> list[dict[str, Any]]:
-    """Return the small installation with the mistake. Only the groups that it changes have pods, beside the head."""
-    manifests = Manifests(CPU.changed({**VALUES, "namespace": space}))
+    """Return an installation with the mistake. Where pods are to show it, only groups that it changes have some, beside the head."""
+    of_pods = mistake.cluster.startswith("pod")
+    manifests = Manifests(CPU.changed({**(VALUES if of_pods else {}), "namespace": space}))
     groups = copy.deepcopy(manifests.cluster["workerGroupSpecs"])
     mistake.breaks(manifests)
-    made = json.loads(json.dumps(manifests.documents()).replace(f"@{DIGEST}", ""))
-    if mistake.cluster.startswith("pod"):
-        cluster = made[0]["spec"]["rayClusterConfig"]
-        cluster.pop("gcsFaultToleranceOptions")
-        cluster.pop("autoscalerOptions")
-        cluster["enableInTreeAutoscaling"] = False
-        for group in cluster["workerGroupSpecs"]:
+    if of_pods:
+        manifests.cluster.pop("gcsFaultToleranceOptions")
+        manifests.cluster.pop("autoscalerOptions")
+        manifests.cluster["enableInTreeAutoscaling"] = False
+        for group in manifests.cluster["workerGroupSpecs"]:
             group["replicas"] = group["minReplicas"] = int(group not in groups)
-    return list(made)
+    return list(json.loads(json.dumps(manifests.documents()).replace(f"@{DIGEST}", "")))
 
 
 def said(kubectl: Kubectl, space: str) -> str:

@@ -424,6 +424,7 @@ REFERENCES = [
         "SG720",
         lambda m: (add(m, "ServiceAccount", "v1", "puller"), m.pod("whisper").update(serviceAccountName="pullers")),
         "no pod of it is made",
+        cluster='pod: serviceaccount "pullers" not found',
     ),
     Mistake(
         "a misspelt PriorityClass",
@@ -435,6 +436,7 @@ REFERENCES = [
             m.pod("whisper").update(priorityClassName="serving-hihg"),
         ),
         "did you mean serving-high?",
+        cluster="pod: no PriorityClass with name",
     ),
     Mistake(
         "a misspelt secret of the registry",
@@ -574,7 +576,11 @@ BUDGETS = [
         "a budget without selector", "SG760", lambda m: m.spec("PodDisruptionBudget").pop("selector"), "selects nothing", WARNING
     ),
     Mistake(
-        "a budget of two bounds", "SG761", lambda m: m.spec("PodDisruptionBudget").update(maxUnavailable=1), "exclude each other"
+        "a budget of two bounds",
+        "SG761",
+        lambda m: m.spec("PodDisruptionBudget").update(maxUnavailable=1),
+        "exclude each other",
+        cluster="kubectl: cannot be both set",
     ),
     Mistake(
         "a budget of every pod",

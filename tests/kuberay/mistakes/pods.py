@@ -96,12 +96,14 @@ VOLUMES = [
         "SG410",
         lambda m: m.container("ingress")["volumeMounts"][0].update(name="key"),
         "did you mean keys?",
+        cluster="pod: Not found",
     ),
     Mistake(
         "Redis' mount without a claim",
         "SG410",
         lambda m: of_kind(m, "StatefulSet")["spec"].pop("volumeClaimTemplates"),
         "no volume data, and is refused",
+        cluster='kubectl: Not found: "data"',
     ),
     Mistake(
         "a sidecar's mount without its volume",
@@ -199,6 +201,7 @@ CONTAINERS = [
         "SG420",
         lambda m: sidecar(m, name="ray-worker"),
         "two containers of the pod are named ray-worker",
+        cluster="pod: Duplicate value",
     ),
     Mistake(
         "a container with the autoscaler's name",
@@ -245,6 +248,7 @@ CONTAINERS = [
         "SG421",
         lambda m: m.container("ingress")["ports"].append({"name": "a-name-that-is-long", "containerPort": 9000}),
         "at most 15",
+        cluster="pod: no more than 15",
     ),
     Mistake(
         "a port with an underscore",
@@ -295,6 +299,7 @@ CONTAINERS = [
             {"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
         ),
         "takes one only",
+        cluster="pod: may not be specified when `value` is not empty",
     ),
     Mistake(
         "a variable of two sources",
@@ -364,6 +369,7 @@ CONTAINERS = [
         "SG426",
         lambda m: pod(m, "StatefulSet")["containers"][0].update(image="docker.io/Library/Redis:7"),
         "only small letters",
+        cluster="pod: InvalidImageName",
     ),
     Mistake(
         "an image with a space",
@@ -471,12 +477,14 @@ AMOUNTS = [
         "SG430",
         lambda m: m.container("whisper")["resources"]["limits"].update(cpu="500m"),
         "the limit is 500m",
+        cluster="pod: must be less than or equal to cpu limit",
     ),
     Mistake(
         "Redis' limit below its request",
         "SG430",
         lambda m: pod(m, "StatefulSet")["containers"][0]["resources"]["limits"].update(memory="256Mi"),
         "512Mi is requested",
+        cluster="kubectl: must be less than or equal to memory limit",
     ),
     Mistake(
         "the autoscaler's limit below its request",
@@ -522,6 +530,7 @@ AMOUNTS = [
         lambda m: pod(m, "StatefulSet")["containers"][0]["resources"]["requests"].update(cpu="4Gi"),
         "an amount of memory",
         also=("SG406",),
+        cluster="pod: Insufficient cpu",
     ),
     Mistake(
         "CPUs without their m",
@@ -570,7 +579,11 @@ AMOUNTS = [
 ]
 ADMISSION = [
     Mistake(
-        "root by number", "SG440", lambda m: m.pod("whisper")["securityContext"].update(runAsUser=0), "CreateContainerConfigError"
+        "root by number",
+        "SG440",
+        lambda m: m.pod("whisper")["securityContext"].update(runAsUser=0),
+        "CreateContainerConfigError",
+        cluster="pod: runAsUser=0",
     ),
     Mistake(
         "root in a container",
@@ -667,14 +680,27 @@ ADMISSION = [
     ),
 ]
 WORKLOADS = [
-    Mistake("a Job that restarts always", "SG450", lambda m: pod(m, "Job").pop("restartPolicy"), "takes Never or OnFailure"),
+    Mistake(
+        "a Job that restarts always",
+        "SG450",
+        lambda m: pod(m, "Job").pop("restartPolicy"),
+        "takes Never or OnFailure",
+        cluster='kubectl: Unsupported value: "Always"',
+    ),
     Mistake("a CronJob that restarts always", "SG450", lambda m: cron_job(m), "a CronJob takes Never or OnFailure"),
-    Mistake("Redis that never restarts", "SG450", lambda m: pod(m, "StatefulSet").update(restartPolicy="Never"), "takes Always"),
+    Mistake(
+        "Redis that never restarts",
+        "SG450",
+        lambda m: pod(m, "StatefulSet").update(restartPolicy="Never"),
+        "takes Always",
+        cluster='kubectl: Unsupported value: "Never"',
+    ),
     Mistake(
         "a selector of other labels",
         "SG451",
         lambda m: of_kind(m, "StatefulSet")["spec"]["selector"]["matchLabels"].update({"app.kubernetes.io/component": "store"}),
         "its template's labels are others",
+        cluster="kubectl: `selector` does not match template `labels`",
     ),
     Mistake(
         "a Deployment without labels",
@@ -768,6 +794,7 @@ WORKLOADS = [
         "SG456",
         lambda m: m.pod("whisper").update(nodeSelector={"pool": "cpu"}, affinity=node_affinity(m, "pool", ["gpu", "spot"])),
         "waits for ever",
+        cluster="pod: didn't match Pod's node affinity/selector",
     ),
     Mistake(
         "a spread over a misspelt label",
