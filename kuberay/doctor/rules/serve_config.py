@@ -3,10 +3,12 @@
 KubeRay does not read it, and Serve drops unknown fields.
 """
 
+import functools
 import json
 import re
 import typing
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +25,7 @@ from kuberay.doctor.schema import refused
 FIELD = "spec.serveConfigV2"
 _AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])
 SHIPPED = Path(__file__).parents[3] / "deployments"
+_IMPORTS = ThreadPoolExecutor(1, "imports")
 SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNORECASE)
 
 
@@ -33,15 +36,17 @@ SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNO
     first=True,
 )
 def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
-    from ray.serve.config import AutoscalingConfig
-    from ray.serve.schema import ServeDeploySchema
-
     own = serve_accepts_the_config
     try:
         content = service.config
         if not isinstance(content, dict):
             yield service.finding(own, FIELD, "is not a mapping")
             return
+        for application in service.applications:
+            _model_libraries(str(application.get("import_path")))
+        from ray.serve.config import AutoscalingConfig  # it takes a second
+        from ray.serve.schema import ServeDeploySchema
+
         ServeDeploySchema.model_validate(content)
         # The schema takes any mapping in these two fields, and Serve reads them later.
         for application in content["applications"]:
@@ -124,6 +129,12 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
             yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence, severity)
 
 
+@functools.cache
+def _model_libraries(import_path: str) -> Future[tuple[str, ...]]:
+    """Begin to import the app in another process, which takes as long as all rules."""
+    return _IMPORTS.submit(app.model_libraries, import_path)
+
+
 @rule(
     "SG205",
     "importing the app loads no model library",
@@ -131,7 +142,7 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
 )
 def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
-        loaded = app.model_libraries(application["import_path"])
+        loaded = _model_libraries(application["import_path"]).result()
         if loaded:
             sentence = (
                 f"importing {application['import_path']} loads {', '.join(loaded)}, which the head's image lacks, and Serve "
