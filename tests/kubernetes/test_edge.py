@@ -65,6 +65,62 @@ def definitions(clients: Kubectl) -> Kubectl:
     return clients
 
 
+class Upgraded:
+    """An installation with KubeRay's incremental upgrade, its gateway, and what plays the gateway's controller."""
+
+    def __init__(self, installed: Installation, controller: Controller) -> None:
+        self.installed, self.controller = installed, controller
+
+
+@pytest.fixture(scope="module")
+def upgraded(definitions: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
+    """Install with the strategy as a value. Clients send to the gateway: each cluster has a Service of its own.
+
+    Its tests come first: two clusters and the small installation at once are much for two cores.
+    """
+    upgrade = {
+        "strategy": "NewClusterWithIncrementalUpgrade",
+        "gateway_class": "envoy",
+        "step_size_percent": STEP,
+        "interval_seconds": INTERVAL_S,
+    }
+    made = make_small(definitions, "upgraded", tmp_path_factory.mktemp("upgraded"), upgrade=upgrade)
+    with gateways.running(definitions, "upgraded") as gateway:
+        made.service = gateway.address
+        controller = Controller(gateway, made.profile.namespace)
+        with controller.running():
+            made.install()
+            wait_until(lambda: made.draw(CLIENTS).startswith(b"\x89PNG"), "KubeRay's route serves", READY_S)
+            yield Upgraded(made, controller)
+            made.remove()
+
+
+def test_kuberay_makes_its_gateway_and_its_route(upgraded: Upgraded) -> None:
+    installed = upgraded.installed
+    ((gateway,), (routed,)) = (installed.kubectl.get(kind, installed.namespace) for kind in ("gateways", "httproutes"))
+    assert (gateway["metadata"]["name"], gateway["spec"]["gatewayClassName"]) == ("sonograph-gateway", "envoy")
+    assert [(one["protocol"], one["port"]) for one in gateway["spec"]["listeners"]] == [("HTTP", 80)]
+    (rule,) = routed["spec"]["rules"]
+    assert [one["name"] for one in rule["backendRefs"]] == [serve_service(installed.active())]
+    assert [one["path"] for one in rule["matches"]] == [{"type": "PathPrefix", "value": "/"}]
+    assert not rule.keys() & {"timeouts", "retry"}
+    names = [one["metadata"]["name"] for one in installed.kubectl.get("services", installed.namespace)]
+    assert serve_service(installed.profile.service) not in names
+
+
+def test_kuberay_moves_the_requests_step_by_step_and_none_is_lost(upgraded: Upgraded) -> None:
+    installed, controller = upgraded.installed, upgraded.controller
+    before = installed.active()
+    with installed.load(clients=2, until=lambda: installed.active() not in ("", before)) as answers:
+        set_image(installed, NEXT)
+    assert statuses(answers) == {200}, (answers, controller.weights)
+    shares = [weights[1] for weights in controller.weights if len(weights) == 2]
+    assert shares == list(range(0, 101, STEP))
+    wait_until(lambda: installed.clusters() == [installed.active()], "the first cluster is gone", LONG_S)
+    wait_until(lambda: controller.weights[-1] == [100], "the route has one cluster again")
+    assert installed.draw(CLIENTS).startswith(b"\x89PNG")
+
+
 class Edge:
     """The way in to the small installation, and a client of it without its label."""
 
@@ -182,56 +238,3 @@ def test_a_request_that_fails_is_sent_once(edge: Edge, small: Installation) -> N
     assert (status, json.loads(content)["code"]) == (504, "deadline_exceeded")
     assert edge.gateway.count(service, "upstream_rq_total") == before + 1
     assert edge.gateway.count(service, "upstream_rq_retry") == 0
-
-
-class Upgraded:
-    """An installation with KubeRay's incremental upgrade, its gateway, and what plays the gateway's controller."""
-
-    def __init__(self, installed: Installation, controller: Controller) -> None:
-        self.installed, self.controller = installed, controller
-
-
-@pytest.fixture(scope="module")
-def upgraded(definitions: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
-    """Install with the strategy as a value. Clients send to the gateway: each cluster has a Service of its own."""
-    upgrade = {
-        "strategy": "NewClusterWithIncrementalUpgrade",
-        "gateway_class": "envoy",
-        "step_size_percent": STEP,
-        "interval_seconds": INTERVAL_S,
-    }
-    made = make_small(definitions, "upgraded", tmp_path_factory.mktemp("upgraded"), upgrade=upgrade)
-    with gateways.running(definitions, "upgraded") as gateway:
-        made.service = gateway.address
-        controller = Controller(gateway, made.profile.namespace)
-        with controller.running():
-            made.install()
-            wait_until(lambda: made.draw(CLIENTS).startswith(b"\x89PNG"), "KubeRay's route serves", READY_S)
-            yield Upgraded(made, controller)
-            made.remove()
-
-
-def test_kuberay_makes_its_gateway_and_its_route(upgraded: Upgraded) -> None:
-    installed = upgraded.installed
-    ((gateway,), (routed,)) = (installed.kubectl.get(kind, installed.namespace) for kind in ("gateways", "httproutes"))
-    assert (gateway["metadata"]["name"], gateway["spec"]["gatewayClassName"]) == ("sonograph-gateway", "envoy")
-    assert [(one["protocol"], one["port"]) for one in gateway["spec"]["listeners"]] == [("HTTP", 80)]
-    (rule,) = routed["spec"]["rules"]
-    assert [one["name"] for one in rule["backendRefs"]] == [serve_service(installed.active())]
-    assert [one["path"] for one in rule["matches"]] == [{"type": "PathPrefix", "value": "/"}]
-    assert not rule.keys() & {"timeouts", "retry"}
-    names = [one["metadata"]["name"] for one in installed.kubectl.get("services", installed.namespace)]
-    assert serve_service(installed.profile.service) not in names
-
-
-def test_kuberay_moves_the_requests_step_by_step_and_none_is_lost(upgraded: Upgraded) -> None:
-    installed, controller = upgraded.installed, upgraded.controller
-    before = installed.active()
-    with installed.load(clients=2, until=lambda: installed.active() not in ("", before)) as answers:
-        set_image(installed, NEXT)
-    assert statuses(answers) == {200}, (answers, controller.weights)
-    shares = [weights[1] for weights in controller.weights if len(weights) == 2]
-    assert shares == list(range(0, 101, STEP))
-    wait_until(lambda: installed.clusters() == [installed.active()], "the first cluster is gone", LONG_S)
-    wait_until(lambda: controller.weights[-1] == [100], "the route has one cluster again")
-    assert installed.draw(CLIENTS).startswith(b"\x89PNG")
