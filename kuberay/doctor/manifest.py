@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from kuberay import ray_autoscaler
-from kuberay.doctor.documents import Document
+from kuberay.doctor.documents import LOADER, Document
 from kuberay.doctor.finding import ERROR, NOTE, Finding, Severity, rule
 from kuberay.doctor.schema import path
 from kuberay.images import versions
@@ -177,7 +177,7 @@ class Service:
     @cached_property
     def config(self) -> Any:
         """serveConfigV2; for every rule but the first, a mapping that Serve accepts."""
-        return yaml.safe_load(self.parsed.spec.serve_config_v2)
+        return yaml.load(self.parsed.spec.serve_config_v2, Loader=LOADER)
 
     @property
     def applications(self) -> list[dict[str, Any]]:

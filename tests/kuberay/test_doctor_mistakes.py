@@ -10,6 +10,7 @@ from testing.manifests import Manifests
 from tests.kuberay import mistakes
 from tests.kuberay.mistakes import Mistake
 
+pytestmark = pytest.mark.slow  # half a minute
 MODULES = [importlib.import_module(f"{mistakes.__name__}.{one.name}") for one in pkgutil.iter_modules(mistakes.__path__)]
 ALL: list[Mistake] = [one for module in MODULES for one in module.MISTAKES]
 

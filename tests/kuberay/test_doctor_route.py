@@ -74,3 +74,25 @@ def test_a_gateway_of_another_shape_is_found_with_its_field() -> None:
     manifests.gateway()["listeners"][0].pop("protocol")
     (finding,) = manifests.findings()
     assert (finding.rule, finding.field) == ("the_api_server_takes_an_object", "spec.listeners[0].protocol")
+
+
+def test_a_route_follows_serves_own_port_and_may_lead_to_another_service_of_the_folder() -> None:
+    manifests = Manifests()
+    refs = manifests.split()["backendRefs"]
+    refs[1].update(name="sonograph-redis", port=6379)
+    manifests.config["http_options"]["port"] = 9000
+    refs[0]["port"] = 9000
+    assert [str(finding) for finding in manifests.findings() if finding.number == "SG701"] == []
+    refs[0]["port"] = 8000
+    (finding,) = (one for one in manifests.findings() if one.number == "SG701")
+    assert "listens on 9000, and not on 8000" in finding.sentence
+
+
+def test_a_selector_may_name_a_group_of_another_cluster_of_the_folder() -> None:
+    manifests = Manifests()
+    manifests.split()
+    (candidate,) = (one for one in manifests.beside if one["kind"] == "RayService")
+    candidate["spec"]["rayClusterConfig"]["workerGroupSpecs"][1]["groupName"] = "speech"
+    for name in ("speech", "headgroup"):
+        manifests.pod("whisper")["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]["ray.io/group"] = name
+        assert [str(finding) for finding in manifests.findings() if finding.number == "SG405" and name in finding.sentence] == []

@@ -110,12 +110,20 @@ def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding
     "Take the group's name.",
 )
 def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding]:
-    names = {group.group_name for group in service.groups} | {HEAD_GROUP}
+    names = {group.group_name for group in service.groups} | {HEAD_GROUP} | set(_groups_beside(service))
     for document in (service.document, *service.beside):
         for field, name in selected(document.content):
             if name not in names:
                 sentence = f"there is no group {name}, so this applies to no pod"
                 yield document.finding(a_selector_names_a_group_that_there_is, field, sentence)
+
+
+def _groups_beside(service: Service) -> Iterator[str]:
+    """The groups of the folder's other RayServices and RayClusters."""
+    for document in service.beside:
+        cluster = document.spec if document.kind == "RayCluster" else document.spec.get("rayClusterConfig")
+        groups = cluster.get("workerGroupSpecs") if isinstance(cluster, dict) else None
+        yield from (str(one.get("groupName")) for one in groups or () if isinstance(one, dict))
 
 
 def selected(value: Any, field: str = "") -> Iterator[tuple[str, Any]]:

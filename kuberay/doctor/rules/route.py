@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
-from kuberay.doctor.documents import Document
+from kuberay.doctor.documents import LOADER, Document
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Part, Service
 from kuberay.doctor.rules.times import longest_deadline_s
@@ -114,16 +115,19 @@ KINDS: dict[str, type[Part]] = {"HTTPRoute": HttpRoute, "Gateway": Gateway}
     "Take the name of the RayService, and `-serve-svc`.",
 )
 def a_route_leads_to_services_that_there_are(service: Service) -> Iterator[Finding]:
-    own, strategies = a_route_leads_to_services_that_there_are, _upgrade_strategies(service)
+    own, strategies, ports = a_route_leads_to_services_that_there_are, _upgrade_strategies(service), _ports(service)
+    others = {one.name for one in service.beside if one.kind == "Service"}
     for document, field, routed in _rules(service):
         if not routed.backend_refs:
             yield document.finding(own, field, "it leads to no service: its requests would get 500")
         for number, backend in enumerate(routed.backend_refs):
             name, sentence = backend.name, ""
+            if name in others:
+                continue
             if name not in strategies:
                 sentence = f"{name} belongs to no RayService here, only {' and '.join(strategies)} do: its requests would fail"
-            elif backend.port != PORT:
-                sentence = f"{name} listens on {PORT}, and not on {backend.port}: its requests would fail"
+            elif backend.port != ports[name]:
+                sentence = f"{name} listens on {ports[name]}, and not on {backend.port}: its requests would fail"
             elif strategies[name] == INCREMENTAL:
                 sentence = (
                     f"with {INCREMENTAL} KubeRay makes a Service for each cluster, under a random name, and {name} may have no pod "
@@ -219,6 +223,19 @@ def _seconds(duration: str) -> float | None:
     if not re.fullmatch("([0-9]{1,5}(h|m|s|ms)){1,4}", duration):
         return None
     return sum(int(number) * SECONDS[unit] for number, unit in re.findall("([0-9]+)(ms|h|m|s)", duration))
+
+
+def _ports(service: Service) -> dict[str, int]:
+    """The port of Serve of each RayService in the folder, by the name of its Service."""
+    found = {}
+    for document in (service.document, *service.beside):
+        if document.kind == "RayService":
+            port: object = PORT
+            with contextlib.suppress(yaml.YAMLError, LookupError, AttributeError, TypeError):
+                config = yaml.load(document.spec["serveConfigV2"], Loader=LOADER)
+                port = config["http_options"]["port"]
+            found[serve_service(document.name)] = port if isinstance(port, int) else PORT
+    return found
 
 
 def _upgrade_strategies(service: Service) -> dict[str, str]:
