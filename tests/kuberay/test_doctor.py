@@ -33,6 +33,8 @@ class Case:
     broken: Break
     profile: Profile = CPU
     severity: Severity = ERROR
+    cluster: str = ""
+    """Consequence in a real cluster, where it was tried: tests/kubernetes/test_mistakes.py."""
 
 
 BROKEN = [
@@ -307,14 +309,21 @@ BROKEN = [
         "resources_twice",
         "a_group_says_its_resources_once",
         lambda m: m.group("whisper").update(rayStartParams={"num-cpus": "1"}),
+        cluster="operator: resource fields should not be set in both rayStartParams and Resources",
     ),
     Case("a_group_with_an_underscore", "a_name_is_a_dns_label", lambda m: m.rename("whisper", "whisper_small")),
     Case("a_service_with_a_capital", "a_name_is_a_dns_label", lambda m: m.service["metadata"].update(name="Sonograph")),
-    Case("a_service_with_a_long_name", "a_name_is_a_dns_label", lambda m: m.service["metadata"].update(name="s" * 48)),
+    Case(
+        "a_service_with_a_long_name",
+        "a_name_is_a_dns_label",
+        lambda m: m.service["metadata"].update(name="s" * 48),
+        cluster="operator: RayService name should be no more than 47 characters",
+    ),
     Case(
         "labels_among_the_parameters",
         "a_label_is_well_formed",
         lambda m: m.group("whisper").update(rayStartParams={"labels": "a=b"}),
+        cluster="operator: rayStartParams['labels'] is not supported",
     ),
     Case(
         "replicas_beside_the_autoscaler",
@@ -322,13 +331,38 @@ BROKEN = [
         lambda m: m.group("whisper").update(replicas=1),
         severity=WARNING,
     ),
-    Case("more_at_least_than_at_most", "replicas_are_in_order", lambda m: m.group("whisper").update(minReplicas=4)),
-    Case("a_group_suspended", "replicas_are_in_order", lambda m: m.group("whisper").update(suspend=True)),
+    Case(
+        "more_at_least_than_at_most",
+        "replicas_are_in_order",
+        lambda m: m.group("whisper").update(minReplicas=4),
+        cluster="operator: has minReplicas 4 greater than maxReplicas 3",
+    ),
+    Case(
+        "a_group_suspended",
+        "replicas_are_in_order",
+        lambda m: m.group("whisper").update(suspend=True),
+        cluster="operator: cannot be suspended with Autoscaler enabled",
+    ),
     Case("no_autoscaler", "the_autoscaler_is_v2", lambda m: m.cluster.pop("enableInTreeAutoscaling")),
     Case("the_old_autoscaler", "the_autoscaler_is_v2", lambda m: m.cluster["autoscalerOptions"].pop("version")),
-    Case("the_autoscaler_twice", "the_autoscaler_is_v2", lambda m: m.add_env("RAY_enable_autoscaler_v2", "1")),
-    Case("a_pod_that_restarts", "the_autoscaler_is_v2", lambda m: m.pod("whisper").update(restartPolicy="Always")),
-    Case("a_negative_idle_time", "the_autoscaler_is_v2", lambda m: m.group("whisper").update(idleTimeoutSeconds=-1)),
+    Case(
+        "the_autoscaler_twice",
+        "the_autoscaler_is_v2",
+        lambda m: m.add_env("RAY_enable_autoscaler_v2", "1"),
+        cluster="operator: both .spec.autoscalerOptions.version and head Pod env var",
+    ),
+    Case(
+        "a_pod_that_restarts",
+        "the_autoscaler_is_v2",
+        lambda m: m.pod("whisper").update(restartPolicy="Always"),
+        cluster="operator: restartPolicy for worker group whisper should be Never or unset",
+    ),
+    Case(
+        "a_negative_idle_time",
+        "the_autoscaler_is_v2",
+        lambda m: m.group("whisper").update(idleTimeoutSeconds=-1),
+        cluster="operator: worker group whisper: idleTimeoutSeconds must be non-negative",
+    ),
     Case("redis_twice", "redis_is_named_once", lambda m: m.add_env("RAY_REDIS_ADDRESS", "r")),
     Case("redis_nowhere", "redis_is_named_once", lambda m: m.cluster["gcsFaultToleranceOptions"].pop("redisAddress")),
     Case(
@@ -338,12 +372,18 @@ BROKEN = [
     ),
     Case("rocksdb", "redis_is_named_once", lambda m: m.cluster.update(gcsFaultToleranceOptions={"backend": "rocksdb"})),
     Case("no_fault_tolerance", "redis_is_named_once", lambda m: m.cluster.pop("gcsFaultToleranceOptions"), severity=WARNING),
-    Case("kubernetes_tokens", "tokens_are_required", lambda m: m.cluster["authOptions"].update(enableK8sTokenAuth=True)),
+    Case(
+        "kubernetes_tokens",
+        "tokens_are_required",
+        lambda m: m.cluster["authOptions"].update(enableK8sTokenAuth=True),
+        cluster="operator: K8s token auth mode is currently not supported for RayService",
+    ),
     Case("no_tokens", "tokens_are_required", lambda m: m.cluster.pop("authOptions"), severity=WARNING),
     Case(
         "an_unknown_upgrade",
         "an_upgrade_is_one_that_kuberay_knows",
         lambda m: m.service["spec"].update(upgradeStrategy={"type": "Rolling"}),
+        cluster="operator: Spec.UpgradeStrategy.Type value Rolling is invalid",
     ),
     Case(
         "half_an_upgrade",
@@ -356,11 +396,13 @@ BROKEN = [
         "an_upgrade_of_the_cluster",
         "an_upgrade_is_one_that_kuberay_knows",
         lambda m: m.cluster.update(upgradeStrategy={"type": "Recreate"}),
+        cluster="operator: upgradeStrategy cannot be set when RayCluster is created by RayService",
     ),
     Case(
         "a_head_service_with_a_name",
         "the_head_service_has_no_name",
         lambda m: m.head.update(headService={"metadata": {"name": "x"}}),
+        cluster="operator: headService.metadata.name should not be set",
     ),
     Case(
         "a_backend_that_no_service_has",

@@ -13,7 +13,7 @@ PRODUCT = (
     "deployments/*/deployment.py",
 )
 DOCTOR = ("kuberay/doctor", "sonograph/doctor.py")
-OTHERS = {"test_mistakes.py": ("tests/kuberay/mistakes",)}
+OTHERS = {"test_mistakes.py": ("tests/kuberay/mistakes", "tests/kuberay/test_doctor.py", "testing/manifests.py")}
 """Files that a file of tests depends on beside the product and this package."""
 TEXTS = (".md", FILE.name)
 """Endings of files among them that no test of this folder reads."""

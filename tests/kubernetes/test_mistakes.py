@@ -10,6 +10,7 @@ import pytest
 from kuberay.profiles import CPU
 from testing.manifests import DIGEST, Manifests
 from tests.kuberay.mistakes import Mistake
+from tests.kuberay.test_doctor import BROKEN, Case
 from tests.kuberay.test_doctor_mistakes import ALL
 from tests.kubernetes.installation import namespace
 from tests.kubernetes.kubectl import Kubectl
@@ -17,7 +18,7 @@ from tests.kubernetes.machine import wait_until
 from tests.kubernetes.small import VALUES
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
-TRIED = [one for one in ALL if one.cluster]
+TRIED: list[Mistake | Case] = [one for one in (*ALL, *BROKEN) if one.cluster]
 SHOWN_S = 120
 """Longest wait for what the cluster says."""
 
@@ -32,12 +33,12 @@ def space(kubectl: Kubectl) -> Iterator[str]:
     kubectl("delete", "namespace", name, "--timeout=120s", timeout_s=140)
 
 
-def documents(mistake: Mistake, space: str) -> list[dict[str, Any]]:
+def documents(mistake: Mistake | Case, space: str) -> list[dict[str, Any]]:
     """Return an installation with the mistake. Where pods are to show it, only groups that it changes have some, beside the head."""
     of_pods = mistake.cluster.startswith("pod")
     manifests = Manifests(CPU.changed({**(VALUES if of_pods else {}), "namespace": space}))
     groups = copy.deepcopy(manifests.cluster["workerGroupSpecs"])
-    mistake.breaks(manifests)
+    (mistake.broken if isinstance(mistake, Case) else mistake.breaks)(manifests)
     if of_pods:
         manifests.cluster.pop("gcsFaultToleranceOptions")
         manifests.cluster.pop("autoscalerOptions")
@@ -57,7 +58,7 @@ def said(kubectl: Kubectl, space: str) -> str:
 
 
 @pytest.mark.parametrize("mistake", TRIED, ids=lambda one: one.name)
-def test_a_mistake_has_the_consequence_that_the_table_says(mistake: Mistake, kubectl: Kubectl, space: str) -> None:
+def test_a_mistake_has_the_consequence_that_the_table_says(mistake: Mistake | Case, kubectl: Kubectl, space: str) -> None:
     who, _, words = mistake.cluster.partition(": ")
     broken = documents(mistake, space)
     if who == "kubectl":

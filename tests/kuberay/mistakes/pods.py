@@ -685,7 +685,7 @@ WORKLOADS = [
         "SG450",
         lambda m: pod(m, "Job").pop("restartPolicy"),
         "takes Never or OnFailure",
-        cluster='kubectl: Unsupported value: "Always"',
+        cluster='kubectl: Required value: valid values: "OnFailure", "Never"',
     ),
     Mistake("a CronJob that restarts always", "SG450", lambda m: cron_job(m), "a CronJob takes Never or OnFailure"),
     Mistake(

@@ -96,11 +96,21 @@ MISTAKES = [
         "has to be positive",
         cluster="operator: must be a positive",
     ),
-    Mistake("a_negative_time_for_the_start", "SG112", annotated(initializing_timeout="-45m"), "has to be positive"),
+    Mistake(
+        "a_negative_time_for_the_start",
+        "SG112",
+        annotated(initializing_timeout="-45m"),
+        "has to be positive",
+        cluster="operator: must be a positive duration, got: -45m",
+    ),
     Mistake("seconds_meant_as_minutes", "SG112", annotated(initializing_timeout="45"), "is 45 s, in which", WARNING),
     Mistake("a_misspelt_annotation", "SG113", annotated(initialising_timeout="45m"), "did you mean ray.io/init", WARNING),
     Mistake(
-        "an_annotation_for_fault_tolerance", "SG114", annotated(ft_enabled="true"), "refuses the annotation ray.io/ft-enabled"
+        "an_annotation_for_fault_tolerance",
+        "SG114",
+        annotated(ft_enabled="true"),
+        "refuses the annotation ray.io/ft-enabled",
+        cluster="operator: ray.io/ft-enabled annotation and GcsFaultToleranceOptions are both set",
     ),
     Mistake(
         "an_annotation_against_fault_tolerance",
@@ -134,12 +144,14 @@ MISTAKES = [
         "SG107",
         lambda m: m.head["rayStartParams"].update({"redis-password": "x"}),
         "redis-password belongs in",
+        cluster="operator: cannot set `redis-password` in rayStartParams",
     ),
     Mistake(
         "a_redis_that_ray_alone_knows",
         "SG107",
         lambda m: (m.cluster.pop("gcsFaultToleranceOptions"), m.add_env("RAY_REDIS_ADDRESS", "r:6379")),
         "RAY_REDIS_ADDRESS belongs in",
+        cluster="operator: RAY_REDIS_ADDRESS is set which implicitly enables GCS fault tolerance",
     ),
     Mistake(
         "an_upgrade_without_pause",
@@ -155,11 +167,29 @@ MISTAKES = [
         "it is 150, and KubeRay takes 0 to 100",
         cluster="operator: maxSurgePercent must be between 0 and 100",
     ),
-    Mistake("an_upgrade_of_less_than_nothing", "SG109", upgraded(maxSurgePercent=-1), "it is -1"),
+    Mistake(
+        "an_upgrade_of_less_than_nothing",
+        "SG109",
+        upgraded(maxSurgePercent=-1),
+        "it is -1",
+        cluster="operator: maxSurgePercent must be between 0 and 100",
+    ),
     Mistake("an_upgrade_without_steps", "SG109", upgraded(stepSizePercent=0), "no traffic would ever move"),
-    Mistake("an_upgrade_with_steps_back", "SG109", upgraded(stepSizePercent=-5), "it is -5"),
+    Mistake(
+        "an_upgrade_with_steps_back",
+        "SG109",
+        upgraded(stepSizePercent=-5),
+        "it is -5",
+        cluster="operator: stepSizePercent must be between 0 and 100",
+    ),
     Mistake("steps_above_the_surge", "SG109", upgraded(stepSizePercent=60), "above maxSurgePercent"),
-    Mistake("an_upgrade_by_no_gateway", "SG109", upgraded(gatewayClassName=""), "needs gatewayClassName"),
+    Mistake(
+        "an_upgrade_by_no_gateway",
+        "SG109",
+        upgraded(gatewayClassName=""),
+        "needs gatewayClassName",
+        cluster="operator: gatewayClassName is required",
+    ),
     Mistake("steps_as_text", "SG011", upgraded(stepSizePercent="50%"), "has to be a whole number"),
     Mistake(
         "an_upgrade_without_autoscaler",
@@ -167,6 +197,7 @@ MISTAKES = [
         lambda m: (upgraded()(m), m.cluster.pop("enableInTreeAutoscaling")),
         "without Ray's autoscaler",
         also=("SG106",),
+        cluster="operator: Ray Autoscaler is required",
     ),
     Mistake(
         "options_of_another_upgrade",
@@ -249,7 +280,14 @@ MISTAKES = [
         also=("SG501",),
         cluster="operator: minimum Ray version is 2.52.0",
     ),
-    Mistake("tokens_of_latest", "SG120", lambda m: m.cluster.update(rayVersion="latest"), "it is no version", also=("SG501",)),
+    Mistake(
+        "tokens_of_latest",
+        "SG120",
+        lambda m: m.cluster.update(rayVersion="latest"),
+        "it is no version",
+        also=("SG501",),
+        cluster="operator: RayVersion format is invalid: latest",
+    ),
     Mistake(
         "a_head_without_containers",
         "SG012",
@@ -270,6 +308,7 @@ MISTAKES = [
         "SG106",
         lambda m: m.cluster["autoscalerOptions"].update(idleTimeoutSeconds=-1),
         "KubeRay refuses -1",
+        cluster="operator: autoscalerOptions.idleTimeoutSeconds must be non-negative",
     ),
     Mistake(
         "no_cpus_for_the_autoscaler",
