@@ -100,7 +100,11 @@ def test_the_doctors_output_for_a_running_cluster_is_the_documented_one() -> Non
     service["status"] = {"conditions": conditions, "activeServiceStatus": {"rayClusterName": name}}
     kubectl = ("kubectl", "-n", CPU.namespace)
     (finding,) = diagnose(Live(LiveService.model_validate(service), {name: running}, kubectl, serve={}))
-    assert EXAMPLE.splitlines() == [str(finding), *(f"  {command}" for command in finding.commands), "1 error, no warnings, no notes."]
+    assert EXAMPLE.splitlines() == [
+        str(finding),
+        *(f"  {command}" for command in finding.commands),
+        "1 error, no warnings, no notes.",
+    ]
 
 
 def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:

@@ -201,7 +201,6 @@ CONTAINERS = [
         "SG420",
         lambda m: sidecar(m, name="ray-worker"),
         "two containers of the pod are named ray-worker",
-        cluster="pod: Duplicate value",
     ),
     Mistake(
         "a container with the autoscaler's name",
@@ -369,7 +368,6 @@ CONTAINERS = [
         "SG426",
         lambda m: pod(m, "StatefulSet")["containers"][0].update(image="docker.io/Library/Redis:7"),
         "only small letters",
-        cluster="pod: InvalidImageName",
     ),
     Mistake(
         "an image with a space",
@@ -530,7 +528,6 @@ AMOUNTS = [
         lambda m: pod(m, "StatefulSet")["containers"][0]["resources"]["requests"].update(cpu="4Gi"),
         "an amount of memory",
         also=("SG406",),
-        cluster="pod: Insufficient cpu",
     ),
     Mistake(
         "CPUs without their m",
