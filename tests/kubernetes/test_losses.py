@@ -33,7 +33,9 @@ class Watched:
         self.first = self.seen = self._now()
 
     def _now(self) -> set[str]:
-        return {pod["metadata"]["name"] for pod in self._installed.pods(group=self._group)}
+        """Return the pods of the active cluster: those of one before may take minutes to end."""
+        found = self._installed.pods(group=self._group, cluster=self._installed.active())
+        return {pod["metadata"]["name"] for pod in found}
 
     def is_replaced(self) -> bool:
         now = self._now()

@@ -475,7 +475,6 @@ AMOUNTS = [
         "SG430",
         lambda m: m.container("whisper")["resources"]["limits"].update(cpu="500m"),
         "the limit is 500m",
-        cluster="pod: must be less than or equal to cpu limit",
     ),
     Mistake(
         "Redis' limit below its request",
@@ -791,7 +790,6 @@ WORKLOADS = [
         "SG456",
         lambda m: m.pod("whisper").update(nodeSelector={"pool": "cpu"}, affinity=node_affinity(m, "pool", ["gpu", "spot"])),
         "waits for ever",
-        cluster="pod: didn't match Pod's node affinity/selector",
     ),
     Mistake(
         "a spread over a misspelt label",
