@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from kuberay import render
+from kuberay.doctor.finding import ERROR
 from kuberay.images import Images
 from kuberay.pod_values import PodValues
 from kuberay.profiles import CPU
@@ -88,7 +89,7 @@ def test_it_needs_no_definition_but_kuberays() -> None:
 
 
 def test_the_doctor_finds_no_error() -> None:
-    assert [str(one) for one in Manifests(PROFILE).findings() if not one.warning] == []
+    assert [str(one) for one in Manifests(PROFILE).findings() if one.severity is ERROR] == []
 
 
 def test_each_secret_that_a_pod_needs_is_created() -> None:

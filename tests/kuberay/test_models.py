@@ -9,6 +9,7 @@ import pytest
 
 from deployments.model_spec import Hardware, ModelSettings, ModelSpec, Workload
 from kuberay import bake, serve_config, versions
+from kuberay.doctor.finding import ERROR
 from kuberay.profiles import CPU, ONE_GPU, PROFILES, SMALL_GPUS, Profile
 from kuberay.worker_groups import Model
 from testing.manifests import Manifests
@@ -94,13 +95,13 @@ def test_a_model_that_the_app_does_not_deploy_has_neither_deployment_nor_group(p
     changed = profile.changed({"settings": {"graphs": ["voice_to_text"]}})
     assert list(deployments(serve_config.cluster(changed))) == ["ingress", "whisper"]
     assert {name for group in changed.groups for name in group.resources} - {"CPU", "GPU"} == {"ingress", "whisper"}
-    assert [finding for finding in Manifests(changed).findings() if not finding.warning] == []
+    assert [finding for finding in Manifests(changed).findings() if finding.severity is ERROR] == []
 
 
 @EACH
 def test_the_doctor_finds_no_error_about_a_third_model_but_that_the_app_lacks_it(profile: Profile) -> None:
     findings = Manifests(with_upscale(profile)).findings()
-    assert {finding.rule for finding in findings if not finding.warning} == {"the_app_has_these_deployments"}
+    assert {finding.rule for finding in findings if finding.severity is ERROR} == {"the_app_has_these_deployments"}
 
 
 def test_one_machine_has_every_deployed_model() -> None:
