@@ -1,6 +1,7 @@
 """Options of the suite, and the real service that all tests of a run share."""
 
 import ast
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+logging.getLogger("httpx").setLevel(logging.WARNING)  # Ray sets the root's level to INFO when it reads a logging configuration
 for variable in [name for name in os.environ if name.startswith("OTEL_")]:
     del os.environ[variable]  # `sonograph serve` and `render` would read a developer's own
 
