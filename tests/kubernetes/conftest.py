@@ -37,9 +37,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.OK
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Record each file of which a run of this folder (`make kubernetes`) has passed every test."""
-    if config.args != ["tests/kubernetes"] or config.option.collectonly or CONFIG in os.environ:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Record each file of which a run of this folder (`make kubernetes`) has passed every test; nothing of one that was interrupted."""
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    if not ended or config.args != ["tests/kubernetes"] or config.option.collectonly or CONFIG in os.environ:
         return
     by_outcome = {
         outcome: {Path(one.nodeid.split("::")[0]).name for one in reports if hasattr(one, "nodeid")}
