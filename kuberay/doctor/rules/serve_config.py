@@ -3,12 +3,12 @@
 KubeRay does not read it, and Serve drops unknown fields.
 """
 
-import functools
+import contextlib
 import json
 import re
+import sys
 import typing
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,6 @@ from kuberay.doctor.schema import refused
 FIELD = "spec.serveConfigV2"
 _AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])
 SHIPPED = Path(__file__).parents[3] / "deployments"
-_IMPORTS = ThreadPoolExecutor(1, "imports")
 SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNORECASE)
 
 
@@ -42,8 +41,6 @@ def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
         if not isinstance(content, dict):
             yield service.finding(own, FIELD, "is not a mapping")
             return
-        for application in service.applications:
-            _model_libraries(str(application.get("import_path")))
         from ray.serve.config import AutoscalingConfig  # it takes a second
         from ray.serve.schema import ServeDeploySchema
 
@@ -129,10 +126,11 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
             yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence, severity)
 
 
-@functools.cache
-def _model_libraries(import_path: str) -> Future[tuple[str, ...]]:
-    """Begin to import the app in another process, which takes as long as all rules."""
-    return _IMPORTS.submit(app.model_libraries, import_path)
+def _model_libraries(import_path: str) -> tuple[str, ...]:
+    """The model libraries that importing the app loads. Where this process has some, a fresh interpreter tells whose, in seconds."""
+    with contextlib.suppress(Exception):  # a rule of its own reports it
+        app.load(import_path)
+    return () if sys.modules.keys().isdisjoint(app.MODEL_LIBRARIES) else app.model_libraries(import_path)
 
 
 @rule(
@@ -142,7 +140,7 @@ def _model_libraries(import_path: str) -> Future[tuple[str, ...]]:
 )
 def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
-        loaded = _model_libraries(application["import_path"]).result()
+        loaded = _model_libraries(application["import_path"])
         if loaded:
             sentence = (
                 f"importing {application['import_path']} loads {', '.join(loaded)}, which the head's image lacks, and Serve "
