@@ -13,8 +13,12 @@ PRODUCT = (
     "deployments/*/deployment.py",
 )
 DOCTOR = ("kuberay/doctor", "sonograph/doctor.py")
-OTHERS = {"test_mistakes.py": ("tests/kuberay/mistakes", "tests/kuberay/test_doctor.py", "testing/manifests.py")}
-"""Files that a file of tests depends on beside the product and this package."""
+"""The doctor, which changes nothing in a cluster, counts only where a test runs it."""
+OTHERS = {
+    "test_changes.py": DOCTOR,
+    "test_mistakes.py": ("tests/kuberay/mistakes", "tests/kuberay/test_doctor.py", "testing/manifests.py"),
+}
+"""Files that a file of tests depends on beside the rest of the product and this package."""
 TEXTS = (".md", FILE.name)
 """Endings of files among them that no test of this folder reads."""
 
@@ -25,14 +29,11 @@ def tests() -> list[str]:
 
 
 def paths(test: str) -> tuple[str, ...]:
-    """Return what git shall list for a file of tests: the product, this package, and of its tests only this file.
-
-    The doctor, which changes nothing in a cluster, is left out where the file does not speak of it; this record always.
-    """
+    """Return what git shall list for a file of tests: the product, this package, and of its tests only this file; never this record."""
+    others = OTHERS.get(test, ())
     left_out = [f"{HERE}/{one}" for one in [*tests(), "test_record.py", Path(__file__).name] if one != test]
-    if "doctor" not in (FILE.parent / test).read_text():
-        left_out += DOCTOR
-    return (*PRODUCT, HERE, *OTHERS.get(test, ()), *(f":(exclude){one}" for one in left_out))
+    left_out += [one for one in DOCTOR if one not in others]
+    return (*PRODUCT, HERE, *others, *(f":(exclude){one}" for one in left_out))
 
 
 def digest(paths: tuple[str, ...]) -> str:
