@@ -68,13 +68,16 @@ def word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
 
 
 def transcribe(engine: WhisperEngine, audios: Sequence[Audio], max_batch: int) -> list[str]:
-    """Return the engine's text of each, `max_batch` of them in a step."""
+    """Return the engine's text of each, `max_batch` of them in a step. Raises what ended one of them."""
     texts = []
     for some in batched(audios, max_batch):
         groups = [engine.prepare(TranscribeRequest(audio, "en")) for audio in some]
         while unfinished(groups):
             engine.run_step([sequence for group in unfinished(groups) for sequence in group.sequences])
-        texts += [group.transcript.text if group.transcript else repr(group.error) for group in groups]
+        for group in groups:
+            if group.transcript is None:
+                raise group.error or RuntimeError("a recording has neither a transcript nor an error")
+            texts.append(group.transcript.text)
     return texts
 
 
