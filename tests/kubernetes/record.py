@@ -33,7 +33,8 @@ def paths(test: str) -> tuple[str, ...]:
     others = OTHERS.get(test, ())
     left_out = [f"{HERE}/{one}" for one in [*tests(), "test_record.py", Path(__file__).name] if one != test]
     left_out += [one for one in DOCTOR if one not in others]
-    return (*PRODUCT, HERE, *others, *(f":(exclude){one}" for one in left_out))
+    product = [f":(glob){one}" if "*" in one else one for one in PRODUCT]  # to git alone * is any path
+    return (*product, HERE, *others, *(f":(exclude){one}" for one in left_out))
 
 
 def digest(paths: tuple[str, ...]) -> str:
