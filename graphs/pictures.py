@@ -79,6 +79,7 @@ async def draw(generate: Generate, requests: Sequence[GenerateRequest], context:
     The first that fails cancels the others, and its error is raised. Cancelling this cancels all, down to the model.
     The stage's time is that of the picture that took longest.
     """
+    context.notes["n"] = len(requests)
     if len(requests) == 1:
         return [await generate(requests[0], context)]
 
@@ -90,7 +91,6 @@ async def draw(generate: Generate, requests: Sequence[GenerateRequest], context:
         own.report(Finished(requests[index], image, dict(context.models)))
         return image
 
-    context.notes["n"] = len(requests)
     images = await fan_out(context, {str(index): partial(one, index) for index in range(len(requests))})
     return list(images.values())
 

@@ -9,16 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 
-from deployments.diffusion.batch import Batch
-from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.spec import SPEC
-from deployments.diffusion.types import EngineConfig
 from deployments.errors import DeploymentError, InvalidInput, ModelUnavailable
-from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Step
+from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext
 from graphs.core.policies.policy import Call
@@ -27,7 +22,6 @@ from graphs.core.progress import Queued
 from graphs.http.settings import HttpSettings
 from graphs.pictures import Finished, OfPicture, draw, requests
 from testing.fakes import PNG, FakeService, FakeStage, access_log, image
-from testing.pipelines import pixels, request
 
 JSON = {"accept": "application/json"}
 EVENTS = {"accept": "text/event-stream"}
@@ -124,7 +118,7 @@ async def test_a_picture_alone_is_the_stages_call_itself() -> None:
     one = context(seen.append)
     (found,) = await draw(stage, requests(GenerateRequest("x", seed=5), 1), one)
     assert stage.calls[0][1] is one
-    assert (found.encoded, seen, one.notes) == (PNG + b"\0", [Queued("diffusion", 1)], {})
+    assert (found.encoded, seen, one.notes) == (PNG + b"\0", [Queued("diffusion", 1)], {"n": 1})
 
 
 async def test_progress_names_its_picture_which_is_sent_when_it_is_finished() -> None:
@@ -191,7 +185,7 @@ async def test_one_picture_is_answered_as_ever(caplog: pytest.LogCaptureFixture)
     assert "images" not in body
     assert [one["type"] for one in plain] == ["accepted", "transcript", "image", "done"]
     assert not any("index" in one for one in plain)
-    assert all("n" not in line for line in access_log(caplog.records))
+    assert [line["n"] for line in access_log(caplog.records)] == [1, 1]
 
 
 async def test_each_picture_is_an_event_as_soon_as_it_is_finished() -> None:
@@ -307,21 +301,3 @@ async def test_a_rollout_sends_all_pictures_of_a_request_to_one_model() -> None:
     found = [set(await draw(chosen, each, RequestContext(f"id-{number}", TimeLeft(60)))) for number in range(40)]
     assert {len(one) for one in found} == {1}
     assert len(set.union(*found)) == 2
-
-
-@pytest.mark.torch
-async def test_four_pictures_of_the_engine_share_every_step_and_are_those_drawn_alone() -> None:
-    engine = DiffusionEngine(EngineConfig(DiffusionSettings().model))
-    batch = Batch(engine, 8)
-
-    async def stage(one: GenerateRequest, context: RequestContext) -> Image:
-        return (await batch.generate(one, {})).image
-
-    each = requests(request("a red apple", steps=6, seed=LAST - 1), 4)
-    images = await draw(stage, each, context())
-    batch.close()
-    assert [found.compute_time.batch_size for found in images] == [4, 4, 4, 4]
-    for one, found in zip(each, images, strict=True):
-        alone = pixels(engine.generate(one, {}).image).astype(int)
-        assert int(np.abs(alone - pixels(found)).max()) <= 2
-    assert len({found.encoded for found in images}) == 4

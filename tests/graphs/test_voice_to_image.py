@@ -64,7 +64,7 @@ async def test_the_transcript_is_drawn_with_the_requests_options(service: FakeSe
     )
     assert drawing.transcript == transcript()
     assert drawing.images == [image()]
-    assert one.notes == {"transcript": "a red apple", "seed": 9, "steps": 12}
+    assert one.notes == {"transcript": "a red apple", "seed": 9, "n": 1, "steps": 12}
     assert one.timings_ms == {"whisper": 20.0, "diffusion": 30.0, "encode": 2.0}
     assert one.models == {"whisper": "tiny.en", "diffusion": "tiny"}
 
