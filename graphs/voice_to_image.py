@@ -1,6 +1,5 @@
 """The graph that draws what a recording says: speech to text, then text to image."""
 
-import base64
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from deployments.errors import InvalidInput
 from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
@@ -19,6 +18,7 @@ from graphs.core.graph import Graph
 from graphs.core.parameters import GraphAnswer, GraphParameters, common
 from graphs.core.stage import Stage
 from graphs.ingress import app as app  # `serve run graphs.voice_to_image:app`
+from graphs.pictures import SEEDS, ImageAnswer, SeededImage, content, draw, requests
 
 Side = Annotated[int | None, Field(ge=8, multiple_of=8)]
 
@@ -42,17 +42,13 @@ class DrawParameters(GraphParameters):
     """Pixels, a multiple of 8 up to the service's setting; without it the model's own size."""
     seed: int | None = Field(default=None, ge=0, le=4_294_967_295)
     """The same recording, parameters and seed give the same picture; without it a random one is used and returned."""
+    n: int = Field(default=1, ge=1, le=8)
+    """Pictures, drawn together, with seeds that follow each other. Above 1 the answer is JSON with `images`, or events with `index`: an
+    image is refused; and each picture counts as a request in `http.max_concurrent_requests`."""
     output_format: FormatName | None = None
     """The picture's format; without it the Accept header decides."""
     previews: int = Field(default=0, ge=0, le=50)
     """At most so many previews of the picture, in an event stream."""
-
-
-class ImageAnswer(BaseModel):
-    media_type: str
-    base64: str
-    width: int
-    height: int
 
 
 class DrawAnswer(GraphAnswer):
@@ -65,14 +61,19 @@ class DrawAnswer(GraphAnswer):
     prompt_truncated: bool
     """Whether the prompt was longer than the model's text encoder reads; the rest was not drawn."""
     seed: int
-    image: ImageAnswer
+    """The first picture's."""
+    image: ImageAnswer | None = None
+    """The picture; absent where `n` is above 1."""
+    images: list[SeededImage] | None = None
+    """The pictures, in the order of their seeds; absent where `n` is 1."""
 
 
 @dataclass(frozen=True)
 class Drawing:
     transcript: Transcript
-    request: GenerateRequest
-    image: Image
+    requests: list[GenerateRequest]
+    images: list[Image]
+    """Of each request."""
 
 
 class VoiceToImage(Graph[DrawParameters, Drawing]):
@@ -98,49 +99,53 @@ class VoiceToImage(Graph[DrawParameters, Drawing]):
         transcript = await self.transcribe(TranscribeRequest(audio, parameters.language.strip(), parameters.task), context)
         context.notes["transcript"] = transcript.text
         context.report(transcript)
-        request = GenerateRequest(
+        first = GenerateRequest(
             prompt=f"{parameters.prompt_prefix} {transcript.text}".strip(),
             negative_prompt=parameters.negative_prompt,
             steps=parameters.steps,
             guidance_scale=parameters.guidance_scale,
             width=parameters.width,
             height=parameters.height,
-            seed=secrets.randbelow(2**32) if parameters.seed is None else parameters.seed,
+            seed=secrets.randbelow(SEEDS) if parameters.seed is None else parameters.seed,
             format=parameters.output_format or "png",
             previews=parameters.previews,
         )
-        context.notes["seed"] = request.seed
+        context.notes["seed"] = first.seed
+        each = requests(first, parameters.n)
+        return Drawing(transcript, each, await draw(self._draw, each, context))
+
+    async def _draw(self, request: GenerateRequest, context: RequestContext) -> Image:
+        """One picture."""
         image = await self.generate(request, context)
-        context.notes["steps"] = image.compute_time.units
-        return Drawing(transcript, request, image)
+        context.notes["steps"] = context.notes.get("steps", 0) + image.compute_time.units
+        return image
 
     def to_answer(self, result: Drawing, parameters: DrawParameters, context: RequestContext) -> DrawAnswer:
-        image, transcript = result.image, result.transcript
+        transcript = result.transcript
+        first, pictures = result.requests[0], list(zip(result.requests, result.images, strict=True))
+        several = [SeededImage(**content(*picture), seed=picture[0].seed) for picture in pictures] if len(pictures) > 1 else None
         return DrawAnswer(
             **common(context),
             transcript=transcript.text,
             language=transcript.language,
             segments=list(transcript.segments),
-            prompt=result.request.prompt,
-            prompt_truncated=image.prompt_truncated,
-            seed=result.request.seed,
-            image=ImageAnswer(
-                media_type=IMAGE_FORMATS[result.request.format].media_type,
-                base64=base64.b64encode(image.encoded).decode("ascii"),
-                width=image.width,
-                height=image.height,
-            ),
+            prompt=first.prompt,
+            prompt_truncated=result.images[0].prompt_truncated,
+            seed=first.seed,
+            image=None if several else ImageAnswer(**content(*pictures[0])),
+            images=several,
         )
 
     def encoded(self, result: Drawing) -> bytes:
-        return result.image.encoded
+        return result.images[0].encoded
 
     def response_headers(self, result: Drawing) -> dict[str, str]:
-        return {"X-Transcript": result.transcript.text, "X-Seed": str(result.request.seed)}
+        return {"X-Transcript": result.transcript.text, "X-Seed": str(result.requests[0].seed)}
 
     def result_events(self, answer: GraphAnswer) -> Iterator[tuple[str, dict[str, Any]]]:
         earlier = {"request_id", "timings_ms", "transcript", "language", "segments"}
-        yield "image", answer.model_dump(exclude=earlier, exclude_none=True)
+        if getattr(answer, "images", None) is None:  # of several, each was sent when it was finished
+            yield "image", answer.model_dump(exclude=earlier, exclude_none=True)
 
 
 def check_size(stage: Stage[GenerateRequest, Image], **sides_px: int | None) -> None:

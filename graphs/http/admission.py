@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from starlette.types import Message, Receive
 
-from deployments.errors import DeploymentError, Overloaded
+from deployments.errors import DeploymentError, InvalidInput, Overloaded
 from graphs.core.latency import LatencyEstimator
 from graphs.http.errors import RateLimitExceeded
 from graphs.http.pace import Pace
@@ -23,6 +23,8 @@ class Reservation:
         self.pace = pace
         self.size_bytes = 0
         self.uploading = True
+        self.places = 1
+        """Of the concurrent requests: one for each picture."""
         self._admission = admission
         self._retry_after_s = retry_after_s
 
@@ -44,8 +46,13 @@ class Reservation:
 
     def begin(self) -> None:
         """Take a place among the concurrent requests: the body is whole. Raises Overloaded."""
-        self._admission.require_place(self._retry_after_s)
+        self._admission.require_places(self._retry_after_s)
         self.uploading = False
+
+    def count(self, n: int) -> None:
+        """Count the request, whose body is whole, as so many: all its pictures are drawn at once. Raises as `Admission.require_more`."""
+        self._admission.require_more(n, self, self._retry_after_s)
+        self.places = n
 
 
 class Admission:
@@ -53,7 +60,7 @@ class Admission:
 
     A body that is still on its way has one of `max_concurrent_uploads` places, and holds the bytes that have come. Where they are
     all taken, the slowest upload loses its place, if it has fallen behind. A request has one of `max_concurrent_requests` places
-    only once its body is whole. `max_of_key` bounds both for each API key.
+    only once its body is whole, and one for each of its pictures. `max_of_key` bounds both for each API key.
     """
 
     def __init__(
@@ -74,12 +81,13 @@ class Admission:
 
     @property
     def requests(self) -> int:
-        """All that are in the ingress, uploads too."""
+        """All that are in the ingress, uploads too, each once."""
         return len(self._admitted)
 
     @property
     def concurrent_requests(self) -> int:
-        return sum(not reservation.uploading for reservation in self._admitted)
+        """Places of the requests whose body is whole."""
+        return sum(reservation.places for reservation in self._admitted if not reservation.uploading)
 
     @property
     def bytes(self) -> int:
@@ -94,7 +102,7 @@ class Admission:
         client gets a whole number of seconds from 1 to 60.
         """
         self._require_share(key, retry_after_s)
-        self.require_place(retry_after_s)
+        self.require_places(retry_after_s)
         self.require_bytes(declared_bytes, retry_after_s)
         self._require_upload(retry_after_s)
         reservation = Reservation(self, key, self._pace(), retry_after_s)
@@ -104,10 +112,29 @@ class Admission:
         finally:
             self._admitted.discard(reservation)
 
-    def require_place(self, retry_after_s: Callable[[], float]) -> None:
-        if self.concurrent_requests >= self._max_concurrent_requests:
-            bound = f"has all {self._max_concurrent_requests} requests that it takes at once (its setting http.max_concurrent_requests)"
-            raise _refusal(Overloaded, f"the service {bound}", retry_after_s())
+    def require_places(self, retry_after_s: Callable[[], float], n: int = 1, own: Reservation | None = None) -> None:
+        """Raise Overloaded where `n` places are not free; `own`: the reservation that is to have them."""
+        most = self._max_concurrent_requests
+        taken = sum(one.places for one in self._admitted - {own} if not one.uploading)
+        if taken + n > most:
+            bound = (
+                f"the service has {_part(taken, most)} requests that it takes at once (its setting http.max_concurrent_requests)"
+            )
+            raise _refusal(Overloaded, bound, retry_after_s(), _fewer(n))
+
+    def require_more(self, n: int, own: Reservation, retry_after_s: Callable[[], float]) -> None:
+        """Raise Overloaded or RateLimitExceeded where a request does not fit as `n`, and InvalidInput where it never would."""
+        of_key = None if own.key is None else self._max_of_key
+        bounds = {"http.max_concurrent_requests": self._max_concurrent_requests, "http.key_max_concurrent_requests": of_key}
+        for setting, most in bounds.items():
+            if most is not None and n > most:
+                refused = InvalidInput(
+                    f"n must be at most {most}: each picture counts as a request (this service's setting {setting})"
+                )
+                refused.param = "n"
+                raise refused
+        self._require_share(own.key, retry_after_s, n, own)
+        self.require_places(retry_after_s, n, own)
 
     def require_bytes(self, size_bytes: int, retry_after_s: Callable[[], float], own: Reservation | None = None) -> None:
         """`own`: the reservation that is to hold them."""
@@ -116,12 +143,16 @@ class Admission:
             bound = f"holds all the recordings that fit in {mib:g} MiB (its setting http.max_buffered_bytes)"
             raise _refusal(Overloaded, f"the service {bound}", retry_after_s(), ", or send a shorter or compressed recording")
 
-    def _require_share(self, key: str | None, retry_after_s: Callable[[], float]) -> None:
-        if self._max_of_key is None or key is None:
+    def _require_share(
+        self, key: str | None, retry_after_s: Callable[[], float], n: int = 1, own: Reservation | None = None
+    ) -> None:
+        most = self._max_of_key
+        if most is None or key is None:
             return
-        if sum(reservation.key == key for reservation in self._admitted) >= self._max_of_key:
-            bound = f"this key has all {self._max_of_key} requests at once that one may have (the service's setting "
-            raise _refusal(RateLimitExceeded, f"{bound}http.key_max_concurrent_requests)", retry_after_s())
+        taken = sum(one.places for one in self._admitted - {own} if one.key == key)
+        if taken + n > most:
+            bound = f"this key has {_part(taken, most)} requests at once that one may have (the service's setting "
+            raise _refusal(RateLimitExceeded, f"{bound}http.key_max_concurrent_requests)", retry_after_s(), _fewer(n))
 
     def _require_upload(self, retry_after_s: Callable[[], float]) -> None:
         uploads = [reservation for reservation in self._admitted if reservation.uploading]
@@ -153,6 +184,14 @@ def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]
     """
     slowest_s = max(((latency.typical_s() or 0.0) / max(1, replicas) for latency, replicas in stages), default=0.0)
     return in_flight * slowest_s + 1
+
+
+def _part(taken: int, most: int) -> str:
+    return f"all {most}" if taken >= most else f"{taken} of the {most}"
+
+
+def _fewer(n: int) -> str:
+    return ", or ask for fewer pictures" if n > 1 else ""
 
 
 def _refusal[Refusal: DeploymentError](error: type[Refusal], bound: str, retry_after_s: float, otherwise: str = "") -> Refusal:

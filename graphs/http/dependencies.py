@@ -170,14 +170,15 @@ class Dependencies:
     ) -> Callable[..., Awaitable[Recording[Parameters]]]:
         """The dependency of a route that takes a recording: read within the bounds, parsed, decoded.
 
-        `receive` reads the body; `parse` returns the parameters, which have `timeout_ms`, and the media type of the answer. It
-        refuses, before anything is decoded, every request that could not be answered.
+        `receive` reads the body; `parse` returns the parameters, which can have `timeout_ms` and `n`, and the media type of the answer.
+        It refuses, before anything is decoded, every request that could not be answered.
         """
 
         async def read(request: Request, admitted: Annotated[AdmittedRequest, Depends(self.admit)]) -> Recording[Parameters]:
             upload = await admitted.read(request, lambda metered: receive(metered, self._settings.max_upload_bytes))
             admitted.reservation.resize(len(upload.recording))
             parameters, media_type = parse(request, upload)
+            admitted.reservation.count(getattr(parameters, "n", 1))
             admitted.limit(getattr(parameters, "timeout_ms", None))
             audio = await self._decoded(upload.recording, admitted.context)
             admitted.reservation.resize(audio.nbytes)

@@ -23,7 +23,8 @@ class HttpSettings(Section):
     deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     """Longest time for one request, in seconds from its receipt."""
     max_concurrent_requests: int = Field(default=32, ge=1)
-    """Requests whose body is whole in one ingress replica at once, waiting ones included; the rest are refused at once."""
+    """Requests whose body is whole in one ingress replica at once, waiting ones included, one of `n` pictures as `n`; the rest are
+    refused at once."""
     max_concurrent_uploads: int = Field(default=128, ge=1)
     """Requests whose body is on its way to one ingress replica. One more takes the place of the slowest, if that one has fallen behind
     by a tenth of `body_idle_timeout_s`, and is refused otherwise.
@@ -43,7 +44,8 @@ class HttpSettings(Section):
     key_requests_per_minute: int | None = Field(default=None, ge=1)
     """Requests that one key may make in a minute, in each ingress replica; without it there is no such bound."""
     key_max_concurrent_requests: int | None = Field(default=None, ge=1)
-    """Requests that one key may have in one ingress replica at once, uploads included; without it one key may take every place."""
+    """Requests that one key may have in one ingress replica at once, uploads included, one of `n` pictures as `n`; without it one key may
+    take every place."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the service from a browser, such as `https://example.org`; `*` for all."""
     trusted_hosts: tuple[str, ...] = ()

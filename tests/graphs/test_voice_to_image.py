@@ -48,7 +48,7 @@ async def test_the_transcript_is_drawn_with_the_requests_options(service: FakeSe
     assert isinstance(transcription, TranscribeRequest)
     assert transcription.audio is AUDIO
     ((generation, _),) = service.diffusion.calls
-    assert generation is drawing.request
+    assert [generation] == drawing.requests
     assert (generation.prompt, generation.negative_prompt, generation.steps, generation.guidance_scale) == (
         "a drawing of a red apple",
         "rain",
@@ -63,15 +63,15 @@ async def test_the_transcript_is_drawn_with_the_requests_options(service: FakeSe
         2,
     )
     assert drawing.transcript == transcript()
-    assert drawing.image == image()
-    assert one.notes == {"transcript": "a red apple", "seed": 9, "steps": 12}
+    assert drawing.images == [image()]
+    assert one.notes == {"transcript": "a red apple", "seed": 9, "n": 1, "steps": 12}
     assert one.timings_ms == {"whisper": 20.0, "diffusion": 30.0, "encode": 2.0}
     assert one.models == {"whisper": "tiny.en", "diffusion": "tiny"}
 
 
 async def test_without_a_seed_a_random_one_is_used_and_returned(service: FakeService) -> None:
     drawings = [await voice_to_image(service).run(AUDIO, DrawParameters(), context()) for _ in range(2)]
-    seeds = {drawing.request.seed for drawing in drawings}
+    seeds = {drawing.requests[0].seed for drawing in drawings}
     assert len(seeds) == 2
     assert all(0 <= seed < 2**32 for seed in seeds)
 

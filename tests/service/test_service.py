@@ -131,6 +131,20 @@ def test_eight_concurrent_requests_each_get_their_own_transcript_and_image(servi
     assert len({picture.tobytes() for _, picture in together}) == 8
 
 
+def test_several_pictures_of_one_request_are_those_of_their_seeds(service: Service) -> None:
+    several = service.draw(CAT, seed="20", n="4")["images"]
+    assert [one["seed"] for one in several] == [20, 21, 22, 23]
+    with service.events(CAT, {"Accept": "text/event-stream"}, seed="20", n="4") as events:
+        streamed = {event["index"]: event["image"] for event in events if event["type"] == "image"}
+    for index, one in enumerate(several):
+        drawn = pixels(base64.b64decode(one["base64"]))
+        alone = service.draw(CAT, seed=str(one["seed"]))["image"]
+        assert np.abs(drawn - pixels(base64.b64decode(alone["base64"]))).max() <= 2
+        assert np.abs(drawn - pixels(base64.b64decode(streamed[index]["base64"]))).max() <= 2
+    image = service.post(CAT, "image/png", n="2")
+    assert (image.status_code, image.json()["code"]) == (422, "invalid_parameter")
+
+
 def form(recording: bytes = CAT, **fields: str) -> dict[str, Any]:
     return {"files": {"file": recording}, "data": fields}
 

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.errors import ModelUnavailable
+from deployments.errors import InvalidInput, ModelUnavailable
 from graphs.core.graph import Graph
 from graphs.core.parameters import GraphParameters
 from graphs.core.progress import Emit
@@ -16,7 +16,7 @@ from graphs.http.dependencies import Recording
 from graphs.http.errors import InvalidApiKey, MethodNotAllowed, OperatorKeyNeeded
 from graphs.http.events import GraphEvents
 from graphs.http.parameters import validate
-from graphs.http.responses import EVENTS, negotiate, response
+from graphs.http.responses import EVENTS, JSON, negotiate, response
 from graphs.http.schemas import openapi
 from graphs.http.schemas.topology import TopologyAnswer
 from graphs.http.services import Services
@@ -62,6 +62,12 @@ def _add(routes: APIRouter, graph: Graph[Any, Any], services: Services) -> None:
         parameters = validate((*request.query_params.multi_items(), *upload.fields), graph.parameters)
         accept = ", ".join(request.headers.getlist("accept"))
         media_type, format = negotiate(accept, getattr(parameters, "output_format", None), graph.formats)
+        if media_type not in (JSON, EVENTS) and getattr(parameters, "n", 1) > 1:
+            refused = InvalidInput(
+                f"n must be 1 for an image, which an answer of {media_type} is: for several pictures ask for {JSON} or {EVENTS} in Accept"
+            )
+            refused.param = "n"
+            raise refused
         graph.check(parameters)
         return (parameters.model_copy(update={"output_format": format}) if graph.formats else parameters), media_type
 

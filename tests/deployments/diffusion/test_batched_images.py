@@ -14,6 +14,9 @@ from deployments.diffusion.engine import DiffusionEngine
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.types import EngineConfig
 from deployments.roles.text_to_image import GenerateRequest, Image
+from deployments.time_left import TimeLeft
+from graphs.core.context import RequestContext
+from graphs.pictures import draw, requests
 from testing.pipelines import pixels, request
 from testing.random_pipelines import set_scheduler, write
 
@@ -80,6 +83,20 @@ async def test_an_image_of_a_mixed_batch_equals_the_one_generated_alone(engine: 
     assert batch_size >= 3
     assert greatest_difference(engine, requests, images) <= TOLERANCE
     assert len({image.encoded for image in images}) == len(requests)
+
+
+async def test_the_pictures_of_one_request_share_every_step_and_are_those_drawn_alone(engine: DiffusionEngine) -> None:
+    batch = Batch(engine, 8)
+
+    async def stage(one: GenerateRequest, context: RequestContext) -> Image:
+        return (await batch.generate(one, {})).image
+
+    each = requests(request("a red apple", steps=6, seed=4294967294), 4)
+    images = await draw(stage, each, RequestContext("id-1", TimeLeft(60)))
+    batch.close()
+    assert [one.compute_time.batch_size for one in images] == [4, 4, 4, 4]
+    assert greatest_difference(engine, each, images) <= TOLERANCE
+    assert len({one.encoded for one in images}) == 4
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from deployments.errors import InvalidInput
 from deployments.recording import Traced
 from deployments.span import Span, TraceContext
 from deployments.time_left import TimeLeft
-from graphs.core.context import RequestContext
+from graphs.core.context import RequestContext, fan_out
 from graphs.tracing.trace import Trace
 from tests.graphs.core.test_stage import Harness, Painting, PaintRequest
 
@@ -63,6 +63,14 @@ async def test_a_calls_spans_become_the_traces() -> None:
     stage = trace.spans[1]
     assert stage.attributes["gen_ai.response.model"] == "old master"
     assert stage.attributes["sonograph.batch_size"] == 3
+
+
+async def test_calls_that_run_at_once_have_a_span_each() -> None:
+    harness, trace = traced([Traced(Painting(), [])])
+    calls = {str(number): lambda branch: harness.stage(PaintRequest(), branch) for number in range(4)}
+    assert list((await fan_out(harness.context, calls)).values()) == [Painting()] * 4
+    stage = "POST /graph > painter"
+    assert sorted(tree(trace)) == sorted(4 * [stage, f"{stage} > queue", f"{stage} > call painter"])
 
 
 async def test_a_clients_tracestate_goes_to_the_replica() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments.errors import DeploymentError, Overloaded
+from deployments.errors import DeploymentError, InvalidInput, Overloaded
 from graphs.core.latency import LatencyEstimator
 from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
 from graphs.http.errors import BodyTooSlow, RateLimitExceeded
@@ -250,6 +250,38 @@ def test_a_key_has_its_share_and_the_others_theirs() -> None:
         assert "http.key_max_concurrent_requests" in str(refused)
         fill(admission, stack, 1, 1, key="bob")
     fill(admission, ExitStack(), 1, key="alice")
+
+
+def test_each_picture_has_a_place_and_all_or_none_are_taken() -> None:
+    admission = admission_of(8, 100)
+    with ExitStack() as stack:
+        first, second = fill(admission, stack, 1, 1)
+        first.count(4)
+        assert (admission.requests, admission.concurrent_requests) == (2, 5)
+        with pytest.raises(Overloaded, match=r"4 of the 8 requests .*: try again in 5 s, or ask for fewer pictures$") as refused:
+            second.count(5)
+        assert refused.value.retry_after_s == 5
+        assert admission.concurrent_requests == 5
+        second.count(4)
+        assert "all 8 requests" in str(refuse(admission))
+    assert admission.concurrent_requests == 0
+
+
+def test_pictures_that_would_never_fit_are_refused_with_the_bound_and_its_setting() -> None:
+    admission = admission_of(8, 100, of_key=2)
+    with ExitStack() as stack:
+        (nobodys,) = fill(admission, stack, 1)
+        with pytest.raises(InvalidInput, match=r"^n must be at most 8: .*http\.max_concurrent_requests\)$") as refused:
+            nobodys.count(9)
+        assert refused.value.param == "n"
+        nobodys.count(3)
+        (alices,) = fill(admission, stack, 1, key="alice")
+        with pytest.raises(InvalidInput, match=r"^n must be at most 2: .*http\.key_max_concurrent_requests\)$"):
+            alices.count(3)
+        (other,) = fill(admission, stack, 1, key="alice")
+        with pytest.raises(RateLimitExceeded, match=r"1 of the 2 requests .*, or ask for fewer pictures$"):
+            alices.count(2)
+        assert other.places == alices.places == 1
 
 
 def measured(requests: int, fixed_s: float) -> LatencyEstimator:

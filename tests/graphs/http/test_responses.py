@@ -98,7 +98,7 @@ def context() -> RequestContext:
 
 def drawn(text: str, media_type: str, format: str = "png", degraded: dict[str, str] | None = None) -> Any:
     graph, _ = FakeService().graphs()
-    found = Drawing(transcript(text), GenerateRequest(text, seed=7, format=format), image())
+    found = Drawing(transcript(text), [GenerateRequest(text, seed=7, format=format)], [image()])
     finished = context()
     finished.degraded |= degraded or {}
     return response(graph, found, DrawParameters(), media_type, finished)

@@ -29,9 +29,9 @@ from graphs.http.schemas.openai import GeneratedImage, Images
 from graphs.http.services import Services
 from graphs.http.sse import EventStream
 from graphs.http.upload import receive_json
+from graphs.pictures import SEEDS, draw, requests
 
 SIZE = re.compile("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
-SEEDS = 2**32
 LARGEST_PX = 99_999
 Ignored = Annotated[str | None, Field(max_length=1000)]
 """Accepted for compatibility, without an effect."""
@@ -47,7 +47,8 @@ class ImageParameters(BaseModel):
     model: str | None = Field(default=None, max_length=256)
     """An id of `GET /v1/models`; without it the service's own."""
     n: int | None = Field(default=None, ge=1, le=10)
-    """Pictures, one after the other, with seeds that follow each other; with `stream` only 1."""
+    """Pictures, drawn together, with seeds that follow each other; with `stream` only 1. Each counts as a request in
+    `http.max_concurrent_requests`."""
     size: str | None = Field(default=None, pattern=f"^(auto|{SIZE.pattern})$")
     """`auto`, the model's own size, or `WIDTHxHEIGHT`, both multiples of 8 up to the service's setting."""
     response_format: Literal["b64_json"] | None = None
@@ -111,23 +112,20 @@ class ImageParameters(BaseModel):
 
     def requests(self) -> list[GenerateRequest]:
         """One for each picture, with a random seed where the client names none."""
-        seed = secrets.randbelow(SEEDS) if self.seed is None else self.seed
         size = SIZE.fullmatch(self.size or "")
         width, height = map(int, size.groups()) if size else (None, None)
-        return [
-            GenerateRequest(
-                prompt=self.prompt,
-                negative_prompt=self.negative_prompt or "",
-                steps=self.steps,
-                guidance_scale=self.guidance_scale,
-                width=width,
-                height=height,
-                seed=(seed + number) % SEEDS,
-                format=self.format,
-                previews=self.partial_images or 0,
-            )
-            for number in range(self.n or 1)
-        ]
+        first = GenerateRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt or "",
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            width=width,
+            height=height,
+            seed=secrets.randbelow(SEEDS) if self.seed is None else self.seed,
+            format=self.format,
+            previews=self.partial_images or 0,
+        )
+        return requests(first, self.n or 1)
 
 
 def parse(body: bytes, max_side_px: int, setting: str = "diffusion.max_side_px") -> ImageParameters:
@@ -224,19 +222,18 @@ def router(services: Services) -> APIRouter:
         stage = services.stage("text_to_image")
         parameters = parse(body, getattr(stage.settings, "max_side_px", LARGEST_PX), f"{stage.name}.max_side_px")
         models.require(parameters.model, stage)
+        admitted.reservation.count(parameters.n or 1)
         admitted.limit(parameters.timeout_ms)
         stage.require_ready()
         context = admitted.context
 
         async def work(emit: Emit | None = None) -> list[tuple[Image, int]]:
             context.emit = emit
-            images = []
-            for one in parameters.requests():
-                context.notes.setdefault("seed", one.seed)
-                image: Image = await stage(one, context)
-                context.notes["steps"] = context.notes.get("steps", 0) + image.compute_time.units
-                images.append((image, one.seed))
-            return images
+            each = parameters.requests()
+            context.notes["seed"] = each[0].seed
+            images = await draw(stage, each, context)
+            context.notes["steps"] = sum(image.compute_time.units for image in images)
+            return [(image, one.seed) for image, one in zip(images, each, strict=True)]
 
         if parameters.stream:
             return EventStream(work, ImageEvents(parameters), admitted.entry)
