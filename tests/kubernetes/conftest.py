@@ -38,16 +38,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    """Record each file of which a run of this folder (`make kubernetes`) has passed every test; nothing of one that was interrupted."""
+    """Record what a run of this folder (`make kubernetes`) has passed; nothing of one that was interrupted."""
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    if not ended or config.args != ["tests/kubernetes"] or config.option.collectonly or CONFIG in os.environ:
-        return
-    by_outcome = {
-        outcome: {Path(one.nodeid.split("::")[0]).name for one in reports if hasattr(one, "nodeid")}
-        for outcome, reports in terminalreporter.stats.items()
-    }
-    passed = by_outcome.pop("passed", set()) & set(record.tests())
-    record.write(passed - set().union(*by_outcome.values()))
+    if ended and config.args == ["tests/kubernetes"] and not config.option.collectonly and CONFIG not in os.environ:
+        record.write(record.passed(terminalreporter.stats))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 import hashlib
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests/kubernetes"
@@ -48,6 +50,15 @@ def current(file: Path = FILE) -> set[str]:
     """Return the files of tests that have passed with what they depend on now."""
     lines = file.read_text().splitlines() if file.exists() else []
     return {test for test in tests() if f"{test} {digest(paths(test))}" in lines}
+
+
+def passed(outcomes: Mapping[str, Sequence[Any]]) -> set[str]:
+    """Return the files all of whose tests have passed. `outcomes`: pytest's reports by outcome, which is empty for a fixture's success."""
+    files = {
+        outcome: {Path(one.nodeid.split("::")[0]).name for one in reports if hasattr(one, "nodeid")}
+        for outcome, reports in outcomes.items()
+    }
+    return set(tests()) & files.pop("passed", set()) - set().union(*(files[outcome] for outcome in files if outcome))
 
 
 def write(passed: set[str], file: Path = FILE) -> None:

@@ -1,6 +1,7 @@
 """The record of the files of tests that have passed in a cluster."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,6 +30,20 @@ def test_a_file_depends_on_itself_and_not_on_the_other_tests() -> None:
         assert f":(exclude){doctor}" in edge
         assert f":(exclude){doctor}" not in changes
     assert record.digest(edge) != record.digest(changes)
+
+
+def test_a_file_has_passed_if_all_its_tests_have() -> None:
+    def reports(*files: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(nodeid=f"tests/kubernetes/{file}::test_one[{file}]") for file in files]
+
+    outcomes = {
+        "": reports("test_gpus.py", "test_edge.py"),  # their fixtures
+        "passed": reports("test_gpus.py", "test_edge.py", "test_losses.py", "test_record.py"),
+        "failed": reports("test_edge.py"),
+        "skipped": reports("test_losses.py"),
+        "deselected": [object()],
+    }
+    assert record.passed(outcomes) == {"test_gpus.py"}
 
 
 def test_each_path_that_is_watched_exists() -> None:
