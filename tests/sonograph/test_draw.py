@@ -165,10 +165,11 @@ def test_a_transcript_that_comes_whole_is_shown_once(service: FakeService, draw:
     assert draw().stdout.count("Apfel") == 1
 
 
-def test_every_parameter_of_a_request_but_previews_is_an_option() -> None:
+def test_every_parameter_of_a_request_for_one_picture_is_an_option() -> None:
+    """The command writes one picture, and shows no previews."""
     command = get_command(cli).commands["draw"]
     options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-    wanted = {f"--{name.replace('_', '-')}" for name in DrawParameters.model_fields if name != "previews"}
+    wanted = {f"--{name.replace('_', '-')}" for name in DrawParameters.model_fields if name not in ("previews", "n")}
     assert options - {"--output", "--url", "--key-file", "--json", "--help"} == wanted
 
 
