@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import io
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -394,10 +395,18 @@ def report(
     console.print(result["circumstances"])
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "hops.json").write_text(json.dumps(result, indent=1) + "\n")
-    processes = {name: by_process(result[name]["cpu_ms"]) for name in sides}
+    draw({name: by_process(result[name]["cpu_ms"]) for name in sides})
+
+
+def draw(processes: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw the CPU of each side's processes, the old side first."""
     shown = sorted(processes["new"], key=lambda one: -processes["new"][one])[:9]
-    names = list(sides)[::-1]
-    bars = [chart.Bar(one, processes[name].get(one, 0.0), names.index(name)) for one in shown for name in names]
+    names = list(processes)[::-1]
+    bars = [
+        chart.Bar(re.sub("(replica|stub) of (.*)", r"\2 \1", one), processes[name].get(one, 0.0), names.index(name))
+        for one in shown
+        for name in names
+    ]
     chart.draw(RESULTS / "hops.png", names, [chart.Bars("CPU ms of a request, without the models", bars)])
 
 
