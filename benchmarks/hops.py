@@ -219,15 +219,17 @@ def cpu_ns(root: int) -> dict[str, int]:
         for task in Path(f"/proc/{pid}/task").glob("*"):
             with contextlib.suppress(OSError):
                 thread = (task / "comm").read_text().strip()
-                kind = (
-                    "Ray's threads"
-                    if thread.startswith(NATIVE)
-                    else "Triton's threads"
-                    if thread.startswith("triton")
-                    else "Python"
-                )
-                found[f"{name}: {kind}"] += int((task / "schedstat").read_text().split()[0])
+                found[f"{name}: {kind(name, thread)}"] += int((task / "schedstat").read_text().split()[0])
     return dict(found)
+
+
+def kind(process: str, thread: str) -> str:
+    """Return the kind of a thread, by its name; those of a stub have the name of its program, and are Python's."""
+    if thread.startswith(NATIVE):
+        return "Ray's threads"
+    if process == "Ray's own":
+        return "other threads"
+    return "Triton's threads" if thread.startswith("triton") and not process.startswith("stub") else "Python"
 
 
 def turn(one: Side, requests: int) -> tuple[dict[str, float], list[float]]:
@@ -373,8 +375,8 @@ def report(
         }
         table = Table(f"{name}: {one.commit}", "CPU-ms", "of it", title=f"{result[name]['whole_ms']:.1f} CPU-ms a request")
         for key, value in result[name]["cpu_ms"].items():
-            process, _, kind = key.partition(": ")
-            parts = profiles[name][process].hops if kind == "Python" and process in profiles[name] else {}
+            process, _, threads = key.partition(": ")
+            parts = profiles[name][process].hops if threads == "Python" and process in profiles[name] else {}
             of_it = ", ".join(f"{part} {share * value:.1f}" for part, share in parts.items() if share * value >= 0.05)
             table.add_row(key, f"{value:.2f}", of_it)
         console.print(table)

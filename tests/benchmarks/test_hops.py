@@ -29,6 +29,16 @@ def test_the_kinds_of_threads_of_a_process_are_added() -> None:
     assert found == {"proxy": 3.0, "controller": 0.5}
 
 
+def test_the_threads_of_a_stub_are_pythons_and_those_of_rays_own_processes_are_not() -> None:
+    threads = [
+        ("stub of whisper", "triton_python_b"),
+        ("replica of whisper", "triton_core"),
+        ("Ray's own", "gcs_server"),
+        ("proxy", "grpc_1"),
+    ]
+    assert [hops.kind(*one) for one in threads] == ["Python", "Triton's threads", "other threads", "Ray's threads"]
+
+
 def test_the_recording_is_320_kb_of_speech() -> None:
     with wave.open(BytesIO(hops.spoken())) as file:
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16_000, 1, 160_000)

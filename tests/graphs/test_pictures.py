@@ -292,7 +292,8 @@ async def test_openais_ten_pictures_are_drawn_at_once() -> None:
 
 
 async def test_a_rollout_sends_all_pictures_of_a_request_to_one_model() -> None:
-    split = Split("rollout-1", 50, 0, Any, Any, Any, 5)  # type: ignore[arg-type]
+    unused: Any = None  # what is called once it has chosen
+    split = Split("rollout-1", 50, 0, unused, unused, unused, 5)
 
     async def chosen(request: GenerateRequest, context: RequestContext) -> Any:
         return split.chooses(context)

@@ -126,8 +126,8 @@ class CTranslate2Backend:
 def limit_onednn() -> None:
     """Keep oneDNN to AVX2, where the operator has not chosen. It reads its variable at its first use.
 
-    It multiplies CTranslate2's matrices, but on CPUs of Intel, where MKL does. On a CPU with AVX-512 one process of several had nine words
-    of ten wrong in int8, in all recordings, and none ever with AVX2.
+    It multiplies CTranslate2's matrices, but on CPUs of Intel, where MKL does. A precaution: a run in int8 with AVX-512 had nearly every
+    word wrong, for a reason that was not found, and none with AVX2 had.
     """
     if "GenuineIntel" not in CPU_INFO.read_text():
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
