@@ -1,5 +1,6 @@
 """Serve configs: serveConfigV2 of a profile, and graphs/local.yaml."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kuberay.profiles import CPU, IMPORT_PATH, NAME, PORT, Profile, Times
@@ -10,6 +11,7 @@ LOCAL_TIMES = Times(120)
 INGRESS = "ingress"
 STANDARD_OUTPUT = "/proc/1/fd/1"
 """Standard output of a pod's container: that of its first process, which a replica inherits nothing of. Both have the same user."""
+LOGS = {"encoding": "JSON"}
 LOCAL_CPUS = 1
 """CPUs of each model on one machine, as in `deployments.base.bind`: two models start on two cores."""
 
@@ -23,8 +25,8 @@ def cluster(profile: Profile, name: str = NAME) -> dict[str, Any]:
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": PORT, "request_timeout_s": profile.times.request_timeout_s},
-        "logging_config": {"encoding": "JSON"},
-        "applications": [_application(name, _on_cluster(profile), deployments)],
+        "logging_config": LOGS,
+        "applications": [_application(name, _on_cluster(profile), deployments, LOGS)],
     }
 
 
@@ -36,7 +38,7 @@ def local(profile: Profile = CPU) -> dict[str, Any]:
     ]
     return {
         "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
-        "applications": [_application(NAME, {}, [{"name": "ingress"}, *models])],
+        "applications": [_application(NAME, {}, [{"name": "ingress"}, *models], {})],
     }
 
 
@@ -50,8 +52,16 @@ def _on_cluster(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _application(name: str, args: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"name": name, "route_prefix": "/", "import_path": IMPORT_PATH, "args": args, "deployments": deployments}
+def _application(name: str, args: dict[str, Any], deployments: list[dict[str, Any]], logs: Mapping[str, Any]) -> dict[str, Any]:
+    """An application. Its models write no line for each call: the ingress's line of the request has their time, its trace the rest."""
+    return {
+        "name": name,
+        "route_prefix": "/",
+        "import_path": IMPORT_PATH,
+        "args": args,
+        "logging_config": {**logs, "enable_access_log": False},
+        "deployments": deployments,
+    }
 
 
 def _pinned(deployment: Deployment, group: Group, profile: Profile) -> dict[str, Any]:

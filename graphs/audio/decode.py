@@ -33,7 +33,8 @@ OPTIONS = {
     "max_streams": str(MOST_TRACKS),
     "probesize": str(1024 * 1024),  # bytes that are read to identify the streams
     "analyzeduration": "5000000",  # microseconds of them
-    "max_probe_packets": "8",  # compared with every format, as for PCM in WAV: 32, FFmpeg's own bound there, take 6 ms more
+    "max_probe_packets": "1",  # compared with every format, as for PCM in WAV: a second one takes as long again
+    "max_size": "32768",  # bytes of a packet of WAV: what AC-3 in it is told by, and few rounds through Python (FFmpeg's own are of 4096)
     "fpsprobesize": "0",  # frames of video for its rate
     "protocol_whitelist": "none",
     "enable_drefs": "0",

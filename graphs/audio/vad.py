@@ -24,8 +24,8 @@ SPOKEN_WINDOWS = 3
 """Windows in a row above PROBABILITY that count as speech: 96 ms, shorter than a syllable."""
 
 
-CHUNK = 1000
-"""Windows, 32 s, whose levels are computed at once."""
+CHUNK = 32
+"""Windows, a second, that are computed at once: as floats 64 KiB, which stay in a core's cache and in the allocator's heap."""
 
 
 @cache
@@ -61,9 +61,9 @@ def _levels(audio: NDArray[np.int16]) -> NDArray[np.float32]:
     windows = _windows(audio)
     levels = np.empty(len(windows), np.float32)
     for start in range(0, len(windows), CHUNK):
-        part = windows[start : start + CHUNK].astype(np.float32) / 32768.0
-        np.sqrt(np.square(part).mean(axis=1), out=levels[start : start + CHUNK])
-    return levels
+        part = windows[start : start + CHUNK].astype(np.float32)
+        np.einsum("ij,ij->i", part, part, out=levels[start : start + CHUNK])
+    return np.sqrt(levels / WINDOW, out=levels) / np.float32(32768.0)
 
 
 def _loudest(levels: NDArray[np.float32]) -> float:
@@ -74,9 +74,9 @@ def _spoken(windows: NDArray[np.int16], gain: float) -> bool:
     """Each window costs about 0.3 ms of CPU in one thread."""
     silero, in_a_row = detector(), 0
     silero.reset()
-    for window in windows:
-        probability = silero.process_samples(np.clip(window / np.float32(32768.0) * gain, -1.0, 1.0).tolist())
-        in_a_row = in_a_row + 1 if probability > PROBABILITY else 0
-        if in_a_row == SPOKEN_WINDOWS:
-            return True
+    for start in range(0, len(windows), CHUNK):
+        for window in np.clip(windows[start : start + CHUNK] / np.float32(32768.0) * gain, -1.0, 1.0).tolist():
+            in_a_row = in_a_row + 1 if silero.process_samples(window) > PROBABILITY else 0
+            if in_a_row == SPOKEN_WINDOWS:
+                return True
     return False

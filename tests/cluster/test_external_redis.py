@@ -31,7 +31,7 @@ class Redis:
     """A running Redis that takes TLS alone, and whose default user is off."""
 
     def __init__(self, folder: Path) -> None:
-        self.port, self.certificate, key = free_port(), folder / "ca.crt", folder / "key.pem"
+        self.folder, self.port, self.certificate, key = folder, free_port(), folder / "ca.crt", folder / "key.pem"
         words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
         words += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(self.certificate)]
         subprocess.run(words, check=True, capture_output=True)
@@ -50,14 +50,14 @@ class Redis:
         }
         command = [
             "timeout",
-            "120",
+            "200",
             "redis-server",
             *(str(word) for pair in options.items() for word in (f"--{pair[0]}", pair[1])),
         ]
         self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
 
     def stored(self) -> list[str]:
-        """Return the keys of what it holds."""
+        """Return the keys of what it holds; none where it does not answer."""
         words = ["redis-cli", "-p", str(self.port), "--tls", "--cacert", str(self.certificate), "--user", USER, "keys", "*"]
         ran = subprocess.run(words, env=os.environ | {"REDISCLI_AUTH": PASSWORD}, capture_output=True, text=True, check=False)
         return ran.stdout.split()
@@ -81,12 +81,11 @@ def start(redis: Redis, folder: Path, **variables: str) -> "subprocess.Popen[byt
     env = {one["name"]: one["value"].replace(mount["mountPath"], str(redis.certificate.parent)) for one in container["env"]}
     env |= {"RAY_REDIS_ADDRESS": options["redisAddress"], "RAY_external_storage_namespace": "of-this-cluster", **variables}
     command = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus=0", "--include-dashboard=false"]
-    command += [f"--port={free_port()}", "--min-worker-port=30000", "--max-worker-port=30100", f"--temp-dir={folder}"]
+    command += [f"--port={free_port()}", "--min-worker-port=19000", "--max-worker-port=19100", f"--temp-dir={folder}"]
     command += [f"--redis-username={options['redisUsername']['value']}", f"--redis-password={PASSWORD}"]
     command += ["--include-log-monitor=false"]
-    return subprocess.Popen(
-        ["timeout", "100", *command], env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-    )
+    with (redis.folder / "head.txt").open("wb") as output:
+        return subprocess.Popen(["timeout", "180", *command], env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.parametrize("trusted", [True, False], ids=["its authority", "another authority"])
@@ -95,11 +94,12 @@ def test_the_head_keeps_its_state_in_it(redis: Redis, trusted: bool, tmp_path_fa
     other = {} if trusted else {"RAY_REDIS_CA_CERT": "/etc/ssl/certs/ca-certificates.crt", "RAY_redis_db_connect_retries": "3"}
     head = start(redis, folder, **other)
     try:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 150
         while not redis.stored() and head.poll() is None and time.monotonic() < deadline_s:
             time.sleep(0.5)
-        assert any("of-this-cluster" in key for key in redis.stored()) == trusted
-        assert (head.poll() is None) == trusted, "a head that does not trust its Redis does not start"
+        printed = (redis.folder / "head.txt").read_text()
+        assert any("of-this-cluster" in key for key in redis.stored()) == trusted, printed
+        assert (head.poll() is None) == trusted, f"a head that does not trust its Redis does not start: {printed}"
     finally:
         head.send_signal(signal.SIGTERM)
         head.wait(60)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tests.kubernetes import cluster, machine, record
+from tests.kubernetes import cluster, machine
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -34,12 +34,6 @@ def kubectl() -> None:
     if not cluster.KUBECONFIG.exists():
         raise typer.Exit(_refuse("no cluster runs: `python -m tests.kubernetes up` starts one"))
     raise typer.Exit(subprocess.run([*cluster.kubectl().command, *words], check=False).returncode)
-
-
-@cli.command()
-def passed() -> None:
-    """Exit with 0 if every file of tests has passed with the present files, as CI asks before it runs those that have not."""
-    raise typer.Exit(record.current() != set(record.tests()))
 
 
 def _refuse(reason: str) -> int:

@@ -5,17 +5,15 @@ The control plane is in one network namespace, each node in another; a bridge jo
 
 import contextlib
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from tests.kubernetes.images import copy_known_cost, mounts, write_archive
 from tests.kubernetes.kubectl import Kubectl
-from tests.kubernetes.machine import START_S, STATE, clear, inside, kill, make_state, run, start, wait_until
+from tests.kubernetes.machine import FILES, START_S, STATE, clear, inside, kill, make_state, run, start, wait_until, write
 from tests.kubernetes.node import Node
 from tests.kubernetes.programs import KUBERAY, cache, module, programs
 
@@ -24,12 +22,10 @@ CONTROL = "control"
 ADDRESS, PORT = "10.89.0.1", 6443
 SERVICES = "10.96.0.0/16"
 KUBECONFIG = STATE / "kubeconfig"
-FEATURES = "--feature-gates=RayServiceIncrementalUpgrade=true"
-"""Option of KubeRay's operator: 1.6 has the incremental upgrade, and has it off."""
 VOLUMES = 20
+"""Folders of this machine that claims get, each once."""
 STORAGE_CLASS = "shared"
 """The class of half of the volumes; the others have none."""
-"""Folders of this machine that claims get, each once."""
 
 
 def kubectl() -> Kubectl:
@@ -69,15 +65,11 @@ def up(count: int) -> Kubectl:
         wait_until(lambda: ready.count("nodes", "Ready") == count, f"{count} nodes are Ready")
         for node in nodes:
             node.enforce_policies(KUBECONFIG, SERVICES)
-        ready.apply(*_volumes())
-        ready("apply", "--server-side", "--filename", Path(__file__).with_name("coredns.yaml"))
+        for objects in (_write_volumes(), FILES / "coredns.yaml"):
+            ready("apply", "--server-side", "--filename", objects)
         overlay = STATE / "kuberay"
-        overlay.mkdir()
         source = os.path.relpath(module(KUBERAY) / "config" / "default", overlay)
-        option = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": [FEATURES]}]
-        patches = [{"target": {"kind": "Deployment"}, "patch": json.dumps(option)}]
-        kustomization = {"namespace": "kuberay-system", "resources": [source], "patches": patches}
-        (overlay / "kustomization.yaml").write_text(json.dumps(kustomization))
+        write(overlay / "kustomization.yaml", "kuberay.yaml", source=source)
         ready("create", "namespace", "kuberay-system")
         ready("apply", "--server-side", "--kustomize", overlay)
         for namespace in ("kube-system", "kuberay-system"):
@@ -90,21 +82,15 @@ def up(count: int) -> Kubectl:
     return ready
 
 
-def _volumes() -> list[dict[str, Any]]:
-    """Return volumes for any claim, of every node, and write their folders."""
-    volumes: list[dict[str, Any]] = []
+def _write_volumes() -> Path:
+    """Return a folder of volumes for any claim, of every node, whose own folders are made."""
     for number in range(VOLUMES):
         folder = STATE / "volumes" / str(number)
         folder.mkdir(parents=True)
         folder.chmod(0o777)  # fsGroup changes no folder of a node
-        spec = {
-            "storageClassName": STORAGE_CLASS if number % 2 else "",
-            "capacity": {"storage": "20Gi"},
-            "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
-            "hostPath": {"path": str(folder)},
-        }
-        volumes.append({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"volume{number}"}, "spec": spec})
-    return volumes
+        storage_class = STORAGE_CLASS if number % 2 else ""
+        write(STATE / "objects" / f"{number}.yaml", "volume.yaml", number=number, storage_class=storage_class, folder=folder)
+    return STATE / "objects"
 
 
 def _start_control_plane() -> None:
@@ -116,19 +102,14 @@ def _start_control_plane() -> None:
     key, tokens = folder / "service-accounts.key", folder / "tokens.csv"
     run("openssl", "genrsa", "-out", key, "2048")
     tokens.write_text(f"{token},admin,admin,system:masters\n")
-    server, certificate = f"https://{ADDRESS}:{PORT}", folder / "apiserver.crt"
+    certificate = folder / "apiserver.crt"
 
     def begin(name: str, *options: str) -> None:
         start(programs() / name, *options, enter=inside(CONTROL), cgroup=CONTROL)
 
     etcd = "http://127.0.0.1:2379"
-    begin(
-        "server",
-        f"--data-dir={folder}/etcd",
-        "--unsafe-no-fsync",
-        f"--listen-client-urls={etcd}",
-        f"--advertise-client-urls={etcd}",
-    )
+    urls = (f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}")
+    begin("server", f"--data-dir={folder}/etcd", "--unsafe-no-fsync", *urls)
     begin(
         "kube-apiserver",
         *(f"--etcd-servers={etcd}", f"--advertise-address={ADDRESS}", "--bind-address=0.0.0.0", f"--secure-port={PORT}"),
@@ -137,15 +118,7 @@ def _start_control_plane() -> None:
         *(f"--service-account-signing-key-file={key}", f"--service-cluster-ip-range={SERVICES}"),
         "--kubelet-preferred-address-types=InternalIP",
     )
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "admin",
-        "clusters": [{"name": "sonograph", "cluster": {"server": server, "certificate-authority": str(certificate)}}],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": "admin", "context": {"cluster": "sonograph", "user": "admin"}}],
-    }
-    KUBECONFIG.write_text(json.dumps(config))
+    write(KUBECONFIG, "kubeconfig.yaml", server=f"https://{ADDRESS}:{PORT}", certificate=certificate, token=token)
     wait_until(lambda: kubectl().succeeds("get", "--raw", "/readyz"), "the API server is ready")
     begin(
         "kube-controller-manager",

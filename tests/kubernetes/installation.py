@@ -93,7 +93,7 @@ class Installation:
 
     def apply(self) -> str:
         """Apply all manifests, and return kubectl's warnings."""
-        return self.kubectl.warnings("apply", "--filename", self.folder)
+        return self.kubectl.run("apply", "--filename", self.folder).stderr.decode()
 
     def install(self) -> None:
         """Prepare, apply and wait. What explains a failure is in its message."""
@@ -165,7 +165,7 @@ class Installation:
     def draw(self, space: str, **fields: str) -> bytes:
         """Return the answer to a recording that the client in this namespace posts to the Service; of an error its status."""
         words = (f"http://{self.service}:8000/graph", json.dumps(fields))
-        return self.kubectl.output("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, *words)
+        return self.kubectl.run("exec", f"--namespace={space}", "client", "--", "python", "-c", DRAW, *words).stdout
 
     @contextmanager
     def load(self, clients: int, pause_s: float = 0.5, until: Callable[[], bool] = lambda: True) -> Iterator[Answers]:

@@ -14,20 +14,23 @@ class Kubectl:
 
     def __call__(self, *words: str | Path, timeout_s: float = 180, content: bytes | None = None) -> str:
         """Return the output of `kubectl words`. The message of a failure contains it."""
-        return self._run(*words, timeout_s=timeout_s, content=content).stdout.decode()
+        return self.run(*words, timeout_s=timeout_s, content=content).stdout.decode()
 
-    def output(self, *words: str | Path) -> bytes:
-        return self._run(*words).stdout
-
-    def warnings(self, *words: str | Path) -> str:
-        return self._run(*words).stderr.decode()
+    def run(
+        self, *words: str | Path, timeout_s: float = 180, content: bytes | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = [*self.command, *words]
+        ran = subprocess.run(command, input=content or b"", capture_output=True, timeout=timeout_s, check=False)
+        printed = ran.stdout.decode(errors="replace")[-3000:] + ran.stderr.decode(errors="replace")[-3000:]
+        assert not check or ran.returncode == 0, f"kubectl {' '.join(map(str, words))[:500]}: {printed}"
+        return ran
 
     def succeeds(self, *words: str | Path, content: bytes | None = None) -> bool:
-        return self._run(*words, content=content, check=False).returncode == 0
+        return self.run(*words, content=content, check=False).returncode == 0
 
     def refusal(self, *words: str | Path, content: bytes) -> str:
         """Return the error of a command that has to fail."""
-        ran = self._run(*words, content=content, check=False)
+        ran = self.run(*words, content=content, check=False)
         assert ran.returncode != 0, ran.stdout.decode()[-3000:]
         return ran.stderr.decode()
 
@@ -53,12 +56,3 @@ class Kubectl:
         """Return the number of objects whose condition is true."""
         conditions = [one["status"].get("conditions", []) for one in self.get(kind, *words)]
         return sum(any(one["type"] == condition and one["status"] == "True" for one in each) for each in conditions)
-
-    def _run(
-        self, *words: str | Path, timeout_s: float = 180, content: bytes | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[bytes]:
-        command = [*self.command, *words]
-        ran = subprocess.run(command, input=content or b"", capture_output=True, timeout=timeout_s, check=False)
-        printed = ran.stdout.decode(errors="replace")[-3000:] + ran.stderr.decode(errors="replace")[-3000:]
-        assert not check or ran.returncode == 0, f"kubectl {' '.join(map(str, words))[:500]}: {printed}"
-        return ran

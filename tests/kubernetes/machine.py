@@ -8,11 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from string import Template
 
 NAME = "sonograph"
 """Name of the control group, and the first part of each network namespace's name."""
 STATE = Path("/var/tmp/sonograph-kubernetes")
 """Folder of all files of the cluster; containerd mounts below it."""
+FILES = Path(__file__).with_name("files")
 CGROUPS = Path("/sys/fs/cgroup")
 PIDS = CGROUPS / "pids" / NAME
 """The control group that every process of the cluster is in, also after the death of the one that started it."""
@@ -53,6 +55,12 @@ def start(program: Path, *options: str | Path, enter: Sequence[str], cgroup: str
     with log.open("ab") as file:
         command = (*detach, *enter, program, *options)
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, "PATH": path}, check=True)
+
+
+def write(path: Path, template: str, **values: object) -> None:
+    """Write a file of `files`, with its $names replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(Template((FILES / template).read_text()).substitute(values))
 
 
 def make_state() -> None:

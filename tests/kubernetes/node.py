@@ -6,29 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.kubernetes.images import PAUSE
-from tests.kubernetes.machine import NAME, PIDS, STATE, add_cgroup, inside, kill, names, run, start, wait_until
+from tests.kubernetes.machine import NAME, PIDS, STATE, add_cgroup, inside, kill, names, run, start, wait_until, write
 from tests.kubernetes.programs import programs
-
-CONTAINERD = """\
-version = 3
-root = "{folder}/containerd"
-state = "{folder}/run"
-disabled_plugins = ["io.containerd.nri.v1.nri"]
-[plugins."io.containerd.cri.v1.images".pinned_images]
-sandbox = "{pause}"
-[plugins."io.containerd.cri.v1.runtime"]
-restrict_oom_score_adj = true  # else runc needs CAP_SYS_RESOURCE
-netns_mounts_under_state_dir = true
-[plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["{programs}"]
-conf_dir = "{folder}/cni"
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-base_runtime_spec = "{folder}/spec.json"
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-SystemdCgroup = false
-"""
-
 
 WRITTEN = ("/etc", "/opt", "/run", "/var/lib", "/var/log")
 """Folders that the programs write to whatever their options say, such as /var/lib/kubelet/device-plugins: each node has its own."""
@@ -50,9 +29,8 @@ class Node:
         run("ip", "netns", "add", namespace)
         run(*inside("control"), "ip", "link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         run(*inside("control"), "ip", "link", "set", self.name, "master", "br0", "up")
-        script = (
-            f"ip link set lo up; ip addr add {self.address}/24 dev eth0; ip link set eth0 up; ip route add default via 10.89.0.1"
-        )
+        script = f"ip link set lo up; ip addr add {self.address}/24 dev eth0; ip link set eth0 up"
+        script += "; ip route add default via 10.89.0.1"
         sysctl = "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables"
         run(*inside(self.name), "sh", "-ec", f"{script}; {sysctl}")
 
@@ -64,28 +42,25 @@ class Node:
     def start(self, archive: Path, mounts: Sequence[Path], kubeconfig: Path, services: str) -> None:
         """Start containerd, import the images, and start what needs them."""
         add_cgroup(self.name)
-        for folder in ("cni", "pods"):
-            (self.folder / folder).mkdir(parents=True)
         self._separate()
+        values = {
+            "folder": self.folder,
+            "group": f"{NAME}/{self.name}",
+            "pause": PAUSE,
+            "pods": self.pods,
+            "programs": programs(),
+        }
+        for file in ("containerd.toml", "cni/10-bridge.conflist", "kubelet.yaml"):
+            write(self.folder / file, f"node/{file}", **values)
         (self.folder / "spec.json").write_text(json.dumps(_spec(mounts)))
-        (self.folder / "cni" / "10-bridge.conflist").write_text(json.dumps(self._network()))
-        config = self.folder / "containerd.toml"
-        config.write_text(CONTAINERD.format(folder=self.folder, pause=PAUSE, programs=programs()))
-        self._begin("containerd", f"--config={config}", f"--address={self.socket}")
+        self._begin("containerd", f"--config={self.folder}/containerd.toml", f"--address={self.socket}")
         ctr = (programs() / "ctr", "--address", self.socket, "--namespace", "k8s.io")
         wait_until(self.socket.exists, f"containerd of {self.name} is up")
         run(*ctr, "images", "import", archive, timeout_s=300)
-        settings = self.folder / "kubelet.json"
-        settings.write_text(json.dumps(self._kubelet()))
         self._begin(
             "kubelet",
-            *(
-                f"--config={settings}",
-                f"--kubeconfig={kubeconfig}",
-                f"--hostname-override={self.name}",
-                f"--node-ip={self.address}",
-            ),
-            *(f"--root-dir={self.folder}/kubelet", f"--cert-dir={self.folder}/pki"),
+            *(f"--config={self.folder}/kubelet.yaml", f"--kubeconfig={kubeconfig}", f"--hostname-override={self.name}"),
+            *(f"--node-ip={self.address}", f"--root-dir={self.folder}/kubelet", f"--cert-dir={self.folder}/pki"),
         )
         self._begin(
             "kube-proxy",
@@ -125,33 +100,6 @@ class Node:
             work.mkdir(parents=True)
             overlays.append(f"mount -t overlay overlay -o lowerdir={path},upperdir={above},workdir={work} {path}")
         run("unshare", f"--mount={self.mounts}", "--propagation=private", "sh", "-ec", "; ".join(overlays))
-
-    def _network(self) -> dict[str, object]:
-        address = {"type": "host-local", "ranges": [[{"subnet": self.pods}]], "routes": [{"dst": "0.0.0.0/0"}]}
-        bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "hairpinMode": True}
-        ipam = {**address, "dataDir": str(self.folder / "addresses")}
-        plugins = [{**bridge, "ipam": ipam}, {"type": "portmap", "capabilities": {"portMappings": True}}]
-        return {"cniVersion": "1.0.0", "name": NAME, "plugins": plugins}
-
-    def _kubelet(self) -> dict[str, object]:
-        return {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "containerRuntimeEndpoint": f"unix://{self.socket}",
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{NAME}/{self.name}",
-            "failCgroupV1": False,
-            "failSwapOn": False,
-            "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-            "authorization": {"mode": "AlwaysAllow"},
-            "clusterDomain": "cluster.local",
-            "clusterDNS": ["10.96.0.10"],
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            "imageGCHighThresholdPercent": 100,
-            "podLogsDir": str(self.folder / "pods"),
-            "resolvConf": "",
-            "volumePluginDir": str(self.folder / "plugins"),
-        }
 
 
 def _spec(mounts: Sequence[Path]) -> dict[str, object]:

@@ -2,11 +2,15 @@
 
 import asyncio
 import concurrent.futures
+import os
+import pickle
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
+from ray.serve.generated import serve_pb2, serve_pb2_grpc
 
 from testing import hostile, media, speech
 from testing.service import ROOT, Service
@@ -109,3 +113,38 @@ def test_trial_recordings_are_heard(service: Service, name: str, words: list[str
     answer = service.client.post("/v1/audio/transcriptions", files={"file": (TRIALS / name).read_bytes()})
     assert answer.status_code == 200, answer.text
     assert [word for word in words if word not in answer.json()["text"].lower()] == []
+
+
+class Making:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self._folder),)
+
+
+@pytest.mark.parametrize("name", ["ingress", "whisper", "diffusion"])
+def test_a_replicas_grpc_port_unpickles_nothing_without_rays_token(service: Service, name: str, tmp_path: Path) -> None:
+    listening = [one for one in service.replica(name).net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    assert listening, "the handles call replicas by gRPC (graphs/ray.env)"
+
+    def made(folder: Path, metadata: tuple[tuple[str, str], ...]) -> set[grpc.StatusCode]:
+        codes = set()
+        request = serve_pb2.ASGIRequest(pickled_request_metadata=pickle.dumps(Making(folder)))
+        for port in {one.laddr.port for one in listening}:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                call = serve_pb2_grpc.ASGIServiceStub(channel).HandleRequestWithRejection
+                with pytest.raises(grpc.RpcError) as raised:
+                    call(request, metadata=metadata, timeout=20)
+            codes.add(raised.value.code())
+        return codes
+
+    strangers, ours = tmp_path / "strangers", tmp_path / "ours"
+    assert grpc.StatusCode.UNAUTHENTICATED in made(strangers, (("authorization", "Bearer 0"),))
+    assert grpc.StatusCode.UNAUTHENTICATED in made(strangers, ())
+    assert not strangers.exists()
+    token = Path("~/.ray/auth_token").expanduser().read_text().strip()
+    made(ours, (("authorization", f"Bearer {token}"),))
+    assert ours.exists(), "with the token it is the port that takes calls"

@@ -334,7 +334,8 @@ async def test_a_worker_holds_neither_ray_nor_torch_nor_the_environment_nor_anot
     loaded = {Path(mapped.path).name for mapped in process.memory_maps()}
     assert not [name for name in loaded if "torch" in name or "raylet" in name or "tritonserver" in name]
     assert set(process.environ()) == {
-        *("PYTHONPATH", "LD_LIBRARY_PATH", "OPENBLAS_NUM_THREADS", "OMP_THREAD_LIMIT", "MALLOC_ARENA_MAX")
+        *("PYTHONPATH", "LD_LIBRARY_PATH", "OPENBLAS_NUM_THREADS", "OMP_THREAD_LIMIT"),
+        *("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
     }
     assert len(os.listdir(f"/proc/{process.pid}/fd")) == 4, "besides standard input, output and error only its socket"
     assert process.num_threads() == 1
