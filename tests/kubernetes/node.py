@@ -42,6 +42,7 @@ class Node:
     def start(self, archive: Path, mounts: Sequence[Path], kubeconfig: Path, services: str) -> None:
         """Start containerd, import the images, and start what needs them."""
         add_cgroup(self.name)
+        (self.folder / "pods").mkdir(parents=True)
         self._separate()
         values = {
             "folder": self.folder,
