@@ -63,7 +63,8 @@ def _levels(audio: NDArray[np.int16]) -> NDArray[np.float32]:
     for start in range(0, len(windows), CHUNK):
         part = windows[start : start + CHUNK].astype(np.float32)
         np.einsum("ij,ij->i", part, part, out=levels[start : start + CHUNK])
-    levels = np.sqrt(levels / WINDOW) / np.float32(32768.0)
+    np.sqrt(levels / WINDOW, out=levels)
+    levels /= 32768.0
     return levels
 
 
