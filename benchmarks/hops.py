@@ -223,6 +223,15 @@ def cpu_ns(root: int) -> dict[str, int]:
     return dict(found)
 
 
+def all_ns(root: int) -> int:
+    """Return the CPU time of the whole service as the kernel sums it, ended threads and ended children too: what the parts are held to."""
+    whole_s = 0.0
+    for process in tree(root):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            whole_s += sum(process.cpu_times()[:4])
+    return int(whole_s * 1e9)
+
+
 def kind(process: str, thread: str) -> str:
     """Return the kind of a thread, by its name; those of a stub have the name of its program, and are Python's."""
     if thread.startswith(NATIVE):
@@ -239,6 +248,17 @@ def turn(one: Side, requests: int) -> tuple[dict[str, float], list[float]]:
     took_s, after = time.perf_counter() - began_s, cpu_ns(one.service.process.pid)
     used = {name: (after[name] - before.get(name, 0)) / 1e9 - one.idle.get(name, 0.0) * took_s for name in after}
     return {name: seconds * 1000 / requests for name, seconds in used.items()}, took_ms
+
+
+def totals(one: Side) -> tuple[int, int]:
+    """Return the CPU time so far of the threads that are told apart, and of the whole service."""
+    root = one.service.process.pid
+    return sum(cpu_ns(root).values()), all_ns(root)
+
+
+def share(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """Return the part of the whole's CPU time that the parts have."""
+    return (after[0] - before[0]) / (after[1] - before[1])
 
 
 def idle(one: Side) -> dict[str, float]:
@@ -335,6 +355,7 @@ def main() -> None:
                 one.idle = idle(one)
         costs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
         walls: dict[str, list[float]] = {name: [] for name in sides}
+        began = {name: totals(one) for name, one in sides.items()}
         for _ in track(range(arguments.rounds), "Rounds", console=console):
             turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
             for number in range(TURNS):
@@ -345,9 +366,10 @@ def main() -> None:
             for name in sides:
                 keys = {key for one in turns[name] for key in one}
                 costs[name].append({key: statistics.fmean(one.get(key, 0.0) for one in turns[name]) for key in keys})
+        counted = {name: share(began[name], totals(one)) for name, one in sides.items()}
         profiles = {name: profile(one) for name, one in sides.items()}
         idles = {name: sum(one.idle.values()) * 1000 for name, one in sides.items()}
-        report(sides, costs, walls, profiles, idles, others)
+        report(sides, costs, walls, profiles, idles, counted, others)
 
 
 def report(
@@ -356,6 +378,7 @@ def report(
     walls: Mapping[str, Sequence[float]],
     profiles: Mapping[str, Mapping[str, Profile]],
     idles: Mapping[str, float],
+    counted: Mapping[str, float],
     others: Others,
 ) -> None:
     """Print the table, and store it with a drawing."""
@@ -371,6 +394,7 @@ def report(
             "rounds_ms": whole,
             "idle_ms_per_s": idles[name],
             "p50_ms": statistics.median(walls[name]),
+            "counted": counted[name],
             "profile": {process: asdict(found) for process, found in profiles[name].items()},
         }
         table = Table(f"{name}: {one.commit}", "CPU-ms", "of it", title=f"{result[name]['whole_ms']:.1f} CPU-ms a request")
@@ -385,7 +409,8 @@ def report(
                 f"{process}: " + ", ".join(f"{function} {share:.0%}" for function, share in list(found.functions.items())[:6])
             )
         console.print(
-            f"p50 {result[name]['p50_ms']:.0f} ms (goal: at most {GOALS['p50_ms']:.0f}); idle {idles[name]:.0f} CPU-ms a second"
+            f"p50 {result[name]['p50_ms']:.0f} ms (goal: at most {GOALS['p50_ms']:.0f}); idle {idles[name]:.0f} CPU-ms a second; "
+            f"the parts are {counted[name]:.1%} of the whole"
         )
     if "old" in result:
         result["ratio"] = compared(result["old"]["rounds_ms"], result["new"]["rounds_ms"])
