@@ -1,5 +1,6 @@
 """The ingress: the Serve deployment that mounts the graphs on one HTTP edge, over one deployment for each model."""
 
+import asyncio
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -93,8 +94,8 @@ class Ingress:
         return None if found is None else view(found, self._traces, serve.get_replica_context().replica_id.unique_id)
 
     def _rollouts(self, application: str, stages: dict[str, Stage[Any, Any]], metrics: Metrics) -> Rollouts:
-        def candidate(stage: Stage[Any, Any], name: str) -> Candidate | None:
-            arguments = application_args(name)
+        async def candidate(stage: Stage[Any, Any], name: str) -> Candidate | None:
+            arguments = await asyncio.to_thread(application_args, name)
             if arguments is None:
                 return None
             settings = stage.spec.settings.model_validate(arguments.get("settings") or {})

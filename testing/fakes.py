@@ -251,7 +251,11 @@ class FakeService:
     def services(self) -> Services:
         readiness = Readiness("sonograph", tuple(self.stages), lambda: self.status)
         if self.rollouts is None:
-            store, nothing = Store(Memory(), "sonograph"), lambda *candidate: None
+            store = Store(Memory(), "sonograph")
+
+            async def nothing(stage: Any, application: str) -> None:
+                return None
+
             self.rollouts = Rollouts("sonograph", store, self.stages, nothing, self.metrics, "ingress", mirror_s=5)
         return Services(
             self.http,

@@ -57,7 +57,7 @@ class Ingress:
             clock=lambda: cluster.now,
         )
 
-    def _candidate(self, stage: Any, application: str) -> Candidate | None:
+    async def _candidate(self, stage: Any, application: str) -> Candidate | None:
         if application not in self.cluster.applications:
             return None
         made: Any = self.candidate

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -41,14 +41,14 @@ class Rollouts:
         application: str,
         store: Store,
         stages: Mapping[str, Stage[Any, Any]],
-        candidate: Callable[[Stage[Any, Any], str], Candidate | None],
+        candidate: Callable[[Stage[Any, Any], str], Awaitable[Candidate | None]],
         metrics: Metrics,
         replica: str,
         mirror_s: float,
         samples: Samples | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`candidate`: makes the stage of a Serve application; it blocks, and returns None where there is no such application.
+        """`candidate`: makes the stage of a Serve application, or None where there is no such application.
 
         `replica`: this ingress replica's id. `mirror_s`: longest time of a mirrored request. `clock`: Unix time.
         """
@@ -148,7 +148,7 @@ class Rollouts:
     async def _find_candidate(self, tracked: Tracked) -> None:
         rollout = tracked.rollout
         if tracked.candidate is None and rollout.active:
-            tracked.candidate = await asyncio.to_thread(self._candidate, self._stages[rollout.stage], rollout.application)
+            tracked.candidate = await self._candidate(self._stages[rollout.stage], rollout.application)
             if tracked.candidate is not None and self.tracked.get(rollout.stage) is tracked:
                 self._route(tracked)
         if tracked.candidate is not None:
@@ -220,7 +220,7 @@ class Rollouts:
 
     async def _require_application(self, rollout: Rollout) -> None:
         stage = self._stages[rollout.stage]
-        if await asyncio.to_thread(self._candidate, stage, rollout.application) is None:
+        if await self._candidate(stage, rollout.application) is None:
             raise InvalidInput(
                 f"Serve has no application {rollout.application} with the model {rollout.stage}: `sonograph rollout start` adds one"
             )
