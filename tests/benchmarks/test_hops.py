@@ -1,6 +1,9 @@
 """The arithmetic of `benchmarks.hops`, and its sleeping models beside each configuration."""
 
 import ast
+import os
+import subprocess
+import sys
 import wave
 from io import BytesIO
 
@@ -37,6 +40,14 @@ def test_the_threads_of_a_stub_are_pythons_and_those_of_rays_own_processes_are_n
         ("proxy", "grpc_1"),
     ]
     assert [hops.kind(*one) for one in threads] == ["Python", "Triton's threads", "other threads", "Ray's threads"]
+
+
+def test_the_whole_has_what_an_ended_child_took_and_the_parts_have_not() -> None:
+    before = hops.all_ns(os.getpid()), sum(hops.cpu_ns(os.getpid()).values())
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    whole, parts = hops.all_ns(os.getpid()) - before[0], sum(hops.cpu_ns(os.getpid()).values()) - before[1]
+    assert whole - parts > 0.4e9
+    assert hops.share((10, 20), (105, 120)) == pytest.approx(0.95)
 
 
 def test_the_recording_is_320_kb_of_speech() -> None:
