@@ -100,6 +100,7 @@ def test_without_a_head_a_pod_does_not_wait() -> None:
         assert drained.wait(60) == 0
 
 
+@pytest.mark.slow  # the head that accepts and says nothing is waited for: 45 s
 def test_while_the_head_answers_its_raylet_is_left_to_ray(raylet: "subprocess.Popen[bytes]") -> None:
     with socket.create_server(("127.0.0.1", 0)) as head, hook(head.getsockname()[1]) as drained:
         with pytest.raises(subprocess.TimeoutExpired):
