@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.commits import compared
 from benchmarks.hops import by_process, cpu_ns, side, spoken
 from benchmarks.measure import Others, circumstances
-from benchmarks.services import BINARIES, running, variables
+from benchmarks.services import BINARIES, running, without_rays
 from testing.service import ROOT, Service, free_port
 
 RESULTS = Path(__file__).with_name("results")
@@ -38,10 +38,8 @@ def empty() -> Iterator[Service]:
         application = {"name": "sonograph", "route_prefix": "/", "import_path": "benchmarks.peers.empty:app"}
         config = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [application]}
         (folder / "serve.yaml").write_text(yaml.safe_dump(config))
-        ours = (ROOT / "graphs" / "ray.env").read_text()
-        plain = {name: value for name, value in variables().items() if f"{name}=" not in ours}
         command = [str(BINARIES / "serve"), "run", "--address", "local", str(folder / "serve.yaml")]
-        with running(command, plain | {"PYTHONPATH": str(ROOT)}, port, folder, "/readyz", folder) as service:
+        with running(command, without_rays() | {"PYTHONPATH": str(ROOT)}, port, folder, "/readyz", folder) as service:
             yield service
 
 

@@ -38,7 +38,7 @@ def article(folder: Path) -> AbstractContextManager[Service]:
     config["applications"][0]["args"] = {"folder": str(folder)}
     path = folder / "serve.yaml"
     path.write_text(yaml.safe_dump(config))
-    plain = {name: value for name, value in variables().items() if not name.startswith("RAY_SERVE_")}
+    plain = without_rays()
     # Triton's stub runs the `python3` on PATH; Ray's workers find this package by PYTHONPATH.
     ours = {"PATH": f"{BINARIES}:{plain['PATH']}", "PYTHONPATH": str(ROOT)}
     command = [str(BINARIES / "serve"), "run", "--address", "local", str(path)]
@@ -51,6 +51,11 @@ SERVICES: dict[str, Callable[[Path], AbstractContextManager[Service]]] = {"sonog
 def variables(checkout: Path = ROOT) -> dict[str, str]:
     """Return the tests' environment without their shorter interval of Ray's metrics."""
     return {name: value for name, value in environment(checkout).items() if name != "RAY_metrics_report_interval_ms"}
+
+
+def without_rays() -> dict[str, str]:
+    """Return the environment of a service that is not ours: of graphs/ray.env it has that Ray reports its use to nobody."""
+    return {name: value for name, value in variables().items() if not name.startswith("RAY_") or name == "RAY_USAGE_STATS_ENABLED"}
 
 
 @contextlib.contextmanager

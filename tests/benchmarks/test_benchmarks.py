@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageColor
 from rich.console import Console
 
-from benchmarks import chart, overload, padding, recovery, transcription
+from benchmarks import chart, overload, padding, recovery, services, transcription
 from benchmarks.load import NO_ANSWER, Answer, arrivals, closed_loop, open_loop, per_s, percentile, sender
 from benchmarks.services import ARTICLE
 from testing.service import ROOT
@@ -303,6 +303,11 @@ def test_an_unnoticed_kill_has_no_times() -> None:
 @pytest.mark.parametrize(("model", "settings"), [("whisper", "WhisperSettings()"), ("diffusion", "DiffusionSettings()")])
 def test_the_article_runs_the_services_models_with_their_default_settings(model: str, settings: str) -> None:
     assert settings in (ARTICLE / "repository" / model / "1" / "model.py").read_text()
+
+
+def test_a_peer_runs_without_the_services_variables_of_ray() -> None:
+    assert [name for name in services.without_rays() if name.startswith("RAY_")] == ["RAY_USAGE_STATS_ENABLED"]
+    assert "RAY_SERVE_USE_GRPC_BY_DEFAULT" in services.variables()
 
 
 def test_the_article_has_the_services_cpus() -> None:
