@@ -55,7 +55,9 @@ def variables(checkout: Path = ROOT) -> dict[str, str]:
 
 def without_rays() -> dict[str, str]:
     """Return the environment of a service that is not ours: of graphs/ray.env it has that Ray reports its use to nobody."""
-    return {name: value for name, value in variables().items() if not name.startswith("RAY_") or name == "RAY_USAGE_STATS_ENABLED"}
+    return {
+        name: value for name, value in variables().items() if not name.startswith("RAY_") or name == "RAY_USAGE_STATS_ENABLED"
+    }
 
 
 @contextlib.contextmanager
