@@ -3,16 +3,20 @@
 import pickle
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from deployments.base import bind
 from deployments.concurrency import requests_per_replica
 from deployments.model_spec import ModelSpec, specs
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.settings import Section
+from graphs.audio.settings import AudioSettings
 from graphs.http.settings import HttpSettings
 from graphs.settings import Settings
 from graphs.voice_to_image import app
+from kuberay.manifest.rayservice import ray_env
 
 
 def sections(section: type[Section] = Settings) -> Iterator[type[Section]]:
@@ -180,3 +184,9 @@ def test_a_graph_alone_deploys_its_own_models() -> None:
 def test_a_role_accepts_only_models_that_have_it(models: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=rf"models\.{next(iter(models))} must be one of"):
         Settings.model_validate({"models": models})
+
+
+def test_the_longest_recording_that_the_settings_allow_fits_a_message_between_replicas() -> None:
+    (longest_s,) = (one.le for one in AudioSettings.model_fields["max_duration_s"].metadata if hasattr(one, "le"))
+    samples_bytes = int(longest_s) * SAMPLE_RATE_HZ * np.dtype(np.int16).itemsize
+    assert samples_bytes < 0.5 * int(ray_env()["RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH"])
