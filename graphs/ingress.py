@@ -27,7 +27,7 @@ from graphs.rollouts.manager import Rollouts
 from graphs.rollouts.samples import Samples
 from graphs.rollouts.store import Store
 from graphs.rollouts.tracked import Candidate
-from graphs.serve import logs
+from graphs.serve import bodies, logs
 from graphs.serve.broadcast import Broadcast
 from graphs.serve.key_values import RayKeyValues
 from graphs.serve.status import application_args, dashboard_url
@@ -52,6 +52,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         logs.install(self._settings.logging)
+        bodies.patch()
         proxy.warn_if_absent()
         application = serve.get_replica_context().app_name
         readiness = Readiness(application, tuple(self._handles), serve_status)

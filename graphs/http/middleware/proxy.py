@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.errors import DeadlineExceeded, DeploymentError, ModelUnavailable, Overloaded
 from graphs.http.errors import HeadersTooLarge
 from graphs.http.middleware import upgrade
+from graphs.http.middleware.body import ProxyBodyMiddleware
 from graphs.http.middleware.expect import ProxyExpectMiddleware
 from graphs.http.problems import problem
 from graphs.http.request_id import FORMAT
@@ -145,7 +146,7 @@ def _failure(start: Message, body: Message) -> DeploymentError | None:
 def middlewares() -> list[Middleware]:
     """The middleware, innermost first. Serve calls this in the proxy's process before it starts uvicorn there."""
     upgrade.install()
-    return [Middleware(ProxyExpectMiddleware), Middleware(Problems), Middleware(Headers)]
+    return [Middleware(ProxyBodyMiddleware), Middleware(ProxyExpectMiddleware), Middleware(Problems), Middleware(Headers)]
 
 
 def warn_if_absent(configured: str | None = PROXY_CALLBACK) -> None:

@@ -103,8 +103,8 @@ class FakeHandle:
         self.released = asyncio.Event()
         self.released.set()
 
-    def options(self, *, stream: bool) -> "FakeHandle":
-        assert stream
+    def options(self, *, stream: bool = False, request_serialization: str = "pickle") -> "FakeHandle":
+        assert request_serialization == "pickle"
         return self
 
     def __getattr__(self, method: str) -> Any:

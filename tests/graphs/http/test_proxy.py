@@ -14,6 +14,7 @@ from ray.serve._private.constants import (
 from ray.serve._private.http_util import RequestIdMiddleware, _apply_middlewares, convert_object_to_asgi_messages
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from graphs.http.middleware.body import ProxyBodyMiddleware
 from graphs.http.middleware.expect import ProxyExpectMiddleware
 from graphs.http.middleware.proxy import FOR_SERVE, MAX_HEADER_BYTES, Headers, Problems, middlewares, warn_if_absent
 from testing.service import ROOT
@@ -107,6 +108,10 @@ async def test_headers_within_their_bounds_are_forwarded() -> None:
     assert await forwarded(*whole) == whole
 
 
+async def received() -> Any:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
 class Answer:
     """Answer of `app` behind the middleware, stacked in Serve's order, with ids from Serve's own middleware."""
 
@@ -117,7 +122,7 @@ class Answer:
         headers = [(b"x-request-id", id)] if id is not None else []
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
         whole = Problems(app) if bare else _apply_middlewares(app, middlewares())
-        await whole(scope, None, self.send)
+        await whole(scope, received, self.send)
         return self
 
     async def send(self, message: Any) -> None:
@@ -325,7 +330,8 @@ def test_serve_puts_the_middleware_around_its_own() -> None:
     assert isinstance(outer, Headers)
     assert isinstance(outer._app, Problems)
     assert isinstance(outer._app._app, ProxyExpectMiddleware)
-    assert isinstance(outer._app._app._app, RequestIdMiddleware)
+    assert isinstance(outer._app._app._app, ProxyBodyMiddleware)
+    assert isinstance(outer._app._app._app._app, RequestIdMiddleware)
 
 
 @pytest.mark.parametrize("configured", [None, "", "somebody.else:middlewares"])
