@@ -19,6 +19,8 @@ PRODUCT = (
 )
 DOCTOR = ("kuberay/doctor", "sonograph/doctor.py")
 """The doctor, which changes nothing in a cluster, counts only where a test runs it."""
+ELSEWHERE = ("sonograph/cli.py", "sonograph/compare", "sonograph/rightsize")
+"""Parts of the command that no file of tests runs in the cluster."""
 OTHERS = {
     "test_changes.py": DOCTOR,
     "test_mistakes.py": ("tests/kuberay/mistakes", "tests/kuberay/test_doctor.py", "testing/manifests.py"),
@@ -37,7 +39,7 @@ def paths(test: str) -> tuple[str, ...]:
     """Return what git shall list for a file of tests: the product, this package, and of its tests only this file; never this record."""
     others = OTHERS.get(test, ())
     left_out = [f"{HERE}/{one}" for one in [*tests(), "test_record.py", Path(__file__).name] if one != test]
-    left_out += [one for one in DOCTOR if one not in others]
+    left_out += [*ELSEWHERE, *(one for one in DOCTOR if one not in others)]
     product = [f":(glob){one}" if "*" in one else one for one in PRODUCT]  # to git alone * is any path
     return (*product, HERE, *others, *(f":(exclude){one}" for one in left_out))
 
