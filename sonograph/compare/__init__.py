@@ -1,0 +1,1 @@
+"""`sonograph compare`: models over many recordings or prompts, as tasks of Ray's, measured and compared."""
