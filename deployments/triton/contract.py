@@ -19,7 +19,7 @@ class Contract:
         """`batched`: the first dimension that Triton states is the batch's, and the rest is a request's."""
         self._name = name
         self.batched = batched
-        self._inputs = {one["name"]: (_dtype(one["datatype"]), one["shape"][1 if batched else 0 :]) for one in metadata}
+        self._inputs = {one["name"]: (numpy_dtype(one["datatype"]), one["shape"][1 if batched else 0 :]) for one in metadata}
 
     def tensors(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The inputs as Triton reads them: a batch of one where it batches, and contiguous, since it ignores an array's strides.
@@ -47,6 +47,6 @@ def _list(names: Mapping[str, Any]) -> str:
     return ", ".join(sorted(names))
 
 
-def _dtype(name: str) -> np.dtype[Any]:
+def numpy_dtype(name: str) -> np.dtype[Any]:
     """numpy's type for Triton's name of one, such as FP32."""
     return np.dtype(object) if name == "BYTES" else np.dtype(name.lower().replace("fp", "float"))

@@ -16,7 +16,6 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from deployments import recording
@@ -25,12 +24,12 @@ from deployments.time_left import TimeLeft
 from deployments.triton import processes
 from deployments.triton.contract import Contract
 from deployments.triton.health import Health, StubDied
+from deployments.triton.outputs import Tensors as Tensors
+from deployments.triton.outputs import copied
 from deployments.triton.repository import copy_with_parameters
 
 log = logging.getLogger("ray.serve")
 
-Tensors = dict[str, NDArray[Any]]
-"""Tensors by name. BYTES are arrays of dtype object, whose items are `bytes`."""
 ResponseQueue = asyncio.Queue[Tensors | DeploymentError | None]
 """A request's responses as they arrive; then its error, if it failed; then None."""
 
@@ -210,7 +209,7 @@ class InProcessTriton:
                 if response.error is not None:
                     responses.put_nowait(self._translate_error(response.error))
                 elif response.outputs:
-                    responses.put_nowait(_outputs(response, self._contract.batched))
+                    responses.put_nowait(copied(response.outputs, self._contract.batched))
         except Exception as error:
             responses.put_nowait(DeploymentError(f"{self._name} failed: {type(error).__name__}: {error}"))
         finally:
@@ -281,18 +280,6 @@ def _start(repository: Path) -> Any:
         cpu_metrics=False,
     )
     return server.start(wait_until_ready=True)
-
-
-def _outputs(response: Any, batched: bool) -> Tensors:
-    import tritonserver
-
-    tensors = {
-        name: tensor.to_bytes_array().copy()
-        if tensor.data_type == tritonserver.DataType.BYTES
-        else np.array(np.from_dlpack(tensor))
-        for name, tensor in response.outputs.items()
-    }
-    return {name: array[0] for name, array in tensors.items()} if batched else tensors
 
 
 def _sentence(message: str) -> str:
