@@ -1,9 +1,9 @@
 """CPU of each hop of a request, without that of the models: `python -m benchmarks.hops [OLD_CHECKOUT]`.
 
 The service of this checkout, and of an old one where it is named, with everything but the models' engines: proxy, ingress, decode worker,
-replicas, Triton servers and stubs are the real ones, and a model in a stub sleeps instead of computing. One client posts a recording of
-10 s and gets a picture of 60 KB, in turns of some requests to each side. CPU is that of each thread of each process below the service's
-first, read from the kernel; py-spy, where it is installed, divides the Python threads' by what they ran.
+replicas, Triton servers and stubs are the real ones, and a model in a stub sleeps instead of computing. One client, and then four at
+once, post a recording of 10 s and get a picture of 60 KB, in turns of some requests to each side. CPU is that of each thread of each
+process below the service's first, read from the kernel; py-spy, where it is installed, divides the Python threads' by what they ran.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 import wave
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ RECORDING_S = 10
 WARM_UP = 60
 IDLE_S = 20.0
 TURNS = 4
+AT_ONCE = 4
 PROFILED_S = 20
 TOP = 20
 GOALS = {"new / old": 0.5, "p50_ms": 190.0}
@@ -241,10 +243,11 @@ def kind(process: str, thread: str) -> str:
     return "Triton's threads" if thread.startswith("triton") and not process.startswith("stub") else "Python"
 
 
-def turn(one: Side, requests: int) -> tuple[dict[str, float], list[float]]:
+def turn(one: Side, requests: int, at_once: int = 1) -> tuple[dict[str, float], list[float]]:
     """Return CPU ms of a request by process and kind of thread, less what idling takes, and each request's wall time in ms."""
     before, began_s = cpu_ns(one.service.process.pid), time.perf_counter()
-    took_ms = [one.post() for _ in range(requests)]
+    with ThreadPoolExecutor(at_once) as clients:
+        took_ms = list(clients.map(lambda _: one.post(), range(requests)))
     took_s, after = time.perf_counter() - began_s, cpu_ns(one.service.process.pid)
     used = {name: (after[name] - before.get(name, 0)) / 1e9 - one.idle.get(name, 0.0) * took_s for name in after}
     return {name: seconds * 1000 / requests for name, seconds in used.items()}, took_ms
@@ -354,6 +357,7 @@ def main() -> None:
             with console.status("Idle ..."):
                 one.idle = idle(one)
         costs: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+        loaded: dict[str, list[float]] = {name: [] for name in sides}
         walls: dict[str, list[float]] = {name: [] for name in sides}
         began = {name: totals(one) for name, one in sides.items()}
         for _ in track(range(arguments.rounds), "Rounds", console=console):
@@ -366,15 +370,22 @@ def main() -> None:
             for name in sides:
                 keys = {key for one in turns[name] for key in one}
                 costs[name].append({key: statistics.fmean(one.get(key, 0.0) for one in turns[name]) for key in keys})
+            wholes: dict[str, list[float]] = {name: [] for name in sides}
+            for names in (list(sides), list(sides)[::-1]):
+                for name in names:
+                    wholes[name].append(sum(turn(sides[name], arguments.requests, AT_ONCE)[0].values()))
+            for name in sides:
+                loaded[name].append(statistics.fmean(wholes[name]))
         counted = {name: share(began[name], totals(one)) for name, one in sides.items()}
         profiles = {name: profile(one) for name, one in sides.items()}
         idles = {name: sum(one.idle.values()) * 1000 for name, one in sides.items()}
-        report(sides, costs, walls, profiles, idles, counted, others)
+        report(sides, costs, loaded, walls, profiles, idles, counted, others)
 
 
 def report(
     sides: Mapping[str, Side],
     costs: Mapping[str, Sequence[Mapping[str, float]]],
+    loaded: Mapping[str, Sequence[float]],
     walls: Mapping[str, Sequence[float]],
     profiles: Mapping[str, Mapping[str, Profile]],
     idles: Mapping[str, float],
@@ -392,6 +403,8 @@ def report(
             "cpu_ms": dict(sorted(medians.items(), key=lambda item: -item[1])),
             "whole_ms": statistics.median(whole),
             "rounds_ms": whole,
+            "whole_ms_at_once": statistics.median(loaded[name]),
+            "rounds_ms_at_once": list(loaded[name]),
             "idle_ms_per_s": idles[name],
             "p50_ms": statistics.median(walls[name]),
             "counted": counted[name],
@@ -409,15 +422,17 @@ def report(
                 f"{process}: " + ", ".join(f"{function} {share:.0%}" for function, share in list(found.functions.items())[:6])
             )
         console.print(
-            f"p50 {result[name]['p50_ms']:.0f} ms (goal: at most {GOALS['p50_ms']:.0f}); idle {idles[name]:.0f} CPU-ms a second; "
+            f"{AT_ONCE} clients at once: {result[name]['whole_ms_at_once']:.1f} CPU-ms a request. "
+            f"One: p50 {result[name]['p50_ms']:.0f} ms (goal: at most {GOALS['p50_ms']:.0f}); idle {idles[name]:.0f} CPU-ms a second; "
             f"the parts are {counted[name]:.1%} of the whole"
         )
     if "old" in result:
-        result["ratio"] = compared(result["old"]["rounds_ms"], result["new"]["rounds_ms"])
-        found = result["ratio"]
-        console.print(
-            f"new / old: {found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f}), goal at most {GOALS['new / old']}"
-        )
+        for key, clients in (("", "one client"), ("_at_once", f"{AT_ONCE} clients at once")):
+            found = result[f"ratio{key}"] = compared(result["old"][f"rounds_ms{key}"], result["new"][f"rounds_ms{key}"])
+            console.print(
+                f"new / old, {clients}: {found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f}), "
+                f"goal at most {GOALS['new / old']}"
+            )
     result["circumstances"] = f"{circumstances()}; {others.cores:.1f} cores busy with other things"
     console.print(result["circumstances"])
     RESULTS.mkdir(exist_ok=True)
