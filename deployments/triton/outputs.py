@@ -19,7 +19,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def copied(outputs: Mapping[str, Any], batched: bool) -> Tensors:
-    """Copies of tritonserver's tensors. `batched`: the first dimension, the batch's, has one row and goes."""
+    """Arrays with the content of tritonserver's tensors. `batched`: the first dimension, the batch's, has one row and goes."""
     tensors = {name: _copied(name, tensor) for name, tensor in outputs.items()}
     return {name: array[0] for name, array in tensors.items()} if batched else tensors
 

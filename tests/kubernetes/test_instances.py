@@ -8,6 +8,7 @@ import pytest
 from kuberay.manifest.objects import HEAD_PORTS, INSTANCE
 from tests.kubernetes.installation import CLIENTS, Installation
 from tests.kubernetes.kubectl import Kubectl
+from tests.kubernetes.machine import wait_until
 from tests.kubernetes.small import small as make_small
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -41,7 +42,7 @@ def test_two_installations_do_not_meet_and_one_that_goes_takes_nothing_of_the_ot
     assert {status for status, _ in answers} == {200}
     assert {one["metadata"]["uid"] for one in all_pods(small)} == before
     assert small.connects(CLIENTS, "client", small.service, 8000)
-    assert not second.pods()
+    wait_until(lambda: not second.pods(), "the end of the other's last pods, whose grace begins with their deletion", 60)
 
 
 def all_pods(installed: Installation) -> list[dict[str, dict[str, str]]]:
