@@ -6,7 +6,7 @@ from decimal import Decimal
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import PodContainer, PodTemplate, amounts, mappings, namespace, pod_templates
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, amounts, mapping, mappings, namespace, pod_templates
 
 NAMES = {"cpu": "requests.cpu", "memory": "requests.memory", "ephemeral-storage": "requests.ephemeral-storage"}
 """Short names of a quota for the requests."""
@@ -24,7 +24,7 @@ def _ranges(service: Service, template: PodTemplate, kind: str) -> Iterator[dict
 
 def taken(service: Service, template: PodTemplate, one: PodContainer) -> tuple[Amounts, Amounts]:
     """Return a container's requests and limits, with those that a LimitRange adds."""
-    limits, stated = one.limits, amounts((one.content.get("resources") or {}).get("requests"))
+    limits, stated = one.limits, amounts(mapping(one.content.get("resources")).get("requests"))
     requests = {**limits, **stated}
     for each in _ranges(service, template, "Container"):
         defaults = {**each["max"], **each["default"]}
