@@ -445,7 +445,7 @@ def draw(processes: Mapping[str, Mapping[str, float]]) -> None:
     shown = sorted(processes["new"], key=lambda one: -processes["new"][one])[:9]
     names = list(processes)[::-1]
     bars = [
-        chart.Bar(re.sub("(replica|stub) of (.*)", r"\2 \1", one), processes[name].get(one, 0.0), names.index(name))
+        chart.Bar(re.sub("(replica|stub) of (.*)", r"\2 \1", one), max(0.0, processes[name].get(one, 0.0)), names.index(name))
         for one in shown
         for name in names
     ]
