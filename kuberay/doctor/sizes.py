@@ -1,8 +1,9 @@
 """Amounts to ask for, by what is used: the rule of `sonograph rightsize` and of the doctor, stated in docs/rightsize.md.
 
 CPUs: what 95 % of the samples under load stay below, with the CPUs that threads waited for, rounded up to a tenth of a CPU, and above one
-CPU to a half; the threads that run at once are the least where they follow the CPUs asked for. Memory: the most that was used, with a margin, rounded up to 64 MiB. Too little is
-asked for where a process uses more, or runs more threads at once; too much where it asks for more than twice what it uses.
+CPU to a half; the threads that run at once are the least where they follow the CPUs asked for. Memory: the most that was used, with a
+margin, rounded up to 64 MiB. Too little is asked for where a process uses more, or runs more threads at once; too much where it asks for
+more than twice what it uses.
 """
 
 import math
