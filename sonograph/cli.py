@@ -5,17 +5,19 @@ from typing import Annotated
 
 import typer
 
+from sonograph.compare.command import compare
 from sonograph.doctor import doctor
 from sonograph.drain import drain
 from sonograph.draw import draw
 from sonograph.render import render
+from sonograph.rightsize.command import rightsize
 from sonograph.rollouts.commands import cli as rollout
 from sonograph.serve import serve
 from sonograph.status import status
 from sonograph.trace import trace
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
-for subcommand in (draw, render, doctor, drain, serve, status, trace):
+for subcommand in (draw, render, doctor, drain, serve, status, trace, compare, rightsize):
     cli.command()(subcommand)
 cli.add_typer(rollout, name="rollout")
 

@@ -47,3 +47,15 @@ class Measured:
     mean_log_probability: float | None
     error: str | None = None
     """Sentence that names what failed, and where; the figures are those until then."""
+    language: str = ""
+    """ISO 639-1 code that the model found or was given; empty for a picture."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine, or a pod, that tasks ran on. `Measured.node` is its name."""
+
+    cpus: float
+    """CPUs that Ray counts there."""
+    memory_bytes: int | None
+    """Memory that Ray counts there for tasks."""

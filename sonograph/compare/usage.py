@@ -1,0 +1,111 @@
+"""Use of CPU and memory by this process while a task computes: cores, threads, CPU time, and the highest resident memory."""
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+INTERVAL_S = 0.05
+AT_WORK = 0.05
+"""Share of an interval that a thread runs for to count as at work: eight threads that share two cores run for a quarter each."""
+PROCESS = Path("/proc/self")
+
+
+class PeakMemory:
+    """The highest resident memory of this process since this object was made."""
+
+    def __init__(self, process: Path = PROCESS) -> None:
+        self._process = process
+        self._sampled = 0
+        try:
+            (process / "clear_refs").write_text("5")  # sets VmHWM back
+            self._exact = True
+        except OSError:
+            self._exact = False
+
+    def sample(self) -> None:
+        if not self._exact:
+            pages = int((self._process / "statm").read_text().split()[1])
+            self._sampled = max(self._sampled, pages * os.sysconf("SC_PAGESIZE"))
+
+    @property
+    def most_bytes(self) -> int:
+        """By the kernel's own count, or where it cannot be set back the highest sample."""
+        if not self._exact:
+            self.sample()
+            return self._sampled
+        lines = (self._process / "status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+class Usage:
+    """CPU time, threads and cores of this process within a block.
+
+    A thread looks at all others every 50 ms; its own CPU does not count.
+    """
+
+    def __init__(self, memory: PeakMemory) -> None:
+        self.cpu_s = self.wall_s = 0.0
+        self.threads = 1
+        """Most that worked in one interval."""
+        self.cores: set[int] = set()
+        """CPUs that those threads were on."""
+        self._memory = memory
+        self._ended = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, name="usage", daemon=True)
+        self._own_cpu_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._ran_s, self._at_s = _threads(), time.monotonic()
+        self._sampler.start()
+        self._began_s, self._began_cpu_s = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        used_s = time.process_time() - self._began_cpu_s
+        self.wall_s = time.perf_counter() - self._began_s
+        self._ended.set()
+        self._sampler.join()
+        self.cpu_s = max(0.0, used_s - self._own_cpu_s)
+        if not self.cores or time.monotonic() - self._at_s > INTERVAL_S / 2:  # a moment says little
+            self._look()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(INTERVAL_S):
+            self._look()
+            self._memory.sample()
+            self._own_cpu_s = time.thread_time()
+
+    def _look(self) -> None:
+        ran_s, at_s = _threads(), time.monotonic()
+        least_s = AT_WORK * (at_s - self._at_s)
+        working = [thread for thread, s in ran_s.items() if s - self._ran_s.get(thread, 0.0) > least_s]
+        working = [thread for thread in working if thread != self._sampler.native_id]
+        self.threads = max(self.threads, len(working))
+        for thread in working:
+            with contextlib.suppress(OSError):  # it has ended
+                self.cores.add(int(_stat(thread)[36]))
+        self._ran_s, self._at_s = ran_s, at_s
+
+
+def _threads() -> dict[int, float]:
+    """Seconds that each thread of this process has run for."""
+    found = {}
+    for name in os.listdir(PROCESS / "task"):
+        with contextlib.suppress(OSError):  # it has ended
+            found[int(name)] = _ran_s(int(name))
+    return found
+
+
+def _ran_s(thread: int) -> float:
+    try:
+        return int((PROCESS / "task" / str(thread) / "schedstat").read_bytes().split()[0]) / 1e9
+    except FileNotFoundError:  # a kernel without these statistics
+        return sum(map(int, _stat(thread)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(thread: int) -> list[bytes]:
+    """Fields of proc_pid_stat(5) from the third one on: the second, a name in parentheses, may hold spaces."""
+    return (PROCESS / "task" / str(thread) / "stat").read_bytes().rpartition(b")")[2].split()
