@@ -71,9 +71,10 @@ def run(request: Request, find_work: Callable[[Candidate, str], Work] = work, co
         with Store(request.out) as store:
             return _run(request, candidates, read, references, store, find_work, console)
     except (NotKept, NoCluster) as error:
-        _say(console, f"sonograph compare: {error}", "red")
+        _say(Console(stderr=True, highlight=False), f"sonograph compare: {error}", "red")
         return 1
     except KeyboardInterrupt:
+        _say(console, "Interrupted.", "yellow")
         return INTERRUPTED
 
 
@@ -116,7 +117,7 @@ def _run(
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set its own
         _require_resources(candidates, cluster, console)
         works = {one.label: find_work(one, request.language) for one in candidates}
-        with console.status("Looking at the models ..."):
+        with console.status("Looking at the models; a missing one is downloaded ..."):
             models = described(candidates, works, cluster)
         planned = pairs(candidates, read.found, models, works, store.found, request.asked, request.language, request.timeout_s)
         measured, stopped, status = list(planned.known), "", 0

@@ -108,7 +108,7 @@ def _used(subject: Subject) -> str:
 
 
 def _all_of_it(subject: Subject, asked: float, p95: float) -> str:
-    """What more and fewer CPUs would do where all are used."""
+    """Effect of more and of fewer CPUs where all are used."""
     if p95 < asked * (1 - sizes.TOLERANCE) or subject.kind == "node":
         return ""
     more = ", since it would run more threads (num_cpus sets both)" if subject.threads_follow else ""

@@ -1,4 +1,4 @@
-"""What the advice does to packing: the number that fits a node as asked for and as advised, and what waits."""
+"""Effect of the advice on packing: the number that fits a node as asked for and as advised, and what waits."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def _asked(advice: Advice) -> Need:
 
 
 def _advised(advice: Advice) -> Need:
-    """What it would ask for; where there is no advice, what it asks for."""
+    """Amounts that it would ask for; where there is no advice, those that it asks for."""
     asked = _asked(advice)
     return replace(
         asked,

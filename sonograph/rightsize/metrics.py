@@ -60,7 +60,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Scrape:
-    """What all nodes export at one time."""
+    """Metrics that all nodes export at one time."""
 
     nodes: Mapping[str, Node]
     """By IP address."""

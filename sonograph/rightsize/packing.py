@@ -32,20 +32,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Need:
-    """What one replica or task asks for; None or 0 where it asks for nothing of it."""
+    """Amount that one replica or task asks for; None or 0 where it asks for nothing of it."""
 
     name: str
     cpus: float | None
     memory_bytes: float | None
     gpus: float = 0
     count: int = 1
-    """Those that are wanted."""
+    """Number that is wanted."""
 
 
 @dataclass(frozen=True)
 class Fit:
     number: int
-    """That fit one node."""
+    """Number that fits one node."""
     bound: str
     """The resource that ends first: `CPUs`, `memory`, `GPUs`."""
 

@@ -1,4 +1,4 @@
-"""What `sonograph compare` measured, read from its folder: each candidate's tasks, and the nodes that they ran on."""
+"""Results of `sonograph compare`, read from its folder: each candidate's tasks, and the nodes that they ran on."""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found: the subjects, the nodes, and sentences about both."""
+    """Findings: the subjects, the nodes, and sentences about both."""
 
     subjects: list[Subject]
     places: list[Place]
@@ -62,7 +62,7 @@ class Found:
 
 
 def of_results(folder: Path) -> Found:
-    """What `sonograph compare` measured. Raises Failed."""
+    """Results of `sonograph compare`. Raises Failed."""
     measured = results.outcomes(folder)
     subjects, notes = results.subjects(measured)
     names = results.nodes(measured)
@@ -134,7 +134,7 @@ def _dashboard(options: Options, named: str | None) -> tuple[str, str | None]:
 
 
 def _of_ray(read: Callable[[], Any]) -> Any:
-    """What the dashboard answers. Raises Failed for another form of answer."""
+    """Answer of the dashboard. Raises Failed for another form of answer."""
     try:
         return read()
     except (ValueError, KeyError, TypeError) as error:

@@ -79,7 +79,7 @@ def test_each_deployment_is_judged_by_its_own_processes(service: Service, tmp_pa
 
 @pytest.mark.usefixtures("load")
 def test_one_thread_on_one_cpu_is_nothing_to_complain_of(service: Service) -> None:
-    """What `make serve` asks for is what it uses: a model of one CPU runs one thread."""
+    """Each deployment of `make serve` asks for what it uses: a model of one CPU runs one thread."""
     for name, subject in judged(rightsize(service, "--json")).items():
         assert [one["sentence"] for one in subject["reasons"] if one["severity"] == "error"] == [], name
 

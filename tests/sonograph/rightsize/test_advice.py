@@ -43,7 +43,7 @@ def test_memory_is_the_most_and_a_fifth_in_steps_of_64_mib() -> None:
 
 
 def test_an_advised_amount_is_neither_too_little_nor_waste() -> None:
-    """What is asked for as advised is left alone the next time."""
+    """An amount that is asked for as advised is left alone the next time."""
     for hundredth in range(5, 1000):
         p95 = hundredth / 100
         cpus = sizes.cpus_to_ask(p95)

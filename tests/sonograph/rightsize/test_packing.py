@@ -1,4 +1,4 @@
-"""What fits a node, as asked and as advised, and what waits."""
+"""Number that fits a node, as asked and as advised, and what waits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `sonograph compare` measured, as it is judged: sound outcomes, by candidate and what they asked for."""
+"""Results of `sonograph compare`, as they are judged: sound outcomes, by candidate and what they asked for."""
 
 import json
 from dataclasses import asdict

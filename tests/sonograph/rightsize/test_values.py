@@ -136,6 +136,6 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_doctor_is_what_a_node_does_not_hold() -> None:
-    """What is advised may be more than a profile's nodes have: the doctor says so, and rightsize does not hide it."""
+    """Advice may be more than a profile's nodes have: the doctor says so, and rightsize does not hide it."""
     applied = values_file.applied(content([of("whisper", 7.9, asked_cpus=8)]), PROFILES["cpu"])
     assert {finding.number for finding in Manifests(applied).findings() if finding.severity is ERROR} == {"SG406"}
