@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kuberay.doctor import sizes
-from sonograph.rightsize.advice import Advice, advise
+from sonograph.rightsize.advice import THREADS_BESIDE, Advice, advise
 from sonograph.rightsize.used import BUSY_CPUS, LEAST_BUSY, Sample, Spread, Subject
 from tests.sonograph.rightsize.figures import MIB, samples, subject
 
@@ -61,7 +61,7 @@ def test_the_page_states_the_rules_constants() -> None:
         "MEMORY_MARGIN": f"{sizes.MEMORY_MARGIN - 1:.0%}",
         "MEMORY_STEP_BYTES": f"{sizes.MEMORY_STEP_BYTES // MIB} MiB",
         "WASTE": "twice",
-        "THREADS_BESIDE": f"{sizes.THREADS_BESIDE}",
+        "THREADS_BESIDE": f"{THREADS_BESIDE}",
         "BUSY_CPUS": f"{BUSY_CPUS}",
         "LEAST_BUSY": f"{LEAST_BUSY}",
     }
