@@ -14,7 +14,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -264,9 +264,8 @@ def sentence(found: Mapping[str, Any]) -> str:
 
 def row(name: str, run: Run) -> lanes.Row:
     begin_s = min(one.started_s for one in run.tasks)
-    bars = [
-        (one.started_s - begin_s, one.ended_s - begin_s, lane) for one, lane in zip(run.tasks, packed(run.tasks), strict=True)
-    ]
+    places = packed(run.tasks)
+    bars = [(one.started_s - begin_s, one.ended_s - begin_s, lane) for one, lane in zip(run.tasks, places, strict=True)]
     return lanes.Row(name, f"{run.wall_s:.0f} s, {run.cpu_s:.0f} core seconds", bars)
 
 
@@ -278,24 +277,25 @@ def middle(runs: Sequence[Run]) -> Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--engines", nargs="*", default=["openai-whisper", "faster-whisper"])
+    parser.add_argument("--engines", nargs="*", default=list(RECORDINGS), choices=RECORDINGS)
     arguments = parser.parse_args()
     cpus = len(psutil.Process().cpu_affinity() or [0])
-    results, drawn = dict[str, Any](), dict[str, list[lanes.Row]]()
+    path = RESULTS / "two_numbers.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for engine in arguments.engines:
-        of = sides(engine, cpus)
         with Node(cpus) as node:
             others = Others()
-            found = rounds(node.run, of, arguments.rounds)
+            found = rounds(node.run, sides(engine, cpus), arguments.rounds)
             noted = f"{circumstances()}; {others.cores:.1f} cores busy with other things"
-        results[engine] = {**summarized(found), "circumstances": noted}
+        drawn = [asdict(row(name, middle(runs))) for name, runs in found.items()]
+        results[engine] = {**summarized(found), "circumstances": noted, "drawn": drawn}
         console.print(table(results[engine]), sentence(results[engine]), noted)
-        drawn[engine] = [row(name, middle(runs)) for name, runs in found.items()]
-    lanes.draw(RESULTS / "two_numbers.png", drawn)
     with console.status("Memory ..."), Node(cpus) as node:
         results["memory"] = memory(node.run)
     console.print_json(data=results["memory"])
-    (RESULTS / "two_numbers.json").write_text(json.dumps(results, indent=1) + "\n")
+    groups = {name: [lanes.Row(**one) for one in part["drawn"]] for name, part in results.items() if "drawn" in part}
+    lanes.draw(RESULTS / "two_numbers.png", groups)
+    path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from sonograph.compare.plan import Asked, Candidate
 from sonograph.compare.progress import Progress
 from sonograph.compare.report import Found, Report
 from sonograph.compare.runner import Pair, Runner
-from sonograph.compare.store import NotKept, Store, replace_file
+from sonograph.compare.store import NotKept, Store, read, replace_file
 from sonograph.compare.tasks import Outcome
 from sonograph.compare.works import Work, work
 from sonograph.draw import printable
@@ -67,9 +67,9 @@ def run(request: Request, find_work: Callable[[Candidate, str], Work] = work, co
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     try:
-        read, references = _read(request, console)
+        given, references = _read(request, console)
         with Store(request.out) as store:
-            return _run(request, candidates, read, references, store, find_work, console)
+            return _run(request, candidates, given, references, store, find_work, console)
     except (NotKept, NoCluster) as error:
         _say(Console(stderr=True, highlight=False), f"sonograph compare: {error}", "red")
         return 1
@@ -82,28 +82,28 @@ def _read(request: Request, console: Console) -> tuple[Inputs, References]:
     """The inputs and their known texts. Raises typer.BadParameter where there is nothing to do."""
     try:
         if request.prompts:
-            read = inputs.prompts(request.prompts)
+            given = inputs.prompts(request.prompts)
         else:
             with console.status("Reading the recordings ..."):
-                read = inputs.recordings(request.recordings)
-        references = inputs.references(request.reference, read.found) if request.reference else References()
+                given = inputs.recordings(request.recordings)
+        references = inputs.references(request.reference, given.found) if request.reference else References()
     except Unreadable as error:
         raise typer.BadParameter(str(error)) from error
-    if not any(one.sha256 for one in read.found):
-        problem = next((f" ({one.name}: {one.problem})" for one in read.found), "")
+    if not any(one.sha256 for one in given.found):
+        problem = next((f" ({one.name}: {one.problem})" for one in given.found), "")
         raise typer.BadParameter(printable(f"there is nothing to compare models over{problem}"))
-    for note in read.notes:
+    for note in given.notes:
         _say(console, f"Left out: {note}.", "dim")
     if references.unused:
         names = tables.names(references.unused)
         _say(console, f"Left out: {len(references.unused)} names in {request.reference} that no recording has: {names}.", "dim")
-    return read, references
+    return given, references
 
 
 def _run(
     request: Request,
     candidates: Sequence[Candidate],
-    read: Inputs,
+    given: Inputs,
     references: References,
     store: Store,
     find_work: Callable[[Candidate, str], Work],
@@ -119,15 +119,16 @@ def _run(
         works = {one.label: find_work(one, request.language) for one in candidates}
         with console.status("Looking at the models; a missing one is downloaded ..."):
             models = described(candidates, works, cluster)
-        planned = pairs(candidates, read.found, models, works, store.found, request.asked, request.language, request.timeout_s)
+        planned = pairs(candidates, given.found, models, works, store.found, request.asked, request.language, request.timeout_s)
         measured, stopped, status = list(planned.known), "", 0
         try:
-            _execute(planned.to_run, request, candidates, len(read.found), cluster, store, measured, console)
+            _execute(planned.to_run, request, candidates, len(given.found), cluster, store, measured, console)
         except KeyboardInterrupt:
             stopped, status = "Interrupted", INTERRUPTED
+            measured += kept_last(planned.to_run, measured, store)
         except (NotKept, NoCluster) as error:
             stopped, status = str(error), 1
-        found = Found(measured, candidates, models.checkpoints, read.found, references, bool(request.reference), stopped)
+        found = Found(measured, candidates, models.checkpoints, given.found, references, bool(request.reference), stopped)
         complete = Report(found, request.out, cluster, console).run(request.within_points, request.language, request.write)
     return status or (0 if complete else 1)
 
@@ -168,6 +169,13 @@ def _execute(
                 bars.idle(cluster.idle_cpus, request.cpus)
 
         Runner(cluster, keep, idle).run(to_run)
+
+
+def kept_last(to_run: Sequence[Pair], measured: Sequence[Measured], store: Store) -> list[Measured]:
+    """Results that were kept, but not added to `measured`, since Ctrl-C came between."""
+    kept = {one.key: one for one in read(store.path) if one.error is None}
+    added = {one.key for one in measured}
+    return [kept[one.key] for one in to_run if one.key in kept and one.key not in added]
 
 
 def _keep_picture(out: Path, outcome: Outcome) -> None:

@@ -10,6 +10,8 @@ from typing import Self
 INTERVAL_S = 0.05
 AT_WORK = 0.05
 """Share of an interval that a thread runs for to count as at work: eight threads that share two cores run for a quarter each."""
+RARE = 0.05
+"""Share of the looks with the most threads that do not count."""
 PROCESS = Path("/proc/self")
 
 
@@ -49,16 +51,18 @@ class Usage:
     def __init__(self, memory: PeakMemory) -> None:
         self.cpu_s = self.wall_s = 0.0
         self.threads = 1
-        """Most that worked in one interval."""
+        """Most that ran, or waited for a core, at once, in a twentieth of the looks and in two: a moment does not count."""
         self.cores: set[int] = set()
         """CPUs that those threads were on."""
         self._memory = memory
+        self._counts: list[int] = []
+        """Threads at work, by look."""
         self._ended = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="usage", daemon=True)
         self._own_cpu_s = 0.0
 
     def __enter__(self) -> Self:
-        self._ran_s, self._at_s = _threads(), time.monotonic()
+        self._ran_s, self._at_s = _ran_s(), time.monotonic()
         self._sampler.start()
         self._began_s, self._began_cpu_s = time.perf_counter(), time.process_time()
         return self
@@ -69,37 +73,42 @@ class Usage:
         self._ended.set()
         self._sampler.join()
         self.cpu_s = max(0.0, used_s - self._own_cpu_s)
-        if not self.cores or time.monotonic() - self._at_s > INTERVAL_S / 2:  # a moment says little
+        if not self.cores:
             self._look()
+        rare = max(1, int(RARE * len(self._counts)))
+        self.threads = max([1, *sorted(self._counts, reverse=True)[rare : rare + 1]])
 
     def _sample(self) -> None:
         while not self._ended.wait(INTERVAL_S):
-            self._look()
+            self._counts.append(self._look())
             self._memory.sample()
             self._own_cpu_s = time.thread_time()
 
-    def _look(self) -> None:
-        ran_s, at_s = _threads(), time.monotonic()
+    def _look(self) -> int:
+        """Note the cores of the threads that have worked since the last look; how many of them run now, or wait for a core."""
+        ran_s, at_s = _ran_s(), time.monotonic()
         least_s = AT_WORK * (at_s - self._at_s)
-        working = [thread for thread, s in ran_s.items() if s - self._ran_s.get(thread, 0.0) > least_s]
-        working = [thread for thread in working if thread != self._sampler.native_id]
-        self.threads = max(self.threads, len(working))
-        for thread in working:
-            with contextlib.suppress(OSError):  # it has ended
-                self.cores.add(int(_stat(thread)[36]))
+        count = 0
+        for thread, s in ran_s.items():
+            if s - self._ran_s.get(thread, 0.0) > least_s and thread != self._sampler.native_id:
+                with contextlib.suppress(OSError):  # it has ended
+                    state, *fields = _stat(thread)
+                    self.cores.add(int(fields[35]))
+                    count += state == b"R"
         self._ran_s, self._at_s = ran_s, at_s
+        return count
 
 
-def _threads() -> dict[int, float]:
+def _ran_s() -> dict[int, float]:
     """Seconds that each thread of this process has run for."""
     found = {}
     for name in os.listdir(PROCESS / "task"):
         with contextlib.suppress(OSError):  # it has ended
-            found[int(name)] = _ran_s(int(name))
+            found[int(name)] = _thread_ran_s(int(name))
     return found
 
 
-def _ran_s(thread: int) -> float:
+def _thread_ran_s(thread: int) -> float:
     try:
         return int((PROCESS / "task" / str(thread) / "schedstat").read_bytes().split()[0]) / 1e9
     except FileNotFoundError:  # a kernel without these statistics

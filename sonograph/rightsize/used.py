@@ -112,7 +112,8 @@ class Subject:
     def waits(self) -> float:
         """CPUs that it waited for at its p95, where they are more than a tenth of those that it wanted; else 0."""
         used, wanted = self.cpus, self.wanted_cpus
-        return wanted.p95 - used.p95 if used and wanted and wanted.p95 - used.p95 > WAITS * wanted.p95 else 0
+        waited = wanted.p95 - used.p95 if used and wanted else 0
+        return waited if wanted and waited > max(BUSY_CPUS, WAITS * wanted.p95) else 0
 
     @property
     def threads(self) -> Spread | None:

@@ -18,12 +18,13 @@ def text(console: Console) -> str:
 
 def test_a_terminal_shows_each_candidate_with_what_is_done_and_failed_before_and_now() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    before = [measured(candidate=TINY), measured(candidate=EVIL, error="it was killed")]
-    with Progress(console, [TINY, EVIL], 3, before) as bars:
+    before = [measured(candidate=TINY), measured(candidate=EVIL, error="it was killed"), measured(candidate="base")]
+    with Progress(console, [TINY, EVIL, "base"], 3, before) as bars:
         bars.advance(measured(candidate=TINY))
         bars.advance(measured(candidate=EVIL, error="it was killed"))
     assert f"{TINY} 2/3" in text(console)
     assert "\\x1b[31mbase 2/3 2 failed" in text(console)
+    assert text(console).endswith("base 1/3")
 
 
 def test_elsewhere_a_line_now_and_then_says_how_much_is_done() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def test_threads_that_work_at_once_are_counted_and_idle_ones_are_not() -> None:
     found = []
     for count in (1, 4):
         with Usage(PeakMemory()) as usage:
-            threads = [threading.Thread(target=compute, args=(0.5,)) for _ in range(count)]
+            threads = [threading.Thread(target=compute, args=(0.3,)) for _ in range(count)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -48,6 +49,15 @@ def test_threads_that_work_at_once_are_counted_and_idle_ones_are_not() -> None:
     ended.set()
     assert [usage.threads for usage in found] == [1, 4]
     assert found[0].cores
+
+
+def test_threads_that_work_one_after_the_other_are_one() -> None:
+    """As where a library hands a computation to a thread of its own, and waits for it."""
+    with Usage(PeakMemory()) as usage, ThreadPoolExecutor(1) as executor:
+        for _ in range(6):
+            compute(0.06)
+            executor.submit(compute, 0.06).result()
+    assert usage.threads == 1
 
 
 def test_a_short_block_has_one_thread_and_its_core() -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -33,18 +34,27 @@ sys.stdin.read()
 """
 
 
+@contextlib.contextmanager
+def running(*command: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a command until the context ends, also by a failed assertion."""
+    with subprocess.Popen(command, text=True, **streams) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def computing() -> Iterator[psutil.Process]:
     """Run a process of three threads that compute, and a child."""
-    with subprocess.Popen(
-        [sys.executable, "-c", COMPUTE, CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with running(sys.executable, "-c", COMPUTE, CHILD, **streams) as process:
         assert process.stdout
         assert {process.stdout.readline().strip() for _ in range(2)} == {"ready", "grown"}
         found = psutil.Process(process.pid)
         children = found.children()
         yield found
-        for one in (*children, found):
+        for one in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
 
@@ -82,14 +92,13 @@ def test_a_tree_whose_process_has_ended_has_no_sample(computing: psutil.Process)
 
 
 def test_a_process_is_a_replica_by_its_title_alone() -> None:
-    with subprocess.Popen(["bash", "-c", f'exec -a "{TITLE}" sleep 600']) as process:
+    with running("bash", "-c", f'exec -a "{TITLE}" sleep 600') as process:
         deadline_s = time.monotonic() + WAIT_S
         while replica(process.pid, "sonograph", "whisper") is None:
             assert time.monotonic() < deadline_s
         assert replica(process.pid, "sonograph", "diffusion") is None
         assert replica(process.pid, "sonograph", "whispe") is None
         assert replica(process.pid, "other", "whisper") is None
-        process.kill()
     for pid in (None, 0, -1, 2**40, 1):
         assert replica(pid, "sonograph", "whisper") is None
 
@@ -100,7 +109,7 @@ import threading, time
 for _ in range(4):
     threading.Thread(target=lambda: [time.sleep(0.02) for _ in range(10**6)]).start()
 """
-    with subprocess.Popen([sys.executable, "-c", program]) as process:
+    with running(sys.executable, "-c", program) as process:
         deadline_s = time.monotonic() + WAIT_S
         while len(thread_times(process.pid)) < 5:
             assert time.monotonic() < deadline_s
@@ -113,7 +122,6 @@ for _ in range(4):
         assert sample
         assert min(sample.threads) == 0
         assert peak_bytes(process.pid) > 2**20
-        process.kill()
     assert (thread_times(process.pid), peak_bytes(process.pid)) == ({}, 0)
 
 

@@ -56,14 +56,17 @@ def test_a_sampler_without_metrics_and_processes_has_no_samples() -> None:
 def test_a_replica_that_ends_meanwhile_keeps_its_samples_and_is_named() -> None:
     clock = Clock()
     with subprocess.Popen(["sleep", "600"]) as process:
-        sampler = Sampler([one("whisper", "a", "here")], None, lambda *_: psutil.Process(process.pid), clock, clock.sleep)
+        try:
+            sampler = Sampler([one("whisper", "a", "here")], None, lambda *_: psutil.Process(process.pid), clock, clock.sleep)
 
-        def end(done_s: float) -> None:
-            if done_s > 5 and process.poll() is None:
-                process.kill()
-                process.wait()
+            def end(done_s: float) -> None:
+                if done_s > 5 and process.poll() is None:
+                    process.kill()
+                    process.wait()
 
-        sampler.run(10, end)
+            sampler.run(10, end)
+        finally:
+            process.kill()
     (whisper,) = sampler.subjects({})
     assert 4 <= len(whisper.samples) <= 6
     assert sampler.ended == ["the replica a ended while it was measured: its figures are those until then"]
