@@ -115,19 +115,24 @@ def test_garbage_has_no_figures_and_ends_nothing() -> None:
 
 
 def test_an_answer_is_bounded_in_size_and_time() -> None:
+    sent: list[int] = []
+
     class Endless(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             while True:
+                sent.append(1)
                 yield b"x" * 2**20
 
     times = iter(range(10**6))
     endless = httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless()))
-    for bounds, says in (
-        (Bounded(endless, most_bytes=4 * 2**20), "more than 4 MiB"),
-        (Bounded(endless, most_bytes=2**40, most_s=5, clock=lambda: float(next(times))), "within 5 s"),
+    for bounds, says, most in (
+        (Bounded(endless, most_bytes=4 * 2**20), "more than 4 MiB", 5),
+        (Bounded(endless, most_bytes=2**40, most_s=5, clock=lambda: float(next(times))), "within 5 s", 7),
     ):
         with httpx.Client(transport=bounds) as client, pytest.raises(Failed, match=says):
             client.get("http://192.0.2.2/metrics")
+        assert len(sent) <= most
+        sent.clear()
 
 
 def test_only_addresses_with_ports_are_asked() -> None:

@@ -7,6 +7,7 @@ import psutil
 
 from sonograph.rightsize.metrics import Metrics
 from sonograph.rightsize.sampler import Sampler
+from sonograph.rightsize.used import LEAST_BUSY
 from tests.sonograph.rightsize.figures import MIB
 from tests.sonograph.rightsize.figures import running as one
 
@@ -43,6 +44,22 @@ def test_a_sampler_scrapes_other_machines_and_counts_requests() -> None:
     assert sampler.requests == pages - 1
     assert reported[-1] == 10
     assert reported == sorted(reported)
+
+
+def test_a_full_machine_has_enough_samples_all_the_same_and_a_scrape_that_lacks_a_node_forgets_none() -> None:
+    pages = iter(['{ip="192.0.2.1"}', '{ip="192.0.2.7"}', *['{ip="192.0.2.1"}'] * 99])
+
+    def page(_: httpx.Request) -> httpx.Response:
+        label = next(pages)
+        lines = (f"ray_node_{name}{label} 50" for name in ("cpu_utilization", "cpu_count", "mem_used"))
+        return httpx.Response(200, text="\n".join([*lines, ""]))
+
+    clock = Clock()
+    metrics = Metrics(["192.0.2.1:8080"], httpx.MockTransport(page))
+    sampler = Sampler([one("whisper", "a", "192.0.2.1")], metrics, lambda *_: None, clock, lambda _: clock.sleep(60))
+    sampler.run(10, lambda _: None)
+    assert len(sampler.subjects({})[0].samples) >= LEAST_BUSY
+    assert set(sampler.nodes) == {"192.0.2.1", "192.0.2.7"}
 
 
 def test_a_sampler_without_metrics_and_processes_has_no_samples() -> None:
