@@ -214,12 +214,8 @@ def summarized(found: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
             "loads": sum(one.load_s > 0 for run in runs for one in run.tasks),
             "rounds_s": [run.wall_s for run in runs],
         }
-    for name, value in (("wall", Run.wall_s), ("core_seconds", Run.cpu_s), ("switches", None)):
-        values = {
-            side: [float(run.switches) if value is None else value.fget(run) for run in found[side]]  # type: ignore[misc]
-            for side in (best, story)
-        }
-        ratio = compared(values[best], values[story])
+    for name, figure in (("wall", "wall_s"), ("core_seconds", "cpu_s"), ("switches", "switches")):
+        ratio = compared(*([float(getattr(run, figure)) for run in found[side]] for side in (best, story)))
         result[name] = {key: ratio[key] for key in ("ratio", "low", "high")}
     return result
 

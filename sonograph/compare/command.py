@@ -14,13 +14,13 @@ ENGINES = "openai-whisper"
 
 
 def compare(
+    models: Annotated[
+        str, typer.Option(help="Models with commas between them: `tiny.en,base`; a name or a path, as in whisper.model.")
+    ],
     recordings: Annotated[
         list[Path] | None,
         typer.Argument(help="Recordings, or folders of them with all below.", metavar="RECORDINGS...", show_default=False),
     ] = None,
-    models: Annotated[
-        str, typer.Option(help="Models with commas between them: `tiny.en,base`; a name or a path, as in whisper.model.")
-    ] = ...,  # type: ignore[assignment]
     engines: Annotated[
         str,
         typer.Option(help="Engines of Whisper, each with each model: `openai-whisper,faster-whisper`.", rich_help_panel=SPEECH),

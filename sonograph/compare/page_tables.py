@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from kuberay.doctor.sizes import has_too_few_cpus
 from sonograph.compare.charts import used_cpus
 from sonograph.compare.labels import memory, number, percent, percentile, shown
 from sonograph.compare.measured import Measured
@@ -15,8 +16,6 @@ CANDIDATE_CHARS = 60
 TEXTS = {"Candidate": "text name", "Input": "text", "Node": "text", "What failed": "text long", "At p95": "text name"}
 """Classes of the columns that hold no numbers."""
 SHARES = (0.5, 0.95, 1.0)
-MORE = 1.25
-"""CPUs used by CPUs asked for, above which the table says so: a thread that reads and decodes beside the model is no mistake."""
 
 
 def table(caption: str, columns: Sequence[str], body: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -81,7 +80,7 @@ def use(of: Mapping[str, Sequence[Measured]], cpus: Mapping[str, Sequence[float]
         asked = [one.asked_cpus for one in found]
         stated = [one.asked_bytes for one in found if one.asked_bytes is not None]
         peaks, used = [one.peak_bytes for one in found], cpus[name]
-        more = ["more CPUs than asked for"] if used and percentile(used, 0.95) > MORE * max(asked) else []
+        more = ["more CPUs than asked for"] if used and has_too_few_cpus(percentile(used, 0.95), max(asked)) else []
         more += ["more memory than asked for"] if stated and percentile(peaks, 0.95) > max(stated) else []
         cells = [shown(name, CANDIDATE_CHARS), span([f"{one:g}" for one in sorted(asked)])]
         cells += [number(percentile(used, share) if used else None) for share in SHARES]

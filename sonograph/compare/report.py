@@ -144,7 +144,7 @@ class Report:
             return None
         from sonograph.compare.page import page
 
-        title = f"{len(self._found.candidates)} models over {len(self._found.inputs)} {self._kind}s"
+        title = f"{len(self._found.candidates)} candidates over {len(self._found.inputs)} {self._kind}s"
         nodes: Mapping[str, Node] = {}
         with contextlib.suppress(Exception):  # the connection may be what has ended
             nodes = self._cluster.nodes()

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Self
 
+from sonograph.compare.threads import AT_WORK, ThreadTimes, thread_times
+
 INTERVAL_S = 0.05
-AT_WORK = 0.05
-"""Share of an interval that a thread runs for to count as at work: eight threads that share two cores run for a quarter each."""
 RARE = 0.05
 """Share of the looks with the most threads that do not count."""
 PROCESS = Path("/proc/self")
@@ -62,7 +62,7 @@ class Usage:
         self._own_cpu_s = 0.0
 
     def __enter__(self) -> Self:
-        self._ran_s, self._at_s = _ran_s(), time.monotonic()
+        self._times, self._at_s = thread_times(os.getpid()), time.monotonic()
         self._sampler.start()
         self._began_s, self._began_cpu_s = time.perf_counter(), time.process_time()
         return self
@@ -86,35 +86,20 @@ class Usage:
 
     def _look(self) -> int:
         """Note the cores of the threads that have worked since the last look; how many of them run now, or wait for a core."""
-        ran_s, at_s = _ran_s(), time.monotonic()
+        times, at_s = thread_times(os.getpid()), time.monotonic()
         least_s = AT_WORK * (at_s - self._at_s)
         count = 0
-        for thread, s in ran_s.items():
-            if s - self._ran_s.get(thread, 0.0) > least_s and thread != self._sampler.native_id:
+        for thread, now in times.items():
+            before = self._times.get(thread, ThreadTimes())
+            if now.ran_s - before.ran_s > least_s and int(thread) != self._sampler.native_id:
                 with contextlib.suppress(OSError):  # it has ended
                     state, *fields = _stat(thread)
                     self.cores.add(int(fields[35]))
                     count += state == b"R"
-        self._ran_s, self._at_s = ran_s, at_s
+        self._times, self._at_s = times, at_s
         return count
 
 
-def _ran_s() -> dict[int, float]:
-    """Seconds that each thread of this process has run for."""
-    found = {}
-    for name in os.listdir(PROCESS / "task"):
-        with contextlib.suppress(OSError):  # it has ended
-            found[int(name)] = _thread_ran_s(int(name))
-    return found
-
-
-def _thread_ran_s(thread: int) -> float:
-    try:
-        return int((PROCESS / "task" / str(thread) / "schedstat").read_bytes().split()[0]) / 1e9
-    except FileNotFoundError:  # a kernel without these statistics
-        return sum(map(int, _stat(thread)[11:13])) / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(thread: int) -> list[bytes]:
+def _stat(thread: str) -> list[bytes]:
     """Fields of proc_pid_stat(5) from the third one on: the second, a name in parentheses, may hold spaces."""
-    return (PROCESS / "task" / str(thread) / "stat").read_bytes().rpartition(b")")[2].split()
+    return (PROCESS / "task" / thread / "stat").read_bytes().rpartition(b")")[2].split()

@@ -1,19 +1,15 @@
 """Use of a replica on this machine, from /proc: its process and those below it, Triton's stubs and the processes that decode."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
 from deployments.triton.processes import cpu_s
-from sonograph.compare.usage import AT_WORK
+from sonograph.compare.threads import AT_WORK, PROC, ThreadTimes, thread_times
 from sonograph.rightsize.used import Sample
 
-PROC = Path("/proc")
 LOOKS_S = 0.2
 """Time between two looks at the threads that run."""
 
@@ -80,32 +76,6 @@ def replica(pid: int | None, application: str, deployment: str) -> psutil.Proces
             title, own = process.cmdline()[0].strip(), f"ray::ServeReplica:{application}:{deployment}"
             return process if title == own or title.startswith(f"{own}.") else None  # behind the point is a method that runs
     return None
-
-
-class ThreadTimes(NamedTuple):
-    """Seconds since a thread's start for which it ran, and for which it could have run and had no CPU."""
-
-    ran_s: float = 0.0
-    waited_s: float = 0.0
-
-
-def thread_times(pid: int, proc: Path = PROC) -> dict[str, ThreadTimes]:
-    """Times of each thread of a process; none of a process that has ended."""
-    found = dict[str, ThreadTimes]()
-    with contextlib.suppress(OSError):
-        for task in os.scandir(proc / str(pid) / "task"):
-            with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended
-                found[task.name] = _times(Path(task.path))
-    return found
-
-
-def _times(task: Path) -> ThreadTimes:
-    try:
-        ran, waited = (int(part) / 1e9 for part in (task / "schedstat").read_bytes().split()[:2])
-        return ThreadTimes(ran, waited)
-    except FileNotFoundError:  # a kernel without these statistics
-        ticks = (task / "stat").read_bytes().rpartition(b")")[2].split()[11:13]
-        return ThreadTimes(sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
 
 
 def peak_bytes(pid: int) -> float:

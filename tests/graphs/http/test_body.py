@@ -45,7 +45,7 @@ class Client:
             while not messages or messages[-1].get("more_body"):
                 messages.append(await receive())
 
-        await asyncio.wait_for(ProxyBodyMiddleware(app)(scope, self.receive, None), 5)  # type: ignore[arg-type]
+        await asyncio.wait_for(ProxyBodyMiddleware(app)(scope, self.receive, None), 5)
         assert BODY not in scope, "the middleware changes the caller's scope"
         return found[0], found[1], found[2]
 

@@ -25,7 +25,7 @@ def patched() -> Iterator[None]:
     bodies.patch()
     bodies.patch()
     yield
-    StreamingHTTPRequest.receive_asgi_messages = original  # type: ignore[method-assign]
+    StreamingHTTPRequest.receive_asgi_messages = original
 
 
 class Proxy:
@@ -48,7 +48,7 @@ class Proxy:
         """Return the app's scope and `receive`, as Serve's replica makes them of a request that has been sent to it."""
         request = pickle.loads(pickle.dumps(StreamingHTTPRequest({"type": "http", **scope}, proxy_actor_name="proxy")))
         request._receive_asgi_messages = self.messages
-        return request.asgi_scope, ASGIReceiveProxy(request.asgi_scope, None, request.receive_asgi_messages)  # type: ignore[arg-type]
+        return request.asgi_scope, ASGIReceiveProxy(request.asgi_scope, None, request.receive_asgi_messages)
 
 
 async def received(receive: ASGIReceiveProxy, number: int) -> list[Any]:

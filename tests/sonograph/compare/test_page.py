@@ -182,7 +182,7 @@ def test_tasks_of_one_lane_never_overlap_and_no_lane_is_spare(times: list[tuple[
 
 
 def test_nodes_have_lanes_of_their_own_next_to_each_other() -> None:
-    found = lanes([task(0, node="b"), task(0, node="a"), task(0.5, node="a")])  # type: ignore[arg-type]
+    found = lanes([task(0, node="b"), task(0, node="a"), task(0.5, node="a")])
     assert found.nodes == {"a": range(2), "b": range(2, 3)}
 
 

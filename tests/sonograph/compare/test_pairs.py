@@ -18,7 +18,7 @@ LOADED = Models({one.label: Checkpoint(one.model, 1) for one in CANDIDATES})
 
 def planned(kept: dict[str, object] | None = None, inputs: list[Input] = INPUTS, models: Models = LOADED) -> Pairs:
     works = {one.label: Finder(Path())(one, "") for one in CANDIDATES}
-    return pairs(CANDIDATES, inputs, models, works, kept or {}, Asked(), "", 60)  # type: ignore[arg-type]
+    return pairs(CANDIDATES, inputs, models, works, kept or {}, Asked(), "", 60)
 
 
 def test_what_was_kept_is_not_run_and_has_the_recordings_present_name() -> None:

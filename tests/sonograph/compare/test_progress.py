@@ -12,7 +12,7 @@ TINY, EVIL = "tiny.en, openai-whisper", "\x1b[31mbase"
 
 
 def text(console: Console) -> str:
-    found = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    found = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
     return " ".join(found.replace("━", "").replace("╸", "").replace("╺", "").split())
 
 

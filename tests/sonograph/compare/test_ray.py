@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +29,18 @@ TIMES = {"seconds", "median_s", "cpu_s", "real_time_factor", "peak_bytes", "thre
 """Columns of the summary that another run has otherwise, and what follows from them."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def temporary() -> Iterator[None]:
+    """Remove Ray's files of runs that were killed."""
+    with tempfile.TemporaryDirectory(prefix="sg-", dir="/tmp", ignore_cleanup_errors=True) as Driver.temporary:
+        yield
+
+
 class Driver:
     """Command over one folder of recordings, and what their models have computed."""
+
+    temporary = "/tmp"
+    """Folder of Ray's own; its path must be short."""
 
     def __init__(self, folder: Path, contents: list[str], slow_s: float = 0.0, **request: Any) -> None:
         self.folder = folder
@@ -49,7 +60,7 @@ class Driver:
         ]
 
     def start(self) -> subprocess.Popen[str]:
-        env = {**os.environ, "COLUMNS": "120"}
+        env = {**os.environ, "COLUMNS": "120", "TMPDIR": self.temporary}
         return subprocess.Popen(
             self._command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )

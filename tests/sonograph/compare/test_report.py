@@ -63,7 +63,7 @@ def reported(
     console = Console(file=io.StringIO(), width=120)
     out.mkdir(exist_ok=True)
     complete = Report(given, out, cluster or FakeCluster(), console, has_whisper).run(1.0, "", write)
-    return complete, console.file.getvalue()  # type: ignore[attr-defined]
+    return complete, console.file.getvalue()
 
 
 def test_a_whole_comparison_is_printed_and_written(tmp_path: Path) -> None:

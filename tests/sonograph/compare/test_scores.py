@@ -14,7 +14,7 @@ TINY, BASE = "tiny.en, openai-whisper", "base, openai-whisper"
 
 def plain(texts: object) -> list[str]:
     """Texts as they are."""
-    return [text for text, _ in texts]  # type: ignore[attr-defined]
+    return [text for text, _ in texts]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_recordings_language_is_the_one_that_was_given_or_that_the_largest_mod
     languages = []
 
     def normalize(texts: object) -> list[str]:
-        languages.extend(language for _, language in texts)  # type: ignore[attr-defined]
+        languages.extend(language for _, language in texts)
         return plain(texts)
 
     found = [measured(candidate=TINY, language="en"), measured(candidate=BASE, language="ja")]

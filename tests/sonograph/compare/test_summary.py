@@ -18,7 +18,7 @@ def row(candidate: str, error: float | None, cpu_s: float | None = 1.0, **values
         ["median_s", "real_time_factor", "peak_bytes", "threads", "mean_log_probability", "agreement", "word_error_rate"]
     )
     done: dict[str, Any] = {"count": 1, "failed": 0, "seconds": 1.0, "length_s": 1.0}
-    return Row(candidate, candidate, "", **{**blank, **done, "cpu_s": cpu_s, "word_error_rate": error, **values})  # type: ignore[arg-type]
+    return Row(candidate, candidate, "", **{**blank, **done, "cpu_s": cpu_s, "word_error_rate": error, **values})
 
 
 def front(*points: tuple[float | None, float | None]) -> list[int]:

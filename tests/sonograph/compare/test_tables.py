@@ -29,7 +29,7 @@ def printed(columns: int, found: list[Measured] = FOUND, scores: Scores = SCORES
     rows, _ = summary.chosen(summary.rows(found, [TINY, BASE], scores), 1, None)
     console = Console(width=columns, file=io.StringIO(), highlight=False)
     console.print(tables.table(rows, 2, pictures, columns))
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_a_wide_table_has_a_line_for_each_candidate_with_all_figures() -> None:
@@ -65,7 +65,7 @@ def test_what_a_name_could_do_to_a_terminal_is_escaped() -> None:
     rows = summary.rows(found, [evil], Scores({}, {}))
     console = Console(width=120, file=io.StringIO())
     console.print(tables.table(rows, 2, False, 120))
-    text = console.file.getvalue() + "".join(tables.failures(found))  # type: ignore[attr-defined]
+    text = console.file.getvalue() + "".join(tables.failures(found))
     assert "\\x1b[31mred\\u202e" in text
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
 

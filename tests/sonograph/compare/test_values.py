@@ -51,7 +51,7 @@ def test_a_drawing_model_that_ships_takes_the_place_of_the_profiles_own() -> Non
 def test_the_settings_are_those_of_one_machine_too() -> None:
     one = candidate("speech-to-text", "base", "faster-whisper")
     found = Settings.model_validate(yaml.safe_load(values.content(one, REASON))["settings"])
-    assert found.whisper.model == "base"  # type: ignore[attr-defined]
+    assert found.whisper.model == "base"
 
 
 def test_the_reason_is_a_comment_whatever_it_holds() -> None:

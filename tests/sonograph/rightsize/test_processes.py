@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sonograph.rightsize.processes import Tree, peak_bytes, replica, thread_times
+from sonograph.compare.threads import thread_times
+from sonograph.rightsize.processes import Tree, peak_bytes, replica
 from sonograph.rightsize.used import Sample
 
 WAIT_S = 120
