@@ -5,6 +5,7 @@ import contextlib
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from graphs.http.admission import declared_bytes
 from graphs.serve.bodies import BODY
 
 MAX_BYTES = 1024 * 1024
@@ -51,7 +52,7 @@ class ProxyBodyMiddleware:
 
 
 def _is_left(headers: list[tuple[bytes, bytes]]) -> bool:
-    for name, value in headers:
-        if name == b"expect" or (name == b"content-length" and (not value.isdigit() or int(value) > MAX_BYTES)):
-            return True
-    return False
+    return any(
+        name == b"expect" or (name == b"content-length" and declared_bytes(value.decode("latin-1"), MAX_BYTES + 1) > MAX_BYTES)
+        for name, value in headers
+    )
