@@ -96,7 +96,7 @@ def _rollout(service: Service) -> dict[str, Any]:
     begin = {"application": "sonograph", "plan": {"steps": [5, 20, 100]}}
     _content(_send(service, path, {"method": "PUT", "json": begin}))
     try:
-        while not (found := _content(_send(service, path, {"method": "GET"})))["rollout"]["share"]:
+        while len((found := _content(_send(service, path, {"method": "GET"})))["history"]) < 2:
             assert time.monotonic() < wait_s, found
             time.sleep(0.2)
         every = _content(_send(service, "/graph/rollouts", {"method": "GET"}))
