@@ -14,7 +14,7 @@ REQUEST = "request"
 
 
 def write(event: str, fields: Mapping[str, Any], level: int = logging.INFO) -> None:
-    """Write one line to the log. A request's line does not go to standard error, since standard output has it."""
+    """Write one line to the log. A request's line does not go to standard error: Ray would read it there, and send it to the command."""
     if log.isEnabledFor(level):
         extra = {EVENT: event, **({"log_to_stderr": False} if event == REQUEST else {})}
         log.log(level, "%s", line(event, datetime.now(UTC), logging.getLevelName(level), fields), extra=extra)

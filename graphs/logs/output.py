@@ -1,13 +1,11 @@
-"""Standard output of an ingress replica's lines: its own, or a device that the settings name."""
+"""The device or pipe for an ingress replica's lines that the settings name, besides Ray's file of the replica."""
 
 import contextlib
 import logging
 import os
 from typing import Any
 
-from graphs.logs.lines import EVENT, REQUEST, JsonLines, log
-
-STDOUT = 1
+from graphs.logs.lines import EVENT, JsonLines, log
 
 
 class Output(logging.Handler):
@@ -16,7 +14,7 @@ class Output(logging.Handler):
     def __init__(self, path: str | None = None) -> None:
         """`path`: of a device or pipe for the lines of requests and rollouts, and for other lines from WARNING on.
 
-        Without it those of requests go to this process's standard output.
+        Without it nothing is written. On the replica's own standard output Ray would read each line, and send it to the command.
         """
         super().__init__()
         self.setFormatter(JsonLines())
@@ -25,12 +23,11 @@ class Output(logging.Handler):
         """End of a line of which the device took only the beginning."""
         self.dropped = 0
         """Lines that the device did not take."""
-        self._file = STDOUT if path is None else _opened(path)
+        self._file = None if path is None else _opened(path)
 
     def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
-        event = getattr(record, EVENT, None)
-        for_reader = event == REQUEST if self._path is None else event is not None or record.levelno >= logging.WARNING
-        return for_reader and self._file is not None and super().filter(record)
+        for_reader = hasattr(record, EVENT) or record.levelno >= logging.WARNING
+        return self._file is not None and for_reader and super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -39,7 +36,7 @@ class Output(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        if self._file not in (None, STDOUT):
+        if self._file is not None:
             with contextlib.suppress(OSError):
                 os.close(self._file)
         self._file = None

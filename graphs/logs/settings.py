@@ -16,7 +16,7 @@ class LoggingSettings(Section):
     """Write a line for each request."""
     output: str | None = Field(default=None, max_length=4096)
     """Device or pipe for the lines of requests and rollouts, and for other lines from WARNING on, such as `/proc/1/fd/1`, a container's
-    standard output. Without it each request's line goes to the replica's own standard output, which Ray keeps in a file.
+    standard output. Without it they are in Ray's file of the replica alone, which has every line in any case.
     """
 
     @field_validator("output")

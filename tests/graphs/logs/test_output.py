@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,18 +10,6 @@ import pytest
 
 from graphs.logs.lines import log, write
 from graphs.logs.output import Output
-from testing.service import ROOT
-
-PROGRAM = """
-import logging
-from graphs.logs.lines import log, write
-from graphs.logs.output import Output
-log.setLevel("INFO")
-log.addHandler(Output())
-write("request", {"status": 200})
-log.warning("no request")
-"""
-
 
 class Pipe:
     """A pipe that is opened by its path, as a container's standard output is."""
@@ -63,10 +49,15 @@ def add(path: str) -> Output:
     return output
 
 
-def test_without_a_path_the_processs_own_standard_output_has_the_lines_of_requests_alone() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    (line,) = done.stdout.splitlines()
-    assert json.loads(line)["status"] == 200
+def test_without_a_path_a_replicas_own_standard_output_has_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    output = Output()
+    log.addHandler(output)
+    try:
+        write("request", {"status": 500}, logging.ERROR)
+        log.error("a defect")
+    finally:
+        log.removeHandler(output)
+    assert capfd.readouterr().out == ""
 
 
 def test_a_device_has_the_lines_of_requests_whole_and_those_of_rollouts(pipe: Pipe) -> None:
