@@ -67,7 +67,9 @@ def _run(command: list[str | Path]) -> None:
         raise CannotBeInstalled((done.stderr.strip().splitlines() or ["no reason given"])[-1])
 
 
-SHARED = re.compile(r"(torch|triton|(nvidia|cuda)-[\w-]+|ray|numpy|diffusers|transformers|tokenizers|ctranslate2|safetensors|pillow)==")
+SHARED = re.compile(
+    r"(torch|triton|(nvidia|cuda)-[\w-]+|ray|numpy|diffusers|transformers|tokenizers|ctranslate2|safetensors|pillow)=="
+)
 """Packages that do the same work in every service, and so have the product's versions."""
 
 

@@ -13,21 +13,22 @@ import httpx
 import psutil
 
 from benchmarks.hops import all_ns
-from benchmarks.load import NO_ANSWER, Answer, arrivals, client, closed_loop, open_loop, per_s, percentile
+from benchmarks.load import NO_ANSWER, Answer, arrivals, client, open_loop, percentile
 from benchmarks.measure import Others, pss_mib, tree
 from benchmarks.peers.services import Outcome, Peer
 
 CALLERS = 16
 """Enough to fill the batches of both models, and fewer than the bound on requests in a service."""
-CAPACITY_S = 10.0
+REQUESTS = 32
+"""For the capacity: all are sent by CALLERS, each of which sends its next one when its last has ended."""
 LATENCY_S = 12.0
 OVERLOAD_S = 12.0
 SHARE = 0.7
 OVERLOAD = 2.0
 CLIENT_S = 60.0
-LONE = 7
+LONE = 5
 """Requests one after the other, for the latency of an idle service."""
-LEAVING = 8
+LEAVING = 4
 LEAVES_AT = 0.3
 """When a client leaves, as a share of a lone request's time."""
 QUIET_S = 2.0
@@ -65,7 +66,7 @@ class Round:
     lone_s: float
     """Median latency of a lone request."""
     per_s: float
-    """Capacity: answers a second to CALLERS callers without a pause."""
+    """Capacity: answers a second to CALLERS callers without a pause, of REQUESTS requests."""
     per_cpu_s: float
     """Answers for a CPU-second at that load."""
     memory_mib: float
@@ -129,8 +130,7 @@ def capacity(peer: Peer, recordings: Sequence[bytes], step: Callable[[str], None
             caller = Caller(peer, http, recordings)
             await _first(caller)
             outcomes = [await caller.once(number) for number in range(len(recordings))]
-            await closed_loop(caller.send, CALLERS, CAPACITY_S / 2)
-            return per_s(await closed_loop(caller.send, CALLERS, CAPACITY_S)), outcomes
+            return await _capacity(caller), outcomes
 
     step("starts")
     with tempfile.TemporaryDirectory() as folder, peer.start(Path(folder)) as service:
@@ -163,13 +163,11 @@ async def _measured(
         await _first(caller)
         first_answer_s = time.perf_counter() - began_s
         step("capacity")
-        await closed_loop(caller.send, CALLERS, CAPACITY_S / 2)
+        await asyncio.gather(*(caller.once(number) for number in range(CALLERS)))
         lone_s = statistics.median([await _timed(caller, number) for number in range(LONE)])
-        before_ns = all_ns(pid)
         caller.outcomes.clear()
-        answers = await closed_loop(caller.send, CALLERS, CAPACITY_S)
-        used_s = (all_ns(pid) - before_ns) / 1e9
-        own_per_s = per_s(answers)
+        with _Spent(pid) as used:
+            own_per_s = await _capacity(caller)
         answered = len([outcome for _, outcome in caller.outcomes if outcome.status == 200])
         memory_mib = sum(map(_pss_mib, tree(pid)))
         latencies = []
@@ -184,7 +182,7 @@ async def _measured(
             first_answer_s=first_answer_s,
             lone_s=lone_s,
             per_s=own_per_s,
-            per_cpu_s=answered / used_s,
+            per_cpu_s=answered / used.cpu_s,
             memory_mib=memory_mib,
             own_s=latencies[0],
             common_s=latencies[1],
@@ -192,6 +190,18 @@ async def _measured(
             left_cpu=left_cpu,
             others_cores=others.cores,
         )
+
+
+async def _capacity(caller: Caller) -> float:
+    """Return answers a second. A service that batches answers in clumps, so the time is that of all requests."""
+    numbers = iter(range(REQUESTS))
+
+    async def call() -> int:
+        return sum([(await caller.once(number)).status == 200 for number in numbers])
+
+    began_s = time.perf_counter()
+    answered = sum(await asyncio.gather(*(call() for _ in range(CALLERS))))
+    return answered / (time.perf_counter() - began_s)
 
 
 async def _timed(caller: Caller, number: int) -> float:

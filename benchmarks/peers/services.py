@@ -84,7 +84,8 @@ class Peer:
     post: Post = post_form
     code: tuple[str, ...] = ()
     cannot: tuple[str, ...] = ()
-    """What the graph lacks in it as written."""
+    """What the graph lacks in it as written: `batch` over requests, a `deadline` that a client sets, `cancel` of what a model computes when
+    its client leaves, `events` of progress, a `refusal` where it is full."""
 
     @property
     def version(self) -> str:
@@ -178,7 +179,7 @@ PEERS = (
         ),
         "bentoml_app",
         code=("service.py",),
-        cannot=("cancel", "events"),
+        cannot=("deadline", "cancel", "events"),
     ),
     Peer(
         "serve_batch",

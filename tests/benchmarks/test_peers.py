@@ -49,9 +49,10 @@ def sleeping(*options: str) -> Peer:
 
 @pytest.mark.slow
 def test_a_round_counts_what_becomes_of_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CAPACITY_S", "LATENCY_S", "OVERLOAD_S", "QUIET_S"):
+    for name in ("LATENCY_S", "OVERLOAD_S", "QUIET_S"):
         monkeypatch.setattr(rounds, name, 1.0)
     monkeypatch.setattr(rounds, "LEAVING", 2)
+    monkeypatch.setattr(rounds, "REQUESTS", 8 * AT_ONCE)
     monkeypatch.setattr(rounds, "CALLERS", AT_ONCE)
     steps = list[str]()
     peer = sleeping("--limit-concurrency", str(2 * AT_ONCE))

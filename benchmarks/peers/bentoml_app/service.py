@@ -39,7 +39,7 @@ class Graph:
 
     @bentoml.api(route="/graph")
     async def graph(self, file: Path, context: bentoml.Context) -> Annotated[bytes, ContentType("image/png")]:
-        text = await self.transcriber.to_async.transcribe(recordings=[file.read_bytes()])
+        text = await self.transcriber.to_async.transcribe(recordings=[file.read_bytes()])  # noqa: ASYNC240 (in memory)
         image = await self.painter.to_async.draw(prompts=text)
         context.response.headers["X-Transcript"] = quote(text[0])
         return image[0]
