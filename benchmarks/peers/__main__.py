@@ -68,7 +68,7 @@ def main() -> None:
 
 
 class Results:
-    """What has been measured, in a file that is rewritten after each round; each service's pictures at rest are in build/peers."""
+    """Measurements so far, in a file that is rewritten after each round; each service's pictures at rest are in build/peers."""
 
     def __init__(self, path: Path, anew: bool) -> None:
         self._path = path

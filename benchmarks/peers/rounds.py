@@ -43,7 +43,7 @@ type Same = Callable[[int, Outcome], bool]
 
 @dataclass(frozen=True)
 class Overload:
-    """What became of the requests at twice the capacity."""
+    """Outcomes of the requests at twice the capacity."""
 
     sent: int
     answered: int

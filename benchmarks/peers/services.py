@@ -25,7 +25,7 @@ CALLED_OFF = {429, 503}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a client got: `status` is NO_ANSWER without one; `text` and `image` are those of an answer 200; `error` of any other."""
+    """A client's answer: `status` is NO_ANSWER without one; `text` and `image` are those of an answer 200; `error` of any other."""
 
     status: int
     text: str = ""
@@ -84,7 +84,7 @@ class Peer:
     post: Post = post_form
     code: tuple[str, ...] = ()
     cannot: tuple[str, ...] = ()
-    """What the graph lacks in it as written: `batch` over requests, a `deadline` that a client sets, `cancel` of what a model computes when
+    """Abilities that the graph lacks in it as written: `batch` over requests, a `deadline` that a client sets, `cancel` of what a model computes when
     its client leaves, `events` of progress, a `refusal` where it is full."""
 
     @property

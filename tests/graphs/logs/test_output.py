@@ -11,6 +11,7 @@ import pytest
 from graphs.logs.lines import log, write
 from graphs.logs.output import Output
 
+
 class Pipe:
     """A pipe that is opened by its path, as a container's standard output is."""
 
