@@ -84,8 +84,8 @@ class Peer:
     post: Post = post_form
     code: tuple[str, ...] = ()
     cannot: tuple[str, ...] = ()
-    """Abilities that the graph lacks in it as written: `batch` over requests, a `deadline` that a client sets, `cancel` of what a model computes when
-    its client leaves, `events` of progress, a `refusal` where it is full."""
+    """Abilities that the graph lacks in it as written: `batch` over requests, a `deadline` that a client sets, `events` of progress,
+    `cancel` of what a model computes when its client leaves, a `refusal` where it is full."""
 
     @property
     def version(self) -> str:
