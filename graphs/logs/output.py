@@ -23,7 +23,7 @@ class Output(logging.Handler):
         """End of a line of which the device took only the beginning."""
         self.dropped = 0
         """Lines that the device did not take."""
-        self._file = None if path is None else _opened(path)
+        self._file: Any = None if path is None else _opened(path)
 
     def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
         for_reader = hasattr(record, EVENT) or record.levelno >= logging.WARNING
