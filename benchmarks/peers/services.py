@@ -174,7 +174,7 @@ PEERS = (
         peer_start(
             "bentoml_app",
             lambda programs, port, _: [str(programs / "bentoml"), "serve", "service:Graph", "--port", str(port)],
-            "/readyz",
+            "/livez",
             BENTOML_DO_NOT_TRACK="True",
         ),
         "bentoml_app",

@@ -61,6 +61,16 @@ def test_without_a_path_a_replicas_own_standard_output_has_nothing(capfd: pytest
     assert capfd.readouterr().out == ""
 
 
+def test_the_replicas_own_standard_output_can_be_named(capfd: pytest.CaptureFixture[str]) -> None:
+    output = add("/dev/stdout")
+    try:
+        write("request", {"status": 500}, logging.ERROR)
+    finally:
+        log.removeHandler(output)
+        output.close()
+    assert json.loads(capfd.readouterr().out)["status"] == 500
+
+
 def test_a_device_has_the_lines_of_requests_whole_and_those_of_rollouts(pipe: Pipe) -> None:
     add(pipe.path)
     write("request", {"transcript": "a" * 10_000})
