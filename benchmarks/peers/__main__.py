@@ -27,8 +27,10 @@ from benchmarks.peers.rounds import Round, capacity, run
 from benchmarks.peers.services import PEERS, Outcome, Peer
 from benchmarks.transcription import recordings, word_error_rate
 from testing.media import wav
+from testing.service import ROOT
 
 RESULTS = Path(__file__).parent.parent / "results" / "peers.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
 WORDS = 0.05
 """A service's share of wrong words may be so much above the least of all."""
 PIXELS = 8.0
@@ -65,6 +67,8 @@ def main() -> None:
     console.print(*report.tables(results.rounds))
     console.print(f"behind in: {', '.join(report.behind(results.rounds)) or 'nothing'}", soft_wrap=True)
     report.draw(arguments.results.with_suffix(".png"), results.rounds)
+    if arguments.results == RESULTS:
+        report.write(PAGE, results.rounds)
 
 
 class Results:

@@ -52,6 +52,7 @@ GROUPS = {
     "At work": ("per_cpu_s", "per_s", "lone", "own_p50", "own_p95", "common_p50", "common_p95", "memory", "first"),
     "At twice its capacity, and when clients leave": ("answered", "refused", "lost", "wrong", "normal", "left"),
 }
+BEGIN, END = "<!-- of benchmarks.peers -->", "<!-- so far -->"
 UNRANKED = ("refused",)
 """Columns that have no best: what is refused is not lost."""
 
@@ -114,6 +115,13 @@ def markdown(found: Mapping[str, Rounds]) -> str:
     lines.append(f"| lines of the graph | {' | '.join(str(peer.lines) for peer in present)} |")
     lines.append(f"| lacks | {' | '.join(', '.join(peer.cannot) or 'nothing' for peer in present)} |")
     return "\n".join(lines) + "\n"
+
+
+def write(page: Path, found: Mapping[str, Rounds]) -> None:
+    """Put the tables into the page of the documentation, between its two marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n{markdown(found)}{END}{after}", encoding="utf-8")
 
 
 def draw(path: Path, found: Mapping[str, Rounds]) -> None:

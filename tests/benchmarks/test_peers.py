@@ -120,6 +120,26 @@ def test_the_best_of_a_row_is_marked_and_what_is_behind_is_named() -> None:
     assert report.ratio(found, "per_cpu_s", "litserve") == (1.25, 1.25, 1.25)
 
 
+def test_the_documentation_has_the_tables_of_the_stored_results() -> None:
+    if not peers.RESULTS.is_file():
+        pytest.skip("nothing has been measured yet")
+    page = peers.PAGE.read_text(encoding="utf-8")
+    _, _, rest = page.partition(report.BEGIN)
+    assert rest.partition(report.END)[0].strip() == report.markdown(peers.Results(peers.RESULTS, anew=False).rounds).strip()
+
+
+def test_the_tables_go_between_the_pages_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for _ in range(2):
+        report.write(page, {"sonograph": [asdict(ROUND)]})
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith(f"{report.END}\nafter\n")
+    assert "old" not in text
+    assert text.count("| answers a CPU-second |") == 1
+
+
 def test_a_picture_is_compared_by_its_values() -> None:
     def png(value: int, side: int = 8) -> bytes:
         file = BytesIO()
