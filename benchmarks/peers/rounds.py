@@ -26,6 +26,8 @@ OVERLOAD_S = 12.0
 SHARE = 0.7
 OVERLOAD = 2.0
 CLIENT_S = 60.0
+WARM_UP = 12
+"""Requests one after the other: BentoML learns how long to gather a batch from the first ones."""
 LONE = 5
 """Requests one after the other, for the latency of an idle service."""
 LEAVING = 4
@@ -48,6 +50,7 @@ class Overload:
     sent: int
     answered: int
     refused: int
+    """429, 503 or 504."""
     lost: int
     """No answer within 60 s, a broken connection, or an error that is no refusal."""
     wrong: int
@@ -164,6 +167,8 @@ async def _measured(
         first_answer_s = time.perf_counter() - began_s
         step("capacity")
         await asyncio.gather(*(caller.once(number) for number in range(CALLERS)))
+        for number in range(WARM_UP):
+            await caller.once(number)
         lone_s = statistics.median([await _timed(caller, number) for number in range(LONE)])
         caller.outcomes.clear()
         with _Spent(pid) as used:

@@ -20,7 +20,7 @@ from testing.service import Service, free_port
 
 BOUND = HttpSettings().max_concurrent_requests
 """Of requests in the service, for each one that has a setting for it."""
-CALLED_OFF = {429, 503}
+CALLED_OFF = {429, 503, 504}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def peer_start(name: str, command: Callable[[Path, int, Path], list[str]], ready
         port = free_port()
         plain = without_rays()
         path = f"{programs}:{plain['PATH']}"
-        own = environments.weights() | {"PATH": path, "BOUND": str(BOUND)}
+        own = environments.weights() | {"PATH": path, "BOUND": str(BOUND), "OMP_NUM_THREADS": "1"}
         slept = {key: os.environ[key] for key in ("SLEEP",) if key in os.environ}
         given = plain | own | slept | variables | {"PORT": str(port), "HOME": str(folder)}
         return running(command(programs, port, folder), given, port, folder, ready, environments.HERE / name)
@@ -150,7 +150,7 @@ PEERS = (
             "fastapi_app",
             lambda programs, port, _: [
                 *(str(programs / "uvicorn"), "app:app", "--port", str(port)),
-                *("--workers", "2", "--limit-concurrency", str(BOUND // 2), "--log-level", "warning"),
+                *("--workers", "2", "--limit-concurrency", str(BOUND // 2 + 1), "--log-level", "warning"),
             ],
             "/ready",
         ),
@@ -165,7 +165,7 @@ PEERS = (
         peer_start("litserve_app", lambda programs, *_: [str(programs / "python"), "server.py"], "/health", WORKERS="2"),
         "litserve_app",
         code=("server.py",),
-        cannot=("deadline", "cancel", "events", "refusal"),
+        cannot=("deadline", "cancel", "events"),
     ),
     Peer(
         "bentoml",

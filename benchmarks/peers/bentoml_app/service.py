@@ -12,17 +12,21 @@ from models import Diffusion, Whisper
 BOUND = int(os.environ["BOUND"])
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60})
+# By default a caller closes its connections after 100 requests, those in use too.
+CONNECTION = {"max_requests": 1_000_000, "max_age": 86_400}
+
+
+@bentoml.service(workers=2, traffic={"timeout": 60}, runner_connection=CONNECTION)
 class Transcriber:
     def __init__(self) -> None:
         self.model = Whisper()
 
-    @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=60_000)
-    def transcribe(self, recordings: list[bytes]) -> list[str]:
-        return [self.model.transcribe(recording) for recording in recordings]
+    @bentoml.api
+    def transcribe(self, recording: bytes) -> str:
+        return self.model.transcribe(recording)
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60})
+@bentoml.service(workers=1, traffic={"timeout": 60}, runner_connection=CONNECTION)
 class Painter:
     def __init__(self) -> None:
         self.model = Diffusion()
@@ -39,7 +43,7 @@ class Graph:
 
     @bentoml.api(route="/graph")
     async def graph(self, file: Path, context: bentoml.Context) -> Annotated[bytes, ContentType("image/png")]:
-        text = await self.transcriber.to_async.transcribe(recordings=[file.read_bytes()])  # noqa: ASYNC240 (in memory)
-        image = await self.painter.to_async.draw(prompts=text)
-        context.response.headers["X-Transcript"] = quote(text[0])
+        text = await self.transcriber.to_async.transcribe(recording=file.read_bytes())  # noqa: ASYNC240 (in memory)
+        image = await self.painter.to_async.draw(prompts=[text])
+        context.response.headers["X-Transcript"] = quote(text)
         return image[0]

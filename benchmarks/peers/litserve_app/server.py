@@ -7,6 +7,8 @@ from fastapi import Request, Response
 from litserve import LitAPI, LitServer
 from models import Diffusion, Whisper
 
+BOUND = int(os.environ["BOUND"])
+
 
 class Graph(LitAPI):
     def setup(self, device: str) -> None:
@@ -28,4 +30,6 @@ class Graph(LitAPI):
 if __name__ == "__main__":
     graph = Graph(max_batch_size=8, batch_timeout=0.01, api_path="/graph")
     server = LitServer(graph, accelerator="cpu", workers_per_device=int(os.environ["WORKERS"]), timeout=60)
-    server.run(host="127.0.0.1", port=int(os.environ["PORT"]), generate_client_file=False)
+    server.run(
+        generate_client_file=False, host="127.0.0.1", port=int(os.environ["PORT"]), num_api_servers=1, limit_concurrency=BOUND + 1
+    )

@@ -12,14 +12,13 @@ http = FastAPI()
 BOUND = int(os.environ["BOUND"])
 
 
-@serve.deployment(max_ongoing_requests=16, max_queued_requests=BOUND)
+@serve.deployment(num_replicas=2, max_ongoing_requests=1, max_queued_requests=BOUND, ray_actor_options={"num_cpus": 0.5})
 class Transcriber:
     def __init__(self) -> None:
         self.model = Whisper()
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.01)
-    async def transcribe(self, recordings: list[bytes]) -> list[str]:
-        return [self.model.transcribe(recording) for recording in recordings]
+    def transcribe(self, recording: bytes) -> str:
+        return self.model.transcribe(recording)
 
 
 @serve.deployment(max_ongoing_requests=16, max_queued_requests=BOUND)
@@ -32,7 +31,7 @@ class Painter:
         return self.model.draw(prompts)
 
 
-@serve.deployment(max_ongoing_requests=BOUND, max_queued_requests=1, ray_actor_options={"num_cpus": 0})
+@serve.deployment(max_ongoing_requests=BOUND // 2, max_queued_requests=BOUND // 2, ray_actor_options={"num_cpus": 0})
 @serve.ingress(http)
 class Ingress:
     def __init__(self, transcriber: DeploymentHandle, painter: DeploymentHandle) -> None:
