@@ -111,6 +111,7 @@ def markdown(found: Mapping[str, Rounds]) -> str:
             lines.append(f"| {COLUMNS[name].title} | {' | '.join(row)} |")
         lines.append("")
     lines += [f"| As code | {' | '.join(peer.title for peer in present)} |", f"|---|{'---|' * len(present)}"]
+    lines.append(f"| rounds measured | {' | '.join(str(len(found[peer.name])) for peer in present)} |")
     lines.append(f"| version | {' | '.join(peer.version or 'this commit' for peer in present)} |")
     lines.append(f"| lines of the graph | {' | '.join(str(peer.lines) for peer in present)} |")
     lines.append(f"| lacks | {' | '.join(', '.join(peer.cannot) or 'nothing' for peer in present)} |")

@@ -13,7 +13,7 @@ BOUND = int(os.environ["BOUND"])
 
 
 # By default a caller closes its connections after 100 requests, those in use too.
-CONNECTION = {"max_requests": 1_000_000, "max_age": 86_400}
+CONNECTION = {"max_requests": 1_000_000, "max_age": 86_400.0}
 
 
 @bentoml.service(workers=2, traffic={"timeout": 60}, runner_connection=CONNECTION)
