@@ -64,6 +64,8 @@ def main() -> None:
     with Progress(*columns, console=console) as progress:
         _measure(peers, spoken, arguments.rounds, results, progress)
     _compare_answers(results, words)
+    if not results.rounds:
+        return
     console.print(*report.tables(results.rounds))
     console.print(f"behind in: {', '.join(report.behind(results.rounds)) or 'nothing'}", soft_wrap=True)
     report.draw(arguments.results.with_suffix(".png"), results.rounds)

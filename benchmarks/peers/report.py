@@ -61,6 +61,8 @@ def cells(found: Mapping[str, Rounds], name: str) -> list[tuple[Peer, str, bool]
     """Return each service's median with its 95% interval, and whether it is the best."""
     column = COLUMNS[name]
     values = {peer.name: list(map(column.value, found[peer.name])) for peer in PEERS if found.get(peer.name)}
+    if not values:
+        return []
     medians = {one: statistics.median(each) for one, each in values.items()}
     best = column.best(list(medians.values()))
     digits = column.digits
@@ -85,7 +87,7 @@ def behind(found: Mapping[str, Rounds]) -> list[str]:
     return [
         COLUMNS[name].title
         for name in COLUMNS
-        if name not in UNRANKED and not any(best for peer, _, best in cells(found, name) if peer.name == OURS)
+        if name not in UNRANKED and found.get(OURS) and not any(best for peer, _, best in cells(found, name) if peer.name == OURS)
     ]
 
 
@@ -103,6 +105,8 @@ def tables(found: Mapping[str, Rounds]) -> list[Table]:
 def markdown(found: Mapping[str, Rounds]) -> str:
     """Return the tables of the documentation, with a row for each figure; the best of a row is bold."""
     present = [peer for peer in PEERS if found.get(peer.name)]
+    if not present:
+        return ""
     lines = []
     for title, names in GROUPS.items():
         lines += [f"| {title} | {' | '.join(peer.title for peer in present)} |", f"|---|{'---|' * len(present)}"]

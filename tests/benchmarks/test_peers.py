@@ -138,6 +138,8 @@ def test_the_tables_go_between_the_pages_marks(tmp_path: Path) -> None:
     assert text.endswith(f"{report.END}\nafter\n")
     assert "old" not in text
     assert text.count("| answers a CPU-second |") == 1
+    report.write(page, {})
+    assert page.read_text() == f"before\n{report.BEGIN}\n{report.END}\nafter\n"
 
 
 def test_a_picture_is_compared_by_its_values() -> None:
