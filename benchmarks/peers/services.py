@@ -20,7 +20,8 @@ from testing.service import Service, free_port
 
 BOUND = HttpSettings().max_concurrent_requests
 """Of requests in the service, for each one that has a setting for it."""
-CALLED_OFF = {429, 503, 504}
+REFUSALS = {429, 503, 504}
+"""Statuses of a request that was not served for want of a place, or of time in the queue."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Outcome:
 
     @property
     def refused(self) -> bool:
-        return self.status in CALLED_OFF
+        return self.status in REFUSALS
 
 
 type Post = Callable[[httpx.AsyncClient, bytes], Awaitable[Outcome]]

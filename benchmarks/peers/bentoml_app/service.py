@@ -43,7 +43,7 @@ class Graph:
 
     @bentoml.api(route="/graph")
     async def graph(self, file: Path, context: bentoml.Context) -> Annotated[bytes, ContentType("image/png")]:
-        text = await self.transcriber.to_async.transcribe(recording=file.read_bytes())  # noqa: ASYNC240 (in memory)
+        text = await self.transcriber.to_async.transcribe(recording=file.read_bytes())  # noqa: ASYNC240 (some 100 KB)
         image = await self.painter.to_async.draw(prompts=[text])
         context.response.headers["X-Transcript"] = quote(text)
         return image[0]

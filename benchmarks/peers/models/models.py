@@ -7,6 +7,7 @@ computing, and load nothing.
 import os
 import time
 from io import BytesIO
+from typing import Any
 
 THREADS = int(os.environ.get("THREADS", "1"))
 """Of each model, in each process."""
@@ -62,7 +63,7 @@ class Diffusion:
         return [_png(image) for image in images]
 
 
-def _png(image: object) -> bytes:
+def _png(image: Any) -> bytes:
     file = BytesIO()
-    image.save(file, "PNG")  # type: ignore[attr-defined]
+    image.save(file, "PNG")
     return file.getvalue()
