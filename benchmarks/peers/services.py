@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from benchmarks.graph import TUNED
+from benchmarks.graph import FASTER
 from benchmarks.peers import environments
 from benchmarks.services import running, sonograph, without_rays
 from graphs.http.settings import HttpSettings
@@ -142,7 +142,7 @@ def _triton(programs: Path, port: int, folder: Path) -> list[str]:
 
 
 PEERS = (
-    Peer("sonograph", "this service", "", lambda folder: sonograph(folder, TUNED)),
+    Peer("sonograph", "this service", "", lambda folder: sonograph(folder, FASTER)),
     Peer(
         "fastapi",
         "FastAPI",

@@ -6,6 +6,7 @@ thread, at the same time as the next steps. Knows neither Triton nor Ray.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -25,6 +26,8 @@ from deployments.roles.text_to_image import GenerateRequest, Image, Preview, Ste
 from deployments.torch_runtime import set_threads
 
 log = logging.getLogger("sonograph")
+CANCEL_POLL_S = 0.1
+"""A job that waits for others is asked so often whether it is cancelled."""
 
 
 class Engine(Protocol):
@@ -52,8 +55,10 @@ class Batch:
         on_steps: Callable[[int], None] = lambda steps: None,
         worker: Executor | None = None,
         encoder: Executor | None = None,
+        max_delay_s: float = 0.0,
     ) -> None:
-        """`max_batch`: most images at once; fewer where `budget` requires it.
+        """`max_batch`: most images at once; fewer where `budget` requires it. `max_delay_s`: longest time that an image waits for
+        others, while none is drawn.
 
         `on_steps` is called in the worker thread with the number of denoising steps that run next. `worker` and `encoder`: of one
         thread each.
@@ -61,8 +66,10 @@ class Batch:
         self._engine = engine
         self._max_batch = max_batch
         self._budget = budget
+        self._max_delay_s = max_delay_s
         self._on_steps = on_steps
         self._waiting: deque[Job] = deque()
+        self._arrived = asyncio.Event()
         self._running: list[Job] = []
         """In denoising; the job at the front has waited longest for its next step."""
         self._loop: asyncio.Task[None] | None = None
@@ -82,6 +89,7 @@ class Batch:
         """
         job = Job(request, self._engine.size(request), is_cancelled, on_step)
         self._waiting.append(job)
+        self._arrived.set()
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._run())
         pixels, flagged = await job.decoded
@@ -99,6 +107,8 @@ class Batch:
         try:
             while self._waiting or self._running:
                 self._remove_ended()
+                if not self._running:
+                    await self._gather()
                 await self._join()
                 if self._running:
                     await self._step()
@@ -114,6 +124,17 @@ class Batch:
         """Remove finished, failed and cancelled jobs."""
         self._waiting = deque(job for job in self._waiting if not job.resolve())
         self._running = [job for job in self._running if not job.resolve()]
+
+    async def _gather(self) -> None:
+        """Wait until the first of the waiting jobs has waited for the longest delay, or one more would not fit."""
+        while self._waiting and self._fits(self._waiting, self._waiting[-1]):
+            left_s = self._waiting[0].arrived_s + self._max_delay_s - time.perf_counter()
+            if left_s <= 0:
+                return
+            self._arrived.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), min(left_s, CANCEL_POLL_S))
+            self._remove_ended()
 
     async def _join(self) -> None:
         """Move waiting jobs into the batch, in their order, while the next one fits."""

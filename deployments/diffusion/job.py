@@ -1,6 +1,7 @@
 """One request's way through the batch: its state, its progress, its outcome and its times."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ class Job:
     """Set by the worker thread; the event loop resolves `decoded` by it."""
     preview: Preview | None = None
     """The last step's, until it is reported."""
+    arrived_s: float = field(default_factory=time.perf_counter)
+    """The clock at its arrival."""
     began_ns: int = 0
     """Unix time at which its computation began, after its wait for a place."""
     first_step_s: float = 0.0

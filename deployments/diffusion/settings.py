@@ -27,6 +27,9 @@ class DiffusionSettings(ModelSettings):
     """Largest width and height that a request may ask for, in pixels."""
     max_batch: int = Field(default=8, ge=1, le=16)
     """Most images that share a denoising step; fewer of a size of which half of the free memory does not hold so many."""
+    max_queue_delay_ms: int = Field(default=0, ge=0, le=10_000)
+    """Longest time that an image waits for others to share its steps, while none is drawn and fewer wait than fit a step, in
+    milliseconds. Fewer and larger calls of the UNet take less time each; a request that comes alone waits all of it."""
     safety_checker: bool = False
     """Run the pipeline's own safety checker and refuse a flagged image; a pipeline without one is then refused at start."""
 

@@ -20,6 +20,8 @@ class EngineConfig:
     safety_checker: bool = False
     max_batch: int = 1
     """Most images that share a denoising step."""
+    max_queue_delay_ms: int = 0
+    """Longest time that an image waits for others before an idle model's first step."""
 
     @property
     def model_name(self) -> str:

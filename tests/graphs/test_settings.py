@@ -97,6 +97,8 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("diffusion", "max_side_px", 0),
         ("diffusion", "max_batch", 0),
         ("diffusion", "max_batch", 17),
+        ("diffusion", "max_queue_delay_ms", -1),
+        ("diffusion", "max_queue_delay_ms", 10_001),
         ("diffusion", "safety_checker", "perhaps"),
     ],
 )

@@ -237,6 +237,45 @@ async def test_a_step_has_no_more_images_than_fit_memory_and_one_alone_always_ru
     assert [prompts for prompts in bench.engine.calls if "huge" not in prompts] == [["a", "b"], ["c"]]
 
 
+async def test_images_wait_for_others_until_one_more_would_not_fit_and_then_join_at_the_next_step() -> None:
+    bench = Bench(max_batch=3, max_delay_s=60)
+    tasks = [bench.generate("a", 3)]
+    await asyncio.sleep(0.05)  # the batch waits by now
+    tasks += [bench.generate("b", 1), bench.generate("c", 1)]
+    await bench.run_calls(1)
+    tasks.append(bench.generate("d", 1))  # "a" is drawn
+    await bench.finish(*tasks)
+    assert bench.engine.calls == [["a", "b", "c"], ["a"], ["a", "d"]]
+
+
+async def test_images_wait_for_others_as_far_as_they_fit_memory() -> None:
+    budget = MemoryBudget(available_bytes=2.5 * 64 * 10, step_bytes_per_pixel=10, decode_bytes_per_pixel=0)
+    bench = Bench(budget=budget, max_delay_s=60)
+    tasks = [bench.generate("a", 1)]
+    await asyncio.sleep(0.05)
+    tasks.append(bench.generate("b", 1))
+    await bench.finish(*tasks)
+    assert bench.engine.calls == [["a", "b"]]
+
+
+async def test_an_image_waits_for_others_no_longer_than_the_delay() -> None:
+    bench = Bench(max_delay_s=0.05)
+    generated = (await bench.finish(bench.generate("alone", 1)))[0]
+    assert isinstance(generated, Generated)
+    assert bench.engine.calls == [["alone"]]
+
+
+async def test_a_request_cancelled_while_it_waits_for_others_ends_at_once() -> None:
+    bench = Bench(max_delay_s=60)
+    tasks = [bench.generate("left", 5), bench.generate("stays", 5)]
+    await asyncio.sleep(0.05)
+    bench.disconnected.add("left")
+    cancelled = (await asyncio.gather(tasks[0], return_exceptions=True))[0]
+    assert isinstance(cancelled, Cancelled)
+    assert (cancelled.steps_saved, bench.engine.calls) == (5, [])
+    tasks[1].cancel()
+
+
 async def test_a_cancelled_request_is_not_in_the_next_step_and_the_others_are() -> None:
     bench = Bench()
     first, second = bench.generate("first", 6), bench.generate("second", 4)

@@ -35,7 +35,13 @@ class TritonPythonModel:
         engine = DiffusionEngine(self._config)
         self._steps = stub.Counter("sonograph_denoising_steps", "Denoising steps that ran")
         self._steps_saved = stub.Counter("sonograph_denoising_steps_saved", "Denoising steps that cancelled requests did not run")
-        self._batch = Batch(engine, self._config.max_batch, MemoryBudget.measure(engine), self._steps.add)
+        self._batch = Batch(
+            engine,
+            self._config.max_batch,
+            MemoryBudget.measure(engine),
+            self._steps.add,
+            max_delay_s=self._config.max_queue_delay_ms / 1000,
+        )
 
     async def execute(self, requests: list[Any]) -> None:
         await stub.respond_concurrently(requests, self._generate)
