@@ -1,4 +1,4 @@
-"""The Mermaid diagram of the pinning in kuberay/README.md: deployments, the pins of each, and the pods that offer them."""
+"""The Mermaid diagram of the pinning in docs/kubernetes/index.md: deployments, the pins of each, and the pods that offer them."""
 
 from kuberay.profiles import Profile
 

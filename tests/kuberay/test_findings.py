@@ -1,4 +1,4 @@
-"""docs/cluster-findings.md: every finding has a row, with tests that there are or the reason why there is none."""
+"""docs/kubernetes/tests.md: every finding has a row, with tests that there are or the reason why there is none."""
 
 import ast
 import functools
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "cluster-findings.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "kubernetes" / "tests.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if re.match(r"\| [FML]\d", line)]
 DECIDED = re.compile(r"decides|an installation's|^open:", re.IGNORECASE)
 """Words of a mend that no test can show, and of a fault that is not mended."""
