@@ -29,6 +29,8 @@ from testing.json_patch import patched
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "kubernetes").glob("*.md"))}
 GUIDE = "\n".join(PAGES.values())
+FLOWING = " ".join(GUIDE.split())
+"""The guide's sentences, wherever its lines break."""
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 (EXAMPLE,) = re.findall(r"^\$ .venv/bin/sonograph doctor --live\n(error.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
 (WEIGHTS,) = (json.loads(text) for text in re.findall(r"patch httproute sonograph --type=json -p '(.*?)'", GUIDE, re.DOTALL))
@@ -59,9 +61,9 @@ def test_each_file_is_documented(profile: Profile) -> None:
 def test_the_label_by_which_prometheus_selects_is_that_of_the_values() -> None:
     ((name, value),) = Values().monitoring.labels.items()
     assert f"additionalLabels.{name}={value}" in GUIDE
-    (sentence,) = re.findall(r"by the label `(\w+)`, the name of its Helm release.\s+Where that is not\s+`([\w-]+)`", GUIDE)
+    (sentence,) = re.findall(r"by the label `(\w+)`, the name of its Helm release. Where that is not `([\w-]+)`", FLOWING)
     assert sentence == (name, value)
-    assert f"`monitoring: {{labels: {{{name}: NAME}}}}`" in GUIDE
+    assert f"`monitoring: {{labels: {{{name}: NAME}}}}`" in FLOWING
 
 
 def test_the_times_are_those_of_the_manifests() -> None:
@@ -70,21 +72,22 @@ def test_the_times_are_those_of_the_manifests() -> None:
     assert tuple(sorted(set(chain))) == chain
     table = GUIDE.split("| what | seconds |")[1].split("\n\n")[0]
     assert tuple(map(int, re.findall(r"\| (\d+) \|$", table, re.MULTILINE))) == chain
-    assert f"deletes the first {times.deletion_delay_s} s later" in GUIDE
-    assert f"deletes the second {times.deletion_delay_s} s\n  later" in GUIDE
+    assert f"deletes the first {times.deletion_delay_s} s later" in FLOWING
+    assert f"deletes the second {times.deletion_delay_s} s later" in FLOWING
 
 
 def test_the_limit_of_the_first_start_is_that_of_the_manifests() -> None:
-    (limit,) = re.findall(r"first cluster does not get healthy within (\d+) minutes \(`([\w./-]+)`\)", GUIDE)
+    (limit,) = re.findall(r"first cluster does not get healthy within (\d+) minutes \(`([\w./-]+)`\)", FLOWING)
     assert ray_service(CPU, Images())["metadata"]["annotations"][limit[1]] == f"{limit[0]}m"
 
 
 def test_redis_memory_is_that_of_the_manifests() -> None:
-    assert f"fills {REDIS_MAXMEMORY_MIB} MiB at most, of its container's {REDIS_MEMORY_MIB}:" in GUIDE
+    assert f"fills {REDIS_MAXMEMORY_MIB} MiB at most, of its container's {REDIS_MEMORY_MIB}:" in FLOWING
 
 
 def test_the_value_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
-    (symptom,) = (paragraph for paragraph in GUIDE.split("\n\n") if "`wait-gcs-ready` never ends, and" in paragraph)
+    symptom = PAGES["networking"].split("\n## DNS\n")[1].split("\n## ")[0]
+    assert "`wait-gcs-ready` never ends" in symptom
     assert "`network: {dns_cidrs: [ADDRESS]}`" in symptom
     assert f"exec {CPU.service}-redis-0 -- cat /etc/resolv.conf" in symptom
     assert "network.dns_cidrs" in dict(fields(Values))
@@ -112,7 +115,7 @@ def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:
     (before,) = (one["spec"] for one in route(CPU, SPLIT))
     after = patched({"spec": before}, WEIGHTS)["spec"]
     shares = [backend["weight"] for backend in after["rules"][0]["backendRefs"]]
-    assert f"one patch, here {shares[0]} and {shares[1]}:" in GUIDE
+    assert f"one patch, here {shares[0]} and {shares[1]}:" in FLOWING
     assert sum(shares) == 100
     (wanted,) = (one["spec"] for one in route(CPU, Split(dict(zip(SPLIT.shares, shares, strict=True)))))
     assert after == wanted != before
@@ -120,8 +123,8 @@ def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:
 
 def test_the_waits_of_the_gateway_are_those_of_the_manifests_and_of_serve() -> None:
     ((rule,),) = (one["spec"]["rules"] for one in route(CPU, SPLIT))
-    assert f"The gateway waits {rule['timeouts']['request'].removesuffix('s')} s for" in GUIDE
-    assert f"closes a connection after {HTTPOptions().keep_alive_timeout_s} s without a request" in GUIDE
+    assert f"The gateway waits {rule['timeouts']['request'].removesuffix('s')} s for" in FLOWING
+    assert f"closes a connection after {HTTPOptions().keep_alive_timeout_s} s without a request" in FLOWING
 
 
 @pytest.mark.slow
@@ -159,15 +162,14 @@ def test_what_the_policies_leave_open_is_documented_with_the_value_that_narrows_
     policies = {one["metadata"]["name"]: one["spec"] for one in network(CPU)}
     open_to_all = [name for name, spec in policies.items() for rule in spec.get("egress", ()) if "to" not in rule]
     assert open_to_all == ["sonograph-head", "sonograph-weights"]
-    (_, content) = row("network.yaml")
-    assert "The head reaches any address on the Kubernetes API's ports" in content
-    assert "the weights' Job any on the hub's port" in content
-    (value,) = re.findall(r"narrower: `([\w.]+)`", content)
+    assert "The head reaches any address on the Kubernetes API's ports" in FLOWING
+    assert "the weights' Job any on the hub's port" in FLOWING
+    (value,) = re.findall(r"narrower: `([\w.]+)`", FLOWING)
     assert value in dict(fields(Values))
 
 
 def test_the_rayservice_is_removed_first_and_what_it_needs_last() -> None:
-    section = GUIDE.split("\n## Remove\n")[1].split("\n## ")[0]
+    section = PAGES["upgrades"].split("\n## Remove\n")[1].split("\n## ")[0]
     commands = [line.removeprefix("$ ") for line in section.split("```")[1].splitlines() if line.startswith("$ ")]
     assert commands[0].endswith("delete rayservice --all")
     assert "wait rayclusters" in commands[1]
@@ -182,8 +184,17 @@ def test_objects_made_by_hand_have_the_names_in_the_manifests() -> None:
     assert f"| Ray, Python, Triton | {RAY}, {PYTHON}, {TRITON}:" in GUIDE
 
 
-def test_the_main_readme_has_the_commands() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("readme", ["README.md", "kuberay/README.md"])
+def test_a_readme_has_the_commands(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
     for command in ("sonograph render cpu", "sonograph doctor kuberay/manifests/cpu", "sonograph doctor --live"):
         assert command in text
         assert command in GUIDE
+
+
+def test_the_folders_readme_is_short_and_the_first_page_leads_to_each_other() -> None:
+    """The guide has the rest."""
+    text = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 30
+    assert "(../docs/kubernetes/index.md)" in text
+    assert {f"{name}.md" for name in PAGES if name != "index"} <= set(re.findall(r"\((\w[\w-]*\.md)\)", PAGES["index"]))

@@ -119,7 +119,7 @@ def test_no_command_names_a_namespace_that_may_not_exist() -> None:
 
 
 def test_each_value_that_is_explained_exists() -> None:
-    table = INSTALL.split("| value | look |")[1].split("\n\n")[0]
+    table = INSTALL.split("| value | where to find it |")[1].split("\n\n")[0]
     explained = {name for cells in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([\w.]+)`", cells)}
     known = {name for name, _ in fields(Values)}
     assert explained <= known
