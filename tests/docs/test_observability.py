@@ -20,7 +20,7 @@ DASHBOARDS = ROOT / "docs" / "dashboards"
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
 ALLOY = [path for path in FILES if path.suffix == ".alloy"]
 YAML = [path for path in FILES if path.suffix == ".yaml"]
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+OPERATIONS, LOGS = ((ROOT / "docs" / name).read_text() for name in ("operations.md", "logs.md"))
 LABELS = {"namespace", "pod", "container", "level"}
 LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 EXPORTS = {"discovery.kubernetes": "targets", "discovery.relabel": "output", "local.file_match": "targets"}
@@ -38,7 +38,7 @@ def test_each_file_says_that_it_is_not_run_and_is_documented(path: Path) -> None
     assert path in ALLOY + YAML, "a file that no test parses"
     marks = "".join(line for line in path.read_text().splitlines() if line.startswith(("#", "//")))
     assert "NOT RUN by this" in marks
-    assert f"(observability/{path.relative_to(FOLDER)})" in OPERATIONS
+    assert f"(observability/{path.relative_to(FOLDER)})" in LOGS
 
 
 @pytest.mark.parametrize("path", ALLOY, ids=lambda path: path.name)
@@ -162,7 +162,7 @@ def test_grafana_finds_the_dashboards_and_each_a_source_of_its_type() -> None:
 
 
 def test_the_queries_of_the_docs_select_by_labels_that_exist() -> None:
-    queries = [*OPERATIONS.split("```logql\n")[1].split("```")[0].splitlines()]
+    queries = [*LOGS.split("```logql\n")[1].split("```")[0].splitlines()]
     queries.append(load("grafana/datasources.yaml")["datasources"][2]["jsonData"]["tracesToLogsV2"]["query"])
     assert len(queries) == 4
     for query in queries:
@@ -190,7 +190,7 @@ def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> 
         }
         lines.append(json.dumps({**line, "timings_ms": {"whisper": took_ms}}))
     lines.append(json.dumps({"event": "log", "timestamp": at, "request_id": None, "message": "the keys stay"}))
-    commands = [line.partition("jq ")[2] for line in OPERATIONS.splitlines() if line.startswith("$ ") and "jq " in line]
+    commands = [line.partition("jq ")[2] for line in (OPERATIONS + LOGS).splitlines() if line.startswith("$ ") and "jq " in line]
     found = []
     for command in commands:
         ((options, program),) = re.findall(r"^(-\w+) '([^']*)'", command)

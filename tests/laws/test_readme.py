@@ -147,6 +147,6 @@ async def test_the_table_of_a_requests_line_has_its_fields_and_no_other(caplog: 
     async with FakeService(http=HttpSettings(log_transcripts=True)).client() as client:
         assert (await client.post("/graph", files={"file": b"sound"})).status_code == 200
     (line,) = access_log(caplog.records)
-    table = DOCS["operations.md"].split("| field | meaning |")[1].split("\n\n")[0]
+    table = DOCS["logs.md"].split("| field | meaning |")[1].split("\n\n")[0]
     cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
     assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(line)
