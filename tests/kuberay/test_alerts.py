@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray.autoscaler._private.prom_metrics import AutoscalerPrometheusMetrics
 
-from graphs.core.metrics import ERRORS, INGRESS, QUEUE_DURATION, REQUEST_DURATION
+from graphs.core.metrics import ERRORS, INGRESS, METRICS, QUEUE_DURATION, REQUEST_DURATION
 from graphs.core.metrics import REQUESTS as REQUESTS_TOTAL
 from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.alerts import POD_LABELS, alerts
@@ -365,6 +365,29 @@ def test_each_alert_has_a_section_of_its_name_and_no_section_is_left_over() -> N
         address, _, anchor = link.partition("#")
         assert (ROOT / address).read_text(encoding="utf-8") == RUNBOOKS
         assert anchor == name.lower() in headings
+
+
+def test_every_runbook_has_its_parts_in_one_order() -> None:
+    units = {"m": "min", "h": "h"}
+    meaning, look, note = r"\n\w[^\n]+\.\n", r"\n```(console|promql)\n[^`]+\n```\n", r"(\n\w[^\n]+\.\n)?"
+    causes = r"\n\| cause \| what to do \|\n\|---\|---\|\n(\|[^\n]+\|\n?)+"
+    for alert in alerts(CPU):
+        hold = f"{alert.hold[:-1]} {units[alert.hold[-1]]}"
+        assert f"| [{alert.name}](#{alert.anchor}) | `{alert.severity}` | {hold} |\n" in RUNBOOKS
+        section = RUNBOOKS.split(f"\n## {alert.name}\n")[1].split("\n## ")[0]
+        assert re.fullmatch(meaning + look + note + causes, section), f"{alert.name}: its meaning, a first look, its causes"
+
+
+def test_the_queries_of_the_runbooks_are_promql_of_metrics_that_exist(tmp_path: Path) -> None:
+    queries = [query for block in re.findall(r"```promql\n(.*?)```", RUNBOOKS, re.DOTALL) for query in block.splitlines()]
+    assert len(queries) >= 5
+    exported = {metric.exported for metric in METRICS}
+    for name in re.findall(r"ray_\w+", " ".join(queries)):
+        assert name.removesuffix("_bucket") in exported
+    recorded = [{"record": f"runbook:query:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "runbooks", "rules": recorded}]}))
+    done, output = promtool(tmp_path, "check", "rules", "rules.yaml")
+    assert done, output
 
 
 def test_every_link_between_the_sections_leads_to_one() -> None:
