@@ -28,3 +28,11 @@ def test_each_link_leads_to_a_file_and_to_a_heading_in_it(document: Path) -> Non
         assert target.exists(), link
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), link
+
+
+def test_each_decision_has_one_row_in_their_index_in_order() -> None:
+    folder = ROOT / "docs" / "decisions"
+    rows = re.findall(r"^\| \[(\d{4})\]\((\1-[\w-]+\.md)\) \| .+\. \|$", (folder / "index.md").read_text(), re.MULTILINE)
+    assert [name for _, name in rows] == sorted(path.name for path in folder.glob("0*.md"))
+    for number, name in rows:
+        assert (folder / name).read_text().startswith(f"# {number}: ")
