@@ -57,7 +57,7 @@ def _holder(target: ast.expr) -> str:
 
 
 def imported(path: Path) -> dict[str, str]:
-    """What the module imports: the full name by the name it has here."""
+    """The full name of each import, by the name that it has in the module."""
     found: dict[str, str] = {}
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom):
