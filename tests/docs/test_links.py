@@ -36,3 +36,8 @@ def test_each_decision_has_one_row_in_their_index_in_order() -> None:
     assert [name for _, name in rows] == sorted(path.name for path in folder.glob("0*.md"))
     for number, name in rows:
         assert (folder / name).read_text().startswith(f"# {number}: ")
+
+
+def test_the_glossary_is_in_order() -> None:
+    head, *words = re.findall(r"^\| (\w[^|]*) \| \w", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert (head, words) == ("word", sorted(set(words)))
