@@ -1,4 +1,4 @@
-"""Manifests as text: every file of a profile; and graphs/local.yaml, the diagram and the values in kuberay/README.md,
+"""Manifests as text: every file of a profile; and graphs/local.yaml, the picture and the values in docs/kubernetes,
 images/docker-bake.hcl, docs/dashboards."""
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,6 @@ LOCAL = """\
 # Rendered by `sonograph render` from kuberay/profiles/*.yaml, like the manifests. `request_timeout_s` is above http.deadline_s: it ends
 # a request whose ingress has died.
 """
-DIAGRAM = "<!-- the diagram: `sonograph render` writes it -->\n", "<!-- end of the diagram -->\n"
 VALUES = "<!-- the values: `sonograph render` writes them -->\n", "<!-- end of the values -->\n"
 TARGETS = "# Rendered by `sonograph render`: the tag and the images of the models.\n", "# End of the rendered part.\n"
 """Lines before and after the rendered part of a file."""
@@ -81,10 +80,11 @@ def header(profile: Profile, options: Sequence[str] = (), traced: bool = False) 
 def shared() -> dict[Path, str]:
     """Rendered files that no profile changes."""
     models = [name for name, spec in specs().items() if spec.in_triton]
-    readme, targets = ROOT / "kuberay" / "README.md", ROOT / "images" / "docker-bake.hcl"
+    guide, targets = ROOT / "docs" / "kubernetes", ROOT / "images" / "docker-bake.hcl"
     return {
         ROOT / "graphs" / "local.yaml": LOCAL + dump([serve_config.local()]),
-        readme: _insert(readme, {DIAGRAM: diagram.mermaid(SMALL_GPUS), VALUES: values_table.table()}),
+        guide / "pinning.svg": diagram.svg(SMALL_GPUS),
+        guide / "values.md": _insert(guide / "values.md", {VALUES: values_table.table()}),
         targets: _insert(targets, {TARGETS: bake.targets(models, ALL)}),
         **{ROOT / "docs" / "dashboards" / name: text for name, text in dashboards.files().items()},
     }

@@ -1,4 +1,4 @@
-"""The table of values in kuberay/README.md: each value with its default and its meaning, from the schema's docstrings."""
+"""The table of values in docs/kubernetes/values.md: each value with its default and its meaning, from the schema's docstrings."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -17,7 +17,8 @@ console = Console(highlight=False, soft_wrap=True)
 def render(
     profile: Annotated[str, typer.Argument(help=f"{', '.join(PROFILES)}; without it every one.")] = "",
     values: Annotated[
-        Path | None, typer.Option(help="A YAML file of this installation's values, over the profile's: kuberay/README.md.")
+        Path | None,
+        typer.Option(help="A YAML file of this installation's values, over the profile's: docs/kubernetes/values.md."),
     ] = None,
     print_values: Annotated[
         bool, typer.Option("--print-values", help="Print all values with their meaning, and write nothing.")

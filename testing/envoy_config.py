@@ -15,7 +15,7 @@ OPTIONS = f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"
 PLAIN = {"name": "http", "protocol": "HTTP", "port": 80}
 """Listener in the place of a Gateway that is not rendered."""
 IDLE_S = 60
-"""Time after which a connection to a service is closed that has no request: below Serve's own, as kuberay/README.md advises."""
+"""Time after which a connection to a service is closed that has no request: below Serve's own, as docs/kubernetes/networking.md advises."""
 
 
 class Configuration:

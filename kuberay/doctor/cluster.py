@@ -120,7 +120,7 @@ def one_line(text: str) -> str:
 
 def _explained(sentence: str) -> str:
     if "the server doesn't have a resource type" in sentence:
-        return "the cluster knows no RayServices: install KubeRay (kuberay/README.md)"
+        return "the cluster knows no RayServices: install KubeRay (docs/kubernetes/index.md)"
     return one_line(sentence)
 
 

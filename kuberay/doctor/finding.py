@@ -6,7 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-PAGE = "docs/kubernetes/doctor.md"
+PAGE = "docs/kubernetes/rules.md"
+"""Page on which each rule has a heading, its number."""
 
 
 class Severity(StrEnum):

@@ -1,5 +1,6 @@
-"""Findings and rules as text for programs: JSON, SARIF 2.1.0, and the table of the documentation."""
+"""Findings and rules as text for programs: JSON, SARIF 2.1.0, and the list of the documentation."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,18 @@ SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema
 BEGIN, END = "<!-- rules: python -m kuberay.doctor.output writes them -->", "<!-- end of the rules -->"
 REGISTERED = (examine, live)
 """Importing them registers every rule."""
+GROUPS = {
+    "0": "Files and schemas",
+    "1": "The RayService",
+    "2": "Serve's config and its app",
+    "3": "Pins and resources of deployments",
+    "4": "Pods",
+    "5": "Images and versions",
+    "6": "Times",
+    "7": "Objects beside the RayService",
+    "9": "Running clusters",
+}
+"""Headings of the rules by the first digit of their numbers."""
 
 
 def rules() -> list[Rule]:
@@ -76,20 +89,22 @@ def _location(finding: Finding) -> dict[str, Any]:
     return place if finding.line is None else {**place, "region": {"startLine": finding.line}}
 
 
-def table() -> str:
-    """Return the rules as a table of Markdown, each row with its anchor."""
-    lines = ["| rule | what holds | remedy |", "|---|---|---|"]
-    for one in rules():
-        house = " A custom of this project: a note for another's app." if one.house else ""
-        lines.append(f'| <a id="{one.number.lower()}"></a>{one.number} | {one.demand} | {one.remedy}{house} |')
-    return "\n".join(lines)
+def listing() -> str:
+    """Return the rules as Markdown: a heading for each group, and below it one for each rule, its number."""
+    parts = []
+    for digit, own in itertools.groupby(rules(), key=lambda one: one.number.removeprefix("SG")[0]):
+        parts.append(f"## {GROUPS[digit]}")
+        for one in own:
+            house = " A custom of this project: a note for another's app." if one.house else ""
+            parts.append(f"### {one.number}\n\n**{one.demand[:1].upper()}{one.demand[1:]}.** {one.remedy}{house}")
+    return "\n\n".join(parts)
 
 
 def page(text: str) -> str:
     """Return the documentation's page with the present rules between its marks."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{listing()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":

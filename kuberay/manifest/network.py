@@ -105,7 +105,7 @@ def _namespace(name: str) -> Object:
 
 
 def _namespaces(role: str) -> Object:
-    """The namespaces with the label `sonograph/<role>`, which the installation sets (kuberay/README.md)."""
+    """The namespaces with the label `sonograph/<role>`, which the installation sets (docs/kubernetes/index.md)."""
     return {"namespaceSelector": {"matchExpressions": [{"key": f"sonograph/{role}", "operator": "Exists"}]}}
 
 

@@ -267,9 +267,9 @@ def test_the_bake_file_builds_for_the_platform_of_tritons_package() -> None:
         )
 
 
-def test_the_readme_sets_the_variables_of_the_bake_file_without_a_usable_default() -> None:
-    readme = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
-    (commands,) = (block for block in re.findall(r"```console\n(.*?)```", readme, re.DOTALL) if "docker buildx bake" in block)
+def test_the_installation_sets_the_variables_of_the_bake_file_without_a_usable_default() -> None:
+    page = (ROOT / "docs" / "kubernetes" / "index.md").read_text(encoding="utf-8")
+    (commands,) = (block for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL) if "docker buildx bake" in block)
     for variable in ("REGISTRY", "TRITON_DIGEST", "UBUNTU_DIGEST", "REVISION"):
         assert f'variable "{variable}"' in BAKE
-        assert f" {variable}=" in commands, f"Install in kuberay/README.md has to export {variable}"
+        assert f" {variable}=" in commands, f"Install in docs/kubernetes/index.md has to export {variable}"

@@ -142,6 +142,6 @@ def test_flux_waits_for_the_service_longer_than_kuberay_does() -> None:
 
 
 def test_each_example_is_documented() -> None:
-    text = (EXAMPLES / "README.md").read_text()
+    text = (EXAMPLES.parents[1] / "docs" / "kubernetes" / "gitops.md").read_text()
     for file in FILES:
-        assert f"({file.relative_to(EXAMPLES)})" in text
+        assert f"(../../{file.relative_to(EXAMPLES.parents[1])})" in text

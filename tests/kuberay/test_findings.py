@@ -1,4 +1,4 @@
-"""docs/cluster-findings.md: every finding has a row, with tests that there are or the reason why there is none."""
+"""docs/kubernetes/tests.md: every finding has an entry, with tests that there are or the reason why there is none."""
 
 import ast
 import functools
@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "cluster-findings.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if re.match(r"\| [FML]\d", line)]
+TEXT = (ROOT / "docs" / "kubernetes" / "tests.md").read_text(encoding="utf-8")
+ENTRIES = [
+    re.fullmatch(r"\*\*(\w+)\.\*\* (.+?) \*Fix:\* (.+?)(?: \*Shown by:\* (.+))?", " ".join(entry.split()))
+    for entry in re.split("^- ", TEXT.split("\n## Findings of a review")[1], flags=re.MULTILINE)[1:]
+]
+FINDINGS = [tuple(entry.groups("")) for entry in ENTRIES if entry]
 DECIDED = re.compile(r"decides|an installation's|^open:", re.IGNORECASE)
-"""Words of a mend that no test can show, and of a fault that is not mended."""
+"""Words of a fix that no test can show, and of a fault that is not fixed."""
 
 
 @functools.cache
@@ -20,17 +24,18 @@ def names(path: str) -> set[str]:
     return {node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-def test_every_finding_has_one_row() -> None:
+def test_every_finding_has_one_entry() -> None:
+    assert all(ENTRIES)
     numbers = [f"F{n}" for n in range(1, 11)] + [f"M{n}" for n in range(1, 13)] + [f"L{n}" for n in range(1, 8)]
-    assert [row[0] for row in ROWS] == numbers
+    assert [number for number, *_ in FINDINGS] == numbers
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_a_finding_is_shown_by_tests_that_there_are_or_says_why_by_none(row: list[str]) -> None:
-    _, fault, mend, shown = row
+@pytest.mark.parametrize("finding", FINDINGS, ids=lambda finding: finding[0])
+def test_a_finding_is_shown_by_tests_that_there_are_or_says_why_by_none(finding: tuple[str, ...]) -> None:
+    _, fault, fix, shown = finding
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", shown)
     assert fault
-    assert named or DECIDED.search(mend), "name a test, or who decides"
+    assert named or DECIDED.search(fix), "name a test, or who decides"
     assert shown.count("::") == len(named)
     for path, name in named:
         assert name in names(path), f"{path} has no {name}"

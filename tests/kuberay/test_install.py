@@ -1,4 +1,4 @@
-"""Install in kuberay/README.md: one file of values, which reaches every object, and commands that fit it."""
+"""Install in docs/kubernetes/index.md: one file of values, which reaches every object, and commands that fit it."""
 
 import re
 from collections.abc import Iterator
@@ -17,10 +17,11 @@ from kuberay.values_file import applied
 from kuberay.values_table import fields
 from testing.manifests import Manifests
 
-README = (Path(__file__).parents[2] / "kuberay" / "README.md").read_text(encoding="utf-8")
-INSTALL = README.split("\n## Install\n")[1].split("\n## ")[0]
+DOCS = Path(__file__).parents[2] / "docs" / "kubernetes"
+PAGE = (DOCS / "index.md").read_text(encoding="utf-8")
+INSTALL = PAGE.split("\n## Install\n")[1].split("\n## ")[0]
 COMMANDS = [line.strip().removeprefix("$ ") for line in INSTALL.splitlines() if line.strip().startswith("$ ")]
-(TEXT,) = re.findall(r"```yaml\n(# my.yaml\n.*?)```", README, re.DOTALL)
+(TEXT,) = re.findall(r"```yaml\n(# my.yaml\n.*?)```", PAGE, re.DOTALL)
 MINE: dict[str, Any] = yaml.safe_load(TEXT)
 PROFILE = applied(MINE, CPU)
 OBJECTS = [
@@ -118,7 +119,7 @@ def test_no_command_names_a_namespace_that_may_not_exist() -> None:
 
 
 def test_each_value_that_is_explained_exists() -> None:
-    table = INSTALL.split("| value | look |")[1].split("\n\n")[0]
+    table = INSTALL.split("| value | where to find it |")[1].split("\n\n")[0]
     explained = {name for cells in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([\w.]+)`", cells)}
     known = {name for name, _ in fields(Values)}
     assert explained <= known
@@ -137,7 +138,7 @@ def test_the_values_of_pods_stand_once_and_the_sections_that_take_them_are_named
         for name, field in Values.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, PodValues)
     ]
-    (sentence,) = re.findall(r"^(.*) take the keys of `pods` too", README, re.MULTILINE)
+    (sentence,) = re.findall(r"^(.*) take the keys of `pods` too", (DOCS / "values.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert re.findall(r"`([\w.]+)`", sentence) == [*(name for name in sections if name != "pods"), "groups.GROUP"]
 
 

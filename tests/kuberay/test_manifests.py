@@ -68,7 +68,7 @@ def test_every_folder_of_manifests_is_a_profile() -> None:
 
 
 @pytest.mark.parametrize("path", render.shared(), ids=lambda path: path.name)
-def test_the_local_config_the_diagram_and_the_bake_file_are_current(path: Path) -> None:
+def test_the_other_rendered_files_are_current(path: Path) -> None:
     assert path.read_text() == render.shared()[path], "run `sonograph render`"
 
 

@@ -24,8 +24,8 @@ from testing.fakes import FakeService
 from tests.kuberay.test_manifests import KUBERNETES, SCHEMAS, schema
 
 SPLIT = Split({"stable": 80, "candidate": 20})
-README = (Path(__file__).parents[2] / "kuberay" / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## The way in\n")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "kubernetes" / "networking.md").read_text(encoding="utf-8")
+SECTION = PAGE.split("## The way in\n")[1].split("\n## ")[0]
 EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 
 
@@ -339,7 +339,7 @@ def test_the_way_in_and_the_candidate_fit_their_definitions(values: dict[str, An
         assert list(definition.iter_errors(document))
 
 
-def test_the_values_in_the_readme_make_the_way_in() -> None:
+def test_the_documented_values_make_the_way_in() -> None:
     own, class_ = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL))
     (routed,) = route(applied(own, CPU))
     assert routed["spec"]["parentRefs"] == [{"name": "edge", "namespace": "gateways", "sectionName": "https"}]
@@ -350,7 +350,7 @@ def test_the_values_in_the_readme_make_the_way_in() -> None:
     assert f"create secret tls {certificate['name']} --cert" in SECTION
 
 
-def test_the_readme_names_the_services_own_limit_of_a_body() -> None:
+def test_the_page_names_the_services_own_limit_of_a_body() -> None:
     limit = HttpSettings().max_upload_bytes
     (mib,) = re.findall(r"above `http.max_upload_bytes`, (\d+) MiB, with 413", SECTION)
     assert int(mib) << 20 == limit
@@ -358,5 +358,5 @@ def test_the_readme_names_the_services_own_limit_of_a_body() -> None:
     assert limit + OVERHEAD_BYTES <= int(allowed) << 20
 
 
-def test_the_gateways_idle_time_of_the_tests_is_the_readmes() -> None:
+def test_the_gateways_idle_time_of_the_tests_is_the_documented_one() -> None:
     assert f"close its idle connections to the services after {IDLE_S} s" in SECTION.replace("\n  ", " ")

@@ -544,10 +544,10 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_each_key_is_documented() -> None:
-    table = (ROOT / "kuberay" / "README.md").read_text().split("| value | default | meaning |")[1].split("\n\n")[0]
+    table = (ROOT / "docs" / "kubernetes" / "values.md").read_text().split("| value | default | meaning |")[1].split("\n\n")[0]
     assert re.findall(r"^\| `([\w.]+)`", table, re.MULTILINE) == list(keys(Values))
 
 
 def test_the_example_of_the_documentation_renders() -> None:
-    (example,) = re.findall(r"```yaml\n(# my.yaml\n.*?)```", (ROOT / "kuberay" / "README.md").read_text(), re.DOTALL)
+    (example,) = re.findall(r"```yaml\n(# my.yaml\n.*?)```", (ROOT / "docs" / "kubernetes" / "index.md").read_text(), re.DOTALL)
     assert render.manifests(applied(yaml.safe_load(example), CPU), Images()) != render.manifests(CPU, Images())

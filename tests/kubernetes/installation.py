@@ -1,4 +1,4 @@
-"""A rendered profile in a namespace of the cluster, installed in the order of kuberay/README.md, and pods that use it."""
+"""A rendered profile in a namespace of the cluster, installed in the order of docs/kubernetes/index.md, and pods that use it."""
 
 import json
 import secrets

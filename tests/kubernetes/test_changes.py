@@ -193,7 +193,7 @@ def test_doctor_live_names_an_option_that_serve_does_not_take_and_its_command_st
 
 @pytest.mark.slow
 def test_the_way_back_while_the_second_cluster_starts(small: Installation) -> None:
-    """As kuberay/README.md says: no third cluster starts, and the second ends at once."""
+    """As docs/kubernetes/upgrades.md says: no third cluster starts, and the second ends at once."""
     (first,) = small.clusters()
     (image,) = {one["image"] for pod in small.pods(group="whisper", cluster=first) for one in pod["spec"]["containers"]}
     new, old = ("", NEXT) if image.endswith(NEXT) else (NEXT, "")

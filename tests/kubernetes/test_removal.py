@@ -45,7 +45,7 @@ def test_a_namespace_that_is_deleted_at_once_is_gone_after_a_while(installed: In
         installed.kubectl("delete", "namespace", installed.profile.namespace, "--wait=false")
     print(sorted({str(status) for status, _ in answers}))
     assert not [status for status, _ in answers if status == 500]
-    # As kuberay/README.md says: KubeRay can start no Job in a namespace that ends, and waits for one.
+    # As docs/kubernetes/upgrades.md says: KubeRay can start no Job in a namespace that ends, and waits for one.
     wait_until(
         lambda: all(one["metadata"].get("deletionTimestamp") for one in clusters()), "the RayCluster is being deleted", LONG_S
     )

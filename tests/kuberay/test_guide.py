@@ -1,4 +1,4 @@
-"""kuberay/README.md: complete for a deployment, and true."""
+"""docs/kubernetes: complete for a deployment, and true."""
 
 import copy
 import json
@@ -27,17 +27,20 @@ from sonograph.cli import cli
 from testing.json_patch import patched
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "kubernetes").glob("*.md"))}
+GUIDE = "\n".join(PAGES.values())
+FLOWING = " ".join(GUIDE.split())
+"""The guide's sentences, wherever its lines break."""
 SCHEMAS = ROOT.parent / "shared" / "schemas"
-(EXAMPLE,) = re.findall(r"^\$ .venv/bin/sonograph doctor --live\n(error.*?)^```", README, re.DOTALL | re.MULTILINE)
-(WEIGHTS,) = (json.loads(text) for text in re.findall(r"patch httproute sonograph --type=json -p '(.*?)'", README, re.DOTALL))
+(EXAMPLE,) = re.findall(r"^\$ .venv/bin/sonograph doctor --live\n(error.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+(WEIGHTS,) = (json.loads(text) for text in re.findall(r"patch httproute sonograph --type=json -p '(.*?)'", GUIDE, re.DOTALL))
 SPLIT = Split({"stable": 95, "candidate": 5})
 SLICED = SMALL_GPUS.changed({"gpu": {"time_slicing_replicas": 2}})
-COMMANDS = [line.removeprefix("$ ").strip() for line in README.splitlines() for line in [line.strip()] if line.startswith("$ ")]
+COMMANDS = [line.removeprefix("$ ").strip() for line in GUIDE.splitlines() for line in [line.strip()] if line.startswith("$ ")]
 
 
 def row(first: str) -> list[str]:
-    (found,) = (line for line in README.splitlines() if line.startswith(f"| `{first}` |"))
+    (found,) = (line for line in GUIDE.splitlines() if line.startswith(f"| `{first}` |"))
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 
@@ -50,40 +53,41 @@ def test_each_profile_is_documented_with_its_groups(profile: Profile) -> None:
 
 @pytest.mark.parametrize("profile", [CPU.changed({"quota": {"pods": "40"}}), MIG, SLICED], ids=["cpu", "mig", "time slicing"])
 def test_each_file_is_documented(profile: Profile) -> None:
-    table = README.split("| file | content |")[1].split("\n\n")[0]
+    table = GUIDE.split("| file | content |")[1].split("\n\n")[0]
     for file in render.manifests(profile, Images(), split=SPLIT):
         assert f"`{file}`" in table
 
 
 def test_the_label_by_which_prometheus_selects_is_that_of_the_values() -> None:
     ((name, value),) = Values().monitoring.labels.items()
-    assert f"additionalLabels.{name}={value}" in README
-    (sentence,) = re.findall(r"by the label `(\w+)`, the name of its Helm release.\s+Where that is not\s+`([\w-]+)`", README)
+    assert f"additionalLabels.{name}={value}" in GUIDE
+    (sentence,) = re.findall(r"by the label `(\w+)`, the name of its Helm release. Where that is not `([\w-]+)`", FLOWING)
     assert sentence == (name, value)
-    assert f"`monitoring: {{labels: {{{name}: NAME}}}}`" in README
+    assert f"`monitoring: {{labels: {{{name}: NAME}}}}`" in FLOWING
 
 
 def test_the_times_are_those_of_the_manifests() -> None:
     times = CPU.times
     chain = (times.deadline_s, times.graceful_shutdown_s, times.deletion_delay_s, times.drain_s, times.termination_s)
     assert tuple(sorted(set(chain))) == chain
-    table = README.split("| what | seconds |")[1].split("\n\n")[0]
+    table = GUIDE.split("| what | seconds |")[1].split("\n\n")[0]
     assert tuple(map(int, re.findall(r"\| (\d+) \|$", table, re.MULTILINE))) == chain
-    assert f"deletes the first {times.deletion_delay_s} s later" in README
-    assert f"deletes the second {times.deletion_delay_s} s\n  later" in README
+    assert f"deletes the first {times.deletion_delay_s} s later" in FLOWING
+    assert f"deletes the second {times.deletion_delay_s} s later" in FLOWING
 
 
 def test_the_limit_of_the_first_start_is_that_of_the_manifests() -> None:
-    (limit,) = re.findall(r"first cluster does not get healthy within (\d+) minutes \(`([\w./-]+)`\)", README)
+    (limit,) = re.findall(r"first cluster does not get healthy within (\d+) minutes \(`([\w./-]+)`\)", FLOWING)
     assert ray_service(CPU, Images())["metadata"]["annotations"][limit[1]] == f"{limit[0]}m"
 
 
 def test_redis_memory_is_that_of_the_manifests() -> None:
-    assert f"fills {REDIS_MAXMEMORY_MIB} MiB at most, of its container's {REDIS_MEMORY_MIB}:" in README
+    assert f"fills {REDIS_MAXMEMORY_MIB} MiB at most, of its container's {REDIS_MEMORY_MIB}:" in FLOWING
 
 
 def test_the_value_that_lets_dns_pass_is_documented_with_its_symptom() -> None:
-    (symptom,) = (paragraph for paragraph in README.split("\n\n") if "`wait-gcs-ready` never ends, and" in paragraph)
+    symptom = PAGES["networking"].split("\n## DNS\n")[1].split("\n## ")[0]
+    assert "`wait-gcs-ready` never ends" in symptom
     assert "`network: {dns_cidrs: [ADDRESS]}`" in symptom
     assert f"exec {CPU.service}-redis-0 -- cat /etc/resolv.conf" in symptom
     assert "network.dns_cidrs" in dict(fields(Values))
@@ -111,7 +115,7 @@ def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:
     (before,) = (one["spec"] for one in route(CPU, SPLIT))
     after = patched({"spec": before}, WEIGHTS)["spec"]
     shares = [backend["weight"] for backend in after["rules"][0]["backendRefs"]]
-    assert f"one patch, here {shares[0]} and {shares[1]}:" in README
+    assert f"one patch, here {shares[0]} and {shares[1]}:" in FLOWING
     assert sum(shares) == 100
     (wanted,) = (one["spec"] for one in route(CPU, Split(dict(zip(SPLIT.shares, shares, strict=True)))))
     assert after == wanted != before
@@ -119,14 +123,14 @@ def test_the_patch_of_the_route_changes_its_shares_and_nothing_else() -> None:
 
 def test_the_waits_of_the_gateway_are_those_of_the_manifests_and_of_serve() -> None:
     ((rule,),) = (one["spec"]["rules"] for one in route(CPU, SPLIT))
-    assert f"The gateway waits {rule['timeouts']['request'].removesuffix('s')} s for" in README
-    assert f"closes a connection after {HTTPOptions().keep_alive_timeout_s} s without a request" in README
+    assert f"The gateway waits {rule['timeouts']['request'].removesuffix('s')} s for" in FLOWING
+    assert f"closes a connection after {HTTPOptions().keep_alive_timeout_s} s without a request" in FLOWING
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
 def test_the_commands_find_the_clusters_names() -> None:
-    paths = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", README)
+    paths = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", GUIDE)
     definition = yaml.safe_load((SCHEMAS / "ray.io_rayservices.yaml").read_text())
     (schema,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == "v1")
     assert paths == ["status.pendingServiceStatus.rayClusterName"]
@@ -158,15 +162,14 @@ def test_what_the_policies_leave_open_is_documented_with_the_value_that_narrows_
     policies = {one["metadata"]["name"]: one["spec"] for one in network(CPU)}
     open_to_all = [name for name, spec in policies.items() for rule in spec.get("egress", ()) if "to" not in rule]
     assert open_to_all == ["sonograph-head", "sonograph-weights"]
-    (_, content) = row("network.yaml")
-    assert "The head reaches any address on the Kubernetes API's ports" in content
-    assert "the weights' Job any on the hub's port" in content
-    (value,) = re.findall(r"narrower: `([\w.]+)`", content)
+    assert "The head reaches any address on the Kubernetes API's ports" in FLOWING
+    assert "the weights' Job any on the hub's port" in FLOWING
+    (value,) = re.findall(r"narrower: `([\w.]+)`", FLOWING)
     assert value in dict(fields(Values))
 
 
 def test_the_rayservice_is_removed_first_and_what_it_needs_last() -> None:
-    section = README.split("\n## Remove\n")[1].split("\n## ")[0]
+    section = PAGES["upgrades"].split("\n## Remove\n")[1].split("\n## ")[0]
     commands = [line.removeprefix("$ ") for line in section.split("```")[1].splitlines() if line.startswith("$ ")]
     assert commands[0].endswith("delete rayservice --all")
     assert "wait rayclusters" in commands[1]
@@ -177,12 +180,21 @@ def test_objects_made_by_hand_have_the_names_in_the_manifests() -> None:
     assert any(f"create secret generic {CPU.redis_secret} --from-literal=password=" in command for command in COMMANDS)
     headers = f"create secret generic {CPU.keys_secret} --from-literal={Path(OTLP_HEADERS).name}="
     assert any(headers in command for command in COMMANDS)
-    assert f"tritonserver:{TRITON}-py3" in README
-    assert f"| Ray, Python, Triton | {RAY}, {PYTHON}, {TRITON}:" in README
+    assert f"tritonserver:{TRITON}-py3" in GUIDE
+    assert f"| Ray, Python, Triton | {RAY}, {PYTHON}, {TRITON}:" in GUIDE
 
 
-def test_the_main_readme_has_the_commands() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("readme", ["README.md", "kuberay/README.md"])
+def test_a_readme_has_the_commands(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
     for command in ("sonograph render cpu", "sonograph doctor kuberay/manifests/cpu", "sonograph doctor --live"):
         assert command in text
-        assert command in README
+        assert command in GUIDE
+
+
+def test_the_folders_readme_is_short_and_the_first_page_leads_to_each_other() -> None:
+    """The guide has the rest."""
+    text = (ROOT / "kuberay" / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 30
+    assert "(../docs/kubernetes/index.md)" in text
+    assert {f"{name}.md" for name in PAGES if name != "index"} <= set(re.findall(r"\((\w[\w-]*\.md)\)", PAGES["index"]))
