@@ -6,15 +6,20 @@ PYTHON := .venv/bin/python
 UV := .venv/bin/uv
 DONE := .venv/.done
 SERVED := ray.serve graphs.voice_to_image graphs.http.app $(subst /,.,$(basename $(wildcard deployments/*/engine.py)))
+# Set-up builds the guide once, and `make docs` anew. A build that fails leaves the former one.
+GUIDE_AT := graphs/http/guide
+GUIDE = rm -rf build/guide && $(PYTHON) -m sphinx --quiet $(STRICT) -b html -d build/doctrees -c docs . build/guide \
+	&& rm -rf $(GUIDE_AT) && mv build/guide $(GUIDE_AT)
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help setup serve test jaeger kubernetes lint types check lock clean moved
+.PHONY: help setup serve test docs jaeger kubernetes lint types check lock clean moved
 
 help:
 	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000 (ADDRESS=0.0.0.0: on every address of this machine)"
 	@echo "make test [ARGS=...]     set up and run every test"
 	@echo "make kubernetes          set up, then run the tests on a real Kubernetes of six nodes on this machine (root, Go, cgroups of version 1)"
 	@echo "make check               set up, then lint, types and the quick tests (no torch, Triton, Ray or Chromium): under a minute on 2 cores"
+	@echo "make docs                set up, then build the guide, which the service has at /docs/guide; a warning is an error"
 	@echo "make lint                set up, then lint and types alone"
 	@echo "make types               set up, then types alone"
 	@echo "make setup               only set up .venv"
@@ -37,6 +42,10 @@ else
 		$(BESIDE) --dist loadfile -m "slow and not (kubernetes or $(ALONE))"; slow=$$?; \
 		$(PYTHON) -m pytest -m "$(ALONE)"; alone=$$?; exit $$((quick || slow || alone))
 endif
+
+docs: STRICT := --fail-on-warning --keep-going --nitpicky
+docs: setup
+	@$(GUIDE)
 
 jaeger: setup
 	@$(PYTHON) -m testing.jaeger
@@ -65,15 +74,19 @@ lock: $(DONE)/environment
 		--no-emit-index-url --no-annotate --no-header --output-file requirements.lock $(ARGS) pyproject.toml
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build $(GUIDE_AT) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-setup: $(DONE)/whisper ;
+setup: $(DONE)/whisper $(GUIDE_AT)/docs/index.html ;
+
+$(GUIDE_AT)/docs/index.html: | $(DONE)/packages
+	@echo "[5/5] Guide ..."
+	@mkdir -p build && flock build sh -ec '[ -e $@ ] || { $(GUIDE); }'
 
 # Two concurrent set-ups take turns in the first two steps; each later step locks for itself.
 $(DONE)/environment: images/uv-requirements.lock
 	$(find-python)
-	@echo "[1/4] Python 3.12 environment in .venv ..."
+	@echo "[1/5] Python 3.12 environment in .venv ..."
 	@flock Makefile sh -euc '\
 		[ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] && $(PYTHON) -c "" 2>/dev/null || "$(PYTHON_3_12)" -m venv --clear .venv; \
 		$(PYTHON) -m pip install -qq --require-hashes --no-deps --only-binary=:all: -r images/uv-requirements.lock; \
@@ -90,7 +103,7 @@ endif
 # uv treats a package that an interruption left half installed as complete, so after an interruption all packages but pip and uv are removed first.
 # Finally one process imports the modules that serve and so compiles them: otherwise each process of the first start would compile them.
 $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
-	@echo "[2/4] Python packages (about 3 GB the first time) ..."
+	@echo "[2/5] Python packages (about 3 GB the first time) ..."
 	@flock Makefile sh -euc '\
 		options="--python $(PYTHON) --build-constraints requirements.lock $$([ -t 2 ] || echo --quiet)"; \
 		[ ! -e $@.begun ] || find .venv/lib/python3.12/site-packages -mindepth 1 -maxdepth 1 \
@@ -102,12 +115,12 @@ $(DONE)/packages: $(DONE)/environment requirements.lock pyproject.toml
 		rm $@.begun; touch $@'
 
 $(DONE)/triton: $(DONE)/packages images/lay_out_triton.py images/triton.lock
-	@echo "[3/4] Triton ..."
+	@echo "[3/5] Triton ..."
 	@$(PYTHON) images/lay_out_triton.py
 	@touch $@
 
 $(DONE)/whisper: $(DONE)/triton deployments/whisper/weights.py deployments/whisper/backends/ct2_import.py deployments/whisper/weights.lock
-	@echo "[4/4] Whisper tiny.en ..."
+	@echo "[4/5] Whisper tiny.en ..."
 	@$(PYTHON) -m deployments.whisper.weights tiny.en
 	@touch $@
 

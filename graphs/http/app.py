@@ -14,7 +14,7 @@ from graphs.http.middleware.browsers import BrowserMiddleware
 from graphs.http.middleware.disconnect import DisconnectMiddleware
 from graphs.http.middleware.expect import ExpectMiddleware
 from graphs.http.middleware.normalize import NormalizeMiddleware
-from graphs.http.routes import docs, graph, health, page, rollouts, traces
+from graphs.http.routes import docs, graph, guide, health, page, rollouts, traces
 from graphs.http.routes.openai import audio, images, models
 from graphs.http.schemas import examples, openapi
 from graphs.http.services import Services
@@ -69,6 +69,7 @@ def create_app(services: Services) -> FastAPI:
         traces,
         page,
         docs,
+        guide,
     ):  # a request is compared with one route after the other
         app.include_router(resource.router(services))
     return app

@@ -182,8 +182,8 @@ def test_a_client_that_disconnects_from_a_transcript_frees_the_model(service: Se
     )
 
 
-def test_the_readmes_commands_and_its_program_work_as_printed(service: Service) -> None:
-    section = (ROOT / "README.md").read_text().split("## From a program")[1].split("\n## ")[0]
+def test_the_documents_commands_and_its_program_work_as_printed(service: Service) -> None:
+    section = (ROOT / "docs" / "openai.md").read_text().split("## From a program")[1].split("\n## ")[0]
     curls = [line.removeprefix("$ ") for line in section.splitlines() if line.startswith("$ curl")]
     assert len(curls) == 2
     for line in curls:

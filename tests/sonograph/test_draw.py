@@ -462,7 +462,7 @@ def test_bytes_neither_come_from_a_terminal_nor_go_to_one(
 
 @pytest.mark.parametrize("option", ["--output", "--url", "--key-file", "--json"])
 def test_each_option_that_is_no_parameter_is_documented(option: str) -> None:
-    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    rows = [line for line in (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert any(f"`{option}`" in row for row in rows)
 
 

@@ -1,0 +1,38 @@
+"""Sphinx's configuration of the guide, which `make docs` builds.
+
+Its source is the repository, so that a link from one document to another is the same here and where people read the files.
+"""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+project = "Sonograph"
+release = importlib.metadata.version("sonograph")
+root_doc = "docs/index"
+include_patterns = [
+    *("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/**.md", "deployments/*/**.md", "docs/**.md", "kuberay/**.md"),
+    "training/**.md",
+]
+exclude_patterns = [".*", "build", "kuberay/manifests"]
+extensions = ["myst_parser"]
+myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_inline"]
+nitpicky = True
+html_theme = "furo"
+html_title = f"Sonograph {release}"
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def adapt(app: Sphinx, name: str, source: list[str]) -> None:
+    """Make each anchor of HTML one of MyST's, to which a link can lead, and of a link to a folder, which is no page, its name."""
+    text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", source[0])
+    folder = (Path(app.srcdir) / name).parent
+    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", lambda link: link[1] if (folder / link[2]).is_dir() else link[0], text)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", adapt)
