@@ -64,8 +64,8 @@ def test_the_wheel_ships_the_small_pipeline_and_nothing_of_its_training(tmp_path
     assert page <= shipped
     assert not {name for name in shipped if name.startswith("training")}
     for package in ("deployments", "graphs", "sonograph"):
-        for module in ROOT.glob(f"{package}/**/*.py"):
-            assert str(module.relative_to(ROOT)) in shipped
+        for path in (*ROOT.glob(f"{package}/**/*.py"), *ROOT.glob(f"{package}/**/*.tmpl")):
+            assert str(path.relative_to(ROOT)) in shipped
 
 
 def normalised(requirement: str) -> str:
