@@ -12,7 +12,7 @@ GUIDE = rm -rf build/guide && $(PYTHON) -m sphinx --quiet $(STRICT) -b html -d b
 	&& rm -rf $(GUIDE_AT) && mv build/guide $(GUIDE_AT)
 unexport PYTHONHOME PYTHONPATH
 
-.PHONY: help setup serve test docs jaeger kubernetes lint check lock clean moved
+.PHONY: help setup serve test docs jaeger kubernetes lint types check lock clean moved
 
 help:
 	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000 (ADDRESS=0.0.0.0: on every address of this machine)"
@@ -20,6 +20,8 @@ help:
 	@echo "make kubernetes          set up, then run the tests on a real Kubernetes of six nodes on this machine (root, Go, cgroups of version 1)"
 	@echo "make check               set up, then lint, types and the quick tests (no torch, Triton, Ray or Chromium): under a minute on 2 cores"
 	@echo "make docs                set up, then build the guide, which the service has at /docs/guide; a warning is an error"
+	@echo "make lint                set up, then lint and types alone"
+	@echo "make types               set up, then types alone"
 	@echo "make setup               only set up .venv"
 	@echo "make jaeger              build Jaeger for the tests of traces, with Go, into the user's cache"
 	@echo "make lock [ARGS=...]     rewrite requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)"
@@ -57,6 +59,9 @@ TYPES := $(PYTHON) -m mypy && for model in $(wildcard deployments/*/repository/*
 lint: setup
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@$(TYPES)
+
+types: setup
 	@$(TYPES)
 
 # mypy runs beside the tests. Their compiled modules are kept, also where Python is told not to: pytest compiles them anew in 8 s a process.

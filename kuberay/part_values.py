@@ -152,8 +152,8 @@ class MonitoringValues(Section):
     """Whether to render the PodMonitor and the alerts, which need the Prometheus operator."""
     labels: dict[str, str] = Field(default_factory=lambda: {"release": "kube-prometheus-stack"})
     """Labels by which the cluster's Prometheus selects them: kube-prometheus-stack's own selects `release`, its Helm release."""
-    runbooks: str = "docs/operations.md"
-    """Address of docs/operations.md, for the alerts' links."""
+    runbooks: str = "docs/runbooks.md"
+    """Address of docs/runbooks.md, for the alerts' links."""
 
 
 class NetworkValues(Section):

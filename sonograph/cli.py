@@ -9,6 +9,7 @@ from sonograph.compare.command import compare
 from sonograph.doctor import doctor
 from sonograph.drain import drain
 from sonograph.draw import draw
+from sonograph.new.command import cli as new
 from sonograph.render import render
 from sonograph.rightsize.command import rightsize
 from sonograph.rollouts.commands import cli as rollout
@@ -20,6 +21,7 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: s
 for subcommand in (draw, render, doctor, drain, serve, status, trace, compare, rightsize):
     cli.command()(subcommand)
 cli.add_typer(rollout, name="rollout")
+cli.add_typer(new, name="new")
 
 
 def _version(requested: bool) -> None:

@@ -70,7 +70,7 @@ def kuberay_has_read_the_service(live: Live) -> Iterator[Finding]:
 @rule(
     "SG902",
     "the RayService is ready",
-    "Read the reason, and see docs/operations.md.",
+    "Read the reason, and see docs/runbooks.md.",
 )
 def the_service_is_ready(live: Live) -> Iterator[Finding]:
     """An upgrade is no error."""

@@ -1,4 +1,4 @@
-"""The alerts. Each has a section of its name in docs/operations.md, which its annotation `runbook_url` links to."""
+"""The alerts. Each has a section of its name in docs/runbooks.md, which its annotation `runbook_url` links to."""
 
 import math
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Alert:
 
     @property
     def anchor(self) -> str:
-        """Anchor of its section of docs/operations.md, as GitHub makes it of a heading."""
+        """Anchor of its section of docs/runbooks.md, as GitHub makes it of a heading."""
         return self.name.lower()
 
 

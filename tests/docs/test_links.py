@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "kuberay").rglob("*.md")])
+FOLDERS = ("benchmarks", "deployments", "docs", "kuberay")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
 
 
 def anchors(document: Path) -> set[str]:
@@ -28,3 +29,16 @@ def test_each_link_leads_to_a_file_and_to_a_heading_in_it(document: Path) -> Non
         assert target.exists(), link
         if anchor and target.suffix == ".md":
             assert anchor in anchors(target), link
+
+
+def test_each_decision_has_one_row_in_their_index_in_order() -> None:
+    folder = ROOT / "docs" / "decisions"
+    rows = re.findall(r"^\| \[(\d{4})\]\((\1-[\w-]+\.md)\) \| .+\. \|$", (folder / "index.md").read_text(), re.MULTILINE)
+    assert [name for _, name in rows] == sorted(path.name for path in folder.glob("0*.md"))
+    for number, name in rows:
+        assert (folder / name).read_text().startswith(f"# {number}: ")
+
+
+def test_the_glossary_is_in_order() -> None:
+    head, *words = re.findall(r"^\| (\w[^|]*) \| \w", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert (head, words) == ("word", sorted(set(words)))

@@ -20,7 +20,7 @@ DASHBOARDS = ROOT / "docs" / "dashboards"
 FILES = sorted(path for path in FOLDER.rglob("*") if path.is_file())
 ALLOY = [path for path in FILES if path.suffix == ".alloy"]
 YAML = [path for path in FILES if path.suffix == ".yaml"]
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+OPERATIONS, LOGS, RUNBOOKS = ((ROOT / "docs" / name).read_text() for name in ("operations.md", "logs.md", "runbooks.md"))
 LABELS = {"namespace", "pod", "container", "level"}
 LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 EXPORTS = {"discovery.kubernetes": "targets", "discovery.relabel": "output", "local.file_match": "targets"}
@@ -38,7 +38,7 @@ def test_each_file_says_that_it_is_not_run_and_is_documented(path: Path) -> None
     assert path in ALLOY + YAML, "a file that no test parses"
     marks = "".join(line for line in path.read_text().splitlines() if line.startswith(("#", "//")))
     assert "NOT RUN by this" in marks
-    assert f"(observability/{path.relative_to(FOLDER)})" in OPERATIONS
+    assert f"(observability/{path.relative_to(FOLDER)})" in LOGS
 
 
 @pytest.mark.parametrize("path", ALLOY, ids=lambda path: path.name)
@@ -162,7 +162,7 @@ def test_grafana_finds_the_dashboards_and_each_a_source_of_its_type() -> None:
 
 
 def test_the_queries_of_the_docs_select_by_labels_that_exist() -> None:
-    queries = [*OPERATIONS.split("```logql\n")[1].split("```")[0].splitlines()]
+    queries = [*LOGS.split("```logql\n")[1].split("```")[0].splitlines()]
     queries.append(load("grafana/datasources.yaml")["datasources"][2]["jsonData"]["tracesToLogsV2"]["query"])
     assert len(queries) == 4
     for query in queries:
@@ -175,6 +175,7 @@ def test_the_queries_of_the_docs_select_by_labels_that_exist() -> None:
 def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> None:
     hour_s = 3600.0
     requests = [("ID", 7.5, 200, None, 10), ("other", 9, 200, None, 20), ("old", 99, 503, "overloaded", hour_s + 60)]
+    requests.append(("limited", 1, 429, "rate_limit_exceeded", hour_s + 90))
     requests += [("refused", 1, 503, "overloaded", 30), ("refused too", 1, 503, "overloaded", 40)]
     lines = ["[2026-11-29] INFO: Ray runtime started."]
     for id, took_ms, status, code, ago_s in requests:
@@ -187,10 +188,15 @@ def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> 
             "code": code,
             "took_ms": took_ms,
             "detail": code,
+            "key": "alice",
         }
         lines.append(json.dumps({**line, "timings_ms": {"whisper": took_ms}}))
     lines.append(json.dumps({"event": "log", "timestamp": at, "request_id": None, "message": "the keys stay"}))
-    commands = [line.partition("jq ")[2] for line in OPERATIONS.splitlines() if line.startswith("$ ") and "jq " in line]
+    commands = [
+        line.partition("jq ")[2]
+        for line in (OPERATIONS + LOGS + RUNBOOKS).splitlines()
+        if line.startswith("$ ") and "jq " in line
+    ]
     found = []
     for command in commands:
         ((options, program),) = re.findall(r"^(-\w+) '([^']*)'", command)
@@ -198,7 +204,8 @@ def test_the_jq_programs_of_the_docs_find_a_requests_line_in_a_pods_output() -> 
             ["jq", options, program], input="\n".join(lines), capture_output=True, text=True, timeout=60, check=True
         )
         found.append(json.loads(done.stdout))
-    slowest, refused, *by_id = found
+    slowest, refused, *by_id, limited = found
     assert slowest == {"request_id": "other", "took_ms": 9, "timings_ms": {"whisper": 9}}
     assert refused == [2, 503, "overloaded", "overloaded"]
     assert [line["request_id"] for line in by_id] == ["ID", "ID"]
+    assert limited == [1, "alice"]

@@ -10,7 +10,7 @@ from opentelemetry.semconv import _incubating, attributes
 from graphs.http.schemas.examples import ANSWERS
 from testing.service import ROOT
 
-TABLE = (ROOT / "docs" / "operations.md").read_text().split("| attribute | of | value |")[1].split("\n\n")[0]
+TABLE = (ROOT / "docs" / "traces.md").read_text().split("| attribute | of | value |")[1].split("\n\n")[0]
 DOCUMENTED = {name for row in TABLE.splitlines() for name in re.findall(r"`([a-z_.]+\.[a-z_.]+)`", row.split(" | ")[0])}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray.autoscaler._private.prom_metrics import AutoscalerPrometheusMetrics
 
-from graphs.core.metrics import ERRORS, INGRESS, QUEUE_DURATION, REQUEST_DURATION
+from graphs.core.metrics import ERRORS, INGRESS, METRICS, QUEUE_DURATION, REQUEST_DURATION
 from graphs.core.metrics import REQUESTS as REQUESTS_TOTAL
 from kuberay.manifest import foreign_metrics as foreign
 from kuberay.manifest.alerts import POD_LABELS, alerts
@@ -37,7 +37,7 @@ from tests.kuberay.normal_hour import (
 )
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+OPERATIONS, RUNBOOKS = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("operations.md", "runbooks.md"))
 NORMAL = normal_hour()
 RECORDED = ROOT / "tests" / "kuberay" / "recorded_hour.json"
 """Written by `benchmarks.recorded_hour`."""
@@ -349,8 +349,7 @@ def test_of_two_services_each_is_watched(tmp_path: Path) -> None:
 
 
 def test_each_alert_has_a_section_of_its_name_and_no_section_is_left_over() -> None:
-    section = OPERATIONS.split("\n## Alerts\n")[1]
-    sections = re.findall(r"^### (\w+)$", section, re.MULTILINE)
+    sections = re.findall(r"^## (Sonograph\w+)$", RUNBOOKS, re.MULTILINE)
     names = [alert.name for alert in alerts(CPU)]
     assert sorted(sections) == sorted(names)
     assert len(set(names)) == len(names)
@@ -364,16 +363,38 @@ def test_each_alert_has_a_section_of_its_name_and_no_section_is_left_over() -> N
     headings = {heading.lower() for heading in sections}
     for name, link in links.items():
         address, _, anchor = link.partition("#")
-        assert (ROOT / address).read_text(encoding="utf-8") == OPERATIONS
+        assert (ROOT / address).read_text(encoding="utf-8") == RUNBOOKS
         assert anchor == name.lower() in headings
+
+
+def test_every_runbook_has_its_parts_in_one_order() -> None:
+    units = {"m": "min", "h": "h"}
+    meaning, look, note = r"\n\w[^\n]+\.\n", r"\n```(console|promql)\n[^`]+\n```\n", r"(\n\w[^\n]+\.\n)?"
+    causes = r"\n\| cause \| what to do \|\n\|---\|---\|\n(\|[^\n]+\|\n?)+"
+    for alert in alerts(CPU):
+        hold = f"{alert.hold[:-1]} {units[alert.hold[-1]]}"
+        assert f"| [{alert.name}](#{alert.anchor}) | `{alert.severity}` | {hold} |\n" in RUNBOOKS
+        section = RUNBOOKS.split(f"\n## {alert.name}\n")[1].split("\n## ")[0]
+        assert re.fullmatch(meaning + look + note + causes, section), f"{alert.name}: its meaning, a first look, its causes"
+
+
+def test_the_queries_of_the_runbooks_are_promql_of_metrics_that_exist(tmp_path: Path) -> None:
+    queries = [query for block in re.findall(r"```promql\n(.*?)```", RUNBOOKS, re.DOTALL) for query in block.splitlines()]
+    assert len(queries) >= 5
+    exported = {metric.exported for metric in METRICS}
+    for name in re.findall(r"ray_\w+", " ".join(queries)):
+        assert name.removesuffix("_bucket") in exported
+    recorded = [{"record": f"runbook:query:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "runbooks", "rules": recorded}]}))
+    done, output = promtool(tmp_path, "check", "rules", "rules.yaml")
+    assert done, output
 
 
 def test_every_link_between_the_sections_leads_to_one() -> None:
     anchors = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", OPERATIONS, re.MULTILINE)
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", RUNBOOKS, re.MULTILINE)
     }
-    assert set(re.findall(r"\]\(#([\w-]+)\)", OPERATIONS)) <= anchors
+    assert set(re.findall(r"\]\(#([\w-]+)\)", RUNBOOKS)) <= anchors
 
 
 def test_the_objectives_and_their_thresholds_are_documented() -> None:
@@ -381,7 +402,7 @@ def test_the_objectives_and_their_thresholds_are_documented() -> None:
         (row,) = re.findall(rf"^\| `{objective.name}` \| ([\d.]+)% \| .* \| `([\w:]+)` and the window", OPERATIONS, re.MULTILINE)
         assert (float(row[0]) / 100, row[1]) == (objective.target, objective.recorded)
         for burn, name in ((FAST, objective.name), (SLOW, f"{objective.name}Slowly")):
-            section = OPERATIONS.split(f"### {name}\n")[1].split("\n### ")[0]
+            section = RUNBOOKS.split(f"\n## {name}\n")[1].split("\n## ")[0]
             assert section.strip().startswith(f"More than {objective.threshold(burn) * 100:g}% of the requests")
     assert "a quarter of `http.deadline_s` (30 s)" in OPERATIONS
     assert "`5m`, `30m`, `1h`, `6h`" in OPERATIONS
@@ -394,7 +415,7 @@ def test_the_objective_of_times_is_at_a_bound_of_the_buckets(most_s: float, expe
 
 
 def test_the_exporters_that_the_alerts_need_are_documented() -> None:
-    rows = dict(re.findall(r"^\| (Ray|KubeRay's|kube-state|the kubelet)[^|]*\| ([^|]*) \|$", OPERATIONS, re.MULTILINE))
+    rows = dict(re.findall(r"^\| (Ray|KubeRay's|kube-state|the kubelet)[^|]*\| ([^|]*) \|$", RUNBOOKS, re.MULTILINE))
     exporters = {"KubeRay's operator": "KubeRay's", "kube-state-metrics": "kube-state", "the kubelet (cAdvisor)": "the kubelet"}
     for source, row in exporters.items():
         needing = {

@@ -19,7 +19,7 @@ PRODUCT = (
 )
 DOCTOR = ("kuberay/doctor", "sonograph/doctor.py")
 """The doctor, which changes nothing in a cluster, counts only where a test runs it."""
-ELSEWHERE = ("sonograph/cli.py", "sonograph/compare", "sonograph/rightsize")
+ELSEWHERE = ("sonograph/cli.py", "sonograph/compare", "sonograph/new", "sonograph/rightsize")
 """Parts of the command that no file of tests runs in the cluster."""
 OTHERS = {
     "test_changes.py": DOCTOR,

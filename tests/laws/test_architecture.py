@@ -15,7 +15,7 @@ import yaml
 
 from deployments.model_spec import specs
 from graphs.core.graph import Graph
-from graphs.ingress import app, load
+from graphs.ingress import app, deployed, load
 from graphs.settings import GRAPHS, Settings
 from kuberay.profiles import PROFILES
 
@@ -245,7 +245,7 @@ def test_a_model_in_triton_has_its_repository_its_extra_and_its_worker_group(mod
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
     assert extras[model] == {"file": [f"deployments/{model}/requirements.txt"]}, f"pyproject.toml has no extra {model}"
-    if specs()[model].settings().deployed:
+    if specs()[model] in deployed(Settings()):
         assert all(model in profile.group_of(model).resources for profile in PROFILES.values())
 
 

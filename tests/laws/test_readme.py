@@ -1,5 +1,6 @@
 """The documents name every existing parameter, error, setting, route, metric and event, and no removed one."""
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -10,9 +11,11 @@ from pydantic import BaseModel
 
 from deployments.model_spec import specs
 from graphs.core.metrics import METRICS, Metric
+from graphs.http.errors import RateLimitExceeded
 from graphs.http.events import event_types
 from graphs.http.routes.openai.audio import TranscriptionParameters, TranslationParameters
 from graphs.http.routes.openai.images import ImageParameters
+from graphs.http.schemas.examples import ANSWERS
 from graphs.http.schemas.openapi import ERRORS
 from graphs.http.settings import HttpSettings
 from graphs.ingress import load
@@ -52,14 +55,24 @@ def test_each_parameter_is_documented(name: str) -> None:
     assert rows(name)
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
-def test_each_error_is_documented_with_its_status(error: Any) -> None:
-    assert any(str(error.status) in row for row in rows(error.code))
+def test_each_error_is_documented_with_its_status_and_what_to_do() -> None:
+    table = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.* \| (\w.*) \|$", DOCS["errors.md"], re.MULTILINE)
+    assert [(int(status), code) for status, code, _ in table] == [
+        (error.status, error.code) for error in sorted(ERRORS, key=lambda error: error.status)
+    ]
+    waits = {code for _, code, client in table if "Retry-After" in client}
+    assert waits == {error.code for error in ERRORS if error.retry_after_s} | {RateLimitExceeded.code}
+
+
+def test_the_examples_of_errors_are_recorded_ones() -> None:
+    shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", DOCS["errors.md"], re.DOTALL)]
+    assert len(shown) == 2
+    assert all(example in ANSWERS.values() for example in shown)
 
 
 def test_the_bounds_that_are_documented_as_overload_are_those_that_exist() -> None:
     bounded = [path for path in CONFIGS if "max_queued_requests" in path.read_text()]
-    assert bounded == [], "a deployment whose queue is bounded refuses requests: docs/api.md has to say so at `overloaded`"
+    assert bounded == [], "a deployment whose queue is bounded refuses requests: docs/errors.md has to say so at `overloaded`"
     (row,) = (row for row in rows("overloaded") if row.startswith("| 503 "))
     assert set(re.findall(r"`(http\.\w+)`", row)) == {
         *("http.max_concurrent_requests", "http.max_concurrent_uploads", "http.max_buffered_bytes")
@@ -147,6 +160,6 @@ async def test_the_table_of_a_requests_line_has_its_fields_and_no_other(caplog: 
     async with FakeService(http=HttpSettings(log_transcripts=True)).client() as client:
         assert (await client.post("/graph", files={"file": b"sound"})).status_code == 200
     (line,) = access_log(caplog.records)
-    table = DOCS["operations.md"].split("| field | meaning |")[1].split("\n\n")[0]
+    table = DOCS["logs.md"].split("| field | meaning |")[1].split("\n\n")[0]
     cells = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
     assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(line)

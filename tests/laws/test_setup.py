@@ -1,4 +1,4 @@
-"""Set-up: locks, the wheel, and the Makefile's sentence about a missing tool."""
+"""Set-up: locks, the wheel, hooks and CI, and the Makefile's sentence about a missing tool."""
 
 import os
 import re
@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 LOCKS = [ROOT / "requirements.lock", *ROOT.glob("images/*.lock"), *ROOT.glob("deployments/*/*.lock")]
@@ -63,8 +64,8 @@ def test_the_wheel_ships_the_small_pipeline_and_nothing_of_its_training(tmp_path
     assert page <= shipped
     assert not {name for name in shipped if name.startswith("training")}
     for package in ("deployments", "graphs", "sonograph"):
-        for module in ROOT.glob(f"{package}/**/*.py"):
-            assert str(module.relative_to(ROOT)) in shipped
+        for path in (*ROOT.glob(f"{package}/**/*.py"), *ROOT.glob(f"{package}/**/*.tmpl")):
+            assert str(path.relative_to(ROOT)) in shipped
 
 
 def normalised(requirement: str) -> str:
@@ -104,6 +105,28 @@ def test_make_names_a_missing_part_in_one_sentence(tmp_path: Path, folder: str, 
 
 def test_help_names_the_targets_and_sets_nothing_up(tmp_path: Path) -> None:
     result = subprocess.run(["make", "-f", ROOT / "Makefile"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    for target in ("setup", "serve", "test", "check", "lock", "clean"):
-        assert f"make {target}" in result.stdout
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in set(phony.split()) - {"help", "moved"}:
+        assert f"make {target} " in result.stdout
     assert not os.listdir(tmp_path)
+
+
+def test_the_hooks_before_a_commit_run_what_make_lint_runs() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    assert {hook["language"] for hook in repository["hooks"]} == {"system"}, "the versions of requirements.lock"
+    entries = [hook["entry"].removesuffix(" --force-exclude") for hook in repository["hooks"]]
+    (recipe,) = re.findall(r"^lint: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    linted = [f".venv/bin/python {line}" for line in re.findall(r"@\$\(PYTHON\) (-m ruff .*) \.$", recipe, re.MULTILINE)]
+    assert entries == [*linted, "make types"]
+
+
+def test_ci_runs_the_script_and_may_only_read() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yaml").read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "secrets." not in text
+    (job,) = workflow["jobs"].values()
+    assert "permissions" not in job
+    assert [step["run"] for step in job["steps"] if "run" in step][-1] == ".ci/run"
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from PIL import Image
 
-from testing.service import ROOT, Service, environment, free_port, running
+from testing.checkouts import EXAMPLES, checkout, serving
+from testing.service import ROOT, Service, environment
 
-EXAMPLES = ROOT / "docs" / "examples"
-PACKAGES = ("deployments", "docs/examples", "graphs", "images", "kuberay", "sonograph", "testing", "pyproject.toml")
 RECORDING = (ROOT / "graphs" / "samples" / "red-apple.wav").read_bytes()
-LARGE_BYTES = 1 << 20
 
 TWO_SEEDS = """
 import asyncio, json
@@ -32,22 +28,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def checkout(folder: Path, *examples: str) -> Path:
-    """Copy the code into `folder`, with links to large files, and apply the examples."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in filter(lambda name: (ROOT / name).is_file(), listed.stdout.splitlines()):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).stat().st_size > LARGE_BYTES:
-            (folder / name).symlink_to(ROOT / name)
-        else:
-            shutil.copy(ROOT / name, folder / name)
-    for example in examples:
-        subprocess.run(["git", "apply", str(EXAMPLES / f"{example}.patch")], cwd=folder, check=True)
-    return folder
 
 
 def lines(example: str) -> dict[str, tuple[int, int]]:
@@ -105,23 +85,15 @@ def test_two_seeds_are_drawn_at_once_and_answered_together(tmp_path: Path) -> No
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Run a service of the checkout with three examples: a stub that hears, the real painter, the upscaler, and two graphs."""
-    folder, port = tmp_path_factory.mktemp("examples"), free_port()
+    folder = tmp_path_factory.mktemp("examples")
     settings: dict[str, Any] = {
         "graphs": ["voice_to_image", "voice_to_words"],
         "models": {"speech_to_text": "parrot"},
         "parrot": {"text": "a blue boat"},
         "upscale": {"enabled": True, "factor": 4},
     }
-    content = yaml.safe_load((ROOT / "graphs" / "local.yaml").read_text())
-    content["http_options"]["port"] = port
-    cpus = {"ingress": None, "parrot": 0, "diffusion": 1, "upscale": 1}
-    deployments = [
-        {"name": name} | ({} if cpu is None else {"ray_actor_options": {"num_cpus": cpu}}) for name, cpu in cpus.items()
-    ]
-    content["applications"][0] |= {"args": settings, "deployments": deployments}
-    (folder / "config.yaml").write_text(yaml.safe_dump(content))
-    command = [str(Path(sys.prefix) / "bin" / "sonograph"), "serve", "--config", str(folder / "config.yaml"), "--port", str(port)]
-    with running(folder, command, port, checkout(folder / "checkout", "upscale", "words", "parrot")) as service:
+    copy = checkout(folder / "checkout", "upscale", "words", "parrot")
+    with serving(folder, copy, {"parrot": 0, "diffusion": 1, "upscale": 1}, **settings) as service:
         yield service
 
 

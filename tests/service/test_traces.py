@@ -17,7 +17,7 @@ from testing.service import ROOT, Service, environment
 
 pytestmark = pytest.mark.serve
 CAT = (speech.HERE / "cat-slt.ogg").read_bytes()
-DOCS = (ROOT / "docs" / "operations.md").read_text()
+DOCS = (ROOT / "docs" / "traces.md").read_text()
 SPANS, ATTRIBUTES = (DOCS.split(head)[1].split("\n\n")[0] for head in ("| span | time of |", "| attribute | of | value |"))
 EVENTS = {"Accept": "text/event-stream"}
 

@@ -53,7 +53,7 @@ ERRORS: tuple[type[DeploymentError], ...] = (
     deployments.DeadlineUnreachable,
     deployments.DeploymentError,
 )
-"""Every error that a client can get, in the order of the documents' table."""
+"""Every error that a client can get: docs/errors.md has what it should do then."""
 
 MIDDLEWARE = (http.CrossSiteRequest, http.UnknownHost, http.HeadersTooLarge)
 """Responses of any route, before it is reached."""

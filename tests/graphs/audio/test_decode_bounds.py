@@ -119,8 +119,8 @@ def test_a_document_lists_the_formats_of_the_table(path: str) -> None:
     )
 
 
-def test_the_api_documentation_names_the_codecs_and_the_most_tracks() -> None:
-    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+def test_the_documentation_of_errors_names_the_codecs_and_the_most_tracks() -> None:
+    text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
     assert f"of another codec than {formats.listed(formats.CODECS, 'and')}, of more than {decode.MOST_TRACKS} tracks" in text
 
 

@@ -1,0 +1,128 @@
+"""docs/decisions/0012-private-api.md names each file of the product that leans on another program's private parts."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("deployments", "graphs", "kuberay", "sonograph", "images")
+RECORD = (ROOT / "docs" / "decisions" / "0012-private-api.md").read_text(encoding="utf-8")
+FILES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+DOCUMENTED = {"_exit"}
+"""`os._exit`."""
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__") and name not in DOCUMENTED
+
+
+def findings(path: Path) -> Iterator[str]:
+    """Each private name of another program that the module uses, and each of its attributes that the module sets.
+
+    Python's own modules may be set: `os.environ` and `sys.modules` are made for it.
+    """
+    foreign = {name: module for name, module in imported(path).items() if module.split(".")[0] not in OURS}
+    packages = {name for name, module in foreign.items() if module.split(".")[0] not in sys.stdlib_module_names}
+    own = defined(path)
+    for name, module in foreign.items():
+        if any(map(private, module.split("."))):
+            yield f"import {module} as {name}"
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Attribute(attr=name) if private(name) and name not in own:
+                yield ast.unparse(node)
+            case ast.keyword(arg=str(name)) | ast.Dict(keys=[*_, ast.Constant(value=str(name))]) if private(name):
+                yield f"{name}="
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(value=str(name)), *_]):
+                if private(name) and name not in own:
+                    yield ast.unparse(node)
+            case ast.Assign(targets=targets) if any(_holder(target) in packages for target in targets):
+                yield ast.unparse(node)
+
+
+def _holder(target: ast.expr) -> str:
+    """The name whose attribute, or item of an attribute, is set; empty for any other target."""
+    attribute = target.value if isinstance(target, ast.Subscript) else target
+    return attribute.value.id if isinstance(attribute, ast.Attribute) and isinstance(attribute.value, ast.Name) else ""
+
+
+def imported(path: Path) -> dict[str, str]:
+    """The full name of each import, by the name that it has in the module."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom):
+            found |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {name.asname or name.name.split(".")[0]: name.name for name in node.names}
+    return found
+
+
+def defined(path: Path) -> set[str]:
+    """Names that the module, or one of ours that it imports, defines."""
+    modules = {name for full in imported(path).values() for name in (full, full.rpartition(".")[0])}
+    ours = {file for module in modules for file in (ROOT / f"{module.replace('.', '/')}.py",) if file.is_file()}
+    return {name for file in {path, *ours} for name in _definitions(file)}
+
+
+@cache
+def _definitions(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_that_uses_private_parts_is_in_the_record(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    found = list(findings(path))
+    assert not found or f"`{name}`" in RECORD, f"{name} uses {found}: do without, or add it to docs/decisions/0012-private-api.md"
+
+
+def test_the_law_sees_each_kind() -> None:
+    seen = {
+        "graphs/serve/logs.py": "import ray.serve._private.logging_utils.ServeContextFilter as ServeContextFilter",
+        "graphs/serve/key_values.py": "internal_kv._internal_kv_get",
+        "deployments/zero.py": "counter._record",
+        "graphs/serve/broadcast.py": "_check_exists=",
+        "sonograph/compare/cluster.py": "_temp_dir=",
+        "graphs/http/middleware/lingering.py": "self._unset_keepalive_if_required",
+    }
+    for name, finding in seen.items():
+        assert finding in list(findings(ROOT / name)), name
+    for name in ("graphs/serve/controller.py", "graphs/serve/bodies.py", "graphs/http/middleware/upgrade.py"):
+        assert any(" = " in finding for finding in findings(ROOT / name)), f"{name} patches"
+
+
+def test_binaries_are_edited_in_one_file() -> None:
+    editing = [path for path in FILES if re.search(r"\b(patchelf|lief)\b", path.read_text(encoding="utf-8"))]
+    assert [str(path.relative_to(ROOT)) for path in editing] == ["images/lay_out_triton.py"]
+    assert "`images/lay_out_triton.py`" in RECORD
+
+
+def test_each_of_rays_variables_is_in_the_record() -> None:
+    variables = set(re.findall(r"^(\w+)=", (ROOT / "graphs" / "ray.env").read_text(), re.MULTILINE))
+    for manifest in ROOT.glob("kuberay/manifests/*/rayservice.yaml"):
+        variables |= set(re.findall(r"- name: (RAY_\w+)", manifest.read_text(encoding="utf-8")))
+    assert len(variables) > 10
+    assert sorted(variable for variable in variables if f"`{variable}`" not in RECORD) == []
+
+
+def test_the_record_names_files_and_tests_that_exist() -> None:
+    names = re.findall(r"`((?:deployments|graphs|images|kuberay|sonograph|tests)/[\w/.-]+)`", RECORD)
+    assert len(names) > 50
+    assert [name for name in names if not (ROOT / name).exists()] == []
