@@ -1,6 +1,7 @@
 """Fakes that tests inject in place of a Triton server, a stage, a service or Serve's controller."""
 
 import asyncio
+import copy
 import json
 import logging
 import os
@@ -35,7 +36,7 @@ from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
 from graphs.core.latency import LatencyEstimator
 from graphs.core.metrics import Metrics
-from graphs.core.policies.policy import Call
+from graphs.core.policies.policy import Call, Policy, chained
 from graphs.core.policies.queue import FifoLimiter
 from graphs.core.policies.rollout import Rollout
 from graphs.core.readiness import Readiness
@@ -148,6 +149,13 @@ class FakeStage:
         self.endless = False
         """True if it runs until it is cancelled."""
         self.started, self.cancelled = asyncio.Event(), asyncio.Event()
+        self._proceed = self._run
+
+    def with_policies(self, *policies: Policy) -> "FakeStage":
+        """This stage, with further policies around each call."""
+        extended = copy.copy(self)
+        extended._proceed = chained(policies, self._run)
+        return extended
 
     @property
     def name(self) -> str:
@@ -161,7 +169,7 @@ class FakeStage:
         return self.took_ms / 1000
 
     async def __call__(self, request: Any, context: RequestContext) -> Any:
-        return await self.rollout(Call(self.name, request, Workload(None, 1), context), self._run)
+        return await self.rollout(Call(self.name, request, Workload(None, 1), context), self._proceed)
 
     async def _run(self, call: Call) -> Any:
         request, context = call.request, call.context

@@ -29,6 +29,19 @@ async def main():
 asyncio.run(main())
 """
 
+CACHED = """
+import asyncio, json
+from testing.fakes import FakeService
+
+async def main():
+    service = FakeService()
+    async with service.client() as client:
+        answers = [await client.post("/graph", files={"file": b"sound"}, data={"seed": seed}) for seed in ("6", "6", "7")]
+        print(json.dumps([[answer.status_code for answer in answers], [request.seed for request, _ in service.diffusion.calls]]))
+
+asyncio.run(main())
+"""
+
 
 def lines(example: str) -> dict[str, tuple[int, int]]:
     """Return the lines that an example adds and removes, by file."""
@@ -56,6 +69,10 @@ def test_two_seeds_at_once_take_ten_lines() -> None:
     assert lines("two-seeds") == {"graphs/voice_to_image.py": (10, 3)}
 
 
+def test_a_policy_is_a_file_and_two_lines() -> None:
+    assert lines("cache") == {"graphs/core/policies/cache.py": (23, 0), "graphs/voice_to_image.py": (2, 0)}
+
+
 def test_a_stub_is_one_file() -> None:
     assert list(lines("parrot")) == ["deployments/parrot/spec.py"]
 
@@ -80,6 +97,21 @@ def test_two_seeds_are_drawn_at_once_and_answered_together(tmp_path: Path) -> No
     status, answer, seeds = json.loads(done.stdout.splitlines()[-1])
     assert (status, seeds) == (200, [6, 7])
     assert answer["second"]
+
+
+@pytest.mark.slow
+def test_a_cached_picture_is_drawn_once(tmp_path: Path) -> None:
+    folder = checkout(tmp_path, "cache")
+    done = subprocess.run(
+        [sys.executable, "-c", CACHED],
+        cwd=folder,
+        env=environment() | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[200, 200, 200], [6, 7]]
 
 
 @pytest.fixture(scope="module")
