@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
 
+from graphs.http import problems
 from graphs.http.routes import guide
 from testing.browser import DESK, PHONE, launch
 from testing.fakes import FakeService
@@ -32,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
     app = FastAPI()
+    problems.install(app)
     app.include_router(guide.router(FakeService().services(), folder))
     with serving(app) as at:
         yield f"{at}/docs/guide"
@@ -58,8 +60,10 @@ def test_every_page_is_shown_without_a_violation_a_request_elsewhere_or_a_sidewa
 ) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]})  # type: ignore[arg-type]
     asked: list[str] = []
+    missing: list[str] = []
     messages: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
+    context.on("response", lambda response: missing.append(response.url) if response.status >= 400 else None)
     context.on("console", lambda message: messages.append(message.text) if message.type in ("error", "warning") else None)
     page = context.new_page()
     wide = []
@@ -74,7 +78,7 @@ def test_every_page_is_shown_without_a_violation_a_request_elsewhere_or_a_sidewa
         )
         assert dark == (scheme == "dark"), name
     context.close()
-    assert (wide, messages) == ([], [])
+    assert (wide, missing, messages) == ([], [], [])
     assert {address for address in asked if not address.startswith((f"{url}/", "data:"))} == set()
 
 
