@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 project = "Sonograph"
@@ -23,6 +24,7 @@ myst_enable_extensions = ["attrs_inline", "html_image"]
 nitpicky = True
 html_theme = "furo"
 html_title = f"Sonograph {release}"
+html_favicon = "../graphs/http/static/icon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 
@@ -36,3 +38,4 @@ def adapt(app: Sphinx, name: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", adapt)
+    app.add_lexer("logql", TextLexer)

@@ -1,4 +1,4 @@
-"""Copies of the repository, which a test changes and runs a service of."""
+"""A copy of the repository, which a test changes and runs a service of."""
 
 import contextlib
 import shutil
