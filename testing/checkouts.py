@@ -1,4 +1,4 @@
-"""Copies of the repository, which a test changes and runs a service of."""
+"""Checkouts: copies of the repository, which a test changes and runs a service of."""
 
 import contextlib
 import shutil
