@@ -15,7 +15,7 @@ unexport PYTHONHOME PYTHONPATH
 .PHONY: help setup serve test docs jaeger kubernetes lint types check lock clean moved
 
 help:
-	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000 (ADDRESS=0.0.0.0: on every address of this machine)"
+	@echo "make serve [PORT=8000]   set up and serve on http://127.0.0.1:8000 (ADDRESS=0.0.0.0: on every address of this machine; CONFIG=FILE: another Serve config)"
 	@echo "make test [ARGS=...]     set up and run every test"
 	@echo "make kubernetes          set up, then run the tests on a real Kubernetes of six nodes on this machine (root, Go, cgroups of version 1)"
 	@echo "make check               set up, then lint, types and the quick tests (no torch, Triton, Ray or Chromium): under a minute on 2 cores"
@@ -28,7 +28,7 @@ help:
 	@echo "make clean               remove .venv and all other build products"
 
 serve: setup
-	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(PORT),--port $(PORT)) $(if $(ADDRESS),--host $(ADDRESS))
+	@set -a; . graphs/ray.env; exec .venv/bin/sonograph serve $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADDRESS),--host $(ADDRESS))
 
 # Tests of code in their own process run side by side, each on one core: the slow ones by file, since those of a file share what takes
 # long to make. A service, a Triton and a browser run alone.

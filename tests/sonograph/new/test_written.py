@@ -88,6 +88,17 @@ def test_they_answer_in_a_real_triton(copy: Path) -> None:
     assert not re.search("skipped|deselected", passed)
 
 
+def test_the_tutorial_has_the_lines_and_the_settings_of_a_new_model_and_a_new_graph(copy: Path) -> None:
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for line in re.findall(r"```python\n(.*)\n```", tutorial):
+        assert f"\n{line}\n" in (copy / "graphs" / "voice_to_image.py").read_text()
+    settings = [yaml.safe_load(block)["args"] for block in re.findall(r"```yaml\n(.*?)```", tutorial, re.DOTALL)]
+    assert settings[-1]["graphs"][-1] == GRAPH
+    assert settings[-1]["mirror"] == SETTINGS["mirror"]
+    for args in settings:
+        run(copy, "python", "-c", f"from graphs.settings import Settings; Settings(**{args})")
+
+
 def test_manifests_with_the_new_models_have_no_error(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text(yaml.safe_dump({"settings": SETTINGS}))
     run(copy, "sonograph", "render", "cpu", "--values", str(tmp_path / "values.yaml"), "--out", str(tmp_path))
