@@ -43,7 +43,7 @@ else
 		$(PYTHON) -m pytest -m "$(ALONE)"; alone=$$?; exit $$((quick || slow || alone))
 endif
 
-docs: STRICT := --fail-on-warning --keep-going --nitpicky
+docs: STRICT := --fresh-env --fail-on-warning --keep-going --nitpicky
 docs: setup
 	@$(GUIDE)
 
