@@ -45,12 +45,13 @@ COLUMNS = {
     "refused": Column("refused, %", _share("refused"), 0),
     "lost": Column("lost, %", _share("lost"), 0),
     "wrong": Column("wrong, %", _share("wrong"), 0),
+    "reworded": Column("answered in nearly the words at rest, %", _share("reworded"), 0),
     "normal": Column("normal after, s", lambda one: one["overload"]["normal_again_s"], 1),
     "left": Column("CPU after the client left, %", lambda one: 100 * one["left_cpu"], 0),
 }
 GROUPS = {
     "At work": ("per_cpu_s", "per_s", "lone", "own_p50", "own_p95", "common_p50", "common_p95", "memory", "first"),
-    "At twice its capacity, and when clients leave": ("answered", "refused", "lost", "wrong", "normal", "left"),
+    "At twice its capacity, and when clients leave": ("answered", "refused", "lost", "wrong", "reworded", "normal", "left"),
 }
 BEGIN, END = "<!-- of benchmarks.peers -->", "<!-- so far -->"
 UNRANKED = ("refused",)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import psutil
@@ -41,8 +42,9 @@ NORMAL = 1.5
 """A service is normal again when a lone request takes at most so many times what it took before."""
 NOT_NORMAL_S = 90.0
 
-type Same = Callable[[int, Outcome], bool]
-"""Whether the answer to the recording of this number is the service's own answer to it, at rest, within the bounds."""
+type Verdict = Literal["same", "other words", "wrong"]
+type Judge = Callable[[int, Outcome], Verdict]
+"""What the answer to the recording of this number is, beside the service's own answer to it at rest."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Overload:
     lost: int
     """No answer within 60 s, a broken connection, or an error that is no refusal."""
     wrong: int
+    reworded: int
+    """Of the answered, those whose text is nearly that at rest."""
     reason: str
     """A refusal's sentence, or what stands for one."""
     normal_again_s: float
@@ -115,7 +119,7 @@ class Caller:
         return (await self.once(number)).status
 
 
-def run(peer: Peer, recordings: Sequence[bytes], smallest_per_s: float, same: Same, step: Callable[[str], None]) -> Round:
+def run(peer: Peer, recordings: Sequence[bytes], smallest_per_s: float, judge: Judge, step: Callable[[str], None]) -> Round:
     """Measure one round. `smallest_per_s`: of all services' capacities. Raises SystemExit where the service does not start."""
     others = Others()
     step("starts")
@@ -123,7 +127,7 @@ def run(peer: Peer, recordings: Sequence[bytes], smallest_per_s: float, same: Sa
         began_s = time.perf_counter()
         with peer.start(Path(folder)) as service:
             return asyncio.run(
-                _measured(peer, service.url, service.process.pid, recordings, smallest_per_s, same, step, began_s, others)
+                _measured(peer, service.url, service.process.pid, recordings, smallest_per_s, judge, step, began_s, others)
             )
 
 
@@ -158,7 +162,7 @@ async def _measured(
     pid: int,
     recordings: Sequence[bytes],
     smallest_per_s: float,
-    same: Same,
+    judge: Judge,
     step: Callable[[str], None],
     began_s: float,
     others: Others,
@@ -182,7 +186,7 @@ async def _measured(
             step(f"{rate:.1f} a second")
             latencies.append(_p50_p95(await open_loop(caller.send, arrivals(rate, LATENCY_S, seed=1))))
         step("twice the capacity")
-        overload = await _overload(caller, own_per_s, lone_s, same)
+        overload = await _overload(caller, own_per_s, lone_s, judge)
         step("clients leave")
         left_cpu = await _left(caller, pid, lone_s)
         return Round(
@@ -228,7 +232,7 @@ def _pss_mib(process: psutil.Process) -> float:
     return 0.0
 
 
-async def _overload(caller: Caller, own_per_s: float, lone_s: float, same: Same) -> Overload:
+async def _overload(caller: Caller, own_per_s: float, lone_s: float, judge: Judge) -> Overload:
     fill_s = BOUND / ((OVERLOAD - 1) * own_per_s)
     due_s = arrivals(OVERLOAD * own_per_s, fill_s + OVERLOAD_S, seed=2)
     caller.outcomes.clear()
@@ -236,14 +240,15 @@ async def _overload(caller: Caller, own_per_s: float, lone_s: float, same: Same)
     await open_loop(caller.send, due_s)
     outcomes = caller.outcomes
     normal_again_s = await probing
-    right = [same(number, outcome) for number, outcome in outcomes if outcome.status == 200]
+    verdicts = [judge(number, outcome) for number, outcome in outcomes if outcome.status == 200]
     refused = [outcome for _, outcome in outcomes if outcome.refused]
     return Overload(
         sent=len(outcomes),
-        answered=right.count(True),
+        answered=len(verdicts) - verdicts.count("wrong"),
         refused=len(refused),
-        lost=len(outcomes) - len(right) - len(refused),
-        wrong=right.count(False),
+        lost=len(outcomes) - len(verdicts) - len(refused),
+        wrong=verdicts.count("wrong"),
+        reworded=verdicts.count("other words"),
         reason=refused[0].error[:300] if refused else "",
         normal_again_s=normal_again_s,
     )

@@ -96,8 +96,9 @@ class WhisperEngine:
         of the decoder, or in CTranslate2 around each window; its exception ends this recording alone. `on_done` is called once the
         group has its transcript or its error.
 
-        Raises InvalidInput for a language or task that the model does not have. The same input gives the same text, whatever shares
-        its batch: the fallback that samples (temperature above 0) starts from a fixed seed, except in CTranslate2.
+        Raises InvalidInput for a language or task that the model does not have. In fp32 the same input gives the same text, whatever
+        shares its batch: the fallback that samples (temperature above 0) starts from a fixed seed, except in CTranslate2. In a lower
+        precision another batch size rounds otherwise, which now and then decides between two words.
         """
         language = self._language_code(request)
         initial = self._initial_state(request, language)

@@ -11,7 +11,7 @@ from deployments.roles.speech_to_text import Transcript
 from deployments.whisper.transcription import DecodingResult, WindowRequest
 
 SEED = 0
-"""Sampling starts anew for each sequence, so that the same recording gives the same text whatever shares its batch."""
+"""Sampling starts anew for each sequence, so that a text does not depend on those that were sampled before."""
 
 
 class SequenceGroup(ABC):

@@ -29,11 +29,11 @@ ROUND = rounds.Round(
     memory_mib=2048.0,
     own_s=(0.3, 0.6),
     common_s=(0.3, 0.5),
-    overload=rounds.Overload(100, 60, 40, 0, 0, "too many", 1.0),
+    overload=rounds.Overload(100, 60, 40, 0, 0, 0, "too many", 1.0),
     left_cpu=0.1,
     others_cores=0.0,
 )
-SLOWER = replace(ROUND, per_cpu_s=4.0, own_s=(0.3, 0.9), overload=rounds.Overload(100, 55, 0, 45, 0, "", 20.0), left_cpu=0.9)
+SLOWER = replace(ROUND, per_cpu_s=4.0, own_s=(0.3, 0.9), overload=rounds.Overload(100, 55, 0, 45, 0, 0, "", 20.0), left_cpu=0.9)
 
 
 def sleeping(*options: str) -> Peer:
@@ -59,10 +59,14 @@ def test_a_round_counts_what_becomes_of_each_request(monkeypatch: pytest.MonkeyP
     per_s, at_rest = rounds.capacity(peer, RECORDINGS, steps.append)
     assert [outcome.text for outcome in at_rest] == ["1000 bytes", "2000 bytes"]
     assert 0 < per_s < 60, "two sleeps of 20 ms, of which one at a time"
-    found = rounds.run(peer, RECORDINGS, per_s / 2, lambda number, outcome: number == 0 or outcome != at_rest[1], steps.append)
+
+    def judge(number: int, outcome: Outcome) -> rounds.Verdict:
+        return "wrong" if number and outcome == at_rest[1] else "other words"
+
+    found = rounds.run(peer, RECORDINGS, per_s / 2, judge, steps.append)
     overload = found.overload
     assert overload.sent == overload.answered + overload.refused + overload.lost + overload.wrong
-    assert overload.answered
+    assert overload.answered == overload.reworded > 0
     assert overload.wrong, "every other answer is said to be wrong"
     assert overload.refused
     assert overload.reason == "Service Unavailable"
@@ -142,16 +146,35 @@ def test_the_tables_go_between_the_pages_marks(tmp_path: Path) -> None:
     assert page.read_text() == f"before\n{report.BEGIN}\n{report.END}\nafter\n"
 
 
-def test_a_picture_is_compared_by_its_values() -> None:
-    def png(value: int, side: int = 8) -> bytes:
-        file = BytesIO()
-        Image.new("RGB", (side, side), (value, value, value)).save(file, "PNG")
-        return file.getvalue()
+def png(value: int, side: int = 8) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (side, side), (value, value, value)).save(file, "PNG")
+    return file.getvalue()
 
+
+def test_a_picture_is_compared_by_its_values() -> None:
     assert peers.difference(png(10), png(13)) == 3
     assert peers.difference(png(10), png(10, 16)) == peers.difference(png(10), b"no picture") == 255
-    assert peers.alike(Outcome(200, "a red apple", png(10)), Outcome(200, "a  red apple", png(10)))
-    assert not peers.alike(Outcome(200, "a red apple", png(10)), Outcome(200, "a red apples", png(10)))
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "verdict"),
+    [
+        ("a  red apple", 11, "same"),
+        ("a red apple", 90, "wrong"),
+        ("a red apples", 90, "other words"),
+        ("a blue boat", 90, "wrong"),
+        ("", 10, "wrong"),
+    ],
+)
+def test_an_answer_is_wrong_that_has_a_whole_other_text_or_another_picture_of_the_same_words(
+    text: str, value: int, verdict: str
+) -> None:
+    assert peers.verdict(Outcome(200, "a red apple", png(10)), Outcome(200, text, png(value))) == verdict
+
+
+def test_an_answer_without_a_picture_is_wrong_whatever_its_words() -> None:
+    assert peers.verdict(Outcome(200, "a red apple", png(10)), Outcome(200, "a red apples", b"")) == "wrong"
 
 
 def test_results_are_kept_after_each_round_and_a_further_run_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
