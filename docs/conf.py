@@ -30,10 +30,15 @@ html_show_sourcelink = False
 
 
 def adapt(app: Sphinx, name: str, source: list[str]) -> None:
-    """Make each anchor of HTML one of MyST's, to which a link can lead, and of a link to a folder, which is no page, its name."""
-    text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", source[0])
+    """Make each anchor of HTML one of MyST's, to which a link can lead, and of a link to a folder or a module, which is no page, its name."""
     folder = (Path(app.srcdir) / name).parent
-    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", lambda link: link[1] if (folder / link[2]).is_dir() else link[0], text)
+
+    def adapted(link: re.Match[str]) -> str:
+        target = folder / link[2]
+        return link[1] if target.is_dir() or target.suffix == ".py" else link[0]
+
+    text = re.sub(r'<a id="([\w-]+)"></a>', r"[]{#\1}", source[0])
+    source[0] = re.sub(r"\[([^\]]+)\]\(([^)#:]+)\)", adapted, text)
 
 
 def setup(app: Sphinx) -> None:

@@ -52,6 +52,7 @@ def pages(folder: Path) -> list[str]:
 def test_each_document_is_a_page_and_the_contents_lead_to_it(folder: Path) -> None:
     documents = {path.relative_to(ROOT).with_suffix(".html").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert documents <= set(pages(folder))
+    assert not list(folder.rglob("*.py")), "the guide is part of a package: no module may be in it"
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", DESK), ("dark", PHONE)])
