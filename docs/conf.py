@@ -30,7 +30,7 @@ html_show_sourcelink = False
 
 
 def adapt(app: Sphinx, name: str, source: list[str]) -> None:
-    """Make each anchor of HTML one of MyST's, to which a link can lead, and of a link to a folder or a module, which is no page, its name."""
+    """Make each anchor of HTML one of MyST's, to which a link can lead; a link to a folder or a module, which is no page, is its name."""
     folder = (Path(app.srcdir) / name).parent
 
     def adapted(link: re.Match[str]) -> str:

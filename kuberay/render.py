@@ -100,7 +100,7 @@ def _insert(file: Path, parts: Mapping[tuple[str, str], str]) -> str:
     return text
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     def ignore_aliases(self, data: Any) -> bool:
         return True
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kuberay import render
 from kuberay.doctor.documents import Document
@@ -14,7 +13,7 @@ from kuberay.doctor.near import near
 from kuberay.images import Images
 from kuberay.profiles import CPU, PROFILES, Profile
 from kuberay.values_file import applied
-from testing.manifests import Break, Manifests
+from testing.manifests import Break, Manifests, load_all
 from tests.kuberay.mistakes import beside as given
 from tests.kuberay.mistakes.beside import MISTAKES, OPTIONS, RAY, add, alone, budget, hpa, ingress, secret, service_monitor
 
@@ -29,7 +28,7 @@ def listed(manifests: Manifests) -> list[str]:
 
 def of_values(**content: Any) -> list[Any]:
     texts = render.manifests(applied(content, CPU), Images())
-    documents = [Document(Path(name), one) for name, text in texts.items() for one in yaml.safe_load_all(text)]
+    documents = [Document(Path(name), one) for name, text in texts.items() for one in load_all(text)]
     return of_folder(documents)
 
 

@@ -14,13 +14,14 @@ from kuberay import render
 from kuberay.images import Images
 from kuberay.profiles import CPU, MIG
 from sonograph.cli import cli
+from testing.manifests import load, load_all
 from tests.kubernetes.programs import cache
 
 EXAMPLES = Path(__file__).parents[2] / "kuberay" / "examples"
 FILES = sorted(EXAMPLES.rglob("*.yaml"))
-KUSTOMIZATION = yaml.safe_load((EXAMPLES / "kustomize" / "kustomization.yaml").read_text())
-(APPLICATION,) = yaml.safe_load_all((EXAMPLES / "argocd" / "application.yaml").read_text())
-SOURCE, FLUX = yaml.safe_load_all((EXAMPLES / "flux" / "sonograph.yaml").read_text())
+KUSTOMIZATION = load((EXAMPLES / "kustomize" / "kustomization.yaml").read_text())
+(APPLICATION,) = load_all((EXAMPLES / "argocd" / "application.yaml").read_text())
+SOURCE, FLUX = load_all((EXAMPLES / "flux" / "sonograph.yaml").read_text())
 
 
 def doctor(*paths: Path | str, text: str | None = None) -> tuple[int, str]:
@@ -29,7 +30,7 @@ def doctor(*paths: Path | str, text: str | None = None) -> tuple[int, str]:
 
 
 def rendered() -> dict[str, list[dict[str, Any]]]:
-    return {name: list(yaml.safe_load_all(text)) for name, text in render.manifests(CPU, Images()).items()}
+    return {name: load_all(text) for name, text in render.manifests(CPU, Images()).items()}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_the_kustomization_lists_every_file_that_is_rendered() -> None:
 
 def test_each_patch_replaces_a_field_that_there_is() -> None:
     objects = {one["kind"]: one for documents in rendered().values() for one in documents}
-    patched = [(patch["target"]["kind"], step) for patch in KUSTOMIZATION["patches"] for step in yaml.safe_load(patch["patch"])]
+    patched = [(patch["target"]["kind"], step) for patch in KUSTOMIZATION["patches"] for step in load(patch["patch"])]
     assert patched
     for kind, step in patched:
         place: Any = objects[kind]
@@ -96,7 +97,7 @@ def test_what_kustomize_makes_is_healthy(tmp_path: Path) -> None:
     made = subprocess.run([found, "kustomize", str(folder)], check=True, capture_output=True, text=True, timeout=60).stdout
     status, output = doctor("-", text=made)
     assert status == 0, output
-    objects = list(yaml.safe_load_all(made))
+    objects = load_all(made)
     assert len(objects) == sum(map(len, rendered().values()))
     assert {one["metadata"]["labels"]["team"] for one in objects} == {"pictures"}
     (service,) = (one for one in objects if one["kind"] == "RayService")

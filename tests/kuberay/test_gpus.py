@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kuberay import render
 from kuberay.doctor.finding import ERROR
@@ -14,7 +13,7 @@ from kuberay.images import Images
 from kuberay.manifest.nvidia import mig_parted, time_slicing
 from kuberay.profiles import MIG, PROFILES, SMALL_GPUS, Profile
 from kuberay.values_file import applied
-from testing.manifests import Manifests
+from testing.manifests import Manifests, load, load_all
 
 TEXT = (Path(__file__).parents[2] / "docs" / "kubernetes" / "gpus.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| ([\w, ]+) \| (\d+) \| `([\w-]+)` \|(?: `(.*?)`)? \| (.*?) \|$", TEXT, re.MULTILINE)
@@ -22,7 +21,7 @@ PATCHES = [json.loads(text)["spec"] for text in re.findall(r"-p '(\{.*?\})'", TE
 
 
 def profile(row: tuple[str, ...]) -> Profile:
-    return applied(yaml.safe_load(row[3] or "{}"), PROFILES[row[2]])
+    return applied(load(row[3] or "{}"), PROFILES[row[2]])
 
 
 def test_the_table_has_each_card() -> None:
@@ -45,7 +44,7 @@ def test_the_layout_of_a_card_is_one_that_it_has(row: tuple[str, ...]) -> None:
         for choice in re.split(r", or |, (?=\d of)", row[4])
     ]
     (config,) = mig_parted(profile(row))
-    for (layout,) in yaml.safe_load(config["data"]["config.yaml"])["mig-configs"].values():
+    for (layout,) in load(config["data"]["config.yaml"])["mig-configs"].values():
         if layout["mig-enabled"]:
             assert layout["mig-devices"] in listed
 
@@ -53,7 +52,7 @@ def test_the_layout_of_a_card_is_one_that_it_has(row: tuple[str, ...]) -> None:
 def test_the_commands_of_mig_name_the_rendered_config() -> None:
     (config,) = mig_parted(MIG)
     assert PATCHES[0]["migManager"]["config"]["name"] == config["metadata"]["name"]
-    layouts = yaml.safe_load(config["data"]["config.yaml"])["mig-configs"]
+    layouts = load(config["data"]["config.yaml"])["mig-configs"]
     assert set(re.findall(r"nvidia.com/mig.config=([\w-]+)", TEXT)) <= set(layouts)
     assert "cluster/mig/nvidia/mig-parted.yaml" in TEXT
     assert "nvidia/mig-parted.yaml" in render.manifests(MIG, Images())
@@ -71,7 +70,7 @@ def test_the_commands_of_time_slicing_name_the_rendered_config() -> None:
 def test_a_container_sees_a_gpu_only_where_it_asks_for_one(one: Profile) -> None:
     seen = {}
     for text in render.manifests(one, Images()).values():
-        for container in containers(list(yaml.safe_load_all(text))):
+        for container in containers(load_all(text)):
             asks = any("nvidia.com/" in name for name in container["resources"].get("limits", {}))
             void = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container.get("env", [])
             if container["name"] != "redis":  # its image is not of NVIDIA's

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import typer
-import yaml
 from ray.serve.config import HTTPOptions
 
 from kuberay import render
@@ -25,6 +24,7 @@ from kuberay.values_table import fields
 from kuberay.versions import PYTHON, RAY, TRITON
 from sonograph.cli import cli
 from testing.json_patch import patched
+from testing.manifests import load
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "kubernetes").glob("*.md"))}
@@ -131,7 +131,7 @@ def test_the_waits_of_the_gateway_are_those_of_the_manifests_and_of_serve() -> N
 @pytest.mark.skipif(not SCHEMAS.is_dir(), reason="the CustomResourceDefinitions are not on this machine")
 def test_the_commands_find_the_clusters_names() -> None:
     paths = re.findall(r"get rayservice sonograph -o jsonpath='\{\.([\w.]+)\}'", GUIDE)
-    definition = yaml.safe_load((SCHEMAS / "ray.io_rayservices.yaml").read_text())
+    definition = load((SCHEMAS / "ray.io_rayservices.yaml").read_text())
     (schema,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == "v1")
     assert paths == ["status.pendingServiceStatus.rayClusterName"]
     for path in paths:

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kuberay import render
 from kuberay.doctor.finding import ERROR
 from kuberay.images import Images
@@ -15,18 +13,16 @@ from kuberay.profiles import CPU
 from kuberay.values import Values
 from kuberay.values_file import applied
 from kuberay.values_table import fields
-from testing.manifests import Manifests
+from testing.manifests import Manifests, load, load_all
 
 DOCS = Path(__file__).parents[2] / "docs" / "kubernetes"
 PAGE = (DOCS / "index.md").read_text(encoding="utf-8")
 INSTALL = PAGE.split("\n## Install\n")[1].split("\n## ")[0]
 COMMANDS = [line.strip().removeprefix("$ ") for line in INSTALL.splitlines() if line.strip().startswith("$ ")]
 (TEXT,) = re.findall(r"```yaml\n(# my.yaml\n.*?)```", PAGE, re.DOTALL)
-MINE: dict[str, Any] = yaml.safe_load(TEXT)
+MINE: dict[str, Any] = load(TEXT)
 PROFILE = applied(MINE, CPU)
-OBJECTS = [
-    one for text in render.manifests(PROFILE, Images(PROFILE.values.registry)).values() for one in yaml.safe_load_all(text)
-]
+OBJECTS = [one for text in render.manifests(PROFILE, Images(PROFILE.values.registry)).values() for one in load_all(text)]
 CREATED = {"$NAMESPACE": PROFILE.namespace, "$OPERATOR": "kuberay-system"}
 
 

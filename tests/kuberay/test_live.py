@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner, Result
 
 from kuberay.doctor.cluster import SERVE, Live, LiveService
@@ -20,7 +19,7 @@ from kuberay.doctor.live import BOUNDS, diagnose
 from kuberay.profiles import CPU, ONE_GPU, PROFILES, Profile
 from sonograph.cli import cli
 from testing.json_patch import merged, patched
-from testing.manifests import Manifests
+from testing.manifests import Manifests, load
 
 SCHEMAS = Path(__file__).parents[3] / "shared" / "schemas"
 ACTIVE, PENDING = "sonograph-aaaaa", "sonograph-bbbbb"
@@ -472,7 +471,7 @@ def test_the_program_in_the_head_prints_serves_options_and_no_more() -> None:
     ],
 )
 def test_kuberay_has_the_fields_that_are_read_or_set(kind: str, paths: list[str]) -> None:
-    definition = yaml.safe_load((SCHEMAS / f"ray.io_{kind}.yaml").read_text())
+    definition = load((SCHEMAS / f"ray.io_{kind}.yaml").read_text())
     (schema,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == "v1")
     for path in paths:
         found = schema

@@ -29,6 +29,7 @@ from kuberay.manifest.weights import marker
 from kuberay.profiles import CPU, PROFILES, Profile
 from kuberay.versions import PYTHON, RAY, RELEASE, TAG
 from sonograph.cli import cli
+from testing.manifests import load, load_all
 from testing.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile:
 
 
 def documents(profile: Profile) -> list[dict[str, Any]]:
-    return [one for text in render.manifests(profile, Images()).values() for one in yaml.safe_load_all(text)]
+    return [one for text in render.manifests(profile, Images()).values() for one in load_all(text)]
 
 
 def cluster(profile: Profile) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def test_the_definitions_find_a_misspelt_field() -> None:
 
 @functools.cache
 def schema(name: str, version: str) -> Draft202012Validator:
-    definition = yaml.safe_load((SCHEMAS / name).read_text())
+    definition = load((SCHEMAS / name).read_text())
     (wanted,) = (one["schema"]["openAPIV3Schema"] for one in definition["spec"]["versions"] if one["name"] == version)
     strict = closed(wanted)
     strict["properties"]["metadata"] = {"type": "object"}
@@ -258,7 +259,7 @@ def test_autoscaling_knows_how_many_requests_share_a_batch(profile: Profile) -> 
 
 @EACH
 def test_the_lines_of_requests_go_to_the_standard_output_of_the_pods_container(profile: Profile) -> None:
-    (application,) = yaml.safe_load(ray_service(profile, Images())["spec"]["serveConfigV2"])["applications"]
+    (application,) = load(ray_service(profile, Images())["spec"]["serveConfigV2"])["applications"]
     assert Settings.model_validate(application["args"]).logging.output == "/proc/1/fd/1"
     for pod in pod_specs(profile):
         assert not pod.get("shareProcessNamespace"), "process 1 would then be the pod's, not the container's"

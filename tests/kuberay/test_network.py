@@ -16,6 +16,7 @@ from kuberay.manifest.network import network
 from kuberay.profiles import CPU, OTLP_CERTIFICATE, OTLP_HEADERS, PROFILES
 from sonograph.cli import cli
 from sonograph.otel import READ, tracing
+from testing.manifests import load, load_all
 
 VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 RESOLVERS = {
@@ -162,12 +163,12 @@ def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_
     for text in files.values():
         assert "topsecret" not in text
         assert "`sonograph render cpu` from kuberay/profiles/cpu.yaml and OpenTelemetry's variables: " in text.splitlines()[0]
-    (service,) = yaml.safe_load_all(files["rayservice.yaml"])
-    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    (service,) = load_all(files["rayservice.yaml"])
+    (application,) = load(service["spec"]["serveConfigV2"])["applications"]
     tracing = application["args"]["tracing"]
     files_ = {"headers_file": OTLP_HEADERS, "certificate_file": OTLP_CERTIFICATE}
     assert tracing == {"endpoint": variables["ENDPOINT"], "ratio": 1.0, **files_}
-    assert ports_to(egress(list(yaml.safe_load_all(files["network.yaml"])), "traces"), COLLECTORS) == [("TCP", 4318)]
+    assert ports_to(egress(load_all(files["network.yaml"]), "traces"), COLLECTORS) == [("TCP", 4318)]
     (ingress,) = (one for one in service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "ingress")
     pod = ingress["template"]["spec"]
     (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if Path(OTLP_HEADERS).is_relative_to(one["mountPath"]))
@@ -184,9 +185,9 @@ def test_without_the_variables_nothing_changes(tmp_path: Path) -> None:
 def test_no_profile_and_no_variable_has_words_written_into_traces(name: str) -> None:
     """Prompts and transcripts are personal data: an operator writes `tracing.words` by hand."""
     for text in rendering.manifests(PROFILES[name], Images(), tracing=tracing(dict.fromkeys(READ, "") | VARIABLES)).values():
-        for document in yaml.safe_load_all(text):
+        for document in load_all(text):
             if document["kind"] == "RayService":
-                (application,) = yaml.safe_load(document["spec"]["serveConfigV2"])["applications"]
+                (application,) = load(document["spec"]["serveConfigV2"])["applications"]
                 section = application["args"]["tracing"]
                 assert "words" not in section
                 assert not TracingSettings.model_validate(section).words
@@ -228,7 +229,7 @@ def findings(folder: Path) -> list[str]:
 def test_the_doctor_reads_policies_written_by_hand(egress: list[dict[str, Any]], is_open: bool, tmp_path: Path) -> None:
     assert render(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318").exit_code == 0
     file = tmp_path / "cpu" / "network.yaml"
-    *others, policy = yaml.safe_load_all(file.read_text())
+    *others, policy = load_all(file.read_text())
     policy["spec"]["egress"] = egress
     file.write_text(yaml.safe_dump_all([*others, policy]))
     assert (findings(tmp_path / "cpu") == []) == is_open

@@ -21,6 +21,7 @@ from kuberay.versions import TAG
 from sonograph.cli import cli
 from testing.envoy_config import IDLE_S
 from testing.fakes import FakeService
+from testing.manifests import load, load_all
 from tests.kuberay.test_manifests import KUBERNETES, SCHEMAS, schema
 
 SPLIT = Split({"stable": 80, "candidate": 20})
@@ -30,7 +31,7 @@ EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile:
 
 
 def documents(profile: Profile = CPU) -> list[dict[str, Any]]:
-    return [one for text in render.manifests(profile, Images(), split=SPLIT).values() for one in yaml.safe_load_all(text)]
+    return [one for text in render.manifests(profile, Images(), split=SPLIT).values() for one in load_all(text)]
 
 
 def of_kind(kind: str) -> dict[str, dict[str, Any]]:
@@ -71,7 +72,7 @@ def test_the_command_writes_both_services_and_their_shares(tmp_path: Path) -> No
     }
     text = (out / "cpu" / "route.yaml").read_text()
     assert "`sonograph render cpu --values my.yaml --split stable=80,candidate=20`" in text.splitlines()[0]
-    spec = yaml.safe_load(text)["spec"]
+    spec = load(text)["spec"]
     assert spec["parentRefs"] == [{"name": "edge", "namespace": "gateways", "sectionName": "https"}]
     assert spec["hostnames"] == ["pictures.example.org"]
     (rule,) = spec["rules"]
@@ -240,7 +241,7 @@ def test_the_services_share_the_volume_of_the_weights_redis_and_the_api_keys() -
 
 
 def test_the_metrics_and_the_alerts_tell_the_services_apart() -> None:
-    applications = [yaml.safe_load(spec["serveConfigV2"])["applications"][0]["name"] for spec in of_kind("RayService").values()]
+    applications = [load(spec["serveConfigV2"])["applications"][0]["name"] for spec in of_kind("RayService").values()]
     assert sorted(applications) == [NAME, CPU.candidate]
     rules = [rule for group in of_kind("PrometheusRule")[NAME]["groups"] for rule in group["rules"]]
     assert sum("ray_sonograph" in rule["expr"] for rule in rules) > 10
@@ -330,7 +331,7 @@ FILES = {
 @pytest.mark.parametrize("values", WAYS_IN.values(), ids=WAYS_IN)
 def test_the_way_in_and_the_candidate_fit_their_definitions(values: dict[str, Any]) -> None:
     texts = render.manifests(CPU.changed({"route": values}), Images(), split=Split(parse_shares("stable=80,candidate=20")))
-    made = [one for name in ("route", "rayservice-candidate") for one in yaml.safe_load_all(texts[f"{name}.yaml"])]
+    made = [one for name in ("route", "rayservice-candidate") for one in load_all(texts[f"{name}.yaml"])]
     assert len(made) == (4 if "gateway_class" in values else 2)
     for document in made:
         definition = schema(FILES[document["kind"]], "v1")
@@ -340,7 +341,7 @@ def test_the_way_in_and_the_candidate_fit_their_definitions(values: dict[str, An
 
 
 def test_the_documented_values_make_the_way_in() -> None:
-    own, class_ = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL))
+    own, class_ = (load(text) for text in re.findall(r"```yaml\n(.*?)```", SECTION, re.DOTALL))
     (routed,) = route(applied(own, CPU))
     assert routed["spec"]["parentRefs"] == [{"name": "edge", "namespace": "gateways", "sectionName": "https"}]
     gateway, _, _ = route(applied(class_, CPU))

@@ -18,6 +18,7 @@ from kuberay.profiles import CPU, MIG, ONE_GPU, PROFILES, SMALL_GPUS, SPOT, Prof
 from kuberay.values import GroupValues, ModelValues, Values
 from kuberay.values_file import applied, printed, read
 from sonograph.cli import cli
+from testing.manifests import load, load_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +31,7 @@ def file(folder: Path, content: dict[str, Any]) -> Path:
 
 def service(profile: Profile = CPU, **content: Any) -> dict[str, Any]:
     """Return the RayService that is rendered with these values."""
-    document: dict[str, Any] = yaml.safe_load(render.manifests(applied(content, profile), Images())["rayservice.yaml"])
+    document: dict[str, Any] = load(render.manifests(applied(content, profile), Images())["rayservice.yaml"])
     return document
 
 
@@ -40,7 +41,7 @@ def group(service: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def deployment(service: dict[str, Any], name: str) -> dict[str, Any]:
-    (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    (application,) = load(service["spec"]["serveConfigV2"])["applications"]
     (found,) = (one for one in application["deployments"] if one["name"] == name)
     return dict(found)
 
@@ -52,11 +53,11 @@ def test_without_values_a_profile_is_as_it_is(profile: Profile) -> None:
 
 def test_every_object_is_in_the_namespace_and_the_services_have_the_name() -> None:
     texts = render.manifests(applied({"name": "pictures", "namespace": "team-a"}, CPU), Images())
-    documents = [one for text in texts.values() for one in yaml.safe_load_all(text)]
+    documents = [one for text in texts.values() for one in load_all(text)]
     assert {one["metadata"]["namespace"] for one in documents} == {"team-a"}
     (found,) = (one for one in documents if one["kind"] == "RayService")
     assert found["metadata"]["name"] == "pictures"
-    (application,) = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
+    (application,) = load(found["spec"]["serveConfigV2"])["applications"]
     assert application["name"] == "pictures"
     rules = texts["monitoring.yaml"]
     assert 'job="team-a/pictures"' in rules
@@ -90,7 +91,7 @@ def test_replicas_and_delays_reach_serve_and_the_group() -> None:
 
 def test_settings_are_added_to_the_profiles_section_by_section() -> None:
     found = service(settings={"whisper": {"padding": "adaptive"}, "http": {"deadline_s": 60}})
-    (application,) = yaml.safe_load(found["spec"]["serveConfigV2"])["applications"]
+    (application,) = load(found["spec"]["serveConfigV2"])["applications"]
     assert application["args"]["whisper"] == {"model": "tiny.en", "padding": "adaptive"}
     assert found["spec"]["rayClusterDeletionDelaySeconds"] == 150
 
@@ -277,7 +278,7 @@ def test_null_of_what_the_profile_does_not_say_is_no_fault(content: dict[str, An
 def documents(profile: Profile = CPU, **content: Any) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the rendered objects by kind and name."""
     texts = render.manifests(applied(content, profile), Images())
-    return {(one["kind"], one["metadata"]["name"]): one for text in texts.values() for one in yaml.safe_load_all(text)}
+    return {(one["kind"], one["metadata"]["name"]): one for text in texts.values() for one in load_all(text)}
 
 
 def pods(found: dict[tuple[str, str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -369,12 +370,12 @@ def test_containers_without_a_gpu_see_none() -> None:
 
 def test_the_layout_of_mig_and_time_slicing_are_for_nvidias_operator_and_apart_from_the_manifests() -> None:
     texts = render.manifests(MIG, Images())
-    config = yaml.safe_load(yaml.safe_load(texts["nvidia/mig-parted.yaml"])["data"]["config.yaml"])
+    config = load(load(texts["nvidia/mig-parted.yaml"])["data"]["config.yaml"])
     expected = [{"devices": "all", "mig-enabled": True, "mig-devices": {"1g.10gb": 3, "2g.20gb": 2}}]
     disabled = [{"devices": "all", "mig-enabled": False}]
     assert config == {"version": "v1", "mig-configs": {"all-disabled": disabled, "sonograph-a100": expected}}
     texts = render.manifests(applied({"gpu": {"time_slicing_replicas": 4}}, SMALL_GPUS), Images())
-    sharing = yaml.safe_load(yaml.safe_load(texts["nvidia/time-slicing.yaml"])["data"]["shared"])["sharing"]["timeSlicing"]
+    sharing = load(load(texts["nvidia/time-slicing.yaml"])["data"]["shared"])["sharing"]["timeSlicing"]
     assert sharing == {"renameByDefault": True, "resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}
     assert not [name for name in render.manifests(SMALL_GPUS, Images()) if "/" in name]
 
@@ -435,7 +436,7 @@ def test_a_job_that_runs_something_else_is_another_job_and_none_goes_by_itself()
 
     def job(images: Images, **content: Any) -> dict[str, Any]:
         text = render.manifests(applied(content, CPU), images)["weights.yaml"]
-        (found,) = (one for one in yaml.safe_load_all(text) if one["kind"] == "Job")
+        (found,) = (one for one in load_all(text) if one["kind"] == "Job")
         return dict(found)
 
     first, again, other = job(Images()), job(Images(), pods={}), job(Images(digests={"whisper": f"sha256:{'1' * 64}"}))
@@ -465,7 +466,7 @@ def test_the_rest_of_the_values() -> None:
     assert found["ResourceQuota", "sonograph"]["spec"] == {"hard": {"requests.cpu": "40", "requests.nvidia.com/gpu": "4"}}
     options = {"gatewayClassName": "envoy", "stepSizePercent": 10, "intervalSeconds": 30, "maxSurgePercent": 100}
     assert spec["upgradeStrategy"] == {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": options}
-    (node,) = yaml.safe_load(found["RayService", "sonograph"]["metadata"]["annotations"]["sonograph/nodes"])
+    (node,) = load(found["RayService", "sonograph"]["metadata"]["annotations"]["sonograph/nodes"])
     assert (node["name"], node["cpu"]) == ("mine", 8)
 
 
@@ -499,7 +500,7 @@ def selecting(part: Any, key: str = "") -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
 def test_all_values_are_printed_with_their_meaning_and_say_what_the_profile_says(profile: Profile) -> None:
     text = printed(profile)
-    assert render.manifests(applied(yaml.safe_load(text), profile), Images()) == render.manifests(profile, Images())
+    assert render.manifests(applied(load(text), profile), Images()) == render.manifests(profile, Images())
     lines = text.splitlines()
     for name, field in Values.model_fields.items():
         (place,) = (number for number, line in enumerate(lines) if line.startswith(f"{name}:"))
@@ -513,7 +514,7 @@ def test_the_command_prints_values_and_writes_nothing(tmp_path: Path) -> None:
     words = ["render", "cpu", "--values", str(path), "--print-values", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0
-    assert yaml.safe_load(result.output)["name"] == "pictures"
+    assert load(result.output)["name"] == "pictures"
     assert not (tmp_path / "out").exists()
     assert CliRunner().invoke(cli, ["render", "--print-values"]).exit_code == 2
 
@@ -550,4 +551,4 @@ def test_each_key_is_documented() -> None:
 
 def test_the_example_of_the_documentation_renders() -> None:
     (example,) = re.findall(r"```yaml\n(# my.yaml\n.*?)```", (ROOT / "docs" / "kubernetes" / "index.md").read_text(), re.DOTALL)
-    assert render.manifests(applied(yaml.safe_load(example), CPU), Images()) != render.manifests(CPU, Images())
+    assert render.manifests(applied(load(example), CPU), Images()) != render.manifests(CPU, Images())
