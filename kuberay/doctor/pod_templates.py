@@ -1,6 +1,6 @@
 """Templates of pods: each of a folder, with its containers, as rules on any pod read them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -171,15 +171,14 @@ class PodTemplate:
     @property
     def requests(self) -> dict[str, Decimal]:
         """Amounts that Kubernetes keeps for a pod: of all that run together, or of a container of the start, whichever is more."""
-        return self.taken("requests")
+        return self.taken(lambda one: one.requests)
 
-    def taken(self, kind: str) -> dict[str, Decimal]:
-        """The `requests` or `limits` of a pod."""
+    def taken(self, of: Callable[[PodContainer], dict[str, Decimal]]) -> dict[str, Decimal]:
+        """The amounts of a pod, by those of each container."""
         running: dict[str, Decimal] = {}
         most: dict[str, Decimal] = {}
         for one in self.every:
-            wanted = one.requests if kind == "requests" else one.limits
-            together = _sum(running, wanted)
+            together = _sum(running, of(one))
             most = {name: max(together.get(name, Decimal(0)), most.get(name, Decimal(0))) for name in {**most, **together}}
             running = together if one.stays else running
         return _sum(most, amounts(self.spec.get("overhead")))

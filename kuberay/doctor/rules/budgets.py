@@ -22,7 +22,7 @@ def _ranges(service: Service, template: PodTemplate, kind: str) -> Iterator[dict
                     yield {name: amounts(item.get(name)) for name in ("default", "defaultRequest", "max", "min")}
 
 
-def taken(service: Service, template: PodTemplate, one: PodContainer) -> tuple[Amounts, Amounts]:
+def with_limit_range(service: Service, template: PodTemplate, one: PodContainer) -> tuple[Amounts, Amounts]:
     """Return a container's requests and limits, with those that a LimitRange adds."""
     limits, stated = one.limits, amounts(mapping(one.content.get("resources")).get("requests"))
     requests = {**limits, **stated}
@@ -43,11 +43,11 @@ def a_container_keeps_within_the_limit_range(service: Service) -> Iterator[Findi
     own = a_container_keeps_within_the_limit_range
     for template in pod_templates(service):
         whole = [
-            (template.place, "the pod", template.taken("requests"), template.taken("limits"), each)
+            (template.place, "the pod", template.requests, template.taken(lambda one: one.limits), each)
             for each in _ranges(service, template, "Pod")
         ]
         for one in template.every:
-            requests, limits = taken(service, template, one)
+            requests, limits = with_limit_range(service, template, one)
             place = f"{one.place}.resources"
             whole += [
                 (place, f"the container {one.name}", requests, limits, each) for each in _ranges(service, template, "Container")
@@ -114,19 +114,10 @@ def _lacking(service: Service, inside: list[PodTemplate], kind: str, resource: s
     """Yield the containers that state no CPU or memory. Of other resources a quota counts what is stated."""
     for template in inside if resource in ("cpu", "memory") else ():
         for one in template.every:
-            if resource not in taken(service, template, one)[kind == "limits"]:
+            if resource not in with_limit_range(service, template, one)[kind == "limits"]:
                 yield template, one
 
 
 def _of_pod(service: Service, template: PodTemplate, kind: str) -> Amounts:
-    """Return what a pod takes, with the amounts that a LimitRange adds."""
-    total: Amounts = {}
-    first: Amounts = {}
-    for one in template.every:
-        wanted = taken(service, template, one)[kind == "limits"]
-        for name, number in wanted.items():
-            if one.stays:
-                total[name] = total.get(name, Decimal(0)) + number
-            else:
-                first[name] = max(first.get(name, Decimal(0)), number)
-    return {name: max(total.get(name, Decimal(0)), first.get(name, Decimal(0))) for name in {**total, **first}}
+    """Return the `requests` or `limits` of a pod, with those that a LimitRange adds."""
+    return template.taken(lambda one: with_limit_range(service, template, one)[kind == "limits"])

@@ -9,7 +9,7 @@ from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import HEAD, PodContainer, PodTemplate, mapping, pod_templates
 from kuberay.doctor.resource_requests import ResourceRequest, resource_requests, worker_group
-from kuberay.doctor.rules.budgets import taken
+from kuberay.doctor.rules.budgets import with_limit_range
 from kuberay.doctor.rules.environment import ENV
 from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.sizes import crowding, has_too_many_threads
@@ -95,7 +95,7 @@ def _settings(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _of_container(service: Service, template: PodTemplate, one: PodContainer) -> Iterator[Finding]:
-    requests, _ = taken(service, template, one)
+    requests, _ = with_limit_range(service, template, one)
     cpus = float(requests.get("cpu", 0))
     found = [
         (f"{one.place}.env[{index}].value", str(variable.get("name")), _number(variable.get("value")))
