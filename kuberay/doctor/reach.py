@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kuberay.doctor.documents import Document
-from kuberay.doctor.folder import ANY, Pods, documents, mapping, mappings, meets, namespace, selects, texts
+from kuberay.doctor.folder import documents, meets
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import PodTemplate
+from kuberay.doctor.selectors import ANY, selects
+from kuberay.doctor.untyped import mapping, mappings, texts
 
 NAME = "kubernetes.io/metadata.name"
 """The label that Kubernetes itself gives to a namespace: its name."""
@@ -39,7 +42,7 @@ class Policy:
 
     @property
     def namespace(self) -> str:
-        return namespace(self.document)
+        return self.document.namespace
 
     @property
     def directions(self) -> list[str]:
@@ -51,7 +54,7 @@ class Policy:
     def rules(self, direction: str) -> list[tuple[int, dict[str, Any]]]:
         return mappings(self.document.spec.get(direction.lower()))
 
-    def selects(self, pods: Pods) -> bool:
+    def selects(self, pods: PodTemplate) -> bool:
         return meets(self.namespace, pods.namespace) and selects(self.document.spec.get("podSelector"), pods.labels)
 
 
@@ -59,7 +62,7 @@ def policies(service: Service) -> list[Policy]:
     return [Policy(one) for one in documents(service, "NetworkPolicy")]
 
 
-def of_pods(service: Service, pods: Pods, direction: str) -> list[Policy]:
+def of_pods(service: Service, pods: PodTemplate, direction: str) -> list[Policy]:
     """Return the policies that cut the pods in a direction; none where all is let through."""
     return [one for one in policies(service) if direction in one.directions and one.selects(pods)]
 
@@ -111,7 +114,7 @@ def dns(protocol: str) -> Callable[[dict[str, Any]], bool]:
     return takes
 
 
-def pods_of(pods: Pods) -> Takes:
+def pods_of(pods: PodTemplate) -> Takes:
     """Return whether a peer is these pods."""
 
     def takes(policy: Policy, peer: Peer) -> bool:
@@ -128,7 +131,7 @@ def pods_of(pods: Pods) -> Takes:
     return takes
 
 
-def elsewhere(folder: list[Pods]) -> Takes:
+def elsewhere(folder: list[PodTemplate]) -> Takes:
     """Return whether a peer may be something that is not of the folder."""
 
     def takes(policy: Policy, peer: Peer) -> bool:

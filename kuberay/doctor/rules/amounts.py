@@ -7,7 +7,8 @@ from typing import Any
 from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import OF_KUBERAY, PodContainer, PodTemplate, amounts, mapping, pod_templates
+from kuberay.doctor.pod_templates import OF_KUBERAY, PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.untyped import amounts, mapping
 
 MIB = 2**20
 KNOWN = ("cpu", "memory", "ephemeral-storage")

@@ -6,7 +6,8 @@ from decimal import Decimal
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import PodContainer, PodTemplate, amounts, mapping, mappings, namespace, pod_templates
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.untyped import amounts, mapping, mappings
 
 NAMES = {"cpu": "requests.cpu", "memory": "requests.memory", "ephemeral-storage": "requests.ephemeral-storage"}
 """Short names of a quota for the requests."""
@@ -16,7 +17,7 @@ Amounts = dict[str, Decimal]
 def _ranges(service: Service, template: PodTemplate, kind: str) -> Iterator[dict[str, Amounts]]:
     """Yield the amounts of each item of this kind of the LimitRanges of a pod's namespace."""
     for one in service.beside:
-        if one.kind == "LimitRange" and namespace(one) == template.namespace:
+        if one.kind == "LimitRange" and one.namespace == template.namespace:
             for _, item in mappings(one.spec.get("limits")):
                 if item.get("type") == kind:
                     yield {name: amounts(item.get(name)) for name in ("default", "defaultRequest", "max", "min")}
@@ -83,13 +84,13 @@ def the_pods_that_start_fit_the_quota(service: Service) -> Iterator[Finding]:
 
 def _of_quota(service: Service, document: Document) -> Iterator[Finding]:
     own, hard = the_pods_that_start_fit_the_quota, amounts(document.spec.get("hard"))
-    inside = [one for one in pod_templates(service) if one.namespace == namespace(document)]
+    inside = [one for one in pod_templates(service) if one.namespace == document.namespace]
     for stated, most in hard.items():
         name = NAMES.get(stated, stated)
         place = f"spec.hard.{stated}"
         kind, _, resource = name.partition(".")
         if name in ("pods", "count/pods"):
-            used = [(one, Decimal(one.count)) for one in inside]
+            used = [(one, Decimal(one.count.start)) for one in inside]
         elif kind in ("requests", "limits") and resource and resource != "storage":
             lacking = list(_lacking(service, inside, kind, resource))
             for template, one in lacking:
@@ -97,7 +98,11 @@ def _of_quota(service: Service, document: Document) -> Iterator[Finding]:
                     f"it states no {resource} among its {kind}, and the quota {document.name} counts it: the pod is refused"
                 )
                 yield template.document.finding(own, f"{one.place}.resources.{kind}", sentence)
-            used = [] if lacking else [(one, one.count * _of_pod(service, one, kind).get(resource, Decimal(0))) for one in inside]
+            used = (
+                []
+                if lacking
+                else [(one, one.count.start * _of_pod(service, one, kind).get(resource, Decimal(0))) for one in inside]
+            )
         else:
             continue
         start = sum((number for _, number in used), Decimal(0))

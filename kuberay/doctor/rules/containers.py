@@ -7,7 +7,8 @@ from typing import Any
 from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import CLUSTER, HEAD, PodContainer, PodTemplate, mapping, pod_templates, whole
+from kuberay.doctor.pod_templates import CLUSTER, PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.untyped import mapping, whole
 
 PORT_NAME = re.compile(r"(?=.*[a-z])(?!.{16})[a-z0-9](-?[a-z0-9])*")
 REFERENCE = re.compile(
@@ -24,7 +25,7 @@ OF_WORKERS = range(10002, 20000)
 def ray_ports(template: PodTemplate) -> dict[int, str]:
     """The ports that Ray listens on in a pod, declared or not, and what for."""
     ports = {"dashboard-agent-listen-port": (52365, "Ray's agent"), "metrics-export-port": (8080, "Ray's metrics")}
-    if template.group == HEAD:
+    if template.node_type == "head":
         ports |= {"port": (6379, "Ray's control store"), "dashboard-port": (8265, "Ray's dashboard")}
         ports |= {"ray-client-server-port": (10001, "Ray's client")}
     found = {}
@@ -134,7 +135,7 @@ def a_port_has_one_listener(service: Service) -> Iterator[Finding]:
                 if on_host[0] and on_host in hosts:
                     yield document.finding(own, f"{place}.hostPort", f"{on_host[0]} stands twice in the pod: it is refused")
                 hosts.add(on_host)
-        if template.group and template.spec.get("hostNetwork") is True:
+        if template.node_type and template.spec.get("hostNetwork") is True:
             sentence = "every Ray pod listens on the same ports, so a node could have one only: a second one there ends at once"
             yield document.finding(own, template.at("hostNetwork"), sentence, WARNING)
 

@@ -6,8 +6,9 @@ from typing import Any
 from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, Severity, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import PodContainer, PodTemplate, mapping, mappings, pod_templates, whole
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
 from kuberay.doctor.rules.containers import ray_ports, serve_port
+from kuberay.doctor.untyped import mapping, mappings, whole
 
 PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 HANDLERS = {"httpGet", "tcpSocket", "exec", "grpc"}

@@ -7,9 +7,10 @@ from typing import Any
 from deployments.nearest import nearest, question
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import HEAD, PodTemplate, at, mapping, mappings, pod_templates
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.rules.operator import LABEL_KEY, LABEL_VALUE
 from kuberay.doctor.rules.probes import OURS
+from kuberay.doctor.untyped import at, mapping, mappings
 
 TAINT = "nvidia.com/gpu"
 """Taint that NVIDIA's GPU nodes have at cloud providers."""
@@ -74,7 +75,7 @@ def a_toleration_is_one_that_kubernetes_takes(service: Service) -> Iterator[Find
             place = template.at(f"tolerations[{index}]")
             if sentence:
                 yield template.document.finding(a_toleration_is_one_that_kubernetes_takes, place, sentence)
-            elif exists and not one.get("key") and template.group == HEAD:
+            elif exists and not one.get("key") and template.node_type == "head":
                 sentence = "it tolerates every taint, also those of nodes that are about to end, where the head would start again"
                 yield template.document.finding(a_toleration_is_one_that_kubernetes_takes, place, sentence, NOTE)
 
@@ -104,7 +105,7 @@ def a_node_can_fulfil_what_a_pod_selects(service: Service) -> Iterator[Finding]:
             elif _misspelt(key):
                 sentence = f"no node has {key}, so nothing is spread, or the pod waits{_right(key)}"
                 yield template.document.finding(own, place, sentence, WARNING)
-        terms = mappings(at(template.spec, REQUIRED).get("nodeSelectorTerms"))
+        terms = mappings(at(template.spec, *REQUIRED, "nodeSelectorTerms"))
         against = [_against(selected, term) for _, term in terms]
         if against and all(against):
             place = template.at(f"{'.'.join(REQUIRED)}.nodeSelectorTerms")

@@ -7,12 +7,13 @@ from typing import Any
 
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import HEAD, PodContainer, PodTemplate, mapping, pod_templates
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
 from kuberay.doctor.resource_requests import ResourceRequest, resource_requests, worker_group
 from kuberay.doctor.rules.budgets import with_limit_range
 from kuberay.doctor.rules.environment import ENV
 from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.sizes import crowding, has_too_many_threads
+from kuberay.doctor.untyped import mapping
 
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -52,7 +53,7 @@ def threads_have_their_cpus(service: Service) -> Iterator[Finding]:
                 yield service.finding(threads_have_their_cpus, place, sentence, WARNING)
     for template in pod_templates(service):
         for one in template.containers:
-            if not one.ray or template.group == HEAD:  # in the others it is the replicas that ask
+            if not one.ray or template.node_type == "head":  # in the others it is the replicas that ask
                 yield from _of_container(service, template, one)
 
 
