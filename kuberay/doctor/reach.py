@@ -87,14 +87,17 @@ def _has_port(routed: dict[str, Any], port: Callable[[dict[str, Any]], bool]) ->
 
 
 def number(wanted: int, protocol: str = "TCP", names: dict[str, int] | None = None) -> Callable[[dict[str, Any]], bool]:
-    """Return whether an entry of `ports` is of this port; its name is one of `names`. Without a protocol an entry is TCP."""
+    """Return whether an entry of `ports` is of this port. Without a protocol an entry is TCP.
+
+    `names`: the named ports of the pods that it leads to; without them, as of pods outside of the folder, a name may be this port's.
+    """
 
     def takes(entry: dict[str, Any]) -> bool:
         if entry.get("protocol", "TCP") != protocol:
             return False
         port, end = entry.get("port"), entry.get("endPort")
         if isinstance(port, str):
-            return (names or {}).get(port) == wanted
+            return names is None or names.get(port) == wanted
         if not isinstance(port, int):
             return True
         return port <= wanted <= (end if isinstance(end, int) else port)

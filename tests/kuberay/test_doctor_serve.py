@@ -122,6 +122,14 @@ NEAR: dict[str, tuple[Break, Profile]] = {
         ),
         CPU,
     ),
+    "a_model_of_the_hub_past_policies_with_named_ports": (
+        lambda m: (
+            with_weights_in_the_images(m),
+            args("diffusion", model="stabilityai/sd-turbo")(m),
+            policy(m, "ray")["egress"].append({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": "https"}]}),
+        ),
+        CPU,
+    ),
     "a_variable_of_ones_own": (env("whisper", "HF_TOKEN", "x"), CPU),
     "a_number_with_a_point": (env("head", "RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S", "135.5"), CPU),
     "a_drain_by_bash": (hook("/bin/bash", "-c", f"exec sonograph drain {FULL_DRAIN}"), CPU),

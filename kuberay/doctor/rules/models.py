@@ -7,8 +7,10 @@ from typing import Any
 
 from deployments.model_spec import specs
 from kuberay import app
+from kuberay.doctor import reach
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service, WorkerGroup
+from kuberay.doctor.pod_templates import of_document
 from kuberay.doctor.resource_requests import resource_requests, worker_group
 from kuberay.doctor.rules.pods import GPU, requests
 from kuberay.doctor.rules.serve_config import FIELD, SHIPPED
@@ -181,32 +183,12 @@ def a_model_of_the_hub_can_be_fetched(service: Service) -> Iterator[Finding]:
 
 
 def _is_cut_off(service: Service, group: WorkerGroup) -> bool:
-    """Return whether policies select the group's pods, and none lets them out to other hosts on the port of HTTPS."""
-    labels = {**group.template.metadata.labels, "ray.io/node-type": "worker", "ray.io/group": group.group_name}
-    chosen = [
-        document.spec
-        for document in service.beside
-        if document.kind == "NetworkPolicy"
-        and "Egress" in (document.spec.get("policyTypes") or [])
-        and _selects(document.spec.get("podSelector") or {}, labels)
-    ]
-    return bool(chosen) and not any(_lets_out(one) for spec in chosen for one in spec.get("egress") or [])
-
-
-def _selects(selector: Any, labels: dict[str, str]) -> bool:
-    """Return whether a selector takes pods with these labels; of a label that KubeRay sets, any value."""
-    if not isinstance(selector, dict):
-        return False
-    wanted = [(key, [value]) for key, value in (selector.get("matchLabels") or {}).items()]
-    wanted += [(one.get("key", ""), one.get("values") or []) for one in selector.get("matchExpressions") or []]
-    return all(labels[key] in values or not values if key in labels else str(key).startswith("ray.io/") for key, values in wanted)
-
-
-def _lets_out(egress: dict[str, Any]) -> bool:
-    ports = egress.get("ports") or [{"port": 443}]
-    https = any(one.get("port", 443) in (443, "https") or one.get("port", 443) <= 443 <= one.get("endPort", 0) for one in ports)
-    peers = egress.get("to") or [{"ipBlock": {}}]
-    return https and any(isinstance(peer, dict) and "ipBlock" in peer for peer in peers)
+    """Return whether policies select the group's pods, and none lets them out to addresses on the port of HTTPS."""
+    pods = [one for one in of_document(service.document) if one.node_type == "worker" and one.group == group.group_name]
+    return any(
+        not reach.is_open(reach.of_pods(service, one, reach.EGRESS), reach.EGRESS, reach.addresses, reach.number(443))
+        for one in pods
+    )
 
 
 @rule(

@@ -1,20 +1,46 @@
-"""Rules: the network policies select pods that there are, and let Redis, the Job of the weights and Prometheus through."""
+"""Rules: the network policies select pods that there are, and let the Job of the weights, Prometheus and traces through."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from kuberay import app
 from kuberay.doctor import reach
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.folder import documents
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
-from kuberay.doctor.pod_templates import PodTemplate, pod_templates
+from kuberay.doctor.pod_templates import PodTemplate, of_document, pod_templates
 from kuberay.doctor.reach import EGRESS, INGRESS, Policy, is_open, number, of_pods, policies
 from kuberay.doctor.rules.policies import is_filling
+from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.selectors import selects, shown
 from kuberay.doctor.untyped import mapping, mappings, texts
+from kuberay.manifest.network import collector
 
 LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kubernetes.io/metadata-name")
+
+
+@rule(
+    "SG711",
+    "a network policy lets traces out",
+    "Render with OTEL_EXPORTER_OTLP_ENDPOINT.",
+)
+def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
+    """A policy that selects the ingress's pods cuts all that no policy names. No error: requests are answered without traces too."""
+    every = pod_templates(service)
+    ingress = [one for one in of_document(service.document) if one.group == "ingress"]
+    for index, application in enumerate(service.config["applications"]):
+        try:
+            wanted = collector(app.settings(application).tracing.model_dump())
+        except Exception:  # rules of their own report it
+            continue
+        (port,) = (one["port"] for one in wanted["ports"]) if wanted else (None,)
+        if port and any(
+            not is_open(of_pods(service, one, EGRESS), EGRESS, reach.elsewhere(every), number(port)) for one in ingress
+        ):
+            sentence = f"no network policy lets the ingress reach port {port}, so traces are lost: render with OTEL_EXPORTER_OTLP_ENDPOINT"
+            field = f"{FIELD}: applications[{index}].args.tracing.endpoint"
+            yield service.finding(traces_reach_their_collector, field, sentence, WARNING)
 
 
 @rule(
