@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kuberay.doctor.documents import Document
-from kuberay.doctor.manifest import Service
+from kuberay.doctor.manifest import SERVE_PORT, Service
 from kuberay.doctor.pod_templates import METRICS, pod_templates
 from kuberay.doctor.selectors import ANY
 from kuberay.doctor.untyped import mappings, texts, whole
-from kuberay.profiles import PORT
 
-HEAD_SERVICE_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": PORT}
+HEAD_SERVICE_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": SERVE_PORT}
 """Ports that KubeRay gives the head's Service where its container names none."""
 ORIGIN = {"ray.io/originated-from-cr-name": ANY, "ray.io/originated-from-crd": ANY}
 
@@ -59,7 +58,7 @@ def services(service: Service) -> list[Target]:
             labels = {**made, "ray.io/cluster": ANY, "ray.io/node-type": "head", **ORIGIN}
             found.append(Target(f"{one.document.name}-head-svc", one.document, labels, ports))
             if one.document.kind == "RayService":
-                serve = {"serve": one.ports.get("serve", PORT)}
+                serve = {"serve": one.ports.get("serve", SERVE_PORT)}
                 labels = {**made, "ray.io/serve": ANY, "ray.io/cluster": ANY, **ORIGIN}
                 found.append(Target(f"{one.document.name}-serve-svc", one.document, labels, serve))
     return found

@@ -55,6 +55,16 @@ def with_weights_in_the_images(m: Manifests) -> None:
             unmounted(group["groupName"])(m)
 
 
+OUT_BY_A_NAMED_PORT = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "hub"},
+    "spec": {
+        "podSelector": {"matchLabels": {"ray.io/group": "diffusion"}},
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": "https"}]}],
+    },
+}
 FULL_DRAIN = '"$RAY_ADDRESS" --settle-s 5 --most-s 435 --idle-s 150 --port 8000'
 NEAR: dict[str, tuple[Break, Profile]] = {
     "hours_and_minutes": (annotated(initializing_timeout="1h30m"), CPU),
@@ -126,7 +136,7 @@ NEAR: dict[str, tuple[Break, Profile]] = {
         lambda m: (
             with_weights_in_the_images(m),
             args("diffusion", model="stabilityai/sd-turbo")(m),
-            policy(m, "ray")["egress"].append({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": "https"}]}),
+            m.beside.append(OUT_BY_A_NAMED_PORT),
         ),
         CPU,
     ),

@@ -35,11 +35,6 @@ def ray_ports(template: PodTemplate) -> dict[int, str]:
     return found
 
 
-def serve_port(service: Service) -> int:
-    options = mapping(mapping(service.config).get("http_options"))
-    return whole(options.get("port"), 8000)
-
-
 @rule(
     "SG420",
     "a name stands once among a pod's containers, its volumes, and a container's ports and variables",
@@ -110,7 +105,7 @@ def a_port_has_one_listener(service: Service) -> Iterator[Finding]:
         taken: dict[tuple[int, str], tuple[PodContainer, str]] = {}
         hosts = set[tuple[int, str, str]]()
         ray = template.ray
-        used = ray_ports(template) | {serve_port(service): "Serve"} if ray else {}
+        used = ray_ports(template) | {service.port: "Serve"} if ray else {}
         for one in (one for one in template.containers if one.stays):
             for index, port in one.ports:
                 place, number = f"{one.place}.ports[{index}]", whole(port.get("containerPort"))

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.manifest import Group, Service
-from kuberay.doctor.rules.http_options import options, port
+from kuberay.doctor.manifest import SERVE_PORT, Group, Service
+from kuberay.doctor.rules.http_options import options
 from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.rules.times import PRE_STOP, drain_words, is_in_a_shell, longest_deadline_s, option
 
-DEFAULT_PORT = 8000
-"""Default of `sonograph drain`."""
 NUMBERS = ("--settle-s", "--most-s", "--idle-s", "--port", "--parent")
 ADDRESSES = ("$RAY_ADDRESS", "${RAY_ADDRESS}")
 SHORTEST_KEPT_S = 5
@@ -26,7 +24,7 @@ def a_drain_asks_its_own_head_and_serve(service: Service) -> Iterator[Finding]:
     own = a_drain_asks_its_own_head_and_serve
     for group in service.groups:
         words = drain_words(group)
-        for sentence in _wrong(group, words, port(service)) if words is not None else ():
+        for sentence in _wrong(group, words, service.port) if words is not None else ():
             yield service.finding(own, service.field(group, PRE_STOP), sentence, WARNING)
 
 
@@ -50,7 +48,7 @@ def _wrong(group: Group, words: list[str], listens: int) -> Iterator[str]:
     for name, text in known.items():
         if text is not None and not _is_number(text.strip("\"'")):
             yield f"{name} is {text or 'empty'}, and no number: {ends}"
-    asked = known.get("--port") or str(DEFAULT_PORT)
+    asked = known.get("--port") or str(SERVE_PORT)
     if _is_number(asked.strip("\"'")) and float(asked.strip("\"'")) != listens:
         yield (
             f"it asks the port {asked} for the pod's requests, and Serve listens on {listens} (http_options.port): where the whole "

@@ -11,7 +11,6 @@ from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.reach import EGRESS, INGRESS, RANDOM_PORT, is_open, number, of_pods
 from kuberay.doctor.untyped import at
 from kuberay.manifest.objects import HEAD_PORTS
-from kuberay.profiles import PORT
 
 GCS, DASHBOARD = HEAD_PORTS["gcs"], HEAD_PORTS["dashboard"]
 OPERATOR_REMEDY = "Let the operator's namespace in at port 8265 (`from` a namespaceSelector)."
@@ -94,15 +93,12 @@ def rays_pods_reach_each_other(service: Service) -> Iterator[Finding]:
     "Let the clients' namespace, or the gateway's, in at port 8000.",
 )
 def clients_reach_the_service(service: Service) -> Iterator[Finding]:
-    port = at(service.config, "http_options", "port")
-    port = port if isinstance(port, int) else PORT
     every = pod_templates(service)
     for one in _serving(service):
         found = of_pods(service, one, INGRESS)
-        if not is_open(found, INGRESS, reach.elsewhere(every), number(port, names=one.ports)):
-            sentence = (
-                f"{_named(found)} let no client reach port {port} of {one.name}: its requests get no answer. Let the clients in"
-            )
+        if not is_open(found, INGRESS, reach.elsewhere(every), number(service.port, names=one.ports)):
+            happens = f"no client reach port {service.port} of {one.name}: its requests get no answer"
+            sentence = f"{_named(found)} let {happens}. Let the clients in"
             yield found[0].document.finding(clients_reach_the_service, "spec.ingress", sentence)
 
 

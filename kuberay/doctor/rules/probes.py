@@ -7,7 +7,7 @@ from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, Severity, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
-from kuberay.doctor.rules.containers import ray_ports, serve_port
+from kuberay.doctor.rules.containers import ray_ports
 from kuberay.doctor.untyped import mapping, mappings, whole
 
 PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
@@ -74,7 +74,7 @@ def a_probe_asks_what_answers(service: Service) -> Iterator[Finding]:
                 if found:
                     sentence = f"{found}, so {_happens(kind)}{hint}"
                     yield template.document.finding(own, f"{place}.{handler}.port", sentence, severity)
-                elif one.ray and handler == "httpGet" and _number(one, port) == serve_port(service):
+                elif one.ray and handler == "httpGet" and _number(one, port) == service.port:
                     for field, found, hint in _of_path(service, asked):
                         sentence = f"{found}, so {_happens(kind)}{hint}"
                         yield template.document.finding(own, f"{place}.httpGet.{field}", sentence)
@@ -101,7 +101,7 @@ def _of_port(service: Service, template: PodTemplate, one: PodContainer, port: A
         return f"{number} is no port", "", ERROR
     declared = {whole(other.get("containerPort")) for each in template.containers for _, other in each.ports}
     if template.ray:
-        declared |= {*ray_ports(template), serve_port(service)}
+        declared |= {*ray_ports(template), service.port}
     if number in declared or (not one.ray and not one.ports):
         return "", "", ERROR
     return f"no container of the pod has the port {number}", "", ERROR if one.ray else WARNING
