@@ -99,7 +99,7 @@ def _found(
     dashboard: str | None,
     token_file: Path,
 ) -> "Found":
-    from graphs.serve.rest import DashboardError
+    from sonograph.dashboard import DashboardError
     from sonograph.rightsize import sources
 
     if results is not None:

@@ -1,19 +1,17 @@
 """Common parts of the commands of `sonograph rollout`: the service, the place of Serve's config, the terminal."""
 
 import contextlib
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console, Group
 from rich.progress import Progress
 from rich.text import Text
 
-from graphs.serve.rest import Dashboard, DashboardError
+from sonograph.dashboard import Dashboard, DashboardError, address, read_token
 from sonograph.draw import api_key, printable
 from sonograph.events import Failed
 from sonograph.rollouts import table, values
@@ -44,23 +42,8 @@ class Place:
             return RayService(self.rayservice, self.namespace)
         if self.rayservice:
             return Manifest(self.rayservice, self.namespace)
-        url = self.dashboard or named
-        if url is None:
-            raise Failed("the service does not know Ray's dashboard: name it, as in --dashboard http://127.0.0.1:8265")
-        if not self.dashboard and not _on_this_machine(url):  # Ray's token goes there, and its holder can run code
-            raise Failed(
-                f"the service names {url} as Ray's dashboard, on another machine: if that is right, add --dashboard {url}; "
-                "in Kubernetes use --rayservice, or a port-forward of the head's port 8265"
-            )
-        return RunningServe(Dashboard(url, self._token()))
-
-    def _token(self) -> str | None:
-        try:
-            return self.token_file.expanduser().read_text(encoding="utf-8").strip() or None
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeError) as error:
-            raise Failed(f"cannot read Ray's token in {self.token_file}: {error}") from error
+        url = address(self.dashboard, named)
+        return RunningServe(Dashboard(url, read_token(self.token_file)))
 
 
 @contextlib.contextmanager
@@ -160,13 +143,6 @@ def say(sentence: str) -> None:
 
 def warn(sentence: str) -> None:
     errors.print(Text.assemble(("Warning: ", "bold"), sentence), soft_wrap=True)
-
-
-def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _readable(sentence: str) -> str:

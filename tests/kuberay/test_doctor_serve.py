@@ -58,7 +58,7 @@ def with_weights_in_the_images(m: Manifests) -> None:
 OUT_BY_A_NAMED_PORT = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "NetworkPolicy",
-    "metadata": {"name": "hub"},
+    "metadata": {"name": "hub", "namespace": CPU.namespace},
     "spec": {
         "podSelector": {"matchLabels": {"ray.io/group": "diffusion"}},
         "policyTypes": ["Egress"],

@@ -93,12 +93,20 @@ def test_a_file_that_uses_private_parts_is_in_the_record(path: Path) -> None:
     assert not found or f"`{name}`" in RECORD, f"{name} uses {found}: do without, or add it to docs/decisions/0012-private-api.md"
 
 
+def test_the_private_names_of_ray_and_serve_are_used_in_one_folder() -> None:
+    _, _, tables = RECORD.partition("\n## Ray Serve\n")
+    tables, _, _ = tables.partition("\n## uvicorn\n")
+    files = {ROOT / name for name in re.findall(r"^\| `([\w/]+\.py)`", tables, re.MULTILINE)}
+    apart = {str(path.relative_to(ROOT)) for path in files if list(findings(path)) and path.parent != ROOT / "graphs" / "serve"}
+    assert apart == {"deployments/zero.py", "sonograph/compare/cluster.py"}
+
+
 def test_the_law_sees_each_kind() -> None:
     seen = {
         "graphs/serve/logs.py": "import ray.serve._private.logging_utils.ServeContextFilter as ServeContextFilter",
         "graphs/serve/key_values.py": "internal_kv._internal_kv_get",
         "deployments/zero.py": "counter._record",
-        "graphs/serve/broadcast.py": "_check_exists=",
+        "graphs/serve/handles.py": "_check_exists=",
         "sonograph/compare/cluster.py": "_temp_dir=",
         "graphs/http/middleware/lingering.py": "self._unset_keepalive_if_required",
     }

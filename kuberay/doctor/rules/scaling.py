@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.triton.health import REAL_S
+from kuberay import app
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.resource_requests import deployments
@@ -29,7 +30,7 @@ class Stated:
 
     def own(self, name: str, default: float) -> float:
         """Return the number of the code, where that is known."""
-        found = getattr(getattr(self.code, "_deployment_config", None), name, None)
+        found = app.configured(self.code, name)
         return float(found) if isinstance(found, int | float) else default
 
     def number(self, name: str, default: float) -> float:
