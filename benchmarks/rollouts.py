@@ -28,7 +28,7 @@ from benchmarks.measure import interval, record, recordings
 from benchmarks.services import BINARIES, running, variables
 from sonograph.dashboard import Dashboard, read_token
 from sonograph.rollouts import serve_config
-from sonograph.rollouts.options import RAY_TOKEN
+from sonograph.state import RAY_TOKEN
 from testing.known_cost.app import SLOWER
 from testing.service import ROOT, Service, config, free_port
 

@@ -9,8 +9,13 @@ from kuberay.doctor.manifest import SERVE_PORT, Service
 from kuberay.doctor.pod_templates import METRICS, pod_templates
 from kuberay.doctor.selectors import ANY
 from kuberay.doctor.untyped import mappings, texts, whole
+from kuberay.manifest.objects import HEAD_PORTS
 
-HEAD_SERVICE_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": SERVE_PORT}
+HEAD_SERVICE_PORTS = {
+    "gcs-server": HEAD_PORTS["gcs"],
+    **{name: HEAD_PORTS[name] for name in ("dashboard", "client")},
+    "serve": SERVE_PORT,
+}
 """Ports that KubeRay gives the head's Service where its container names none."""
 ORIGIN = {"ray.io/originated-from-cr-name": ANY, "ray.io/originated-from-crd": ANY}
 

@@ -10,6 +10,8 @@ from kuberay.doctor.documents import Document
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.selectors import ANY
 from kuberay.doctor.untyped import amounts, at, mapping, mappings, texts, whole
+from kuberay.manifest.objects import PORTS
+from kuberay.ray_autoscaler import HEAD
 
 CLUSTER = "spec.rayClusterConfig"
 OF_KUBERAY = {"RayService": ("spec", "rayClusterConfig"), "RayCluster": ("spec",)}
@@ -19,9 +21,7 @@ PATHS = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "Pod": (),
 }
-HEAD = "headgroup"
-"""Group of the head, as KubeRay labels its pod."""
-METRICS = ("metrics", 8080)
+METRICS = ("metrics", PORTS["metrics"])
 """The port that KubeRay adds to each of Ray's containers that does not name it."""
 AUTOSCALER = "autoscaler"
 AUTOSCALER_RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}}

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kuberay.manifest.objects import HEAD_PORTS, PORTS, Object, component, instance, kubernetes_object, of_group, of_ray
+from kuberay.part_values import REDIS_PORT
 from kuberay.profiles import PORT, Profile
 from kuberay.values import Values
 
@@ -35,7 +36,7 @@ def network(profile: Profile) -> list[Object]:
     if values.redis.address:
         to_redis = {**_blocks(values.redis.cidrs), "ports": _tcp(values.redis.port)}
     else:
-        to_redis = {"to": [{"podSelector": redis}], "ports": _tcp(6379)}
+        to_redis = {"to": [{"podSelector": redis}], "ports": _tcp(REDIS_PORT)}
     policies: dict[str, Object | None] = {
         "deny": _policy({"matchLabels": instance(profile)}),
         "ray": _policy(
@@ -48,7 +49,7 @@ def network(profile: Profile) -> list[Object]:
             egress=[{"to": [own]}, to_redis, *dns],
         ),
         "head": _policy(head, ingress=[{"from": [operator], "ports": _tcp(HEAD_PORTS["dashboard"], PORT)}], egress=[api]),
-        "redis": None if values.redis.address else _policy(redis, ingress=[{"from": [own], "ports": _tcp(6379)}]),
+        "redis": None if values.redis.address else _policy(redis, ingress=[{"from": [own], "ports": _tcp(REDIS_PORT)}]),
         "weights": _policy({"matchLabels": component(profile, "weights")}, egress=[*dns, {"ports": _tcp(_hub_port(values))}]),
         "traces": _policy(of_group(profile, "ingress"), egress=[traces]) if traces else None,
     }

@@ -22,7 +22,7 @@ from kuberay.manifest.objects import (
     placement,
 )
 from kuberay.manifest.weights import volume_name, wait_for_weights
-from kuberay.part_values import UpgradeValues
+from kuberay.part_values import REDIS_PORT, UpgradeValues
 from kuberay.pod_values import Gpu
 from kuberay.profiles import AUTOSCALER_CPU, KEYS, PORT, SETTLE_S, WEIGHTS, Profile
 from kuberay.versions import RAY
@@ -111,7 +111,7 @@ def _fault_tolerance(profile: Profile) -> Object:
     redis = profile.values.redis
     password = {"valueFrom": {"secretKeyRef": {"name": profile.redis_secret, "key": "password"}}}
     return {
-        "redisAddress": redis.address or f"{profile.service}-redis:6379",
+        "redisAddress": redis.address or f"{profile.service}-redis:{REDIS_PORT}",
         **({"redisUsername": {"value": redis.username}} if redis.username else {}),
         "redisPassword": password,
     }

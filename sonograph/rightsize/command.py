@@ -14,6 +14,7 @@ from rich.text import Text
 from sonograph.draw import printable
 from sonograph.events import Failed
 from sonograph.rollouts import options
+from sonograph.state import RAY_TOKEN
 
 if TYPE_CHECKING:
     from sonograph.rightsize.packing import Place
@@ -41,7 +42,7 @@ def rightsize(
     key_file: options.KeyFile = None,
     seconds: Annotated[float, typer.Option(help="Time to sample the service for, under its load.", min=1, max=MOST_S)] = 60,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     prometheus: Annotated[
         str | None,
         typer.Option(help="Address of a Prometheus that scrapes Ray's nodes, to judge by instead.", show_default=False),

@@ -12,6 +12,7 @@ from rich.live import Live
 from sonograph.draw import api_key
 from sonograph.rollouts import options, values
 from sonograph.rollouts.options import budget, of_plan
+from sonograph.state import RAY_TOKEN
 
 WATCH_S = 2.0
 
@@ -63,7 +64,7 @@ def start(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,
@@ -142,7 +143,7 @@ def promote(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,
@@ -164,7 +165,7 @@ def abort(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,
@@ -184,7 +185,7 @@ def remove(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,

@@ -8,9 +8,9 @@ from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import OF_KUBERAY, PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.sizes import MIB
 from kuberay.doctor.untyped import amounts, mapping
 
-MIB = 2**20
 KNOWN = ("cpu", "memory", "ephemeral-storage")
 """Resources that every node has."""
 LEAST_MEMORY, LEAST_OF_RAY = 4 * MIB, 256 * MIB

@@ -9,6 +9,7 @@ from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import CLUSTER, PodContainer, PodTemplate, pod_templates
 from kuberay.doctor.untyped import mapping, whole
+from kuberay.manifest.objects import HEAD_PORTS, PORTS
 
 PORT_NAME = re.compile(r"(?=.*[a-z])(?!.{16})[a-z0-9](-?[a-z0-9])*")
 REFERENCE = re.compile(
@@ -24,10 +25,13 @@ OF_WORKERS = range(10002, 20000)
 
 def ray_ports(template: PodTemplate) -> dict[int, str]:
     """The ports that Ray listens on in a pod, declared or not, and what for."""
-    ports = {"dashboard-agent-listen-port": (52365, "Ray's agent"), "metrics-export-port": (8080, "Ray's metrics")}
+    ports = {"dashboard-agent-listen-port": (52365, "Ray's agent"), "metrics-export-port": (PORTS["metrics"], "Ray's metrics")}
     if template.node_type == "head":
-        ports |= {"port": (6379, "Ray's control store"), "dashboard-port": (8265, "Ray's dashboard")}
-        ports |= {"ray-client-server-port": (10001, "Ray's client")}
+        ports |= {
+            "port": (HEAD_PORTS["gcs"], "Ray's control store"),
+            "dashboard-port": (HEAD_PORTS["dashboard"], "Ray's dashboard"),
+        }
+        ports |= {"ray-client-server-port": (HEAD_PORTS["client"], "Ray's client")}
     found = {}
     for name, (default, use) in ports.items():
         stated = str(template.params.get(name, default))

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import SERVE_PORT, Group, Service
 from kuberay.doctor.rules.http_options import options
-from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.rules.times import PRE_STOP, drain_words, is_in_a_shell, longest_deadline_s, option
 
 NUMBERS = ("--settle-s", "--most-s", "--idle-s", "--port", "--parent")
@@ -76,16 +76,16 @@ def requests_and_connections_end_in_time(service: Service) -> Iterator[Finding]:
     timeout_s, kept_s = options(service).get("request_timeout_s"), options(service).get("keep_alive_timeout_s")
     if deadline_s and not timeout_s:
         sentence = "without it a request whose ingress has died holds its client for ever: state it, a minute above the deadline"
-        yield service.finding(own, f"{FIELD}: http_options.request_timeout_s", sentence, WARNING)
+        yield service.finding(own, f"{SERVE_CONFIG}: http_options.request_timeout_s", sentence, WARNING)
     elif deadline_s and isinstance(timeout_s, int | float) and timeout_s > deadline_s + LONGEST_AFTER_S:
         sentence = (
             f"a request whose ingress has died would hold its client for {timeout_s:g} s, and the deadline is {deadline_s:g} s: a "
             "minute above that is enough"
         )
-        yield service.finding(own, f"{FIELD}: http_options.request_timeout_s", sentence, WARNING)
+        yield service.finding(own, f"{SERVE_CONFIG}: http_options.request_timeout_s", sentence, WARNING)
     if isinstance(kept_s, int | float) and kept_s < SHORTEST_KEPT_S:
         sentence = (
             f"Serve would close a connection {kept_s:g} s after its last request, often while the next one is on its way: clients and "
             "gateways that reuse connections get errors"
         )
-        yield service.finding(own, f"{FIELD}: http_options.keep_alive_timeout_s", sentence, WARNING)
+        yield service.finding(own, f"{SERVE_CONFIG}: http_options.keep_alive_timeout_s", sentence, WARNING)

@@ -4,9 +4,9 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import SERVE_PORT, Group, Service
-from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.manifest.route import serve_service
 
 SERVE = "serve"
@@ -82,7 +82,7 @@ def _probe(service: Service, group: Group, listens: int) -> Iterator[Finding]:
     "Take `host: 0.0.0.0`, or `::` for IPv6, or leave it out.",
 )
 def serve_listens_to_other_pods(service: Service) -> Iterator[Finding]:
-    host, field = options(service).get("host"), f"{FIELD}: http_options.host"
+    host, field = options(service).get("host"), f"{SERVE_CONFIG}: http_options.host"
     if host is None or host == "":
         return
     if str(host).lower() == "localhost" or str(host).startswith("127.") or host == "::1":
@@ -119,7 +119,7 @@ def the_pods_behind_the_service_have_a_proxy(service: Service) -> Iterator[Findi
     else:
         severity = WARNING
         sentence = "with HeadOnly every request goes through the head, and none is answered while it is replaced: take EveryNode"
-    field = f"{FIELD}: proxy_location"
+    field = f"{SERVE_CONFIG}: proxy_location"
     yield service.finding(the_pods_behind_the_service_have_a_proxy, field, sentence, severity)
 
 

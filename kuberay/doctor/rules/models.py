@@ -8,17 +8,18 @@ from typing import Any
 from deployments.model_spec import specs
 from kuberay import app
 from kuberay.doctor import reach
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service, WorkerGroup
 from kuberay.doctor.pod_templates import of_document
 from kuberay.doctor.resource_requests import resource_requests, worker_group
 from kuberay.doctor.rules.pods import GPU, requests
-from kuberay.doctor.rules.serve_config import FIELD, SHIPPED
+from kuberay.doctor.rules.serve_config import SHIPPED
 from kuberay.images import versions
 from kuberay.profiles import KEYS, WEIGHTS
+from kuberay.serve_config import INGRESS
 from kuberay.worker_groups import ALL
 
-INGRESS = "ingress"
 IMAGE_ROOT = "/opt/sonograph"
 """Folder of this project's files in its images."""
 OFFLINE = {"HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT"}
@@ -46,7 +47,7 @@ def _placed(service: Service) -> Iterator[Placed]:
         for name, section in sections.items():
             group = groups.get(name)
             if group is not None and name in specs():
-                yield Placed(name, f"{FIELD}: applications[{number}].args.{name}", section, group)
+                yield Placed(name, f"{SERVE_CONFIG}: applications[{number}].args.{name}", section, group)
 
 
 @rule(
@@ -220,4 +221,4 @@ def the_files_of_the_settings_are_mounted(service: Service) -> Iterator[Finding]
                 else "it is no absolute path, so no volume can be mounted there"
             )
             sentence = f"{file}: {reason}. The ingress would not find it, and fail at its start"
-            yield service.finding(own, f"{FIELD}: applications[{number}].args.{name}", sentence)
+            yield service.finding(own, f"{SERVE_CONFIG}: applications[{number}].args.{name}", sentence)

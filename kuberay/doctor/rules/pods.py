@@ -12,10 +12,10 @@ from kuberay.doctor.manifest import PodResources, Service
 from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.untyped import amounts, at, mapping
 from kuberay.manifest.rayservice import NODES
+from kuberay.ray_autoscaler import HEAD
 
 GPU = re.compile(r"gpu|/mig-")
 GROUP = "ray.io/group"
-HEAD_GROUP = "headgroup"
 """KubeRay's own name for the head's group, which the label of its pod has."""
 EVERYWHERE = "DaemonSet"
 """Kind whose pods take a share of every node."""
@@ -111,7 +111,7 @@ def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding
     "Take the group's name.",
 )
 def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding]:
-    names = {group.group_name for group in service.groups} | {HEAD_GROUP} | set(_groups_beside(service))
+    names = {group.group_name for group in service.groups} | {HEAD} | set(_groups_beside(service))
     for document in (service.document, *service.beside):
         for field, name in selected(document.content):
             if name not in names:

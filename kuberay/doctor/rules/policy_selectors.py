@@ -5,6 +5,7 @@ from typing import Any
 
 from kuberay import app
 from kuberay.doctor import reach
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.folder import documents
 from kuberay.doctor.manifest import Service
@@ -12,10 +13,10 @@ from kuberay.doctor.near import near
 from kuberay.doctor.pod_templates import PodTemplate, of_document, pod_templates
 from kuberay.doctor.reach import EGRESS, INGRESS, Policy, is_open, number, of_pods, policies
 from kuberay.doctor.rules.policies import is_filling
-from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.selectors import selects, shown
 from kuberay.doctor.untyped import mapping, mappings, texts
 from kuberay.manifest.network import collector
+from kuberay.serve_config import INGRESS as INGRESS_GROUP
 
 LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kubernetes.io/metadata-name")
 
@@ -28,7 +29,7 @@ LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kube
 def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
     """A policy that selects the ingress's pods cuts all that no policy names. No error: requests are answered without traces too."""
     every = pod_templates(service)
-    ingress = [one for one in of_document(service.document) if one.group == "ingress"]
+    ingress = [one for one in of_document(service.document) if one.group == INGRESS_GROUP]
     for index, application in enumerate(service.config["applications"]):
         try:
             wanted = collector(app.settings(application).tracing.model_dump())
@@ -39,7 +40,7 @@ def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
             not is_open(of_pods(service, one, EGRESS), EGRESS, reach.elsewhere(every), number(port)) for one in ingress
         ):
             sentence = f"no network policy lets the ingress reach port {port}, so traces are lost: render with OTEL_EXPORTER_OTLP_ENDPOINT"
-            field = f"{FIELD}: applications[{index}].args.tracing.endpoint"
+            field = f"{SERVE_CONFIG}: applications[{index}].args.tracing.endpoint"
             yield service.finding(traces_reach_their_collector, field, sentence, WARNING)
 
 

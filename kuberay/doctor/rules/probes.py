@@ -5,7 +5,7 @@ from typing import Any
 
 from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, Severity, rule
-from kuberay.doctor.manifest import Service
+from kuberay.doctor.manifest import OURS, Service
 from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
 from kuberay.doctor.rules.containers import ray_ports
 from kuberay.doctor.untyped import mapping, mappings, whole
@@ -14,7 +14,6 @@ PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 HANDLERS = {"httpGet", "tcpSocket", "exec", "grpc"}
 OF_PROXY = ("/-/healthz", "/-/routes")
 """Paths that Serve's proxy itself answers."""
-OURS = "graphs."
 """Beginning of the import paths of this project's apps."""
 OF_APP = ("healthz", "readyz", "docs", "openapi.json", "page", "graph", "v1", "")
 """First parts of the paths that an app of this project has."""

@@ -15,11 +15,11 @@ from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.reach import EGRESS, INGRESS, is_open, number, of_pods
 from kuberay.doctor.selectors import selects
 from kuberay.doctor.untyped import at, mappings, texts
+from kuberay.part_values import REDIS_PORT
 
 OPTIONS = "spec.rayClusterConfig.gcsFaultToleranceOptions"
 ADDRESS, PASSWORD = f"{OPTIONS}.redisAddress", f"{OPTIONS}.redisPassword"
 REPLICATED = ("replicaof", "slaveof", "sentinel", "cluster-enabled", "replication")
-PORT = 6379
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Address:
 def _address(service: Service) -> Address | None:
     options = service.cluster.gcs_fault_tolerance_options or {}
     found = re.fullmatch(r"(?:[a-z]+://)?([A-Za-z0-9._-]+)(?::(\d{1,5}))?/?", str(options.get("redisAddress", "")))
-    return Address(found[1], int(found[2] or PORT)) if found else None
+    return Address(found[1], int(found[2] or REDIS_PORT)) if found else None
 
 
 def _target(service: Service, address: Address) -> Target | None:
@@ -212,7 +212,9 @@ def _behind(service: Service, target: Target | None) -> list[PodTemplate]:
 
 
 def _is_redis(service: Service, target: Target) -> bool:
-    return PORT in target.ports.values() or "redis" in target.name or any(_has_redis(one) for one in _behind(service, target))
+    return (
+        REDIS_PORT in target.ports.values() or "redis" in target.name or any(_has_redis(one) for one in _behind(service, target))
+    )
 
 
 def _has_redis(one: PodTemplate) -> bool:

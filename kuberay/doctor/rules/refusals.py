@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
+from kuberay.doctor.pod_templates import CLUSTER
 from kuberay.doctor.rules.operator import ray_start_params_survive_every_parser
 from kuberay.doctor.rules.pods import every_amount_is_a_quantity
 from kuberay.ray_autoscaler import HEAD
 
-CLUSTER = "spec.rayClusterConfig"
 TIMEOUT, FAULT_TOLERANCE, STORAGE = "ray.io/initializing-timeout", "ray.io/ft-enabled", "ray.io/external-storage-namespace"
 ANNOTATIONS = (TIMEOUT, FAULT_TOLERANCE, STORAGE, "ray.io/gcs-ft-deletion-timeout", "ray.io/overwrite-container-cmd")
 """Annotations that KubeRay reads of a RayService."""

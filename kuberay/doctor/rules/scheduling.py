@@ -6,10 +6,9 @@ from typing import Any
 
 from deployments.nearest import nearest, question
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
-from kuberay.doctor.manifest import Service
+from kuberay.doctor.manifest import OURS, Service
 from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.rules.operator import LABEL_KEY, LABEL_VALUE
-from kuberay.doctor.rules.probes import OURS
 from kuberay.doctor.untyped import at, mapping, mappings
 
 TAINT = "nvidia.com/gpu"

@@ -7,6 +7,7 @@ from deployments.nearest import question
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.sizes import MIB
 from kuberay.doctor.untyped import amount, at, mapping, mappings
 
 SHARED_MEMORY = "/dev/shm"
@@ -15,7 +16,6 @@ MOST_WITHOUT_SHARED_MEMORY = 10**10
 """Bytes of an object store which Ray 2.60 puts on a disk where /dev/shm is smaller; it refuses to start with more."""
 SHARE = Decimal("0.3")
 """Of a container's memory, which Ray takes for its object store."""
-MIB = 2**20
 
 
 def added(template: PodTemplate) -> set[str]:

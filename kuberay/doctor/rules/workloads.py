@@ -10,6 +10,7 @@ from kuberay.doctor.pod_templates import CLUSTER, OF_KUBERAY, PodTemplate, of_do
 from kuberay.doctor.rules.pods import GROUP
 from kuberay.doctor.selectors import selects
 from kuberay.doctor.untyped import amounts, at, mapping, mappings, whole
+from kuberay.ray_autoscaler import HEAD
 
 RESTARTS = {
     **dict.fromkeys(("Job", "CronJob"), ("Never", "OnFailure")),
@@ -86,7 +87,7 @@ def a_spread_selects_pods(service: Service) -> Iterator[Finding]:
     for template in templates:
         for place, selector, what in _spreads(template):
             stated = mapping(selector.get("matchLabels"))
-            if stated.get(GROUP, next(iter(groups), "")) not in groups | {"headgroup"}:
+            if stated.get(GROUP, next(iter(groups), "")) not in groups | {HEAD}:
                 continue  # SG405 says so
             near = [one for one in templates if one.namespace == template.namespace]
             if not (stated or selector.get("matchExpressions")) or any(selects(selector, one.labels, _is_added) for one in near):
