@@ -71,6 +71,13 @@ def text_of(segments: Iterable[Segment]) -> str:
     return "".join(segment.text for segment in segments).strip()
 
 
+def mean_logprob(segments: Iterable[Segment]) -> float | None:
+    """Mean of the segments' `avg_logprob`, by the lengths of their texts; None without any text."""
+    lengths = [(len(one.text), one.avg_logprob) for one in segments]
+    total = sum(length for length, _ in lengths)
+    return sum(length * logprob for length, logprob in lengths) / total if total else None
+
+
 def window_count(samples: int) -> int:
     """Windows of 30 s in a recording, at least 1."""
     return max(1, math.ceil(samples / (WINDOW_S * SAMPLE_RATE_HZ)))

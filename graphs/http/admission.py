@@ -169,14 +169,6 @@ class Admission:
         self._admitted.discard(slowest)
 
 
-def declared_bytes(content_length: str | None, max_upload_bytes: int) -> int:
-    """Bytes that a body announces, at most the largest upload; 0 where it announces none."""
-    declared = content_length or ""
-    if not declared.isdecimal():
-        return 0
-    return min(int(declared), max_upload_bytes) if len(declared) <= 18 else max_upload_bytes  # int() refuses thousands of digits
-
-
 def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]) -> float:
     """Seconds until the `in_flight` requests of the ingress are done: the slowest stage sets the rate. `stages`: with their replicas.
 

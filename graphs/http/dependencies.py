@@ -22,9 +22,10 @@ from graphs.core.policies.deadline import within
 from graphs.core.readiness import Readiness
 from graphs.core.stage import Stage
 from graphs.http.access_log import Entry, logged
-from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
+from graphs.http.admission import Admission, Reservation, retry_after_s
 from graphs.http.auth import Access
 from graphs.http.deadline import deadline_s
+from graphs.http.middleware.body import declared_bytes
 from graphs.http.pace import Pace
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
@@ -152,13 +153,13 @@ class Dependencies:
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
         request.state.trace = context.trace = self._traces.begin(client_context(request), context.id, attributes(request))
         with logged(context, request.scope["route"].path, settings.log_transcripts, self._ended) as entry:
-            entry.key = context.key = self._access.require(request)
+            context.key = self._access.require(request)
             context.may_read_trace = self._traces.keeps and self._access.is_operator(request, context.key)
             if VARIANT in request.headers:
                 self._access.require_operator(request)
                 context.variants = variants(request.headers.getlist(VARIANT), self._stages)
-            self._access.count(entry.key)
-            with self._admission.admit(entry.key, declared, self._retry_after_s) as reservation:
+            self._access.count(context.key)
+            with self._admission.admit(context.key, declared, self._retry_after_s) as reservation:
                 x_timeout_ms = request.headers.getlist("x-timeout-ms")
                 try:
                     yield AdmittedRequest(context, entry, reservation, settings.deadline_s, x_timeout_ms)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 from deployments.roles.image_formats import IMAGE_FORMATS
-from deployments.roles.speech_to_text import Transcript
+from deployments.roles.speech_to_text import Transcript, mean_logprob
 from deployments.roles.text_to_image import Image
 from graphs.rollouts.observations import Pair
 from graphs.rollouts.shape import check_shape
@@ -79,9 +79,7 @@ def words(text: str) -> list[str]:
 def _transcript_traits(result: Transcript) -> Traits:
     content = result.text.encode(errors="replace")
     ratio = len(content) / len(zlib.compress(content))
-    length = sum(len(segment.text) for segment in result.segments)
-    logprob = sum(len(segment.text) * segment.avg_logprob for segment in result.segments) / length if length else None
-    return Traits(not result.text.strip(), ratio > REPETITIVE, logprob)
+    return Traits(not result.text.strip(), ratio > REPETITIVE, mean_logprob(result.segments))
 
 
 def _compare_transcripts(stable: Transcript, candidate: Transcript) -> Pair:

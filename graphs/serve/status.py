@@ -14,7 +14,7 @@ PROXY_CALLBACK: str | None = RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
 def details() -> dict[str, Any] | None:
     """Return the content of `GET /api/serve/applications/` on the head; None where Serve does not run. Raises Ray's errors."""
     client = _get_global_client(raise_if_no_controller_running=False)
-    return dict(client.get_serve_details()) if client is not None else None  # type: ignore[no-untyped-call]
+    return dict(client.get_serve_details()) if client is not None else None
 
 
 def status() -> ServeStatus:

@@ -17,7 +17,7 @@ VERSION = 1
 """Version of the code that measures. A change of what a figure means raises it, and everything is measured anew."""
 ROLES = {"speech-to-text": "whisper", "text-to-image": "diffusion"}
 """The model's section of the settings by role."""
-WITHOUT_EFFECT = {"model", "aliases", "weights", "max_batch", "max_side_px", "stall_s"}
+WITHOUT_EFFECT = {"model", "aliases", "weights", "max_batch", "max_side_px", "max_queue_delay_ms", "stall_s"}
 """Settings that change no result of one input alone, or that a checkpoint's identity stands for."""
 
 

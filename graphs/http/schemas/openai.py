@@ -2,12 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from deployments import errors as deployments
 from graphs.audio import errors as audio_errors
+from graphs.core.parameters import Answer
 from graphs.http import errors as http
+from graphs.http.request_id import HEADER
 from graphs.http.responses import EVENTS, JSON
 from graphs.http.schemas import openapi
 from graphs.http.schemas.examples import shown
@@ -48,10 +50,6 @@ IMAGES = (
     http.RateLimitExceeded,
     *LATE,
 )
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
 
 
 class Usage(Answer):
@@ -157,7 +155,7 @@ def _route(
     summary: str, model: Any, content: dict[str, Any], errors: tuple[type[deployments.DeploymentError], ...], body: dict[str, Any]
 ) -> dict[str, Any]:
     recording = ["X-Decode-Warnings"] if "multipart/form-data" in body else []
-    headers = openapi.headers("X-Request-ID", "Server-Timing", "X-Trace-ID", "traceresponse", *recording)
+    headers = openapi.headers(HEADER, "Server-Timing", "X-Trace-ID", "traceresponse", *recording)
     return {
         "summary": summary,
         "response_class": Response,

@@ -9,8 +9,9 @@ import pytest
 
 from deployments.errors import DeploymentError, InvalidInput, Overloaded
 from graphs.core.latency import LatencyEstimator
-from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
+from graphs.http.admission import Admission, Reservation, retry_after_s
 from graphs.http.errors import BodyTooSlow, RateLimitExceeded
+from graphs.http.middleware.body import declared_bytes
 from graphs.http.pace import Pace
 
 MIB = 1024 * 1024
