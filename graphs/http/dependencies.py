@@ -14,7 +14,7 @@ from starlette.requests import Request
 from deployments.errors import DeadlineExceeded, InvalidInput
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
-from graphs.audio.job import Sound
+from graphs.audio.job import DecodedAudio
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
 from graphs.core.metrics import INGRESS, Metrics
@@ -24,9 +24,9 @@ from graphs.core.stage import Stage
 from graphs.http.access_log import Entry, logged
 from graphs.http.admission import Admission, Reservation, retry_after_s
 from graphs.http.auth import Access
+from graphs.http.body_timeout import BodyTimeout
 from graphs.http.deadline import deadline_s
 from graphs.http.middleware.body import declared_bytes
-from graphs.http.pace import Pace
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.tracing import attributes, client_context
@@ -34,7 +34,7 @@ from graphs.http.upload import Upload
 from graphs.tracing.trace import Trace, span
 from graphs.tracing.traces import Traces
 
-Decode = Callable[[bytes, Trace | None], Awaitable[Sound]]
+Decode = Callable[[bytes, Trace | None], Awaitable[DecodedAudio]]
 """Decoding of a recording, as `graphs.audio.pool.DecodePool.decode` does it."""
 DECODE = "decode"
 """The stage of the decoding, in times, errors and metrics."""
@@ -126,7 +126,7 @@ class Dependencies:
             settings.max_concurrent_requests,
             settings.max_concurrent_uploads,
             settings.max_buffered_bytes,
-            lambda: Pace(settings.body_idle_timeout_s, settings.min_body_bytes_per_s),
+            lambda: BodyTimeout(settings.body_idle_timeout_s, settings.min_body_bytes_per_s),
             settings.key_max_concurrent_requests,
         )
 

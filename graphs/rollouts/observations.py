@@ -19,7 +19,7 @@ KEPT = 500
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One request to one of the two models. Only one that succeeded has traits, and counts in times."""
+    """One request to one of the two models. Only one that succeeded has quality metrics, and counts in times."""
 
     latency_s: float
     error: str = ""
