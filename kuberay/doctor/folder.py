@@ -6,10 +6,10 @@ from typing import Any
 
 from kuberay.doctor.documents import Document
 from kuberay.doctor.manifest import SERVE_PORT, Service
-from kuberay.doctor.pod_templates import METRICS, pod_templates
+from kuberay.doctor.pod_templates import MADE_BY_KUBERAY, METRICS, pod_templates
 from kuberay.doctor.selectors import ANY
 from kuberay.doctor.untyped import mappings, texts, whole
-from kuberay.manifest.objects import HEAD_PORTS
+from kuberay.manifest.objects import CLUSTER, HEAD_PORTS, NODE_TYPE
 
 HEAD_SERVICE_PORTS = {
     "gcs-server": HEAD_PORTS["gcs"],
@@ -55,16 +55,15 @@ def services(service: Service) -> list[Target]:
         selector = document.spec.get("selector")
         own = texts(selector) if isinstance(selector, dict) and selector else {}
         found.append(Target(document.name, document, texts(document.metadata.get("labels")), ports, own))
-    made = {"app.kubernetes.io/name": "kuberay", "app.kubernetes.io/created-by": "kuberay-operator", "ray.io/identifier": ANY}
     for one in pod_templates(service):
         if one.node_type == "head":
             named = {name: port for name, port in one.ports.items() if not name.isdigit()}
             ports = {**named, METRICS[0]: METRICS[1]} if len(named) > 1 else {**HEAD_SERVICE_PORTS, **named}
-            labels = {**made, "ray.io/cluster": ANY, "ray.io/node-type": "head", **ORIGIN}
+            labels = {**MADE_BY_KUBERAY, CLUSTER: ANY, NODE_TYPE: "head", **ORIGIN}
             found.append(Target(f"{one.document.name}-head-svc", one.document, labels, ports))
             if one.document.kind == "RayService":
                 serve = {"serve": one.ports.get("serve", SERVE_PORT)}
-                labels = {**made, "ray.io/serve": ANY, "ray.io/cluster": ANY, **ORIGIN}
+                labels = {**MADE_BY_KUBERAY, "ray.io/serve": ANY, CLUSTER: ANY, **ORIGIN}
                 found.append(Target(f"{one.document.name}-serve-svc", one.document, labels, serve))
     return found
 

@@ -18,6 +18,7 @@ from kuberay.doctor.cluster import Live, one_line
 from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import ERROR, REGISTRY, WARNING, Finding, Severity, rule
 from kuberay.doctor.pod_templates import CLUSTER
+from kuberay.manifest import objects
 from kuberay.ray_autoscaler import HEAD
 
 BOUNDS = ("minReplicas", "maxReplicas")
@@ -150,7 +151,7 @@ def _lists(live: Live, own: LiveRule, name: str) -> Iterator[Finding]:
         sentence += ". Pods keep those with which they were made, so its pending ones have to be deleted too"
         below = f"template.spec.{name}"
         step = _set(f"{pair.pointer}/{below.replace('.', '/')}", pod, name, [*running, *missing] if missing else wanted)
-        labels = f"ray.io/cluster={pair.cluster},ray.io/group={pair.name}"
+        labels = f"{objects.CLUSTER}={pair.cluster},{objects.GROUP}={pair.name}"
         delete = _command(live, "delete", "pods", "-l", labels, "--field-selector=status.phase=Pending")
         commands = [_patch(live, pair, [step]), delete]
         yield _of_a_group(live, own, pair, f"{pair.field}.{below}", sentence, commands, ERROR if missing else WARNING)

@@ -10,7 +10,7 @@ from kuberay.doctor.documents import Document
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.selectors import ANY
 from kuberay.doctor.untyped import amounts, at, mapping, mappings, texts, whole
-from kuberay.manifest.objects import PORTS
+from kuberay.manifest import objects
 from kuberay.ray_autoscaler import HEAD
 
 CLUSTER = "spec.rayClusterConfig"
@@ -21,8 +21,14 @@ PATHS = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
     "Pod": (),
 }
-METRICS = ("metrics", PORTS["metrics"])
+METRICS = ("metrics", objects.PORTS["metrics"])
 """The port that KubeRay adds to each of Ray's containers that does not name it."""
+MADE_BY_KUBERAY = {
+    "app.kubernetes.io/name": "kuberay",
+    "app.kubernetes.io/created-by": "kuberay-operator",
+    "ray.io/identifier": ANY,
+}
+"""Labels of all that KubeRay makes for a cluster."""
 AUTOSCALER = "autoscaler"
 AUTOSCALER_RESOURCES = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}}
 """Resources that KubeRay gives the autoscaler's container where `autoscalerOptions` has no resources."""
@@ -268,14 +274,12 @@ def _labels(document: Document, node_type: str, name: str, group: dict[str, Any]
     service = document.kind == "RayService"
     is_left_out = node_type == "head" and document.spec.get("excludeHeadPodFromServeSvc") is True
     return {
-        "ray.io/cluster": ANY if service else document.name,
+        **MADE_BY_KUBERAY,
+        objects.CLUSTER: ANY if service else document.name,
         "ray.io/is-ray-node": "yes",
-        "ray.io/identifier": ANY,
-        "app.kubernetes.io/name": "kuberay",
-        "app.kubernetes.io/created-by": "kuberay-operator",
         **texts(at(group, "template", "metadata", "labels")),
         **texts(group.get("labels")),
-        "ray.io/node-type": node_type,
-        "ray.io/group": name,
+        objects.NODE_TYPE: node_type,
+        objects.GROUP: name,
         **({"ray.io/serve": "false" if is_left_out else "true"} if service else {}),
     }

@@ -16,17 +16,16 @@ from kuberay.doctor.near import near
 from kuberay.doctor.pod_templates import PodTemplate
 from kuberay.doctor.selectors import ANY, selects
 from kuberay.doctor.untyped import mapping, mappings, texts
+from kuberay.manifest.objects import COMPONENT, INSTANCE, NAMESPACE_NAME
 
-NAME = "kubernetes.io/metadata.name"
-"""The label that Kubernetes itself gives to a namespace: its name."""
 INGRESS, EGRESS = "Ingress", "Egress"
 DNS_NAMESPACES = ("kube-system", "openshift-dns")
 DNS_APPS = ("kube-dns", "coredns", "node-local-dns")
 """Values of the label k8s-app of the pods that serve DNS."""
 OPERATOR = {
     "app.kubernetes.io/name": "kuberay-operator",
-    "app.kubernetes.io/component": "kuberay-operator",
-    "app.kubernetes.io/instance": ANY,
+    COMPONENT: "kuberay-operator",
+    INSTANCE: ANY,
 }
 """Labels that the chart of KubeRay gives to its operator."""
 RANDOM_PORT = 40123
@@ -124,8 +123,8 @@ def pods_of(pods: PodTemplate) -> Takes:
         if "ipBlock" in peer:
             return not _is_single(peer)
         if "namespaceSelector" in peer:
-            labels: dict[str, str] = {NAME: pods.namespace or ANY}
-            if not selects(peer["namespaceSelector"], labels, lambda key: key != NAME):
+            labels: dict[str, str] = {NAMESPACE_NAME: pods.namespace or ANY}
+            if not selects(peer["namespaceSelector"], labels, lambda key: key != NAMESPACE_NAME):
                 return False
         elif not meets(policy.namespace, pods.namespace):
             return False
@@ -163,12 +162,15 @@ def resolver(policy: Policy, peer: Peer) -> bool:
     named = texts(mapping(peer.get("podSelector")).get("matchLabels")).get("k8s-app", "kube-dns")
     if named not in DNS_APPS and near(named, DNS_APPS):
         return False
-    return any(selects(peer["namespaceSelector"], {NAME: one}, lambda key: key != NAME) for one in (*DNS_NAMESPACES, *_dns(peer)))
+    return any(
+        selects(peer["namespaceSelector"], {NAMESPACE_NAME: one}, lambda key: key != NAMESPACE_NAME)
+        for one in (*DNS_NAMESPACES, *_dns(peer))
+    )
 
 
 def _dns(peer: Peer) -> Iterator[str]:
     """The namespaces that it names which are for DNS by their names."""
-    named = [texts(mapping(peer["namespaceSelector"]).get("matchLabels")).get(NAME, "")]
+    named = [texts(mapping(peer["namespaceSelector"]).get("matchLabels")).get(NAMESPACE_NAME, "")]
     for _, one in mappings(mapping(peer["namespaceSelector"]).get("matchExpressions")):
         named += list(map(str, one.get("values") or []))
     yield from (one for one in named if "dns" in one)

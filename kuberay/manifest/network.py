@@ -5,7 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from kuberay.manifest.objects import HEAD_PORTS, PORTS, Object, component, instance, kubernetes_object, of_group, of_ray
+from kuberay.manifest.objects import (
+    HEAD_PORTS,
+    NAMESPACE_NAME,
+    NODE_TYPE,
+    PORTS,
+    Object,
+    component,
+    instance,
+    kubernetes_object,
+    of_group,
+    of_ray,
+)
 from kuberay.part_values import REDIS_PORT
 from kuberay.profiles import PORT, Profile
 from kuberay.values import Values
@@ -30,7 +41,7 @@ def network(profile: Profile) -> list[Object]:
     operator = _namespaces("operator")
     metrics = [PORTS["metrics"], HEAD_PORTS["as-metrics"], HEAD_PORTS["dash-metrics"]]
     redis = {"matchLabels": component(profile, "redis")}
-    head = {"matchLabels": {**instance(profile), "ray.io/node-type": "head"}}
+    head = {"matchLabels": {**instance(profile), NODE_TYPE: "head"}}
     # KubeRay submits the Serve config; the autoscaler beside the head asks the Kubernetes API for pods.
     api = {**_blocks(values.network.api_cidrs), "ports": _tcp(*values.network.api_ports)}
     if values.redis.address:
@@ -102,7 +113,7 @@ def _dns(cidrs: Sequence[str]) -> list[Object]:
 
 
 def _namespace(name: str) -> Object:
-    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+    return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}}
 
 
 def _namespaces(role: str) -> Object:

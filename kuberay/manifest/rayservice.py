@@ -8,6 +8,7 @@ import yaml
 from kuberay import serve_config
 from kuberay.images import Images
 from kuberay.manifest.objects import (
+    CLUSTER,
     CONTAINER_SECURITY,
     HEAD_PORTS,
     NO_GPUS,
@@ -175,7 +176,7 @@ def _spread(key: str, unsatisfiable: str, group: Group, profile: Profile) -> Obj
         "topologyKey": key,
         "whenUnsatisfiable": unsatisfiable,
         "labelSelector": of_group(profile, group.name),
-        "matchLabelKeys": ["ray.io/cluster"],
+        "matchLabelKeys": [CLUSTER],
     }
 
 

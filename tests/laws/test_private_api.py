@@ -115,7 +115,7 @@ def of_others(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_private_attribute_is_used_in_its_own_module_alone(path: Path) -> None:
-    """What another module needs is public; the record names those that lean on another program."""
+    """The record names the files that lean on another program; what another of our modules needs is public."""
     found = of_others(path.read_text(encoding="utf-8"))
     assert not found or f"`{path.relative_to(ROOT)}`" in RECORD, f"make it public: {found}"
 

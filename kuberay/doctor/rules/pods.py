@@ -11,11 +11,11 @@ from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import PodResources, Service
 from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.untyped import amounts, at, mapping
+from kuberay.manifest.objects import GROUP
 from kuberay.manifest.rayservice import NODES
 from kuberay.ray_autoscaler import HEAD
 
 GPU = re.compile(r"gpu|/mig-")
-GROUP = "ray.io/group"
 """KubeRay's own name for the head's group, which the label of its pod has."""
 EVERYWHERE = "DaemonSet"
 """Kind whose pods take a share of every node."""

@@ -16,6 +16,7 @@ from kuberay.doctor.rules.policies import is_filling
 from kuberay.doctor.selectors import selects, shown
 from kuberay.doctor.untyped import mapping, mappings, texts
 from kuberay.manifest.network import collector
+from kuberay.manifest.objects import NAMESPACE_NAME
 from kuberay.serve_config import INGRESS as INGRESS_GROUP
 
 LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kubernetes.io/metadata-name")
@@ -141,7 +142,7 @@ def a_namespace_is_selected_by_its_label(service: Service) -> Iterator[Finding]:
                             place = f"spec.{direction.lower()}[{index}].{key}[{number_}].namespaceSelector.matchLabels"
                             sentence = (
                                 f"Kubernetes gives no namespace the label {label}: it is let through only where somebody has set it. "
-                                f"The label of the name is {reach.NAME}"
+                                f"The label of the name is {NAMESPACE_NAME}"
                             )
                             yield policy.document.finding(a_namespace_is_selected_by_its_label, place, sentence, NOTE)
 

@@ -7,9 +7,9 @@ from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import CLUSTER, OF_KUBERAY, PodTemplate, of_document, pod_templates
-from kuberay.doctor.rules.pods import GROUP
 from kuberay.doctor.selectors import selects
 from kuberay.doctor.untyped import amounts, at, mapping, mappings, whole
+from kuberay.manifest.objects import GROUP
 from kuberay.ray_autoscaler import HEAD
 
 RESTARTS = {
