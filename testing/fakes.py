@@ -128,7 +128,7 @@ def image(encoded: bytes = PNG) -> Image:
 
 def transcript(text: str = "a red apple") -> Transcript:
     segment = Segment(0.0, 1.5, text, -0.25, 0.125)
-    return Transcript(text, "en", (segment,), "tiny.en", ComputeTime(0.0, 0.02, 1))
+    return Transcript(text, "en", (segment,), model="tiny.en", compute_time=ComputeTime(0.0, 0.02, 1))
 
 
 class FakeStage:

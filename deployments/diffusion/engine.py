@@ -81,7 +81,15 @@ class DiffusionEngine:
         denoise_s = decoding_s - denoising_s
         compute_time = ComputeTime(ended_s - started_s - denoise_s, denoise_s / state.steps, state.steps)
         encode_ms = (ended_s - encoding_s) * 1000
-        image = Image(encoded, state.width, state.height, state.prompt_truncated, encode_ms, self._model_name, compute_time)
+        image = Image(
+            encoded,
+            state.width,
+            state.height,
+            state.prompt_truncated,
+            encode_ms,
+            model=self._model_name,
+            compute_time=compute_time,
+        )
         return Generated(image, flagged)
 
     def size(self, request: GenerateRequest) -> tuple[int, int]:

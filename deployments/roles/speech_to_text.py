@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.compute_time import ComputeTime
+from deployments.compute_time import Answer
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_S = 30
@@ -49,16 +49,13 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Transcript:
+class Transcript(Answer):
     EVENTS: ClassVar[tuple[str, ...]] = ("transcript",)
 
     text: str
     language: str
     """ISO 639-1 code, as openai-whisper names it."""
     segments: tuple[Segment, ...]
-    model: str = ""
-    """Name of the checkpoint; set by the deployment, as `compute_time` is."""
-    compute_time: ComputeTime = field(default_factory=ComputeTime)
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Server-sent events, by type and data."""
