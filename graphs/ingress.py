@@ -142,7 +142,7 @@ def app(settings: Settings) -> Application:
 def mounted(settings: Settings, models: Mapping[str, Application]) -> Application:
     """The ingress over these models, by name."""
     ingress = serve.deployment(
-        name="ingress",
+        name=INGRESS,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=settings.http.max_concurrent_requests + settings.http.max_concurrent_uploads + SPARE_PLACES,
         max_surge_percent=100,  # without CPUs of its own a new replica fits beside the old one

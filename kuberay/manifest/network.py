@@ -20,6 +20,7 @@ from kuberay.manifest.objects import (
 from kuberay.part_values import REDIS_PORT
 from kuberay.profiles import PORT, Profile
 from kuberay.values import Values
+from kuberay.worker_groups import INGRESS
 
 RESOLVERS = (
     "169.254.20.10/32",  # NodeLocal DNSCache by default, on GKE too
@@ -62,7 +63,7 @@ def network(profile: Profile) -> list[Object]:
         "head": _policy(head, ingress=[{"from": [operator], "ports": _tcp(HEAD_PORTS["dashboard"], PORT)}], egress=[api]),
         "redis": None if values.redis.address else _policy(redis, ingress=[{"from": [own], "ports": _tcp(REDIS_PORT)}]),
         "weights": _policy({"matchLabels": component(profile, "weights")}, egress=[*dns, {"ports": _tcp(_hub_port(values))}]),
-        "traces": _policy(of_group(profile, "ingress"), egress=[traces]) if traces else None,
+        "traces": _policy(of_group(profile, INGRESS.name), egress=[traces]) if traces else None,
     }
     version, kind = "networking.k8s.io/v1", "NetworkPolicy"
     return [

@@ -27,7 +27,7 @@ from kuberay.part_values import REDIS_PORT, UpgradeValues
 from kuberay.pod_values import Gpu
 from kuberay.profiles import AUTOSCALER_CPU, KEYS, PORT, SETTLE_S, WEIGHTS, Profile
 from kuberay.versions import RAY
-from kuberay.worker_groups import NO_GPU, Group, placed
+from kuberay.worker_groups import INGRESS, NO_GPU, Group, placed
 
 RAY_ENV = Path(__file__).parents[2] / "graphs" / "ray.env"
 NODES = "sonograph/nodes"
@@ -121,7 +121,7 @@ def _fault_tolerance(profile: Profile) -> Object:
 def _head(profile: Profile, images: Images, labels: dict[str, str]) -> Object:
     values = profile.values
     resources = _resources(values.head.cpu_request, values.head.memory_gib)
-    container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
+    container = _container("ray-head", images[INGRESS.name], resources, {**HEAD_PORTS, **PORTS}, profile)
     pods = placed(values, values.head)
     spec = {**placement(profile, pods), "securityContext": POD_SECURITY, "containers": [container]}
     if values.redis.certificate:
@@ -156,7 +156,7 @@ def _group(group: Group, profile: Profile, images: Images, labels: dict[str, str
         mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": volume_name(profile), "readOnly": True}})
         if wait := wait_for_weights(profile, images[group.name]):
             spec["initContainers"] = wait
-    if any(deployment.name == "ingress" for deployment in group.deployments):
+    if any(deployment.name == INGRESS.name for deployment in group.deployments):
         mounted["keys"] = (KEYS, {"secret": {"secretName": profile.keys_secret, "optional": True}})
     _mount(spec, mounted)
     return {

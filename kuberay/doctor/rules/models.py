@@ -14,8 +14,7 @@ from kuberay.doctor.resource_requests import resource_requests, worker_group
 from kuberay.doctor.rules.pods import GPU, requests
 from kuberay.images import versions
 from kuberay.profiles import KEYS
-from kuberay.serve_config import INGRESS
-from kuberay.worker_groups import ALL
+from kuberay.worker_groups import ALL, INGRESS
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def placed(service: Service) -> Iterator[Placed]:
 )
 def a_group_has_the_image_of_its_deployments(service: Service) -> Iterator[Finding]:
     """Judge only images of this project, by their names: a replica on the image of another model cannot import its library."""
-    known = {INGRESS, ALL, *specs()}
+    known = {INGRESS.name, ALL, *specs()}
     for group in service.groups:
         image = group.ray.image
         name = repository(image)
@@ -101,7 +100,7 @@ def the_files_of_the_settings_are_mounted(service: Service) -> Iterator[Finding]
     """Files of keys and certificates, which belong into no image: the ingress fails at its start without them."""
     own = the_files_of_the_settings_are_mounted
     groups = {request.name: worker_group(service, request) for request in resource_requests(service)}
-    group = groups.get(INGRESS)
+    group = groups.get(INGRESS.name)
     for number, application in enumerate(service.applications):
         try:
             settings = app.settings(application)

@@ -17,7 +17,7 @@ from kuberay.doctor.selectors import selects, shown
 from kuberay.doctor.untyped import mapping, mappings, texts
 from kuberay.manifest.network import collector
 from kuberay.manifest.objects import NAMESPACE_NAME
-from kuberay.serve_config import INGRESS as INGRESS_GROUP
+from kuberay.worker_groups import INGRESS as INGRESS_GROUP
 
 LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kubernetes.io/metadata-name")
 
@@ -30,7 +30,7 @@ LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kube
 def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
     """A policy that selects the ingress's pods cuts all that no policy names. No error: requests are answered without traces too."""
     every = pod_templates(service)
-    ingress = [one for one in of_document(service.document) if one.group == INGRESS_GROUP]
+    ingress = [one for one in of_document(service.document) if one.group == INGRESS_GROUP.name]
     for index, application in enumerate(service.config["applications"]):
         try:
             wanted = collector(app.settings(application).tracing.model_dump())
