@@ -3,19 +3,19 @@
 from typing import Any, Literal
 
 from deployments.span import Span
-from graphs.core.parameters import Answer
+from graphs.core.parameters import JsonAnswer
 from graphs.tracing.trace import REQUEST_ID, Trace
 from graphs.tracing.traces import Traces
 
 
-class EventAnswer(Answer):
+class EventAnswer(JsonAnswer):
     name: str
     at_ms: float
     """Since the trace's begin."""
     attributes: dict[str, Any]
 
 
-class SpanAnswer(Answer):
+class SpanAnswer(JsonAnswer):
     id: str
     """16 hex digits."""
     parent_id: str
@@ -31,7 +31,7 @@ class SpanAnswer(Answer):
     events: list[EventAnswer]
 
 
-class TraceAnswer(Answer):
+class TraceAnswer(JsonAnswer):
     trace_id: str
     """32 hex digits."""
     request_id: str

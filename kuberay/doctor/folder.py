@@ -21,7 +21,7 @@ ORIGIN = {"ray.io/originated-from-cr-name": ANY, "ray.io/originated-from-crd": A
 
 
 @dataclass(frozen=True)
-class Target:
+class KubernetesService:
     """A Service: of the folder, or one that KubeRay makes."""
 
     name: str
@@ -47,24 +47,24 @@ def documents(service: Service, *kinds: str) -> list[Document]:
     return sorted(found, key=lambda one: (str(one.file), one.line("kind") or 0))
 
 
-def services(service: Service) -> list[Target]:
+def services(service: Service) -> list[KubernetesService]:
     """Return the Services of the folder, and those that KubeRay makes for each RayService."""
     found = []
     for document in documents(service, "Service"):
         ports = {str(one.get("name", one.get("port"))): whole(one.get("port")) for _, one in mappings(document.spec.get("ports"))}
         selector = document.spec.get("selector")
         own = texts(selector) if isinstance(selector, dict) and selector else {}
-        found.append(Target(document.name, document, texts(document.metadata.get("labels")), ports, own))
+        found.append(KubernetesService(document.name, document, texts(document.metadata.get("labels")), ports, own))
     for one in pod_templates(service):
         if one.node_type == "head":
             named = {name: port for name, port in one.ports.items() if not name.isdigit()}
             ports = {**named, METRICS[0]: METRICS[1]} if len(named) > 1 else {**HEAD_SERVICE_PORTS, **named}
             labels = {**MADE_BY_KUBERAY, CLUSTER: ANY, NODE_TYPE: "head", **ORIGIN}
-            found.append(Target(f"{one.document.name}-head-svc", one.document, labels, ports))
+            found.append(KubernetesService(f"{one.document.name}-head-svc", one.document, labels, ports))
             if one.document.kind == "RayService":
                 serve = {"serve": one.ports.get("serve", SERVE_PORT)}
                 labels = {**MADE_BY_KUBERAY, "ray.io/serve": ANY, CLUSTER: ANY, **ORIGIN}
-                found.append(Target(f"{one.document.name}-serve-svc", one.document, labels, serve))
+                found.append(KubernetesService(f"{one.document.name}-serve-svc", one.document, labels, serve))
     return found
 
 

@@ -17,7 +17,7 @@ from sonograph.rollouts import options
 from sonograph.state import RAY_TOKEN
 
 if TYPE_CHECKING:
-    from sonograph.rightsize.packing import Place
+    from sonograph.rightsize.packing import NodeSize
     from sonograph.rightsize.sources import Found
 
 UNREADABLE = 2
@@ -115,7 +115,7 @@ def _found(
 
 
 def _answer(
-    found: "Found", given: "list[Place]", write: Path | None, candidate: str | None, profile: str | None, as_json: bool
+    found: "Found", given: "list[NodeSize]", write: Path | None, candidate: str | None, profile: str | None, as_json: bool
 ) -> bool:
     """Print and write the answer. Return whether something asks for less than it uses."""
     from sonograph.rightsize import table, values
@@ -158,7 +158,7 @@ def _bar(description: str, seconds: float) -> Iterator[Callable[[float], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _places(given: list[str]) -> "list[Place]":
+def _places(given: list[str]) -> "list[NodeSize]":
     from sonograph.rightsize.packing import parsed
 
     try:

@@ -17,7 +17,7 @@ from sonograph.rightsize import results
 from sonograph.rightsize.amounts import counted
 from sonograph.rightsize.bounded import Bounded
 from sonograph.rightsize.metrics import Metrics, targets
-from sonograph.rightsize.packing import Place
+from sonograph.rightsize.packing import NodeSize
 from sonograph.rightsize.prometheus import Prometheus
 from sonograph.rightsize.replicas import Replica, places, replicas
 from sonograph.rightsize.sampler import Sampler
@@ -45,7 +45,7 @@ class Found:
     """Findings: the subjects, the nodes, and sentences about both."""
 
     subjects: list[Subject]
-    places: list[Place]
+    places: list[NodeSize]
     notes: list[str]
     source: str
     seconds: float | None = None
@@ -65,7 +65,7 @@ def of_results(folder: Path) -> Found:
     subjects, notes = results.subjects(measured)
     names = results.nodes(measured)
     here = [
-        Place(name, float(psutil.cpu_count() or 1), float(psutil.virtual_memory().total))
+        NodeSize(name, float(psutil.cpu_count() or 1), float(psutil.virtual_memory().total))
         for name in names
         if name == socket.gethostname()
     ]

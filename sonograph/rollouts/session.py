@@ -25,7 +25,7 @@ errors = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetOptions:
     """Options on where Serve's config is changed."""
 
     dashboard: str | None
@@ -47,7 +47,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def running(stage: str, url: str, key_file: Path | None, place: Place, wait: str = "15m") -> Iterator[Run]:
+def running(stage: str, url: str, key_file: Path | None, place: TargetOptions, wait: str = "15m") -> Iterator[Run]:
     """The steps on one stage. Ends the command with a sentence where one fails."""
     wait_s = values.seconds(wait)
     with reporting(), Service(url, api_key(key_file)) as service:

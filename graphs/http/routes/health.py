@@ -3,18 +3,18 @@
 from fastapi import APIRouter
 
 from deployments.errors import ModelUnavailable
-from graphs.core.parameters import Answer
+from graphs.core.parameters import JsonAnswer
 from graphs.http.schemas import openapi
 from graphs.http.services import Services
 
 
-class Health(Answer):
+class Health(JsonAnswer):
     status: str
     requests: int
     """Requests in this ingress replica now."""
 
 
-class ReadinessAnswer(Answer):
+class ReadinessAnswer(JsonAnswer):
     status: str
     models: dict[str, str]
     """Each model's phase: `ready`, or another one while a rollout's candidate answers every request in its place."""

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from deployments import errors as deployments
 from graphs.audio import errors as audio_errors
-from graphs.core.parameters import Answer
+from graphs.core.parameters import JsonAnswer
 from graphs.http import errors as http
 from graphs.http.request_id import HEADER
 from graphs.http.responses import EVENTS, JSON
@@ -52,12 +52,12 @@ IMAGES = (
 )
 
 
-class Usage(Answer):
+class Usage(JsonAnswer):
     type: Literal["duration"] = "duration"
     seconds: int
 
 
-class NumberedSegment(Answer):
+class NumberedSegment(JsonAnswer):
     id: int
     start: float
     """Seconds from the recording's start."""
@@ -67,14 +67,14 @@ class NumberedSegment(Answer):
     no_speech_prob: float
 
 
-class Transcription(Answer):
+class Transcription(JsonAnswer):
     text: str
     usage: Usage
     decode_warnings: list[str] | None = None
     """Sentences about what was left out of a damaged recording; absent where nothing was."""
 
 
-class VerboseTranscription(Answer):
+class VerboseTranscription(JsonAnswer):
     task: str
     language: str
     duration: float
@@ -86,13 +86,13 @@ class VerboseTranscription(Answer):
     """As in the short answer."""
 
 
-class GeneratedImage(Answer):
+class GeneratedImage(JsonAnswer):
     b64_json: str
     seed: int
     prompt_truncated: bool
 
 
-class Images(Answer):
+class Images(JsonAnswer):
     created: int
     background: str
     output_format: str
@@ -100,7 +100,7 @@ class Images(Answer):
     data: list[GeneratedImage]
 
 
-class Model(Answer):
+class Model(JsonAnswer):
     id: str
     object: Literal["model"] = "model"
     created: int
@@ -110,7 +110,7 @@ class Model(Answer):
     """The Serve deployment that runs the model."""
 
 
-class Models(Answer):
+class Models(JsonAnswer):
     object: Literal["list"] = "list"
     data: list[Model]
 

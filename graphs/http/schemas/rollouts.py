@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-from graphs.core.parameters import Answer
+from graphs.core.parameters import JsonAnswer
 from graphs.rollouts.state import Percent, Rollout, Status
 
 
-class CandidateState(Answer):
+class CandidateState(JsonAnswer):
     model: str | None
     """The checkpoint's name; null until Serve has the application."""
     ready: bool
@@ -14,7 +14,7 @@ class CandidateState(Answer):
     """The reason why it is not ready."""
 
 
-class VerdictAnswer(Answer):
+class VerdictAnswer(JsonAnswer):
     budget: str
     bound: float
     estimate: float | None
@@ -27,7 +27,7 @@ class VerdictAnswer(Answer):
     sentence: str
 
 
-class Revision(Answer):
+class Revision(JsonAnswer):
     revision: int
     application: str
     share: Percent
@@ -39,7 +39,7 @@ class Revision(Answer):
     """Unix time."""
 
 
-class RolloutAnswer(Answer):
+class RolloutAnswer(JsonAnswer):
     rollout: Rollout
     candidate: CandidateState
     waiting: str
@@ -54,11 +54,11 @@ class RolloutWithHistory(RolloutAnswer):
     """The last 50 revisions, oldest first."""
 
 
-class RemovedSamples(Answer):
+class RemovedSamples(JsonAnswer):
     removed: int
 
 
-class RolloutsAnswer(Answer):
+class RolloutsAnswer(JsonAnswer):
     rollouts: dict[str, RolloutAnswer]
     """By stage."""
     application: str

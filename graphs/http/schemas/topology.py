@@ -1,10 +1,10 @@
 """Answer of `GET /graph`."""
 
-from graphs.core.parameters import Answer
+from graphs.core.parameters import JsonAnswer
 from graphs.http.schemas.rollouts import CandidateState, RolloutAnswer
 
 
-class ReplicaAnswer(Answer):
+class ReplicaAnswer(JsonAnswer):
     id: str
     state: str
     """Serve's: `RUNNING`, `STARTING`, `STOPPING` and others."""
@@ -18,12 +18,12 @@ class ReplicaAnswer(Answer):
     """The node's, without Ray's own."""
 
 
-class Requested(Answer):
+class Requested(JsonAnswer):
     resources: dict[str, float]
     labels: dict[str, str]
 
 
-class DeploymentAnswer(Answer):
+class DeploymentAnswer(JsonAnswer):
     status: str
     """Serve's: `HEALTHY`, `UPDATING`, `UNHEALTHY` and others; `ABSENT` where Serve does not know it."""
     message: str
@@ -35,7 +35,7 @@ class DeploymentAnswer(Answer):
     target_replicas: int
 
 
-class QueueAnswer(Answer):
+class QueueAnswer(JsonAnswer):
     waiting: int
     running: int
 
@@ -48,7 +48,7 @@ class StageRollout(RolloutAnswer):
     candidate: CandidateAnswer
 
 
-class _Stage(Answer):
+class _Stage(JsonAnswer):
     stage: str
     deployment: str
     model: str | None
@@ -62,7 +62,7 @@ class StageAnswer(DeploymentAnswer, _Stage):
     rollout: StageRollout | None
 
 
-class TopologyAnswer(Answer):
+class TopologyAnswer(JsonAnswer):
     application: str
     status: str
     """Serve's, of the application: `RUNNING`, `DEPLOYING`, `UNHEALTHY` and others."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.folder import Target, documents, seconds, services
+from kuberay.doctor.folder import KubernetesService, documents, seconds, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
 from kuberay.doctor.pod_templates import PodTemplate, pod_templates
@@ -88,7 +88,7 @@ def a_scrape_ends_before_the_next(service: Service) -> Iterator[Finding]:
                 yield document.finding(a_scrape_ends_before_the_next, place, sentence, WARNING)
 
 
-def _monitors(service: Service) -> Iterator[tuple[Document, list[PodTemplate] | list[Target]]]:
+def _monitors(service: Service) -> Iterator[tuple[Document, list[PodTemplate] | list[KubernetesService]]]:
     for document in documents(service, "PodMonitor", "ServiceMonitor"):
         yield document, (pod_templates(service) if document.kind == "PodMonitor" else services(service))
 

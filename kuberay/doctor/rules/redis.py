@@ -8,7 +8,7 @@ from typing import Any
 
 from kuberay.doctor import reach
 from kuberay.doctor.finding import ERROR, NOTE, Finding, rule
-from kuberay.doctor.folder import Target, documents, meets, services
+from kuberay.doctor.folder import KubernetesService, documents, meets, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
 from kuberay.doctor.pod_templates import PodTemplate, pod_templates
@@ -38,7 +38,7 @@ def _address(service: Service) -> Address | None:
     return Address(found[1], int(found[2] or REDIS_PORT)) if found else None
 
 
-def _target(service: Service, address: Address) -> Target | None:
+def _target(service: Service, address: Address) -> KubernetesService | None:
     """The Service of the folder that the address names; a pod of a StatefulSet by its own name too."""
     found = [one for one in services(service) if one.selector is not None]
     labels = address.host.split(".")
@@ -82,7 +82,7 @@ def redis_address_is_a_service(service: Service) -> Iterator[Finding]:
         yield service.finding(own, ADDRESS, sentence, NOTE)
 
 
-def _of_target(service: Service, address: Address, target: Target, further: list[str]) -> Iterator[Finding]:
+def _of_target(service: Service, address: Address, target: KubernetesService, further: list[str]) -> Iterator[Finding]:
     own = redis_address_is_a_service
     space = further[0] if further and further[0] != "svc" and further[0] != target.name else ""
     if space and not meets(space, target.namespace):
@@ -195,7 +195,7 @@ def _cut(found: list[reach.Policy], direction: str, what: str) -> Finding:
     return found[-1].document.finding(the_head_reaches_redis, f"spec.{direction.lower()}", sentence, ERROR)
 
 
-def _port_of_pod(one: PodTemplate, target: Target | None, port: int) -> int:
+def _port_of_pod(one: PodTemplate, target: KubernetesService | None, port: int) -> int:
     """The port of the pod behind a Service's port."""
     if target is None or at(target.document.content, "spec", "clusterIP") == "None":
         return port
@@ -205,13 +205,13 @@ def _port_of_pod(one: PodTemplate, target: Target | None, port: int) -> int:
     return port
 
 
-def _behind(service: Service, target: Target | None) -> list[PodTemplate]:
+def _behind(service: Service, target: KubernetesService | None) -> list[PodTemplate]:
     if target is None or not target.selector:
         return []
     return [one for one in pod_templates(service) if selects({"matchLabels": target.selector}, one.labels)]
 
 
-def _is_redis(service: Service, target: Target) -> bool:
+def _is_redis(service: Service, target: KubernetesService) -> bool:
     return (
         REDIS_PORT in target.ports.values() or "redis" in target.name or any(_has_redis(one) for one in _behind(service, target))
     )
