@@ -47,7 +47,7 @@ class TargetOptions:
 
 
 @contextlib.contextmanager
-def running(stage: str, url: str, key_file: Path | None, place: TargetOptions, wait: str = "15m") -> Iterator[Run]:
+def running(stage: str, url: str, key_file: Path | None, options: TargetOptions, wait: str = "15m") -> Iterator[Run]:
     """The steps on one stage. Ends the command with a sentence where one fails."""
     wait_s = values.seconds(wait)
     with reporting(), Service(url, api_key(key_file)) as service:
@@ -59,7 +59,7 @@ def running(stage: str, url: str, key_file: Path | None, place: TargetOptions, w
                 said[:] = [sentence]
                 errors.print(Text(printable(sentence)), soft_wrap=True)
 
-        yield Run(service, lambda: place.target(known["serve_api"]), stage, known["application"], report, wait_s)
+        yield Run(service, lambda: options.target(known["serve_api"]), stage, known["application"], report, wait_s)
 
 
 @contextlib.contextmanager

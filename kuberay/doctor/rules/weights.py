@@ -14,10 +14,8 @@ from kuberay.doctor.pod_templates import PodContainer, PodTemplate, of_document,
 from kuberay.doctor.rules.models import Placed, placed
 from kuberay.doctor.rules.serve_config import SHIPPED
 from kuberay.doctor.untyped import at
-from kuberay.profiles import WEIGHTS
+from kuberay.profiles import IMAGE_ROOT, WEIGHTS
 
-IMAGE_ROOT = "/opt/sonograph"
-"""Folder of this project's files in its images."""
 OFFLINE = {"HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT"}
 """Variables of a pod that finds models of the Hub elsewhere."""
 
