@@ -9,10 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from graphs import ingress
 from graphs.http.routes import graph
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import OVERHEAD_BYTES
-from graphs.ingress import load
 from graphs.settings import GRAPHS
 from graphs.voice_to_image import VoiceToImage
 from kuberay import render
@@ -370,6 +370,6 @@ def test_the_gateways_idle_time_of_the_tests_is_the_documented_one() -> None:
 
 
 def test_the_paths_are_those_of_the_graphs() -> None:
-    assert {load(name).path for name in GRAPHS} == set(PATHS)
+    assert {ingress.load(name).path for name in GRAPHS} == set(PATHS)
     assert VoiceToImage.path == events.GRAPH == graph.PATH
     assert {events.GRAPH, service.PATH} < set(PRIVATE)
