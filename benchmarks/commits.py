@@ -74,7 +74,7 @@ SEGMENT = Segment(0.0, 1.5, "a red apple", -0.25, 0.125)
 class Whisper:
     async def run(self, *request, **options):
         await asyncio.sleep(0.02)
-        return Transcript("a red apple", "en", (SEGMENT,), "tiny.en", ComputeTime(0.0, 0.02, 1))
+        return Transcript("a red apple", "en", (SEGMENT,), model="tiny.en", compute_time=ComputeTime(0.0, 0.02, 1))
 
     async def stream(self, *request, **options):
         yield SEGMENT
@@ -87,13 +87,13 @@ class Whisper:
 class Diffusion:
     async def run(self, *request, **options):
         await asyncio.sleep(0.05)
-        return Image(PNG, 64, 64, False, 2.0, "tiny", ComputeTime(0.002, 0.004, STEPS))
+        return Image(PNG, 64, 64, False, 2.0, model="tiny", compute_time=ComputeTime(0.002, 0.004, STEPS))
 
     async def stream(self, *request, **options):
         for step in range(1, STEPS + 1):
             await asyncio.sleep(0.05 / STEPS)
             yield Step(step, STEPS, 4.0 * (STEPS - step))
-        yield Image(PNG, 64, 64, False, 2.0, "tiny", ComputeTime(0.002, 0.004, STEPS))
+        yield Image(PNG, 64, 64, False, 2.0, model="tiny", compute_time=ComputeTime(0.002, 0.004, STEPS))
 
     generate, generate_stream = run, stream
     run_traced, stream_traced = run, stream

@@ -114,7 +114,7 @@ HOPS = {
         "opentelemetry",
     ),
     "logs": ("logging/", "graphs/logs", "logging_utils", "access_log"),
-    "traces": ("graphs/tracing", "deployments/recording", "deployments/span", "tracing"),
+    "traces": ("graphs/tracing", "deployments/call_spans", "deployments/span", "tracing"),
     "handles": (
         "ray/_raylet",
         "_raylet.pyx",

@@ -11,10 +11,10 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
+from deployments.call_spans import Traced, recorded
 from deployments.concurrency import declared_cpus, max_ongoing_requests
 from deployments.engine_config import to_parameters
 from deployments.model_spec import ModelSettings, ModelSpec
-from deployments.recording import Traced, recorded
 from deployments.time_left import TimeLeft
 from deployments.triton.health import StubDied
 from deployments.triton.metrics import TritonMetrics
@@ -70,19 +70,19 @@ class ModelDeployment[Settings: ModelSettings, Request, Result](ABC):
         self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str, tracestate: str = ""
     ) -> Traced[Result]:
         """The result of `run`, and its spans. Raises what `run` raises; its spans are then lost."""
-        with recorded(type(self).__name__, traceparent, tracestate) as recording:
+        with recorded(type(self).__name__, traceparent, tracestate) as call:
             result = await self.run(request, time_left, request_id)
-        return Traced(result, recording.spans)
+        return Traced(result, call.spans)
 
     async def stream_traced(
         self, request: Request, time_left: TimeLeft, request_id: str, traceparent: str, tracestate: str = ""
     ) -> AsyncGenerator[Any | Result | Traced[None]]:
         """Yield what `stream` yields, then the spans."""
-        with recorded(type(self).__name__, traceparent, tracestate) as recording:
+        with recorded(type(self).__name__, traceparent, tracestate) as call:
             async with aclosing(self.stream(request, time_left, request_id)) as responses:
                 async for response in responses:
                     yield response
-        yield Traced(None, recording.spans)
+        yield Traced(None, call.spans)
 
     async def infer(self, inputs: Tensors, time_left: TimeLeft, request_id: str) -> Tensors:
         """Run the Triton model for one response."""

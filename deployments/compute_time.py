@@ -1,6 +1,6 @@
-"""The compute time of a request, which a model returns with its result and `graphs.core.latency` estimates from."""
+"""The compute time of a request, which a model returns with its answer and `graphs.core.latency` estimates from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -20,3 +20,12 @@ class ComputeTime:
     @property
     def total_s(self) -> float:
         return self.fixed_s + self.units * self.unit_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Base of every model's result."""
+
+    model: str = ""
+    """The model's name in answers; set by the deployment, as `compute_time` is."""
+    compute_time: ComputeTime = field(default_factory=ComputeTime)

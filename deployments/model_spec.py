@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from deployments.compute_time import Answer
 from deployments.paths import model_name, model_version
 from deployments.settings import Section
 
@@ -69,8 +70,8 @@ class ModelSpec:
     """The name in documents, such as `Whisper`."""
     role: Role
     settings: type[ModelSettings]
-    result: type
-    """The class of `run`'s result: a dataclass with `model: str` and `compute_time: ComputeTime`."""
+    result: type[Answer]
+    """The class of `run`'s result."""
     deployment: str
     """The Serve class, as `module:Class`: a `deployments.base.ModelDeployment`."""
     workload: Callable[[Any, Any], Workload]

@@ -22,6 +22,11 @@ def set_threads(threads: int) -> None:
         torch.set_num_interop_threads(1)  # torch allows it once
 
 
+def resolve_device(name: str) -> str:
+    """Return the device of a setting: `auto` is a GPU if there is one."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
 def upload(values: Any, device: torch.device | str) -> Tensor:
     """A tensor, or a list of integers as int64, on the device. The host does not wait for the GPU, and copies nothing on a CPU."""
     tensor = values if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.int64)

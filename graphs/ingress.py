@@ -28,7 +28,7 @@ from graphs.rollouts.samples import Samples
 from graphs.rollouts.store import Store
 from graphs.rollouts.tracked import Candidate
 from graphs.serve import bodies, logs
-from graphs.serve.broadcast import Broadcast
+from graphs.serve.handles import Broadcast, handle
 from graphs.serve.key_values import RayKeyValues
 from graphs.serve.status import application_args, dashboard_url
 from graphs.serve.status import status as serve_status
@@ -101,10 +101,9 @@ class Ingress:
                 return None
             settings = stage.spec.settings.model_validate(arguments.get("settings") or {})
             readiness = Readiness(name, (stage.name,), serve_status)
-            handle = serve.get_deployment_handle(stage.name, app_name=name, _check_exists=False)  # it may be starting
             label = f"{stage.name}-candidate"
             metrics.begin(label)
-            return Candidate(Stage(stage.spec, settings, handle, readiness, metrics, label), readiness)
+            return Candidate(Stage(stage.spec, settings, handle(stage.name, name), readiness, metrics, label), readiness)
 
         return Rollouts(
             application,
@@ -143,7 +142,7 @@ def app(settings: Settings) -> Application:
 def mounted(settings: Settings, models: Mapping[str, Application]) -> Application:
     """The ingress over these models, by name."""
     ingress = serve.deployment(
-        name="ingress",
+        name=INGRESS,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=settings.http.max_concurrent_requests + settings.http.max_concurrent_uploads + SPARE_PLACES,
         max_surge_percent=100,  # without CPUs of its own a new replica fits beside the old one

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from graphs.serve.application import bound_deployment, deployment_config
+
 MODEL_LIBRARIES = ("torch", "diffusers", "transformers", "whisper", "ctranslate2", "tritonserver", "safetensors")
 
 
@@ -42,15 +44,20 @@ def _module(import_path: str) -> str:
 
 def deployments(app: Any) -> dict[str, Any]:
     """The deployments of a built app by name, those bound to others too."""
-    deployment = app._bound_deployment
+    deployment = bound_deployment(app)
     arguments = (*deployment.init_args, *deployment.init_kwargs.values())
     below = [deployments(one) for one in arguments if type(one) is type(app)]
     return {deployment.name: deployment} | {name: one for found in below for name, one in found.items()}
 
 
+def configured(deployment: Any, name: str) -> Any:
+    """Return what the code configures of a deployment, or the default of Serve; None without code."""
+    return getattr(deployment_config(deployment), name, None)
+
+
 def settings(application: Mapping[str, Any]) -> Any:
     """The settings of the app's ingress: its first argument. Raises the same as `build`, and for an app of another kind."""
-    return build(application)._bound_deployment.init_args[0]
+    return bound_deployment(build(application)).init_args[0]
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from kuberay.parse import gateway_name, hostname, network_range
 from kuberay.pod_values import Gibibytes, LabelValue, ObjectName, PodValues
 
 type Percent = Annotated[int, Field(ge=1, le=100)]
+REDIS_PORT = 6379
 REDIS_IMAGE = "docker.io/library/redis:7.4.11-bookworm"
 """Redis 7.4 with the security fixes known in November 2026. Another line is a decision: 7.4 is under RSALv2 or SSPLv1, 8 also AGPLv3."""
 
@@ -46,7 +47,7 @@ class RedisValues(PodValues):
 
     @property
     def port(self) -> int:
-        return int(self.address.rpartition(":")[2]) if self.address else 6379
+        return int(self.address.rpartition(":")[2]) if self.address else REDIS_PORT
 
 
 class HubValues(Section):

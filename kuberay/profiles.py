@@ -24,7 +24,9 @@ OTLP_FILES = {
     "OTEL_EXPORTER_OTLP_CERTIFICATE": ("certificate_file", OTLP_CERTIFICATE),
 }
 """By the variable: the setting of `tracing` that it becomes elsewhere, and its file here."""
-WEIGHTS = "/opt/sonograph/share/sonograph"
+IMAGE_ROOT = "/opt/sonograph"
+"""Folder of this project's files in its images."""
+WEIGHTS = f"{IMAGE_ROOT}/share/sonograph"
 """Folder of the weights in an image: below the folder of its Python environment (deployments/paths.py)."""
 
 DEADLINE_S = 120

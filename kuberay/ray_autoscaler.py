@@ -7,7 +7,7 @@ from typing import Any
 from graphs.serve import autoscaler
 
 HEAD = "headgroup"
-"""Ray's name of the head's group."""
+"""Ray's and KubeRay's name of the head's group."""
 UNBOUNDED = 2147483647
 """`maxReplicas` where a group names none."""
 

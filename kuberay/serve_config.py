@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kuberay.profiles import CPU, IMPORT_PATH, NAME, PORT, Profile, Times
-from kuberay.worker_groups import Deployment, Group
+from kuberay.worker_groups import INGRESS, Deployment, Group
 
 LOCAL_TIMES = Times(120)
 """http.deadline_s is at its default on one machine."""
-INGRESS = "ingress"
 STANDARD_OUTPUT = "/proc/1/fd/1"
 """Standard output of a pod's container: that of its first process, which a replica inherits nothing of. Both have the same user."""
 LOGS = {"encoding": "JSON"}
@@ -38,13 +37,13 @@ def local(profile: Profile = CPU) -> dict[str, Any]:
     ]
     return {
         "http_options": {"host": "127.0.0.1", "port": PORT, "request_timeout_s": LOCAL_TIMES.request_timeout_s},
-        "applications": [_application(NAME, {}, [{"name": "ingress"}, *models], {})],
+        "applications": [_application(NAME, {}, [{"name": INGRESS.name}, *models], {})],
     }
 
 
 def _on_cluster(profile: Profile) -> dict[str, Any]:
     """The profile's settings, with a process that decodes for each CPU of the ingress, and the log on the pods' standard output."""
-    cpus = profile.group_of(INGRESS).deployments[0].cpus
+    cpus = profile.group_of(INGRESS.name).deployments[0].cpus
     return {
         **profile.args,
         "audio": {"decode_workers": cpus, **profile.args.get("audio", {})},

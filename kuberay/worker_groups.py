@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deployments.model_spec import ModelSettings, ModelSpec
+from graphs.core import metrics
 from kuberay.pod_values import Gpu, PodValues
 from kuberay.values import GroupValues, ModelValues, Values
 
@@ -94,7 +95,7 @@ class Group:
         return {"image": self.name}
 
 
-INGRESS = Group("ingress", (Deployment("ingress", cpus=1, min_replicas=2, max_replicas=4, batch=15),), memory_gib=2)
+INGRESS = Group(metrics.INGRESS, (Deployment(metrics.INGRESS, cpus=1, min_replicas=2, max_replicas=4, batch=15),), memory_gib=2)
 """Two pods, so that one can end at any time. Measured: replica 0.2, proxy 0.2, raylet and agents 0.2 GiB; 0.25 of recordings on top."""
 
 

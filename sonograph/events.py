@@ -4,6 +4,8 @@ import json
 from collections.abc import Generator
 from typing import Any
 
+GRAPH = "/graph"
+"""Path of the graph from speech to an image; what operators ask is below it."""
 CONNECT_S = 10.0
 SILENCE_S = 60.0
 """Longest wait for the service's next byte: a healthy stream has one every 15 s."""
@@ -24,7 +26,7 @@ def events(url: str, audio: bytes, form: dict[str, str], key: str | None = None)
     try:
         with (
             httpx.Client(timeout=timeout, mounts=local, headers=headers) as client,
-            httpx_sse.connect_sse(client, "POST", f"{url.rstrip('/')}/graph", files={"file": audio}, data=form) as source,
+            httpx_sse.connect_sse(client, "POST", f"{url.rstrip('/')}{GRAPH}", files={"file": audio}, data=form) as source,
         ):
             _check(source.response, url)
             for event in source.iter_sse():
@@ -56,7 +58,7 @@ def _check(response: Any, url: str) -> None:
         response.read()
         raise Failed(_sentence(response.json()))
     if response.status_code != 200 or kind != "text/event-stream":
-        raise Failed(f"{url}/graph answers {response.status_code} {kind}, which is not Sonograph's events: is this its address?")
+        raise Failed(f"{url}{GRAPH} answers {response.status_code} {kind}, which is not Sonograph's events: is this its address?")
 
 
 def _sentence(problem: dict[str, Any]) -> str:

@@ -34,8 +34,6 @@ STOP_S = 60.0
 WATCH_S = 10.0
 LOG_BYTES = 32 * 1024 * 1024
 """Size of the server's log at which it becomes the old one; Ray's own logs have the replicas' lines too."""
-RAY_TOKEN = Path("~/.ray/auth_token")
-"""Its readers can run code as this user through Ray's ports. Ray creates it with its process' default mode."""
 
 console = Console(highlight=False)
 
@@ -94,7 +92,7 @@ def _log(port: int) -> tuple[Path, int]:
     """The server's log and a file descriptor that appends to it. Makes Ray's token private, an older one too."""
     try:
         path = state.folder() / f"serve-{port}.log"
-        state.make_private(RAY_TOKEN.expanduser())
+        state.make_private(state.RAY_TOKEN.expanduser())
         return path, state.create(path)
     except state.NotPrivate as error:
         _fail(str(error))

@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 import httpx
 
-from sonograph.events import Failed
+from sonograph.events import GRAPH, Failed
 
 ANSWER_S = 30.0
 TRANSCRIPT_S = 180.0
 """Longest wait for a transcript."""
-PATH = "/graph/rollouts"
+PATH = f"{GRAPH}/rollouts"
 
 
 class Service:
@@ -58,12 +58,12 @@ class Service:
 
     def trace(self, id: str) -> dict[str, Any]:
         """A kept trace by its id, its request's id, `last` or `slowest`."""
-        found: dict[str, Any] = self._ask("GET", f"/graph/traces/{quote(id, safe='')}")
+        found: dict[str, Any] = self._ask("GET", f"{GRAPH}/traces/{quote(id, safe='')}")
         return found
 
     def topology(self) -> dict[str, Any]:
         """Each stage's deployment, with its replicas and their nodes."""
-        found = self._ask("GET", "/graph", empty=(405,))
+        found = self._ask("GET", GRAPH, empty=(405,))
         if not isinstance(found, dict) or "stages" not in found:
             raise Failed(
                 f"{self.url} tells only operators what runs where: give an operator's API key (--key-file, or SONOGRAPH_KEY), "

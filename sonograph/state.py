@@ -6,6 +6,9 @@ from pathlib import Path
 
 import platformdirs
 
+RAY_TOKEN = Path("~/.ray/auth_token")
+"""Ray's token, whose readers can run code as this user through Ray's ports. Ray makes it with its process's default mode."""
+
 
 class NotPrivate(Exception):
     """A file or folder that another user has made, or could change; its text names it and the remedy."""

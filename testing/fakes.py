@@ -30,7 +30,7 @@ from deployments.roles.text_to_image import Image
 from deployments.time_left import TimeLeft
 from deployments.triton.server import Tensors
 from deployments.whisper.spec import SPEC as WHISPER
-from graphs.audio.job import Sound
+from graphs.audio.job import DecodedAudio
 from graphs.audio.settings import AudioSettings
 from graphs.core.context import RequestContext
 from graphs.core.graph import Graph
@@ -128,7 +128,7 @@ def image(encoded: bytes = PNG) -> Image:
 
 def transcript(text: str = "a red apple") -> Transcript:
     segment = Segment(0.0, 1.5, text, -0.25, 0.125)
-    return Transcript(text, "en", (segment,), "tiny.en", ComputeTime(0.0, 0.02, 1))
+    return Transcript(text, "en", (segment,), model="tiny.en", compute_time=ComputeTime(0.0, 0.02, 1))
 
 
 class FakeStage:
@@ -236,12 +236,12 @@ class FakeService:
     metrics: Metrics = field(default_factory=lambda: Metrics(NullMetric, NullMetric, NullMetric))
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
-    async def decode(self, recording: bytes, trace: Trace | None = None) -> Sound:
+    async def decode(self, recording: bytes, trace: Trace | None = None) -> DecodedAudio:
         self.recordings.append(recording)
         await asyncio.sleep(self.decode_s)
         if self.undecodable is not None:
             raise self.undecodable
-        return Sound(np.zeros(16_000, np.int16), self.decode_warnings)
+        return DecodedAudio(np.zeros(16_000, np.int16), self.decode_warnings)
 
     @property
     def stages(self) -> dict[str, Any]:

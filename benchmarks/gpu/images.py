@@ -20,7 +20,7 @@ from benchmarks.load import arrivals, open_loop, percentile
 from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Denoising
 from deployments.diffusion.engine import DiffusionEngine, decoded_together
-from deployments.diffusion.job import Cancelled
+from deployments.diffusion.job import JobCancelled
 from deployments.diffusion.memory import MemoryBudget
 from deployments.diffusion.types import EngineConfig
 from deployments.roles.text_to_image import GenerateRequest
@@ -287,7 +287,7 @@ def cancel(images: Images, options: Options) -> Row:
             await joined.wait()
             left[:] = [True] * len(left)
             outcomes = await asyncio.gather(*clients, return_exceptions=True)
-            assert all(isinstance(one, Cancelled) for one in outcomes), outcomes
+            assert all(isinstance(one, JobCancelled) for one in outcomes), outcomes
         finally:
             images.engine.begin = begin  # type: ignore[method-assign]
             batch.close()

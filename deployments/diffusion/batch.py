@@ -85,7 +85,7 @@ class Batch:
     ) -> Generated:
         """Generate one image. `is_cancelled` is called before each step; `on_step` after each, `request.previews` times with a preview.
 
-        `metadata` becomes a PNG's text chunks. Raises Cancelled, InvalidInput, ModelUnavailable. Cancelling the await ends the work too.
+        `metadata` becomes a PNG's text chunks. Raises JobCancelled, InvalidInput, ModelUnavailable. Cancelling the await ends the work too.
         """
         job = Job(request, self._engine.size(request), is_cancelled, on_step)
         self._waiting.append(job)

@@ -24,16 +24,7 @@ class Diffusion(ModelDeployment[DiffusionSettings, GenerateRequest, Image]):
         log.info("diffusion serves %s", settings.card())
 
     def engine_config(self, threads: int) -> EngineConfig:
-        settings = self.settings
-        return EngineConfig(
-            model=settings.model,
-            device=settings.device,
-            precision=settings.precision,
-            threads=threads,
-            safety_checker=settings.safety_checker,
-            max_batch=settings.max_batch,
-            max_queue_delay_ms=settings.max_queue_delay_ms,
-        )
+        return self.settings.engine_config(threads)
 
     def warm_up(self) -> Tensors:
         return _inputs(self.settings.with_defaults(GenerateRequest("warm-up", steps=2)), progress=False)

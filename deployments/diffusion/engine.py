@@ -26,7 +26,7 @@ from deployments.diffusion.preview import encode_preview
 from deployments.diffusion.types import EngineConfig
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.roles.text_to_image import GenerateRequest, Image, Preview
-from deployments.torch_runtime import dtype, set_threads, upload
+from deployments.torch_runtime import dtype, resolve_device, set_threads, upload
 
 CACHED_PROMPTS = 32
 """Prompts with cached embeddings: half a megabyte each at most."""
@@ -46,7 +46,7 @@ class DiffusionEngine:
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
             logging.disable_progress_bar()
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+        self.device = resolve_device(config.device)
         if config.precision == "fp16" and self.device == "cpu":
             raise ValueError("diffusion.precision is fp16, which needs a GPU: set it to fp32 or bf16")
         compute_dtype = dtype(config.precision, self.device)
@@ -81,7 +81,15 @@ class DiffusionEngine:
         denoise_s = decoding_s - denoising_s
         compute_time = ComputeTime(ended_s - started_s - denoise_s, denoise_s / state.steps, state.steps)
         encode_ms = (ended_s - encoding_s) * 1000
-        image = Image(encoded, state.width, state.height, state.prompt_truncated, encode_ms, self._model_name, compute_time)
+        image = Image(
+            encoded,
+            state.width,
+            state.height,
+            state.prompt_truncated,
+            encode_ms,
+            model=self._model_name,
+            compute_time=compute_time,
+        )
         return Generated(image, flagged)
 
     def size(self, request: GenerateRequest) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from deployments.diffusion.preview import has_preview
 from deployments.roles.text_to_image import GenerateRequest, Preview, Step
 
 
-class Cancelled(Exception):
+class JobCancelled(Exception):
     """The caller has disconnected."""
 
     def __init__(self, steps_saved: int) -> None:
@@ -72,7 +72,7 @@ class Job:
             elif self.outcome is not None:
                 self.decoded.set_result(self.outcome)
             elif self.is_cancelled():
-                self.decoded.set_exception(Cancelled(self.steps_left))
+                self.decoded.set_exception(JobCancelled(self.steps_left))
         return self.decoded.done()
 
     def compute_time(self, encode_s: float) -> ComputeTime:

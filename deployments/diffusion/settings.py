@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from deployments.diffusion.types import EngineConfig
 from deployments.model_spec import ModelSettings
 from deployments.roles.text_to_image import GenerateRequest
 
@@ -32,6 +33,18 @@ class DiffusionSettings(ModelSettings):
     milliseconds. Fewer and larger calls of the UNet take less time each; a request that comes alone waits all of it."""
     safety_checker: bool = False
     """Run the pipeline's own safety checker and refuse a flagged image; a pipeline without one is then refused at start."""
+
+    def engine_config(self, threads: int = 1) -> EngineConfig:
+        """Options of the engine. `threads`: the CPUs that the replica declares."""
+        return EngineConfig(
+            model=self.model,
+            device=self.device,
+            precision=self.precision,
+            threads=threads,
+            safety_checker=self.safety_checker,
+            max_batch=self.max_batch,
+            max_queue_delay_ms=self.max_queue_delay_ms,
+        )
 
     def with_defaults(self, request: GenerateRequest) -> GenerateRequest:
         """The request, with these settings' steps and guidance scale where it names none."""

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.compute_time import ComputeTime
+from deployments.compute_time import Answer
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_S = 30
@@ -49,16 +49,13 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Transcript:
+class Transcript(Answer):
     EVENTS: ClassVar[tuple[str, ...]] = ("transcript",)
 
     text: str
     language: str
     """ISO 639-1 code, as openai-whisper names it."""
     segments: tuple[Segment, ...]
-    model: str = ""
-    """Name of the checkpoint; set by the deployment, as `compute_time` is."""
-    compute_time: ComputeTime = field(default_factory=ComputeTime)
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Server-sent events, by type and data."""
@@ -69,6 +66,13 @@ class Transcript:
 def text_of(segments: Iterable[Segment]) -> str:
     """The transcript's text."""
     return "".join(segment.text for segment in segments).strip()
+
+
+def mean_logprob(segments: Iterable[Segment]) -> float | None:
+    """Mean of the segments' `avg_logprob`, by the lengths of their texts; None without any text."""
+    lengths = [(len(one.text), one.avg_logprob) for one in segments]
+    total = sum(length for length, _ in lengths)
+    return sum(length * logprob for length, logprob in lengths) / total if total else None
 
 
 def window_count(samples: int) -> int:

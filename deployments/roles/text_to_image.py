@@ -2,10 +2,10 @@
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deployments.compute_time import ComputeTime
+from deployments.compute_time import Answer
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Image:
-    """An encoded image, and how it was made. A model of the role image_to_image takes one and returns one, in the same format."""
+class Image(Answer):
+    """An encoded image, and how it was made. A model of the role image_to_image takes one and returns one, in the same format.
+
+    The units of its compute time are the denoising steps that ran.
+    """
 
     encoded: bytes
     width: int
@@ -73,10 +76,6 @@ class Image:
     """The text encoder reads a fixed number of tokens (77 for CLIP) and ignores the rest of the prompt."""
     encode_ms: float
     """Time of the encoding in the image format, a part of the compute time."""
-    model: str = ""
-    """The model's name."""
-    compute_time: ComputeTime = field(default_factory=ComputeTime)
-    """Its units are the denoising steps that ran."""
 
     @property
     def breakdown_ms(self) -> dict[str, float]:

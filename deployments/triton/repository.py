@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from deployments import recording
+from deployments import call_spans
 
 
 def copy_with_parameters(source: Path, target: Path, parameters: Mapping[str, str], max_batch: int | None = None) -> None:
@@ -21,6 +21,6 @@ def copy_with_parameters(source: Path, target: Path, parameters: Mapping[str, st
         text = re.sub(r"^max_batch_size: *[1-9]\d*", f"max_batch_size: {max_batch}", text, flags=re.M)
     with config.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.write(f'\noutput {{ name: "{recording.OUTPUT}" data_type: TYPE_STRING dims: [ 1 ] }}')
+        file.write(f'\noutput {{ name: "{call_spans.OUTPUT}" data_type: TYPE_STRING dims: [ 1 ] }}')
         for key, value in parameters.items():
             file.write(f"\nparameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}")

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from deployments import recording
+from deployments import call_spans
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
 from deployments.time_left import TimeLeft
 from deployments.triton import processes
@@ -133,7 +133,7 @@ class InProcessTriton:
         if not self._readers:
             # An idle model has not stalled: the time since the last response counts from here.
             self._health.responded()
-        with recording.model_call(f"triton {self._name}") as call:
+        with call_spans.model_call(f"triton {self._name}") as call:
             iterator = self._submit(inputs, request_id, call.parameters)
             responses = ResponseQueue()
             # A cancelled `__anext__` would lose the response, so a task always reads to the end.

@@ -12,7 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils  # provided by the stub itself
 from numpy.typing import NDArray
 
-from deployments import recording
+from deployments import call_spans
 from deployments.engine_config import from_parameters
 from deployments.errors import InvalidInput, ModelUnavailable
 from deployments.span import Span, TraceContext, Value, to_json
@@ -122,7 +122,7 @@ class Responder:
         """Send the final response. Never raises."""
         try:
             if self.recorder is not None and not isinstance(outcome, Exception):
-                outcome = {**outcome, recording.OUTPUT: self.recorder.output()}
+                outcome = {**outcome, call_spans.OUTPUT: self.recorder.output()}
             response = _error_response(outcome) if isinstance(outcome, Exception) else _response(outcome)
         except Exception as error:
             response = _error_response(error)

@@ -47,8 +47,10 @@ class Whisper(ModelDeployment[WhisperSettings, TranscribeRequest, Transcript]):
             outputs["TEXT"][0].decode(),
             outputs["LANGUAGE"][0].decode(),
             _segments(outputs),
-            self.settings.model_name,
-            ComputeTime(0.0, float(outputs["COMPUTE_S"][0]) / windows, windows, int(outputs["BATCH_SIZE"][0]), self.cpu_s()),
+            model=self.settings.model_name,
+            compute_time=ComputeTime(
+                0.0, float(outputs["COMPUTE_S"][0]) / windows, windows, int(outputs["BATCH_SIZE"][0]), self.cpu_s()
+            ),
         )
         if not any(map(str.isalnum, transcript.text)) or all(map(self._silent, transcript.segments)):
             raise NoSpeech("Whisper found no words in the recording: speak closer to the microphone, or send another one")

@@ -17,7 +17,7 @@ from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 
 from deployments.errors import InvalidInput
 from deployments.roles.speech_to_text import Segment, TranscribeRequest, Transcript, text_of
-from deployments.torch_runtime import dtype, set_threads, upload
+from deployments.torch_runtime import dtype, resolve_device, set_threads, upload
 from deployments.whisper.backends.torch import TorchBackend
 from deployments.whisper.chunk_boundaries import chunk_spans
 from deployments.whisper.chunked import ChunkedGroup, Emit, Windows
@@ -50,7 +50,7 @@ class WhisperEngine:
     def __init__(self, config: EngineConfig) -> None:
         set_threads(config.threads)
         self._config = config
-        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+        self._device = resolve_device(config.device)
         self._thresholds = Thresholds(config.no_speech_threshold, config.logprob_threshold)
         self._backend: Backend
         self._mel_device: str

@@ -135,20 +135,20 @@ def _fetch(
     return dims, state, source
 
 
-def download(url: str, target: Path, connect_s: float = CONNECT_S, read_s: float = READ_S) -> None:
+def download(url: str, target: Path, read_s: float = READ_S) -> None:
     """Write the file at `url`, checked by the SHA-256 that is part of its path. Raises WeightsUnavailable."""
     import requests  # a download alone needs it
 
     digest = hashlib.sha256()
     try:
-        with requests.get(url, stream=True, timeout=(connect_s, read_s)) as response, target.open("wb") as file:
+        with requests.get(url, stream=True, timeout=(CONNECT_S, read_s)) as response, target.open("wb") as file:
             if not response.ok:
                 raise WeightsUnavailable(f"OpenAI's address answers {response.status_code}")
             for block in response.iter_content(BLOCK_BYTES):
                 digest.update(block)
                 file.write(block)
     except requests.Timeout as error:
-        raise WeightsUnavailable(f"OpenAI's address does not answer (in {connect_s:g} s; {read_s:g} s once connected)") from error
+        raise WeightsUnavailable(f"OpenAI's address does not answer (in {CONNECT_S:g} s; {read_s:g} s once connected)") from error
     except requests.RequestException as error:
         raise WeightsUnavailable(
             f"OpenAI's address cannot be reached, or the download broke off ({type(error).__name__})"

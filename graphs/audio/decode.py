@@ -16,7 +16,7 @@ from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from graphs.audio import covers, links
 from graphs.audio.errors import AudioEmpty, AudioUndecodable
 from graphs.audio.formats import CODECS, DECODERS, EXACT, FORMATS, listed
-from graphs.audio.job import Sound, capacity
+from graphs.audio.job import DecodedAudio, capacity
 from graphs.audio.mono import Mono, Samples
 from graphs.audio.vad import is_silent
 
@@ -68,7 +68,7 @@ def decode_sound(
     max_duration_s: float,
     buffer: NDArray[np.int16] | None = None,
     each_second: Callable[[], None] = lambda: None,
-) -> Sound:
+) -> DecodedAudio:
     """Decode the first audio track with sound in it. The content decides the format.
 
     Stops at the limit, however long the recording claims or turns out to be. `buffer` and `each_second`: as for `Samples`.
@@ -84,7 +84,7 @@ def decode_sound(
         raise _undecodable(reading.error) from reading.error
     if samples.size < SHORTEST_S * SAMPLE_RATE_HZ:
         raise AudioEmpty(f"the recording holds {samples.seconds:.2f} s of sound; at least {SHORTEST_S} s is needed")
-    return Sound(samples.since(0), tuple(reading.warnings()))
+    return DecodedAudio(samples.since(0), tuple(reading.warnings()))
 
 
 class _Reading:

@@ -16,7 +16,7 @@ LONGEST_PADDING_S = 0.5
 
 
 @dataclass(frozen=True)
-class Sound:
+class DecodedAudio:
     """A decoded recording."""
 
     samples: NDArray[np.int16]

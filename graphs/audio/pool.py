@@ -22,7 +22,7 @@ import numpy as np
 
 from deployments.errors import DeploymentError, ModelUnavailable
 from graphs.audio.errors import REFUSALS, AudioUndecodable
-from graphs.audio.job import MESSAGE_BYTES, Job, Reply, Sound, capacity
+from graphs.audio.job import MESSAGE_BYTES, DecodedAudio, Job, Reply, capacity
 from graphs.audio.settings import AudioSettings
 from graphs.tracing.trace import Trace, span
 
@@ -41,7 +41,7 @@ class DecodePool:
         self._idle: list[_Worker] = []
         self._template = _Template()
 
-    async def decode(self, recording: bytes, trace: Trace | None = None) -> Sound:
+    async def decode(self, recording: bytes, trace: Trace | None = None) -> DecodedAudio:
         """Decode a recording with speech in it. Cancelling this ends the work, at once. `trace`: gets the span of the wait.
 
         Ends, in whatever way, only once no process works on the recording. Raises a DeploymentError.
@@ -52,7 +52,7 @@ class DecodePool:
             with _memory(recording) as file, _memory(2 * capacity(self._job.max_duration_s)) as samples:
                 reply = await self._run(file, samples)
                 if not reply.error:
-                    return Sound(_read(samples, reply.samples), tuple(reply.warnings))
+                    return DecodedAudio(_read(samples, reply.samples), tuple(reply.warnings))
         if reply.error in REFUSALS:
             raise REFUSALS[reply.error](reply.message)
         raise DeploymentError(f"decoding failed: {reply.message}")

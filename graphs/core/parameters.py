@@ -19,10 +19,14 @@ class GraphParameters(BaseModel):
     """Milliseconds from receipt after which the answer is of no use; lowers the service's deadline, as X-Timeout-Ms does."""
 
 
-class GraphAnswer(BaseModel):
-    """A graph's JSON answer. A field that is None is left out."""
+class JsonAnswer(BaseModel):
+    """Base of every JSON answer: its fields are described by what stands below them."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
+
+
+class GraphAnswer(JsonAnswer):
+    """A graph's JSON answer. A field that is None is left out."""
 
     request_id: str
     """The client's X-Request-ID where it is well formed; else a new one."""

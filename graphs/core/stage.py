@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from deployments.call_spans import Traced
 from deployments.concurrency import requests_per_replica
 from deployments.errors import DeploymentError
 from deployments.model_spec import ModelSettings, ModelSpec, Role
-from deployments.recording import Traced
 from graphs.core import genai
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated

@@ -26,8 +26,6 @@ class Entry:
 
     context: RequestContext
     route: str
-    key: str | None = None
-    """The name of its API key."""
     status: int = 200
     """Also that of an error which was sent as an event, after the stream's own 200."""
     code: str | None = None
@@ -91,7 +89,7 @@ def _write(entry: Entry, transcripts: bool) -> None:
         "request_id": context.id,
         **trace_ids(context),
         "route": entry.route,
-        "key": entry.key,
+        "key": context.key,
         "status": entry.status,
         "code": entry.code,
         "detail": entry.detail,

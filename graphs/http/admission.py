@@ -8,8 +8,8 @@ from starlette.types import Message, Receive
 
 from deployments.errors import DeploymentError, InvalidInput, Overloaded
 from graphs.core.latency import LatencyEstimator
+from graphs.http.body_timeout import BodyTimeout
 from graphs.http.errors import RateLimitExceeded
-from graphs.http.pace import Pace
 
 LONGEST_RETRY_AFTER_S = 60
 """A longer estimate is useless: by then replicas have been added, or clients have given up."""
@@ -18,9 +18,11 @@ LONGEST_RETRY_AFTER_S = 60
 class Reservation:
     """One request of the ingress: first an upload, and once its body is whole one of the concurrent requests."""
 
-    def __init__(self, admission: "Admission", key: str | None, pace: Pace, retry_after_s: Callable[[], float]) -> None:
+    def __init__(
+        self, admission: "Admission", key: str | None, body_timeout: BodyTimeout, retry_after_s: Callable[[], float]
+    ) -> None:
         self.key = key
-        self.pace = pace
+        self.body_timeout = body_timeout
         self.size_bytes = 0
         self.uploading = True
         self.places = 1
@@ -36,7 +38,7 @@ class Reservation:
         """`receive` of the request, which then also raises BodyTooSlow, and Overloaded where no more bytes may be held."""
 
         async def message() -> Message:
-            received = await self.pace.wait(receive)
+            received = await self.body_timeout.wait(receive)
             size_bytes = len(received.get("body", b""))
             self._admission.require_bytes(size_bytes, self._retry_after_s, self)
             self.size_bytes += size_bytes
@@ -68,15 +70,15 @@ class Admission:
         max_concurrent_requests: int,
         max_concurrent_uploads: int,
         max_buffered_bytes: int,
-        pace: Callable[[], Pace],
+        body_timeout: Callable[[], BodyTimeout],
         max_of_key: int | None = None,
     ) -> None:
-        """`pace` makes that of one body."""
+        """`body_timeout` makes that of one body."""
         self._max_concurrent_requests = max_concurrent_requests
         self._max_concurrent_uploads = max_concurrent_uploads
         self._max_buffered_bytes = max_buffered_bytes
         self._max_of_key = max_of_key
-        self._pace = pace
+        self._body_timeout = body_timeout
         self._admitted: set[Reservation] = set()
 
     @property
@@ -105,7 +107,7 @@ class Admission:
         self.require_places(retry_after_s)
         self.require_bytes(declared_bytes, retry_after_s)
         self._require_upload(retry_after_s)
-        reservation = Reservation(self, key, self._pace(), retry_after_s)
+        reservation = Reservation(self, key, self._body_timeout(), retry_after_s)
         self._admitted.add(reservation)
         try:
             yield reservation
@@ -158,23 +160,15 @@ class Admission:
         uploads = [reservation for reservation in self._admitted if reservation.uploading]
         if len(uploads) < self._max_concurrent_uploads:
             return
-        evictable = [reservation for reservation in uploads if reservation.pace.evictable]
+        evictable = [reservation for reservation in uploads if reservation.body_timeout.evictable]
         if not evictable:
             bound = (
                 f"has all {self._max_concurrent_uploads} uploads that it takes at once (its setting http.max_concurrent_uploads)"
             )
             raise _refusal(Overloaded, f"the service {bound}", retry_after_s())
-        slowest = min(evictable, key=lambda reservation: reservation.pace.due_s)
-        slowest.pace.evict()
+        slowest = min(evictable, key=lambda reservation: reservation.body_timeout.due_s)
+        slowest.body_timeout.evict()
         self._admitted.discard(slowest)
-
-
-def declared_bytes(content_length: str | None, max_upload_bytes: int) -> int:
-    """Bytes that a body announces, at most the largest upload; 0 where it announces none."""
-    declared = content_length or ""
-    if not declared.isdecimal():
-        return 0
-    return min(int(declared), max_upload_bytes) if len(declared) <= 18 else max_upload_bytes  # int() refuses thousands of digits
 
 
 def retry_after_s(in_flight: int, stages: Iterable[tuple[LatencyEstimator, int]]) -> float:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from deployments.errors import DeadlineExceeded, InvalidInput
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.time_left import TimeLeft
-from graphs.audio.job import Sound
+from graphs.audio.job import DecodedAudio
 from graphs.core.context import RequestContext
 from graphs.core.errors import translated
 from graphs.core.metrics import INGRESS, Metrics
@@ -22,10 +22,11 @@ from graphs.core.policies.deadline import within
 from graphs.core.readiness import Readiness
 from graphs.core.stage import Stage
 from graphs.http.access_log import Entry, logged
-from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
+from graphs.http.admission import Admission, Reservation, retry_after_s
 from graphs.http.auth import Access
+from graphs.http.body_timeout import BodyTimeout
 from graphs.http.deadline import deadline_s
-from graphs.http.pace import Pace
+from graphs.http.middleware.body import declared_bytes
 from graphs.http.request_id import request_id
 from graphs.http.settings import HttpSettings
 from graphs.http.tracing import attributes, client_context
@@ -33,7 +34,7 @@ from graphs.http.upload import Upload
 from graphs.tracing.trace import Trace, span
 from graphs.tracing.traces import Traces
 
-Decode = Callable[[bytes, Trace | None], Awaitable[Sound]]
+Decode = Callable[[bytes, Trace | None], Awaitable[DecodedAudio]]
 """Decoding of a recording, as `graphs.audio.pool.DecodePool.decode` does it."""
 DECODE = "decode"
 """The stage of the decoding, in times, errors and metrics."""
@@ -125,7 +126,7 @@ class Dependencies:
             settings.max_concurrent_requests,
             settings.max_concurrent_uploads,
             settings.max_buffered_bytes,
-            lambda: Pace(settings.body_idle_timeout_s, settings.min_body_bytes_per_s),
+            lambda: BodyTimeout(settings.body_idle_timeout_s, settings.min_body_bytes_per_s),
             settings.key_max_concurrent_requests,
         )
 
@@ -152,13 +153,13 @@ class Dependencies:
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
         request.state.trace = context.trace = self._traces.begin(client_context(request), context.id, attributes(request))
         with logged(context, request.scope["route"].path, settings.log_transcripts, self._ended) as entry:
-            entry.key = context.key = self._access.require(request)
+            context.key = self._access.require(request)
             context.may_read_trace = self._traces.keeps and self._access.is_operator(request, context.key)
             if VARIANT in request.headers:
                 self._access.require_operator(request)
                 context.variants = variants(request.headers.getlist(VARIANT), self._stages)
-            self._access.count(entry.key)
-            with self._admission.admit(entry.key, declared, self._retry_after_s) as reservation:
+            self._access.count(context.key)
+            with self._admission.admit(context.key, declared, self._retry_after_s) as reservation:
                 x_timeout_ms = request.headers.getlist("x-timeout-ms")
                 try:
                     yield AdmittedRequest(context, entry, reservation, settings.deadline_s, x_timeout_ms)

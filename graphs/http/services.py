@@ -8,7 +8,7 @@ from typing import Any
 from deployments.model_spec import Role
 from graphs.audio.settings import AudioSettings
 from graphs.core.graph import Graph
-from graphs.core.metrics import Metrics
+from graphs.core.metrics import INGRESS, Metrics
 from graphs.core.readiness import Readiness
 from graphs.core.stage import Stage
 from graphs.http.dependencies import Decode, Dependencies
@@ -63,4 +63,4 @@ class Services:
         if self.all_traces is not None:
             return await self.all_traces(id)
         found = await self.traces.find_soon(id)
-        return [None if found is None else view(found, self.traces, "ingress")]
+        return [None if found is None else view(found, self.traces, INGRESS)]

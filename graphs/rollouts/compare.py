@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
 from deployments.roles.image_formats import IMAGE_FORMATS
-from deployments.roles.speech_to_text import Transcript
+from deployments.roles.speech_to_text import Transcript, mean_logprob
 from deployments.roles.text_to_image import Image
 from graphs.rollouts.observations import Pair
 from graphs.rollouts.shape import check_shape
@@ -37,7 +37,7 @@ WITHOUT_SPACES = (
 WORD = re.compile(f"[{WITHOUT_SPACES}]|[^\\s{WITHOUT_SPACES}]+")
 
 
-class Traits(NamedTuple):
+class QualityMetrics(NamedTuple):
     """Properties of one result by itself."""
 
     empty: bool = False
@@ -46,10 +46,10 @@ class Traits(NamedTuple):
     """Mean log probability of the tokens, in nats; None where the result has none."""
 
 
-def traits(result: Any) -> Traits:
+def quality_metrics(result: Any) -> QualityMetrics:
     """Properties of a result of any role. An image is decoded: ValueError where it cannot be."""
     role = ROLES.get(type(result))
-    return role.traits(result) if role else Traits()
+    return role.quality_metrics(result) if role else QualityMetrics()
 
 
 def compare(stable: Any, candidate: Any) -> Pair:
@@ -76,12 +76,10 @@ def words(text: str) -> list[str]:
     return WORD.findall(unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION))
 
 
-def _transcript_traits(result: Transcript) -> Traits:
+def _transcript_metrics(result: Transcript) -> QualityMetrics:
     content = result.text.encode(errors="replace")
     ratio = len(content) / len(zlib.compress(content))
-    length = sum(len(segment.text) for segment in result.segments)
-    logprob = sum(len(segment.text) * segment.avg_logprob for segment in result.segments) / length if length else None
-    return Traits(not result.text.strip(), ratio > REPETITIVE, logprob)
+    return QualityMetrics(not result.text.strip(), ratio > REPETITIVE, mean_logprob(result.segments))
 
 
 def _compare_transcripts(stable: Transcript, candidate: Transcript) -> Pair:
@@ -103,9 +101,9 @@ def _decoded(image: Image) -> "PIL.Image.Image":
     raise ValueError(f"another shape: the file has {width}x{height} pixels, its description {image.width}x{image.height}")
 
 
-def _image_traits(result: Image) -> Traits:
+def _image_metrics(result: Image) -> QualityMetrics:
     extremes = np.array(_decoded(result).getextrema())
-    return Traits(empty=bool(np.ptp(extremes, axis=1).max() <= SAME))
+    return QualityMetrics(empty=bool(np.ptp(extremes, axis=1).max() <= SAME))
 
 
 def _compare_images(stable: Image, candidate: Image) -> Pair:
@@ -165,12 +163,12 @@ def _window_sums(image: NDArray[np.int32]) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class _Role:
-    traits: Callable[[Any], Traits]
+    quality_metrics: Callable[[Any], QualityMetrics]
     compare: Callable[[Any, Any], Pair]
 
 
 ROLES: dict[type, _Role] = {
-    Transcript: _Role(_transcript_traits, _compare_transcripts),
-    Image: _Role(_image_traits, _compare_images),
+    Transcript: _Role(_transcript_metrics, _compare_transcripts),
+    Image: _Role(_image_metrics, _compare_images),
 }
-"""Functions by the class of a role's result. A result of another class has no traits, and no differences."""
+"""Functions by the class of a role's result. A result of another class has no quality metrics, and no differences."""

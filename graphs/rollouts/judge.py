@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
+from graphs.core.policies.rollout import Variant
 from graphs.rollouts import intervals
 from graphs.rollouts.intervals import Interval
-from graphs.rollouts.observations import VARIANTS, Observations, Variant
+from graphs.rollouts.observations import VARIANTS, Observations
 from graphs.rollouts.state import Budgets, Labelled
 
 State = Literal["within", "broken", "undecided"]

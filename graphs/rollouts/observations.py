@@ -6,11 +6,12 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Variant = Literal["stable", "candidate"]
+from graphs.core.policies.rollout import Variant
+
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 KEPT = 500
 """Latest observations of each variant, and latest pairs, that a replica keeps. The totals count all."""
@@ -18,7 +19,7 @@ KEPT = 500
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One request to one of the two models. Only one that succeeded has traits, and counts in times."""
+    """One request to one of the two models. Only one that succeeded has quality metrics, and counts in times."""
 
     latency_s: float
     error: str = ""

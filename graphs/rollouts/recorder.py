@@ -7,7 +7,7 @@ from typing import Any
 from deployments.model_spec import ModelSpec
 from graphs.core.metrics import Metrics
 from graphs.core.policies.rollout import Outcome, WrongShape
-from graphs.rollouts.compare import Traits, compare, traits
+from graphs.rollouts.compare import QualityMetrics, compare, quality_metrics
 from graphs.rollouts.observations import Observation, Observations, Pair
 
 BACKLOG = 64
@@ -34,7 +34,7 @@ class Recorder:
 
     def finished(self, outcome: Outcome) -> None:
         if outcome.error is not None or self._waiting >= BACKLOG:
-            self._observe(outcome, self.step, Traits())
+            self._observe(outcome, self.step, QualityMetrics())
             return
         self._waiting += 1
         task = asyncio.create_task(self._look(outcome, self.step))
@@ -43,16 +43,16 @@ class Recorder:
 
     async def _look(self, outcome: Outcome, step: int) -> None:
         try:
-            found = await asyncio.to_thread(traits, outcome.result)
+            found = await asyncio.to_thread(quality_metrics, outcome.result)
         except ValueError as error:
             if outcome.variant == "candidate":
                 outcome = Outcome(outcome.variant, outcome.took_s, error=WrongShape(str(error)))
-            found = Traits()
+            found = QualityMetrics()
         finally:
             self._waiting -= 1
         self._observe(outcome, step, found)
 
-    def _observe(self, outcome: Outcome, step: int, found: Traits) -> None:
+    def _observe(self, outcome: Outcome, step: int, found: QualityMetrics) -> None:
         seen = Observation(
             latency_s=outcome.took_s,
             error="" if outcome.error is None else outcome.error.code,
@@ -80,7 +80,7 @@ class Recorder:
         try:
             pair = await asyncio.to_thread(compare, stable.result, candidate.result)
         except ValueError as error:  # of another size, or not an image: that is the candidate's fault
-            self._observe(Outcome("candidate", candidate.took_s, error=WrongShape(str(error))), self.step, Traits())
+            self._observe(Outcome("candidate", candidate.took_s, error=WrongShape(str(error))), self.step, QualityMetrics())
             return
         self.observations.pair(pair)
         self.changed = True

@@ -7,10 +7,10 @@ from typing import Any
 
 import ray
 from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]
-from ray.serve.context import _get_global_client
 
 from deployments.errors import ModelUnavailable
 from graphs.core.stage import Stage
+from graphs.serve.status import details
 
 ANSWER_S = 10.0
 """Longest wait for both; neither answers while Ray's control store is unreachable."""
@@ -26,9 +26,10 @@ class ClusterState:
 
 def cluster_state() -> ClusterState:
     """Read the state; the call blocks. Serve 2.60 has no public function that reads it from a replica."""
-    client = _get_global_client()
-    assert client is not None, "_get_global_client raises if there is no client"
-    return ClusterState(client.get_serve_details(), ray.nodes())  # type: ignore[no-untyped-call]
+    found = details()
+    if found is None:
+        raise RuntimeError("Serve does not run")
+    return ClusterState(found, ray.nodes())  # type: ignore[no-untyped-call]
 
 
 class Topology:

@@ -2,25 +2,20 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from deployments.span import Span
+from graphs.core.parameters import JsonAnswer
 from graphs.tracing.trace import REQUEST_ID, Trace
 from graphs.tracing.traces import Traces
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class EventAnswer(_Answer):
+class EventAnswer(JsonAnswer):
     name: str
     at_ms: float
     """Since the trace's begin."""
     attributes: dict[str, Any]
 
 
-class SpanAnswer(_Answer):
+class SpanAnswer(JsonAnswer):
     id: str
     """16 hex digits."""
     parent_id: str
@@ -36,7 +31,7 @@ class SpanAnswer(_Answer):
     events: list[EventAnswer]
 
 
-class TraceAnswer(_Answer):
+class TraceAnswer(JsonAnswer):
     trace_id: str
     """32 hex digits."""
     request_id: str

@@ -50,6 +50,16 @@ class Document:
         return str(self.metadata.get("name", ""))
 
     @property
+    def namespace(self) -> str:
+        """An empty one is that of kubectl's context."""
+        return str(self.metadata.get("namespace") or "")
+
+    @property
+    def title(self) -> str:
+        """Its kind and name, for sentences."""
+        return f"{self.kind} {self.name}"
+
+    @property
     def spec(self) -> dict[str, Any]:
         found = self.content.get("spec")
         return found if isinstance(found, dict) else {}

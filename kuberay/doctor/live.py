@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 
 from kuberay.doctor.cluster import Live, one_line
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import ERROR, REGISTRY, WARNING, Finding, Severity, rule
+from kuberay.doctor.pod_templates import CLUSTER
+from kuberay.manifest import objects
+from kuberay.ray_autoscaler import HEAD
 
-CONFIG = "spec.serveConfigV2"
-CLUSTER = "spec.rayClusterConfig"
 BOUNDS = ("minReplicas", "maxReplicas")
-HEAD = "headgroup"
 """KubeRay's name of the head's group, in labels."""
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
@@ -150,7 +151,7 @@ def _lists(live: Live, own: LiveRule, name: str) -> Iterator[Finding]:
         sentence += ". Pods keep those with which they were made, so its pending ones have to be deleted too"
         below = f"template.spec.{name}"
         step = _set(f"{pair.pointer}/{below.replace('.', '/')}", pod, name, [*running, *missing] if missing else wanted)
-        labels = f"ray.io/cluster={pair.cluster},ray.io/group={pair.name}"
+        labels = f"{objects.CLUSTER}={pair.cluster},{objects.GROUP}={pair.name}"
         delete = _command(live, "delete", "pods", "-l", labels, "--field-selector=status.phase=Pending")
         commands = [_patch(live, pair, [step]), delete]
         yield _of_a_group(live, own, pair, f"{pair.field}.{below}", sentence, commands, ERROR if missing else WARNING)
@@ -168,13 +169,13 @@ def serve_runs_with_its_options(live: Live) -> Iterator[Finding]:
         config = dict(yaml.safe_load(live.service.spec["serveConfigV2"]))
         wanted = _options(config)
     except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
-        yield _finding(live, own, CONFIG, one_line(f"cannot be read, so KubeRay cannot apply it: {error}"))
+        yield _finding(live, own, SERVE_CONFIG, one_line(f"cannot be read, so KubeRay cannot apply it: {error}"))
         return
     if live.active not in live.clusters:
         return
     if live.serve is None:
         sentence = one_line(f"what Serve runs with is not known: {live.unread}")
-        yield _finding(live, own, f"{CONFIG}: http_options", sentence, WARNING)
+        yield _finding(live, own, f"{SERVE_CONFIG}: http_options", sentence, WARNING)
         return
     running = _options(live.serve)
     changed = [name for name, value in wanted.items() if name in running and running[name] != value]
@@ -182,7 +183,7 @@ def serve_runs_with_its_options(live: Live) -> Iterator[Finding]:
         return
     differences = " and ".join(f"{name} {_shown(name, running[name])}, not {_shown(name, wanted[name])}" for name in changed)
     sentence = f"Serve of the RayCluster {live.active} runs with {differences}: it reads them only when it starts. "
-    field = f"{CONFIG}: {', '.join(changed)}"
+    field = f"{SERVE_CONFIG}: {', '.join(changed)}"
     if live.pending:
         sentence += f"The RayCluster {live.pending}, which KubeRay prepares, starts with the config's"
         yield _finding(live, own, field, sentence, WARNING)

@@ -15,11 +15,14 @@ from kuberay import ray_autoscaler
 from kuberay.doctor.documents import LOADER, Document
 from kuberay.doctor.finding import ERROR, NOTE, Finding, Severity, rule
 from kuberay.doctor.schema import path
+from kuberay.doctor.untyped import at
 from kuberay.images import versions
 from kuberay.ray_autoscaler import UNBOUNDED, NodeType
 
 type Quantity = str | int | float
 
+SERVE_PORT = 8000
+"""Port of Serve's proxies, and of KubeRay's probe and Service, where none is stated."""
 OURS = "graphs."
 """Beginning of the import paths of this project's apps."""
 
@@ -180,6 +183,11 @@ class Service:
         return yaml.load(self.parsed.spec.serve_config_v2, Loader=LOADER)
 
     @property
+    def port(self) -> int:
+        """The port of Serve's proxies."""
+        return serve_port(self.config)
+
+    @property
     def applications(self) -> list[dict[str, Any]]:
         found = self.config.get("applications") if isinstance(self.config, dict) else None
         return found if isinstance(found, list) else []
@@ -225,6 +233,12 @@ class Service:
 
     def finding(self, rule: Callable[..., Any], field: str, sentence: str, severity: Severity = ERROR) -> Finding:
         return self.document.finding(rule, field, sentence, severity)
+
+
+def serve_port(config: Any) -> int:
+    """Return the port of Serve's proxies by this Serve config."""
+    stated = str(at(config, "http_options", "port"))
+    return int(stated) if stated.isdecimal() else SERVE_PORT
 
 
 @rule(

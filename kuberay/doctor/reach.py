@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from kuberay.doctor.documents import Document
-from kuberay.doctor.folder import ANY, Pods, documents, mapping, mappings, meets, namespace, selects, texts
+from kuberay.doctor.folder import documents, meets
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import PodTemplate
+from kuberay.doctor.selectors import ANY, selects
+from kuberay.doctor.untyped import mapping, mappings, texts
+from kuberay.manifest.objects import COMPONENT, INSTANCE, NAMESPACE_NAME
 
-NAME = "kubernetes.io/metadata.name"
-"""The label that Kubernetes itself gives to a namespace: its name."""
 INGRESS, EGRESS = "Ingress", "Egress"
 DNS_NAMESPACES = ("kube-system", "openshift-dns")
 DNS_APPS = ("kube-dns", "coredns", "node-local-dns")
 """Values of the label k8s-app of the pods that serve DNS."""
 OPERATOR = {
     "app.kubernetes.io/name": "kuberay-operator",
-    "app.kubernetes.io/component": "kuberay-operator",
-    "app.kubernetes.io/instance": ANY,
+    COMPONENT: "kuberay-operator",
+    INSTANCE: ANY,
 }
 """Labels that the chart of KubeRay gives to its operator."""
 RANDOM_PORT = 40123
@@ -39,7 +41,7 @@ class Policy:
 
     @property
     def namespace(self) -> str:
-        return namespace(self.document)
+        return self.document.namespace
 
     @property
     def directions(self) -> list[str]:
@@ -51,7 +53,7 @@ class Policy:
     def rules(self, direction: str) -> list[tuple[int, dict[str, Any]]]:
         return mappings(self.document.spec.get(direction.lower()))
 
-    def selects(self, pods: Pods) -> bool:
+    def selects(self, pods: PodTemplate) -> bool:
         return meets(self.namespace, pods.namespace) and selects(self.document.spec.get("podSelector"), pods.labels)
 
 
@@ -59,7 +61,7 @@ def policies(service: Service) -> list[Policy]:
     return [Policy(one) for one in documents(service, "NetworkPolicy")]
 
 
-def of_pods(service: Service, pods: Pods, direction: str) -> list[Policy]:
+def of_pods(service: Service, pods: PodTemplate, direction: str) -> list[Policy]:
     """Return the policies that cut the pods in a direction; none where all is let through."""
     return [one for one in policies(service) if direction in one.directions and one.selects(pods)]
 
@@ -84,14 +86,17 @@ def _has_port(routed: dict[str, Any], port: Callable[[dict[str, Any]], bool]) ->
 
 
 def number(wanted: int, protocol: str = "TCP", names: dict[str, int] | None = None) -> Callable[[dict[str, Any]], bool]:
-    """Return whether an entry of `ports` is of this port; its name is one of `names`. Without a protocol an entry is TCP."""
+    """Return whether an entry of `ports` is of this port. Without a protocol an entry is TCP.
+
+    `names`: the named ports of the pods that it leads to; without them, as of pods outside of the folder, a name may be this port's.
+    """
 
     def takes(entry: dict[str, Any]) -> bool:
         if entry.get("protocol", "TCP") != protocol:
             return False
         port, end = entry.get("port"), entry.get("endPort")
         if isinstance(port, str):
-            return (names or {}).get(port) == wanted
+            return names is None or names.get(port) == wanted
         if not isinstance(port, int):
             return True
         return port <= wanted <= (end if isinstance(end, int) else port)
@@ -111,15 +116,15 @@ def dns(protocol: str) -> Callable[[dict[str, Any]], bool]:
     return takes
 
 
-def pods_of(pods: Pods) -> Takes:
+def pods_of(pods: PodTemplate) -> Takes:
     """Return whether a peer is these pods."""
 
     def takes(policy: Policy, peer: Peer) -> bool:
         if "ipBlock" in peer:
             return not _is_single(peer)
         if "namespaceSelector" in peer:
-            labels: dict[str, str] = {NAME: pods.namespace or ANY}
-            if not selects(peer["namespaceSelector"], labels, lambda key: key != NAME):
+            labels: dict[str, str] = {NAMESPACE_NAME: pods.namespace or ANY}
+            if not selects(peer["namespaceSelector"], labels, lambda key: key != NAMESPACE_NAME):
                 return False
         elif not meets(policy.namespace, pods.namespace):
             return False
@@ -128,7 +133,7 @@ def pods_of(pods: Pods) -> Takes:
     return takes
 
 
-def elsewhere(folder: list[Pods]) -> Takes:
+def elsewhere(folder: list[PodTemplate]) -> Takes:
     """Return whether a peer may be something that is not of the folder."""
 
     def takes(policy: Policy, peer: Peer) -> bool:
@@ -157,12 +162,15 @@ def resolver(policy: Policy, peer: Peer) -> bool:
     named = texts(mapping(peer.get("podSelector")).get("matchLabels")).get("k8s-app", "kube-dns")
     if named not in DNS_APPS and near(named, DNS_APPS):
         return False
-    return any(selects(peer["namespaceSelector"], {NAME: one}, lambda key: key != NAME) for one in (*DNS_NAMESPACES, *_dns(peer)))
+    return any(
+        selects(peer["namespaceSelector"], {NAMESPACE_NAME: one}, lambda key: key != NAMESPACE_NAME)
+        for one in (*DNS_NAMESPACES, *_dns(peer))
+    )
 
 
 def _dns(peer: Peer) -> Iterator[str]:
     """The namespaces that it names which are for DNS by their names."""
-    named = [texts(mapping(peer["namespaceSelector"]).get("matchLabels")).get(NAME, "")]
+    named = [texts(mapping(peer["namespaceSelector"]).get("matchLabels")).get(NAMESPACE_NAME, "")]
     for _, one in mappings(mapping(peer["namespaceSelector"]).get("matchExpressions")):
         named += list(map(str, one.get("values") or []))
     yield from (one for one in named if "dns" in one)

@@ -52,7 +52,7 @@ def resource_requests(service: Service) -> list[ResourceRequest]:
 def _request(stated: dict[str, Any], code: Any, field: str) -> ResourceRequest:
     """`stated` in the config, `code` the deployment of the app; Serve merges both."""
     own = dict(code.ray_actor_options or {}) if code is not None else {}
-    default = code._deployment_config.graceful_shutdown_timeout_s if code is not None else 20.0
+    default = app.configured(code, "graceful_shutdown_timeout_s") if code is not None else 20.0
     scaling, fixed = stated.get("autoscaling_config") or {}, stated.get("num_replicas", 1)
     most = int(scaling.get("max_replicas", 100 if fixed == "auto" else 1) if scaling or fixed == "auto" else fixed)
     surge = math.ceil(most * stated.get("max_surge_percent", 0) / 100)

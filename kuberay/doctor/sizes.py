@@ -8,12 +8,13 @@ more than twice what it uses.
 
 import math
 
+MIB = 2**20
 FINE_STEP, COARSE_STEP = 0.1, 0.5
 """Steps of CPUs: below one, and above."""
 TOLERANCE = 0.1
 """Part of the CPUs asked for, and at most of one CPU, by which the use may exceed them: a thread that never waits measures up to 1.05."""
 MEMORY_MARGIN = 1.2
-MEMORY_STEP_BYTES = 64 * 2**20
+MEMORY_STEP_BYTES = 64 * MIB
 WASTE = 2.0
 """Multiple of the use above which an amount is waste."""
 

@@ -17,12 +17,12 @@ from kuberay.manifest.foreign_metrics import (
     UPGRADE_IN_PROGRESS,
 )
 from kuberay.manifest.objectives import FAST, OF_STABLE, SLOW, Objective, burning, objectives, requests_rate
-from kuberay.manifest.objects import REVISION
+from kuberay.manifest.objects import CLUSTER, GROUP, NODE_TYPE, REVISION
 from kuberay.manifest.redis import REDIS_MAXMEMORY_MIB
 from kuberay.manifest.selectors import BY, of_installation, of_namespace
 from kuberay.profiles import Profile
 
-POD_LABELS = ("ray.io/cluster", "ray.io/node-type", "ray.io/group", REVISION)
+POD_LABELS = (CLUSTER, NODE_TYPE, GROUP, REVISION)
 """Labels of the pods that their series have too, with `_` for other characters than letters and digits."""
 
 

@@ -5,9 +5,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from kuberay.manifest.objects import HEAD_PORTS, PORTS, Object, component, instance, kubernetes_object, of_group, of_ray
+from kuberay.manifest.objects import (
+    HEAD_PORTS,
+    NAMESPACE_NAME,
+    NODE_TYPE,
+    PORTS,
+    Object,
+    component,
+    instance,
+    kubernetes_object,
+    of_group,
+    of_ray,
+)
+from kuberay.part_values import REDIS_PORT
 from kuberay.profiles import PORT, Profile
 from kuberay.values import Values
+from kuberay.worker_groups import INGRESS
 
 RESOLVERS = (
     "169.254.20.10/32",  # NodeLocal DNSCache by default, on GKE too
@@ -29,13 +42,13 @@ def network(profile: Profile) -> list[Object]:
     operator = _namespaces("operator")
     metrics = [PORTS["metrics"], HEAD_PORTS["as-metrics"], HEAD_PORTS["dash-metrics"]]
     redis = {"matchLabels": component(profile, "redis")}
-    head = {"matchLabels": {**instance(profile), "ray.io/node-type": "head"}}
+    head = {"matchLabels": {**instance(profile), NODE_TYPE: "head"}}
     # KubeRay submits the Serve config; the autoscaler beside the head asks the Kubernetes API for pods.
     api = {**_blocks(values.network.api_cidrs), "ports": _tcp(*values.network.api_ports)}
     if values.redis.address:
         to_redis = {**_blocks(values.redis.cidrs), "ports": _tcp(values.redis.port)}
     else:
-        to_redis = {"to": [{"podSelector": redis}], "ports": _tcp(6379)}
+        to_redis = {"to": [{"podSelector": redis}], "ports": _tcp(REDIS_PORT)}
     policies: dict[str, Object | None] = {
         "deny": _policy({"matchLabels": instance(profile)}),
         "ray": _policy(
@@ -48,9 +61,9 @@ def network(profile: Profile) -> list[Object]:
             egress=[{"to": [own]}, to_redis, *dns],
         ),
         "head": _policy(head, ingress=[{"from": [operator], "ports": _tcp(HEAD_PORTS["dashboard"], PORT)}], egress=[api]),
-        "redis": None if values.redis.address else _policy(redis, ingress=[{"from": [own], "ports": _tcp(6379)}]),
+        "redis": None if values.redis.address else _policy(redis, ingress=[{"from": [own], "ports": _tcp(REDIS_PORT)}]),
         "weights": _policy({"matchLabels": component(profile, "weights")}, egress=[*dns, {"ports": _tcp(_hub_port(values))}]),
-        "traces": _policy(of_group(profile, "ingress"), egress=[traces]) if traces else None,
+        "traces": _policy(of_group(profile, INGRESS.name), egress=[traces]) if traces else None,
     }
     version, kind = "networking.k8s.io/v1", "NetworkPolicy"
     return [
@@ -101,7 +114,7 @@ def _dns(cidrs: Sequence[str]) -> list[Object]:
 
 
 def _namespace(name: str) -> Object:
-    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+    return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}}}
 
 
 def _namespaces(role: str) -> Object:

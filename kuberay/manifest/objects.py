@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kuberay.pod_values import PodValues
+from kuberay.pod_values import GPU, PodValues
 from kuberay.profiles import PORT, Profile
 
 type Object = dict[str, Any]
@@ -21,6 +21,10 @@ CONTAINER_SECURITY = {"allowPrivilegeEscalation": False, "capabilities": {"drop"
 PORTS = {"serve": PORT, "metrics": 8080}
 HEAD_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001, "as-metrics": 44217, "dash-metrics": 44227}
 
+CLUSTER, NODE_TYPE, GROUP = "ray.io/cluster", "ray.io/node-type", "ray.io/group"
+"""Labels that KubeRay gives to its pods."""
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+"""The label that Kubernetes itself gives to a namespace: its name."""
 INSTANCE = "app.kubernetes.io/instance"
 """Label of all pods of an installation: its name. Two in one namespace do not meet, since every selector has it."""
 COMPONENT = "app.kubernetes.io/component"
@@ -43,17 +47,17 @@ def component(profile: Profile, name: str) -> dict[str, str]:
 
 def of_ray(profile: Profile) -> Object:
     """A selector of the pods of every cluster that KubeRay makes here, during an upgrade both, and its Job that cleans Redis."""
-    return {"matchLabels": instance(profile), "matchExpressions": [{"key": "ray.io/cluster", "operator": "Exists"}]}
+    return {"matchLabels": instance(profile), "matchExpressions": [{"key": CLUSTER, "operator": "Exists"}]}
 
 
 def of_group(profile: Profile, group: str) -> Object:
     """A selector of a worker group's pods."""
-    return {"matchLabels": {**instance(profile), "ray.io/group": group}}
+    return {"matchLabels": {**instance(profile), GROUP: group}}
 
 
 def placement(profile: Profile, pods: PodValues, gpu: bool = False) -> Object:
     """The part of a pod's specification about its node and the registry's secrets."""
-    tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}] if gpu else []
+    tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if gpu else []
     tolerations += [one.model_dump(by_alias=True, exclude_defaults=True) for one in pods.tolerations or ()]
     spec: Object = {
         "imagePullSecrets": [{"name": name} for name in profile.values.pull_secrets],

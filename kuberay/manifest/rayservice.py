@@ -8,6 +8,7 @@ import yaml
 from kuberay import serve_config
 from kuberay.images import Images
 from kuberay.manifest.objects import (
+    CLUSTER,
     CONTAINER_SECURITY,
     HEAD_PORTS,
     NO_GPUS,
@@ -22,11 +23,11 @@ from kuberay.manifest.objects import (
     placement,
 )
 from kuberay.manifest.weights import volume_name, wait_for_weights
-from kuberay.part_values import UpgradeValues
+from kuberay.part_values import REDIS_PORT, UpgradeValues
 from kuberay.pod_values import Gpu
 from kuberay.profiles import AUTOSCALER_CPU, KEYS, PORT, SETTLE_S, WEIGHTS, Profile
 from kuberay.versions import RAY
-from kuberay.worker_groups import NO_GPU, Group, placed
+from kuberay.worker_groups import INGRESS, NO_GPU, Group, placed
 
 RAY_ENV = Path(__file__).parents[2] / "graphs" / "ray.env"
 NODES = "sonograph/nodes"
@@ -111,7 +112,7 @@ def _fault_tolerance(profile: Profile) -> Object:
     redis = profile.values.redis
     password = {"valueFrom": {"secretKeyRef": {"name": profile.redis_secret, "key": "password"}}}
     return {
-        "redisAddress": redis.address or f"{profile.service}-redis:6379",
+        "redisAddress": redis.address or f"{profile.service}-redis:{REDIS_PORT}",
         **({"redisUsername": {"value": redis.username}} if redis.username else {}),
         "redisPassword": password,
     }
@@ -120,7 +121,7 @@ def _fault_tolerance(profile: Profile) -> Object:
 def _head(profile: Profile, images: Images, labels: dict[str, str]) -> Object:
     values = profile.values
     resources = _resources(values.head.cpu_request, values.head.memory_gib)
-    container = _container("ray-head", images["ingress"], resources, {**HEAD_PORTS, **PORTS}, profile)
+    container = _container("ray-head", images[INGRESS.name], resources, {**HEAD_PORTS, **PORTS}, profile)
     pods = placed(values, values.head)
     spec = {**placement(profile, pods), "securityContext": POD_SECURITY, "containers": [container]}
     if values.redis.certificate:
@@ -155,7 +156,7 @@ def _group(group: Group, profile: Profile, images: Images, labels: dict[str, str
         mounted["weights"] = (WEIGHTS, {"persistentVolumeClaim": {"claimName": volume_name(profile), "readOnly": True}})
         if wait := wait_for_weights(profile, images[group.name]):
             spec["initContainers"] = wait
-    if any(deployment.name == "ingress" for deployment in group.deployments):
+    if any(deployment.name == INGRESS.name for deployment in group.deployments):
         mounted["keys"] = (KEYS, {"secret": {"secretName": profile.keys_secret, "optional": True}})
     _mount(spec, mounted)
     return {
@@ -175,7 +176,7 @@ def _spread(key: str, unsatisfiable: str, group: Group, profile: Profile) -> Obj
         "topologyKey": key,
         "whenUnsatisfiable": unsatisfiable,
         "labelSelector": of_group(profile, group.name),
-        "matchLabelKeys": ["ray.io/cluster"],
+        "matchLabelKeys": [CLUSTER],
     }
 
 

@@ -11,6 +11,7 @@ from kuberay.manifest.objects import (
     metadata,
     placement,
 )
+from kuberay.part_values import REDIS_PORT
 from kuberay.profiles import Profile
 from kuberay.worker_groups import placed
 
@@ -40,7 +41,7 @@ def redis(profile: Profile, images: Images) -> list[Object]:
             f"--maxmemory {REDIS_MAXMEMORY_MIB}mb --maxmemory-policy noeviction",
         ],
         "env": [password],
-        "ports": [{"name": "redis", "containerPort": 6379}],
+        "ports": [{"name": "redis", "containerPort": REDIS_PORT}],
         "readinessProbe": _ping("PONG"),
         # A Redis that reads a long append-only file answers LOADING: it lives. The seconds allow for a disk that stalls.
         "livenessProbe": {**_ping("PONG|LOADING"), "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 6},
@@ -64,7 +65,7 @@ def redis(profile: Profile, images: Images) -> list[Object]:
             {"metadata": {"name": "data"}, "spec": claim("ReadWriteOnce", values.size_gib, values.storage_class)}
         ],
     }
-    ports = [{"name": "redis", "port": 6379, "targetPort": "redis"}]
+    ports = [{"name": "redis", "port": REDIS_PORT, "targetPort": "redis"}]
     return [
         kubernetes_object(profile, "v1", "Service", name, spec={"clusterIP": "None", "selector": labels, "ports": ports}),
         kubernetes_object(profile, "apps/v1", "StatefulSet", name, spec=stateful),

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.diffusion.types import EngineConfig
 from deployments.errors import DeploymentError
-from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, TranscribeRequest
+from deployments.roles.speech_to_text import SAMPLE_RATE_HZ, TranscribeRequest, mean_logprob
 from deployments.roles.text_to_image import GenerateRequest
 from deployments.whisper.settings import WhisperSettings
 from sonograph.compare.plan import Candidate, Checkpoint
@@ -77,9 +76,7 @@ class Transcription:
 
     def compute(self, engine: Any, given: Any) -> Computed:
         found = engine.transcribe(TranscribeRequest(given, self.language))
-        length = sum(len(one.text) for one in found.segments)
-        likely = sum(len(one.text) * one.avg_logprob for one in found.segments) / length if length else None
-        return Computed(found.text, likely, found.language)
+        return Computed(found.text, mean_logprob(found.segments), found.language)
 
     def checkpoint(self) -> Path | None:
         settings = WhisperSettings.model_validate(self.settings)
@@ -99,8 +96,7 @@ class Drawing:
 
     def load(self, threads: int) -> Any:
         settings = DiffusionSettings.model_validate(self.settings)
-        config = EngineConfig(settings.model, settings.device, settings.precision, threads, settings.safety_checker)
-        return _loaded("deployments.diffusion.engine:DiffusionEngine")(config)
+        return _loaded("deployments.diffusion.engine:DiffusionEngine")(settings.engine_config(threads))
 
     def read(self, content: bytes) -> tuple[Any, float | None]:
         return content.decode(), None

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from sonograph.draw import printable
 from sonograph.events import Failed
+from sonograph.new.files import TEMPLATES
 
-TEMPLATES = Path(__file__).with_name("templates")
 ROLES = sorted(path.name for path in TEMPLATES.glob("*_to_*"))
 PARTS = ("pyproject.toml", "deployments/model_spec.py", "graphs/core/graph.py", "images/docker-bake.hcl", "testing/fakes.py")
 """Files by which a checkout is known."""

@@ -38,7 +38,7 @@ def is_sane(value: Any, greatest: float, least: float = 0) -> bool:
 
 def quantity(text: str) -> float | None:
     """The number of a quantity of Kubernetes, such as `500m` or `32Gi`; None for another text, or one that no node has."""
-    from kuberay.doctor.pod_templates import amount  # loads pydantic
+    from kuberay.doctor.untyped import amount  # loads pydantic
 
     found = amount(text)
     return float(found) if found is not None and 0 <= found <= MOST_BYTES else None

@@ -14,9 +14,10 @@ from rich.text import Text
 from sonograph.draw import printable
 from sonograph.events import Failed
 from sonograph.rollouts import options
+from sonograph.state import RAY_TOKEN
 
 if TYPE_CHECKING:
-    from sonograph.rightsize.packing import Place
+    from sonograph.rightsize.packing import NodeSize
     from sonograph.rightsize.sources import Found
 
 UNREADABLE = 2
@@ -41,7 +42,7 @@ def rightsize(
     key_file: options.KeyFile = None,
     seconds: Annotated[float, typer.Option(help="Time to sample the service for, under its load.", min=1, max=MOST_S)] = 60,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     prometheus: Annotated[
         str | None,
         typer.Option(help="Address of a Prometheus that scrapes Ray's nodes, to judge by instead.", show_default=False),
@@ -99,7 +100,7 @@ def _found(
     dashboard: str | None,
     token_file: Path,
 ) -> "Found":
-    from graphs.serve.rest import DashboardError
+    from sonograph.dashboard import DashboardError
     from sonograph.rightsize import sources
 
     if results is not None:
@@ -114,7 +115,7 @@ def _found(
 
 
 def _answer(
-    found: "Found", given: "list[Place]", write: Path | None, candidate: str | None, profile: str | None, as_json: bool
+    found: "Found", given: "list[NodeSize]", write: Path | None, candidate: str | None, profile: str | None, as_json: bool
 ) -> bool:
     """Print and write the answer. Return whether something asks for less than it uses."""
     from sonograph.rightsize import table, values
@@ -157,7 +158,7 @@ def _bar(description: str, seconds: float) -> Iterator[Callable[[float], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _places(given: list[str]) -> "list[Place]":
+def _places(given: list[str]) -> "list[NodeSize]":
     from sonograph.rightsize.packing import parsed
 
     try:

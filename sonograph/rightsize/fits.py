@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kuberay.doctor import sizes
 from sonograph.rightsize.advice import Advice
 from sonograph.rightsize.amounts import cpus, plain
-from sonograph.rightsize.packing import Fit, Need, Place, fit, waiting
+from sonograph.rightsize.packing import Fit, Need, NodeSize, fit, waiting
 
 ANY = "any number"
 
@@ -39,7 +39,7 @@ class Fits:
     waiting_as_advised: dict[str, int]
 
 
-def packed(advices: Sequence[Advice], places: Sequence[Place]) -> Fits:
+def packed(advices: Sequence[Advice], places: Sequence[NodeSize]) -> Fits:
     """Nodes of one size are one row, and those without CPUs for replicas, such as a head's, none.
 
     Of tasks each candidate is packed alone, and deployments together.
@@ -62,8 +62,8 @@ def packed(advices: Sequence[Advice], places: Sequence[Place]) -> Fits:
     return Fits(tuple(rows), (*dict.fromkeys(sentences), *_waiting(own, kinds, *waits)), *waits)
 
 
-def _kinds(places: Sequence[Place]) -> dict[Place, int]:
-    found = Counter[Place]()
+def _kinds(places: Sequence[NodeSize]) -> dict[NodeSize, int]:
+    found = Counter[NodeSize]()
     for place in places:
         found[replace(place, name="", count=1)] += place.count
     return dict(found)
@@ -84,7 +84,7 @@ def _advised(advice: Advice) -> Need:
     )
 
 
-def _crowded(advice: Advice, as_asked: Fit | None, place: Place) -> str:
+def _crowded(advice: Advice, as_asked: Fit | None, place: NodeSize) -> str:
     """A sentence where those that fit a node as asked use more CPUs than it has."""
     subject = advice.subject
     used, threads = subject.wanted_cpus, subject.threads
@@ -99,7 +99,9 @@ def _crowded(advice: Advice, as_asked: Fit | None, place: Place) -> str:
     )
 
 
-def _waiting(own: Sequence[Advice], places: Sequence[Place], as_asked: dict[str, int], as_advised: dict[str, int]) -> list[str]:
+def _waiting(
+    own: Sequence[Advice], places: Sequence[NodeSize], as_asked: dict[str, int], as_advised: dict[str, int]
+) -> list[str]:
     """A sentence on what finds no place, as asked and as advised."""
     number = sum(place.count for place in places)
     if not number:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from graphs.core.metrics import INGRESS
 from kuberay.manifest.foreign_metrics import NODE_CPU, NODE_MEMORY_TOTAL, NODE_MEMORY_USED
 from sonograph.draw import printable
 from sonograph.events import Failed
@@ -114,7 +115,7 @@ def read(pages: Iterable[str], unreachable: tuple[str, ...] = ()) -> Scrape:
             if not math.isfinite(value) or not 0 <= value <= GREATEST.get(name, 0.0):
                 dropped += 1
             elif name == REQUESTS:
-                requests = (requests or 0.0) + (value if labels.get("stage") == "ingress" else 0.0)
+                requests = (requests or 0.0) + (value if labels.get("stage") == INGRESS else 0.0)
             elif name in (GPU_USE, GPU_MEMORY_USED):  # one series for each GPU
                 found[labels.get("ip", "")][name] += value
             else:

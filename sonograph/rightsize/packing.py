@@ -12,7 +12,7 @@ NODE = "cpus=8,memory=32Gi"
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeSize:
     """A node, or several of one size."""
 
     name: str
@@ -50,7 +50,7 @@ class Fit:
     """The resource that ends first: `CPUs`, `memory`, `GPUs`."""
 
 
-def fit(place: Place, need: Need) -> Fit | None:
+def fit(place: NodeSize, need: Need) -> Fit | None:
     """The number that fits an empty node; None where it asks for nothing."""
     amounts = {
         "CPUs": (place.cpus, need.cpus),
@@ -61,7 +61,7 @@ def fit(place: Place, need: Need) -> Fit | None:
     return min(found, key=lambda one: one.number, default=None)
 
 
-def waiting(places: Iterable[Place], needs: Sequence[Need]) -> dict[str, int]:
+def waiting(places: Iterable[NodeSize], needs: Sequence[Need]) -> dict[str, int]:
     """The number of each that finds no node, the largest being placed first; those that fit count as placed together."""
     free = [[place.cpus, place.memory_bytes, place.gpus] for place in places for _ in range(min(place.count, MOST_NODES))][
         :MOST_NODES
@@ -84,7 +84,7 @@ def _times(has: float, wants: float) -> int:
     return max(0, math.floor(round(has / wants, 6)))
 
 
-def parsed(text: str) -> Place:
+def parsed(text: str) -> NodeSize:
     """A node of `cpus=8,memory=32Gi,gpus=1,count=3`. Raises ValueError with a sentence."""
     stated: dict[str, float] = {}
     for part in text.split(","):
@@ -102,4 +102,4 @@ def parsed(text: str) -> Place:
     count = stated.get("count", 1)
     if count != int(count) or count > MOST_NODES:
         raise ValueError(f"{text}: count is a whole number of nodes, at most {MOST_NODES}")
-    return Place("node", stated["cpus"], stated.get("memory"), stated.get("gpus", 0), int(count))
+    return NodeSize("node", stated["cpus"], stated.get("memory"), stated.get("gpus", 0), int(count))

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from graphs.core.metrics import INGRESS
 from kuberay.manifest.foreign_metrics import NODE_CPU, NODE_MEMORY_USED
 from sonograph.events import Failed
 from sonograph.rightsize.amounts import MIB, MOST_BYTES, MOST_CPUS
@@ -68,7 +69,7 @@ class Prometheus:
     def requests(self, application: str, window_s: float) -> float | None:
         """Requests that entered the service within the window; None where Prometheus does not know."""
         quoted = application.replace("\\", "\\\\").replace('"', '\\"')
-        query = f'sum(increase({REQUESTS}{{application="{quoted}",stage="ingress"}}[{math.ceil(window_s)}s]))'
+        query = f'sum(increase({REQUESTS}{{application="{quoted}",stage="{INGRESS}"}}[{math.ceil(window_s)}s]))'
         for one in self._get("query", query=query):
             found = _number(one.get("value"), GREATEST[REQUESTS])
             if found is not None:

@@ -12,7 +12,7 @@ from sonograph.draw import printable
 from sonograph.events import Failed
 from sonograph.rightsize.amounts import MOST_BYTES, MOST_CPUS, is_sane
 from sonograph.rightsize.metrics import Node
-from sonograph.rightsize.packing import Place
+from sonograph.rightsize.packing import NodeSize
 from sonograph.rightsize.used import Asked
 
 MOST_REPLICAS = 1_000_000
@@ -82,7 +82,7 @@ def _pids(details: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, int]]]:
                         yield str(one["replica_id"]), (str(name), one["pid"])
 
 
-def places(rows: Sequence[Any], nodes: Mapping[str, Node], here: Collection[str] = ()) -> list[Place]:
+def places(rows: Sequence[Any], nodes: Mapping[str, Node], here: Collection[str] = ()) -> list[NodeSize]:
     """The living nodes of Ray's state API, with the CPUs that they have, by their metrics or where they are this machine; else Ray's count.
 
     `here`: addresses of this machine.
@@ -101,5 +101,5 @@ def places(rows: Sequence[Any], nodes: Mapping[str, Node], here: Collection[str]
         if seen is None and address in here:
             cpus, memory, store = float(psutil.cpu_count() or 1), float(psutil.virtual_memory().total), 0.0
         of_memory = (seen.of_memory_bytes if seen else None) or memory + store or None
-        found.append(Place(address, seen.of_cpus if seen else cpus, of_memory, gpus))
+        found.append(NodeSize(address, seen.of_cpus if seen else cpus, of_memory, gpus))
     return found

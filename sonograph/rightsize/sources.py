@@ -8,23 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
-from graphs.serve.rest import Dashboard
+from sonograph.dashboard import Dashboard, DashboardError, address, read_token
 from sonograph.draw import api_key
 from sonograph.events import Failed
 from sonograph.rightsize import results
 from sonograph.rightsize.amounts import counted
-from sonograph.rightsize.bounded import SILENCE_S, Bounded
+from sonograph.rightsize.bounded import Bounded
 from sonograph.rightsize.metrics import Metrics, targets
-from sonograph.rightsize.packing import Place
+from sonograph.rightsize.packing import NodeSize
 from sonograph.rightsize.prometheus import Prometheus
 from sonograph.rightsize.replicas import Replica, places, replicas
 from sonograph.rightsize.sampler import Sampler
 from sonograph.rightsize.subjects import grouped
 from sonograph.rightsize.used import Subject
-from sonograph.rollouts.session import Place as ServePlace
 from sonograph.service import Service
 
 type Report = Callable[[float], None]
@@ -47,7 +45,7 @@ class Found:
     """Findings: the subjects, the nodes, and sentences about both."""
 
     subjects: list[Subject]
-    places: list[Place]
+    places: list[NodeSize]
     notes: list[str]
     source: str
     seconds: float | None = None
@@ -67,7 +65,7 @@ def of_results(folder: Path) -> Found:
     subjects, notes = results.subjects(measured)
     names = results.nodes(measured)
     here = [
-        Place(name, float(psutil.cpu_count() or 1), float(psutil.virtual_memory().total))
+        NodeSize(name, float(psutil.cpu_count() or 1), float(psutil.virtual_memory().total))
         for name in names
         if name == socket.gethostname()
     ]
@@ -77,10 +75,10 @@ def of_results(folder: Path) -> Found:
 def of_service(options: Options, seconds: float, bar: Bar) -> Found:
     """Samples of a running service for so many seconds. Raises Failed and DashboardError."""
     topology, named = _asked(options)
-    url, token = _dashboard(options, named)
-    with Dashboard(url, token, Bounded()) as dashboard:
+    url = address(options.dashboard, named)
+    with Dashboard(url, read_token(options.token_file), Bounded()) as dashboard:
         details, rows = _of_ray(dashboard.details), _of_ray(dashboard.nodes)
-        addresses, unknown = _targets(url, token)
+        addresses, unknown = _targets(dashboard)
         found, wanted, missing = replicas(topology, details)
         if not found:
             raise Failed(f"no replica of {options.url} runs: {'; '.join(missing) or 'the service has none'}")
@@ -126,13 +124,6 @@ def _asked(options: Options) -> tuple[dict[str, Any], str | None]:
         return service.topology(), named if isinstance(named, str) else None
 
 
-def _dashboard(options: Options, named: str | None) -> tuple[str, str | None]:
-    """Address of Ray's dashboard and its token. Raises Failed for one on another machine that only the service names."""
-    place = ServePlace(options.dashboard, options.token_file, None, "", False)
-    place.target(named)
-    return options.dashboard or named or "", place._token()
-
-
 def _of_ray(read: Callable[[], Any]) -> Any:
     """Answer of the dashboard. Raises Failed for another form of answer."""
     try:
@@ -143,14 +134,11 @@ def _of_ray(read: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _targets(url: str, token: str | None) -> tuple[list[str], list[str]]:
+def _targets(dashboard: Dashboard) -> tuple[list[str], list[str]]:
     """Addresses of the nodes' metrics, and a sentence where they are unknown."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with httpx.Client(transport=Bounded(), timeout=SILENCE_S, trust_env=False, headers=headers) as client:
-            answer = client.get(f"{url}/api/prometheus/sd")
-            found = targets(answer.json()) if answer.status_code == 200 else []
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, Failed):
+        found = targets(dashboard.discovered())
+    except (DashboardError, ValueError, Failed):
         found = []
     return found, [] if found else [
         "Ray's dashboard names no metrics ports: requests are not counted, and other machines are not seen"

@@ -12,6 +12,7 @@ from rich.live import Live
 from sonograph.draw import api_key
 from sonograph.rollouts import options, values
 from sonograph.rollouts.options import budget, of_plan
+from sonograph.state import RAY_TOKEN
 
 WATCH_S = 2.0
 
@@ -63,7 +64,7 @@ def start(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,
@@ -85,7 +86,7 @@ def start(
         session.warn(f"another model gives other results, also a better one: {', '.join(drifts)} may abort it")
     actors = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": values.resources(resources or []) or None}
     own = {option: value for option, value in actors.items() if value is not None}
-    place = session.Place(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
     with session.running(stage, url, key_file, place, wait) as run:
         application = name or run.default_name
         recordings = read(labelled) if labelled else []
@@ -142,7 +143,7 @@ def promote(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,
@@ -151,7 +152,7 @@ def promote(
     """Make the candidate's settings the stable model's, and remove the candidate. Repeatable: it goes on where it ended."""
     from sonograph.rollouts import session
 
-    place = session.Place(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
     with session.running(stage, url, key_file, place, wait) as run:
         run.promote()
         session.say(f"{stage} has the candidate's settings: write them into its config file too")
@@ -164,7 +165,7 @@ def abort(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,
@@ -172,7 +173,7 @@ def abort(
     """Give every request to the stable model again, and remove the candidate; its figures stay."""
     from sonograph.rollouts import session
 
-    place = session.Place(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
     with session.running(stage, url, key_file, place) as run:
         run.abort(keep_application)
         session.print_status(run.service, stage)
@@ -184,7 +185,7 @@ def remove(
     url: options.Url = options.LOCAL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     rayservice: options.RayServiceName = None,
     namespace: options.Namespace = "",
     live: options.Apply = False,
@@ -192,7 +193,7 @@ def remove(
     """Remove the rollout with its figures, and the candidate's application."""
     from sonograph.rollouts import session
 
-    place = session.Place(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
     with session.running(stage, url, key_file, place) as run:
         run.remove()
         session.say(f"{stage} has no rollout")

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-RAY_TOKEN = Path("~/.ray/auth_token")
 LOCAL = "http://127.0.0.1:8000"
 SHARE = "The candidate's share"
 IMPORT_PATH = "deployments.candidate:app"

@@ -1,19 +1,17 @@
 """Common parts of the commands of `sonograph rollout`: the service, the place of Serve's config, the terminal."""
 
 import contextlib
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console, Group
 from rich.progress import Progress
 from rich.text import Text
 
-from graphs.serve.rest import Dashboard, DashboardError
+from sonograph.dashboard import Dashboard, DashboardError, address, read_token
 from sonograph.draw import api_key, printable
 from sonograph.events import Failed
 from sonograph.rollouts import table, values
@@ -27,7 +25,7 @@ errors = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetOptions:
     """Options on where Serve's config is changed."""
 
     dashboard: str | None
@@ -44,27 +42,12 @@ class Place:
             return RayService(self.rayservice, self.namespace)
         if self.rayservice:
             return Manifest(self.rayservice, self.namespace)
-        url = self.dashboard or named
-        if url is None:
-            raise Failed("the service does not know Ray's dashboard: name it, as in --dashboard http://127.0.0.1:8265")
-        if not self.dashboard and not _on_this_machine(url):  # Ray's token goes there, and its holder can run code
-            raise Failed(
-                f"the service names {url} as Ray's dashboard, on another machine: if that is right, add --dashboard {url}; "
-                "in Kubernetes use --rayservice, or a port-forward of the head's port 8265"
-            )
-        return RunningServe(Dashboard(url, self._token()))
-
-    def _token(self) -> str | None:
-        try:
-            return self.token_file.expanduser().read_text(encoding="utf-8").strip() or None
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeError) as error:
-            raise Failed(f"cannot read Ray's token in {self.token_file}: {error}") from error
+        url = address(self.dashboard, named)
+        return RunningServe(Dashboard(url, read_token(self.token_file)))
 
 
 @contextlib.contextmanager
-def running(stage: str, url: str, key_file: Path | None, place: Place, wait: str = "15m") -> Iterator[Run]:
+def running(stage: str, url: str, key_file: Path | None, options: TargetOptions, wait: str = "15m") -> Iterator[Run]:
     """The steps on one stage. Ends the command with a sentence where one fails."""
     wait_s = values.seconds(wait)
     with reporting(), Service(url, api_key(key_file)) as service:
@@ -76,7 +59,7 @@ def running(stage: str, url: str, key_file: Path | None, place: Place, wait: str
                 said[:] = [sentence]
                 errors.print(Text(printable(sentence)), soft_wrap=True)
 
-        yield Run(service, lambda: place.target(known["serve_api"]), stage, known["application"], report, wait_s)
+        yield Run(service, lambda: options.target(known["serve_api"]), stage, known["application"], report, wait_s)
 
 
 @contextlib.contextmanager
@@ -160,13 +143,6 @@ def say(sentence: str) -> None:
 
 def warn(sentence: str) -> None:
     errors.print(Text.assemble(("Warning: ", "bold"), sentence), soft_wrap=True)
-
-
-def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _readable(sentence: str) -> str:

@@ -9,8 +9,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from graphs.serve.rest import Dashboard
 from kuberay import kubectl
+from sonograph.dashboard import Dashboard
 from sonograph.events import Failed
 from sonograph.rollouts import fit, serve_config
 

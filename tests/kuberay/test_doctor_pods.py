@@ -159,7 +159,23 @@ def test_a_pods_requests_are_those_of_all_that_run_together_or_of_one_that_start
     }
     template = PodTemplate(Document(Path("a.yaml"), {}), "spec", spec, {})
     assert template.requests == {"cpu": 2 + 7 + 1, "memory": 2**30}
-    assert template.taken("limits") == {"cpu": 1 + 1, "memory": 2**30}
+    assert template.taken(lambda one: one.limits) == {"cpu": 1 + 1, "memory": 2**30}
+
+
+def test_a_quota_counts_what_runs_beside_a_container_of_the_start_and_the_overhead() -> None:
+    """The sidecar begins first, and runs while the container of the start does: 1 + 2 + 3 CPUs."""
+    manifests = Manifests()
+    starting = [{**_uses("2"), "restartPolicy": "Always"}, _uses("3")]
+    add(manifests, "v1", "Pod", "own", spec={"overhead": {"cpu": "1"}, "initContainers": starting, "containers": [_uses("1")]})
+    manifests.beside[-1]["metadata"].update(namespace="other")
+    quota(manifests, requests_cpu="5")
+    manifests.beside[-1]["metadata"].update(namespace="other")
+    assert any("take 6, and it is 5" in str(finding) for finding in manifests.findings())
+
+
+def _uses(cpu: str) -> dict[str, Any]:
+    image = "example.com/own:1@sha256:" + "0" * 64
+    return {"name": f"uses-{cpu}", "image": image, "resources": {"requests": {"cpu": cpu}}}
 
 
 @pytest.mark.parametrize("odd", ["text", 7, [], {}, [1], {"a": 1}, ["a", None], True], ids=repr)

@@ -55,6 +55,16 @@ def with_weights_in_the_images(m: Manifests) -> None:
             unmounted(group["groupName"])(m)
 
 
+OUT_BY_A_NAMED_PORT = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "hub", "namespace": CPU.namespace},
+    "spec": {
+        "podSelector": {"matchLabels": {"ray.io/group": "diffusion"}},
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": "https"}]}],
+    },
+}
 FULL_DRAIN = '"$RAY_ADDRESS" --settle-s 5 --most-s 435 --idle-s 150 --port 8000'
 NEAR: dict[str, tuple[Break, Profile]] = {
     "hours_and_minutes": (annotated(initializing_timeout="1h30m"), CPU),
@@ -119,6 +129,14 @@ NEAR: dict[str, tuple[Break, Profile]] = {
             with_weights_in_the_images(m),
             args("diffusion", model="stabilityai/sd-turbo")(m),
             setattr(m, "beside", [one for one in m.beside if one["kind"] != "NetworkPolicy"]),
+        ),
+        CPU,
+    ),
+    "a_model_of_the_hub_past_policies_with_named_ports": (
+        lambda m: (
+            with_weights_in_the_images(m),
+            args("diffusion", model="stabilityai/sd-turbo")(m),
+            m.beside.append(OUT_BY_A_NAMED_PORT),
         ),
         CPU,
     ),

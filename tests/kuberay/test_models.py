@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deployments.model_spec import Hardware, ModelSettings, ModelSpec, Workload
+from deployments.roles.text_to_image import Image
 from kuberay import bake, serve_config, versions
 from kuberay.doctor.finding import ERROR
 from kuberay.profiles import CPU, ONE_GPU, PROFILES, SMALL_GPUS, Profile
@@ -32,7 +33,7 @@ UPSCALE = ModelSpec(
     "Upscaler",
     "image_to_image",
     UpscaleSettings,
-    object,
+    Image,
     "deployments.upscale.deployment:Upscale",
     workload,
     hardware=Hardware(cpus=1, memory_gib=2, gpus=1),

@@ -217,7 +217,10 @@ def findings(folder: Path) -> list[str]:
     ("egress", "is_open"),
     [
         ([], False),
-        ([{"to": [{"podSelector": {}}]}], False),
+        ([{"to": [{"podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}}}]}], False),
+        ([{"to": [{"podSelector": {}}]}], True),  # a collector may be in this namespace
+        ([{"ports": [{"port": 4318, "protocol": "UDP"}]}], False),
+        ([{"ports": [{"port": "otlp"}]}], True),  # a name of the collector's own
         ([{"ports": [{"port": 443}], "to": [block("0.0.0.0/0")]}], False),
         ([{"ports": [{"port": 443}, {"port": 4318}]}], True),
         ([{"ports": [{"protocol": "TCP", "port": 4000, "endPort": 5000}]}], True),

@@ -9,15 +9,22 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from graphs import ingress
+from graphs.http.routes import graph
 from graphs.http.settings import HttpSettings
 from graphs.http.upload import OVERHEAD_BYTES
+from graphs.settings import GRAPHS
+from graphs.voice_to_image import VoiceToImage
 from kuberay import render
+from kuberay.doctor.rules.route import PRIVATE
 from kuberay.images import Images
 from kuberay.manifest.rayservice import ray_service
+from kuberay.manifest.route import GRAPHS as PATHS
 from kuberay.manifest.route import Split, parse_shares, route
 from kuberay.profiles import CPU, NAME, PROFILES, Profile
 from kuberay.values_file import applied
 from kuberay.versions import TAG
+from sonograph import events, service
 from sonograph.cli import cli
 from testing.envoy_config import IDLE_S
 from testing.fakes import FakeService
@@ -361,3 +368,9 @@ def test_the_page_names_the_services_own_limit_of_a_body() -> None:
 
 def test_the_gateways_idle_time_of_the_tests_is_the_documented_one() -> None:
     assert f"close its idle connections to the services after {IDLE_S} s" in SECTION.replace("\n  ", " ")
+
+
+def test_the_paths_are_those_of_the_graphs() -> None:
+    assert {ingress.load(name).path for name in GRAPHS} == set(PATHS)
+    assert VoiceToImage.path == events.GRAPH == graph.PATH
+    assert {events.GRAPH, service.PATH} < set(PRIVATE)

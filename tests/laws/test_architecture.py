@@ -86,7 +86,7 @@ def test_imports_point_one_way(module: str) -> None:
             assert not model_of(name), f"{module}: the edge knows no model by name: {name}"
             assert name.split(".")[-1] not in GRAPHS, f"{module}: the edge knows no graph by name: {name}"
         if package == "kuberay" and other == "graphs":
-            allowed = ("graphs.core.metrics", "graphs.serve.autoscaler", "graphs.settings")
+            allowed = ("graphs.core.metrics", "graphs.serve.application", "graphs.serve.autoscaler", "graphs.settings")
             assert name in allowed, f"{module} imports {name}: of graphs, manifests know {', '.join(allowed)}"
 
 

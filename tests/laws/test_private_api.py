@@ -71,13 +71,13 @@ def defined(path: Path) -> set[str]:
     """Names that the module, or one of ours that it imports, defines."""
     modules = {name for full in imported(path).values() for name in (full, full.rpartition(".")[0])}
     ours = {file for module in modules for file in (ROOT / f"{module.replace('.', '/')}.py",) if file.is_file()}
-    return {name for file in {path, *ours} for name in _definitions(file)}
+    return {name for file in {path, *ours} for name in _definitions(tree(file))}
 
 
 @cache
-def _definitions(path: Path) -> set[str]:
+def _definitions(content: ast.Module) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(tree(path)):
+    for node in ast.walk(content):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
                 found.add(name)
@@ -93,12 +93,45 @@ def test_a_file_that_uses_private_parts_is_in_the_record(path: Path) -> None:
     assert not found or f"`{name}`" in RECORD, f"{name} uses {found}: do without, or add it to docs/decisions/0012-private-api.md"
 
 
+def test_the_private_names_of_ray_and_serve_are_used_in_one_folder() -> None:
+    _, _, tables = RECORD.partition("\n## Ray Serve\n")
+    tables, _, _ = tables.partition("\n## uvicorn\n")
+    files = {ROOT / name for name in re.findall(r"^\| `([\w/]+\.py)`", tables, re.MULTILINE)}
+    apart = {str(path.relative_to(ROOT)) for path in files if list(findings(path)) and path.parent != ROOT / "graphs" / "serve"}
+    assert apart == {"deployments/zero.py", "sonograph/compare/cluster.py"}
+
+
+def of_others(text: str) -> list[str]:
+    """Private attributes of objects of other modules: of what is neither `self` nor `cls`, nor defined beside its use."""
+    content = ast.parse(text)
+    own = _definitions(content)
+    return [
+        ast.unparse(node)
+        for node in ast.walk(content)
+        if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")) and ast.unparse(node.value) != "super()"
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_private_attribute_is_used_in_its_own_module_alone(path: Path) -> None:
+    """The record names the files that lean on another program; what another of our modules needs is public."""
+    found = of_others(path.read_text(encoding="utf-8"))
+    assert not found or f"`{path.relative_to(ROOT)}`" in RECORD, f"make it public: {found}"
+
+
+def test_the_law_on_private_attributes_sees_them() -> None:
+    assert of_others("def token(place): return place._token()") == ["place._token"]
+    assert of_others("class Place:\n    def _token(self): ...\n\ndef token(place): return place._token()") == []
+    assert of_others("class Place(Base):\n    def token(self): return self._token() or super()._token()") == []
+
+
 def test_the_law_sees_each_kind() -> None:
     seen = {
         "graphs/serve/logs.py": "import ray.serve._private.logging_utils.ServeContextFilter as ServeContextFilter",
         "graphs/serve/key_values.py": "internal_kv._internal_kv_get",
         "deployments/zero.py": "counter._record",
-        "graphs/serve/broadcast.py": "_check_exists=",
+        "graphs/serve/handles.py": "_check_exists=",
         "sonograph/compare/cluster.py": "_temp_dir=",
         "graphs/http/middleware/lingering.py": "self._unset_keepalive_if_required",
     }

@@ -22,7 +22,7 @@ import yaml
 
 from deployments.span import TraceContext, new_id
 from graphs.audio.decode import decode
-from graphs.serve.rest import Dashboard
+from sonograph.dashboard import Dashboard
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
 from sonograph.rollouts.targets import RunningServe

@@ -5,13 +5,20 @@ import contextlib
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from graphs.http.admission import declared_bytes
 from graphs.serve.bodies import BODY
 
 MAX_BYTES = 1024 * 1024
 """Longest body that goes with its request. gRPC's messages have a bound, and a body that is too long is better refused by the ingress."""
 LONGEST_WAIT_S = 0.25
 """For the last byte of a body. The refusal of a request whose body arrives later than that comes as much later."""
+
+
+def declared_bytes(content_length: str | None, max_upload_bytes: int) -> int:
+    """Bytes that a body announces, at most the largest upload; 0 where it announces none."""
+    declared = content_length or ""
+    if not declared.isdecimal():
+        return 0
+    return min(int(declared), max_upload_bytes) if len(declared) <= 18 else max_upload_bytes  # int() refuses thousands of digits
 
 
 class ProxyBodyMiddleware:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.errors import DeploymentError
 from graphs.http.errors import CrossSiteRequest, UnknownHost
 from graphs.http.problems import problem
-from graphs.http.request_id import request_id
+from graphs.http.request_id import HEADER, request_id
 from graphs.http.settings import HttpSettings
 
 LINKS = ("GET", "HEAD")
@@ -35,7 +35,7 @@ class BrowserMiddleware:
             return
         id = request_id(Request(scope))
         response = problem(error, id, scope["path"])
-        response.headers["X-Request-ID"] = id
+        response.headers[HEADER] = id
         await response(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> DeploymentError | None:

@@ -54,13 +54,13 @@ class ExpectMiddleware:
         if READS not in (scope.get("extensions") or {}):
             await self._app(scope, receive, send)
             return
-        told = False
+        continued = False
 
-        async def told_receive() -> Message:
-            nonlocal told
-            if not told:
-                told = True
+        async def receive_after_continue() -> Message:
+            nonlocal continued
+            if not continued:
+                continued = True
                 await send({"type": READS})
             return await receive()
 
-        await self._app(scope, told_receive, send)
+        await self._app(scope, receive_after_continue, send)

@@ -17,13 +17,13 @@ from graphs.http.middleware import upgrade
 from graphs.http.middleware.body import ProxyBodyMiddleware
 from graphs.http.middleware.expect import ProxyExpectMiddleware
 from graphs.http.problems import problem
-from graphs.http.request_id import FORMAT
+from graphs.http.request_id import FORMAT, HEADER
 from graphs.serve.status import PROXY_CALLBACK
 
 log = logging.getLogger("ray.serve")
 FOR_SERVE = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled", b"x-session-id", b"serve-multiplexed-model-id")
 """Headers that Serve obeys from any client, with - or _ (ray/serve/_private/constants.py, 2.60). A value that is not UTF-8 fails."""
-ID = b"x-request-id"
+ID = HEADER.lower().encode()
 
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -47,7 +47,7 @@ class Headers:
             if scope["type"] == "http" and (too_large := _too_large(scope["headers"])):
                 id = ids[0].decode() if well_formed else str(uuid.uuid4())
                 response = problem(too_large, id, scope["path"])
-                response.headers["X-Request-ID"] = id
+                response.headers[HEADER] = id
                 await response(scope, receive, send)
                 return
             dropped = FOR_SERVE if well_formed else (*FOR_SERVE, ID)
@@ -97,7 +97,7 @@ class Problems:
             return
         gone = ModelUnavailable("the replica that took the request is gone, and a new one is being started: try again shortly")
         response = problem(state.failed or gone, id.decode(), scope["path"])
-        response.headers["X-Request-ID"] = id.decode()
+        response.headers[HEADER] = id.decode()
         await response(scope, receive, send)
 
 

@@ -1,24 +1,20 @@
 """`GET /healthz` and `GET /readyz`, for the probes of Kubernetes."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
 
 from deployments.errors import ModelUnavailable
+from graphs.core.parameters import JsonAnswer
 from graphs.http.schemas import openapi
 from graphs.http.services import Services
 
 
-class Health(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
+class Health(JsonAnswer):
     status: str
     requests: int
     """Requests in this ingress replica now."""
 
 
-class ReadinessAnswer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
+class ReadinessAnswer(JsonAnswer):
     status: str
     models: dict[str, str]
     """Each model's phase: `ready`, or another one while a rollout's candidate answers every request in its place."""

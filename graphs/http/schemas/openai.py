@@ -2,12 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from deployments import errors as deployments
 from graphs.audio import errors as audio_errors
+from graphs.core.parameters import JsonAnswer
 from graphs.http import errors as http
+from graphs.http.request_id import HEADER
 from graphs.http.responses import EVENTS, JSON
 from graphs.http.schemas import openapi
 from graphs.http.schemas.examples import shown
@@ -50,16 +52,12 @@ IMAGES = (
 )
 
 
-class Answer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
-
-
-class Usage(Answer):
+class Usage(JsonAnswer):
     type: Literal["duration"] = "duration"
     seconds: int
 
 
-class NumberedSegment(Answer):
+class NumberedSegment(JsonAnswer):
     id: int
     start: float
     """Seconds from the recording's start."""
@@ -69,14 +67,14 @@ class NumberedSegment(Answer):
     no_speech_prob: float
 
 
-class Transcription(Answer):
+class Transcription(JsonAnswer):
     text: str
     usage: Usage
     decode_warnings: list[str] | None = None
     """Sentences about what was left out of a damaged recording; absent where nothing was."""
 
 
-class VerboseTranscription(Answer):
+class VerboseTranscription(JsonAnswer):
     task: str
     language: str
     duration: float
@@ -88,13 +86,13 @@ class VerboseTranscription(Answer):
     """As in the short answer."""
 
 
-class GeneratedImage(Answer):
+class GeneratedImage(JsonAnswer):
     b64_json: str
     seed: int
     prompt_truncated: bool
 
 
-class Images(Answer):
+class Images(JsonAnswer):
     created: int
     background: str
     output_format: str
@@ -102,7 +100,7 @@ class Images(Answer):
     data: list[GeneratedImage]
 
 
-class Model(Answer):
+class Model(JsonAnswer):
     id: str
     object: Literal["model"] = "model"
     created: int
@@ -112,7 +110,7 @@ class Model(Answer):
     """The Serve deployment that runs the model."""
 
 
-class Models(Answer):
+class Models(JsonAnswer):
     object: Literal["list"] = "list"
     data: list[Model]
 
@@ -157,7 +155,7 @@ def _route(
     summary: str, model: Any, content: dict[str, Any], errors: tuple[type[deployments.DeploymentError], ...], body: dict[str, Any]
 ) -> dict[str, Any]:
     recording = ["X-Decode-Warnings"] if "multipart/form-data" in body else []
-    headers = openapi.headers("X-Request-ID", "Server-Timing", "X-Trace-ID", "traceresponse", *recording)
+    headers = openapi.headers(HEADER, "Server-Timing", "X-Trace-ID", "traceresponse", *recording)
     return {
         "summary": summary,
         "response_class": Response,

@@ -17,7 +17,7 @@ from graphs.http import errors as http
 from graphs.http.dependencies import DECODE
 from graphs.http.events import event_types
 from graphs.http.problems import MEDIA_TYPE
-from graphs.http.request_id import FORMAT
+from graphs.http.request_id import FORMAT, HEADER
 from graphs.http.responses import EVENTS, JSON
 from graphs.http.schemas.errors import OpenAIErrorAnswer, Problem
 from graphs.http.schemas.examples import ANSWERS, MARK, shown
@@ -62,7 +62,7 @@ GRAPH = tuple(error for error in ERRORS if error not in (http.ModelNotFound, htt
 
 RECORDING = {"type": "string", "format": "binary", "description": f"{listed(FORMATS, 'or')}; the content decides."}
 HEADERS = {
-    "X-Request-ID": "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
+    HEADER: "The client's, where it matches [A-Za-z0-9._-]{1,64}; else a new one.",
     "Server-Timing": "Milliseconds of each stage that ran; absent from a stream.",
     "X-Trace-ID": "For operators: the id of the request's trace; absent where the service keeps none.",
     "traceresponse": "Where the request has a valid `traceparent`: its trace's id, and the id of the service's first span in it.",
@@ -92,7 +92,7 @@ TIMEOUT = {
     "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_TIMEOUT_MS},
 }
 REQUEST_ID = {
-    "name": "X-Request-ID",
+    "name": HEADER,
     "in": "header",
     "required": False,
     "description": "The name of this request in the answer, its problem and the log; a malformed one is replaced.",
@@ -136,7 +136,7 @@ def _answer(graph: Graph[Any, Any]) -> dict[str, Any]:
     stream = {"description": f"Server-sent events while the request is worked on: {', '.join(event_types(graph, progress))}."}
     soft = len(graph.models) > len(graph.required_models())
     named = (
-        "X-Request-ID",
+        HEADER,
         *graph.headers,
         "Server-Timing",
         "X-Trace-ID",
@@ -194,7 +194,7 @@ def _problem(same: list[type[DeploymentError]], openai: bool) -> dict[str, Any]:
     names = {error.code: f"{'openai' if openai else 'problem'} {error.code}" for error in same}
     examples = {code: {"value": MARK + name} for code, name in names.items() if name in ANSWERS}
     shape = {"schema": OPENAI_ERROR if openai else PROBLEM}
-    described = ["X-Request-ID"]
+    described = [HEADER]
     if any(error.retry_after_s is not None or error is http.RateLimitExceeded for error in same):
         described.append("Retry-After")
     if any(error is http.InvalidApiKey for error in same):

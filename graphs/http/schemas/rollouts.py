@@ -2,16 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from graphs.core.parameters import JsonAnswer
 from graphs.rollouts.state import Percent, Rollout, Status
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
-
-
-class CandidateState(_Answer):
+class CandidateState(JsonAnswer):
     model: str | None
     """The checkpoint's name; null until Serve has the application."""
     ready: bool
@@ -19,7 +14,7 @@ class CandidateState(_Answer):
     """The reason why it is not ready."""
 
 
-class VerdictAnswer(_Answer):
+class VerdictAnswer(JsonAnswer):
     budget: str
     bound: float
     estimate: float | None
@@ -32,7 +27,7 @@ class VerdictAnswer(_Answer):
     sentence: str
 
 
-class Revision(_Answer):
+class Revision(JsonAnswer):
     revision: int
     application: str
     share: Percent
@@ -44,7 +39,7 @@ class Revision(_Answer):
     """Unix time."""
 
 
-class RolloutAnswer(_Answer):
+class RolloutAnswer(JsonAnswer):
     rollout: Rollout
     candidate: CandidateState
     waiting: str
@@ -59,11 +54,11 @@ class RolloutWithHistory(RolloutAnswer):
     """The last 50 revisions, oldest first."""
 
 
-class RemovedSamples(_Answer):
+class RemovedSamples(JsonAnswer):
     removed: int
 
 
-class RolloutsAnswer(_Answer):
+class RolloutsAnswer(JsonAnswer):
     rollouts: dict[str, RolloutAnswer]
     """By stage."""
     application: str

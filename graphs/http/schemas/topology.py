@@ -1,15 +1,10 @@
 """Answer of `GET /graph`."""
 
-from pydantic import BaseModel, ConfigDict
-
+from graphs.core.parameters import JsonAnswer
 from graphs.http.schemas.rollouts import CandidateState, RolloutAnswer
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
-
-
-class ReplicaAnswer(_Answer):
+class ReplicaAnswer(JsonAnswer):
     id: str
     state: str
     """Serve's: `RUNNING`, `STARTING`, `STOPPING` and others."""
@@ -23,12 +18,12 @@ class ReplicaAnswer(_Answer):
     """The node's, without Ray's own."""
 
 
-class Requested(_Answer):
+class Requested(JsonAnswer):
     resources: dict[str, float]
     labels: dict[str, str]
 
 
-class DeploymentAnswer(_Answer):
+class DeploymentAnswer(JsonAnswer):
     status: str
     """Serve's: `HEALTHY`, `UPDATING`, `UNHEALTHY` and others; `ABSENT` where Serve does not know it."""
     message: str
@@ -40,7 +35,7 @@ class DeploymentAnswer(_Answer):
     target_replicas: int
 
 
-class QueueAnswer(_Answer):
+class QueueAnswer(JsonAnswer):
     waiting: int
     running: int
 
@@ -53,7 +48,7 @@ class StageRollout(RolloutAnswer):
     candidate: CandidateAnswer
 
 
-class _Stage(_Answer):
+class _Stage(JsonAnswer):
     stage: str
     deployment: str
     model: str | None
@@ -67,7 +62,7 @@ class StageAnswer(DeploymentAnswer, _Stage):
     rollout: StageRollout | None
 
 
-class TopologyAnswer(_Answer):
+class TopologyAnswer(JsonAnswer):
     application: str
     status: str
     """Serve's, of the application: `RUNNING`, `DEPLOYING`, `UNHEALTHY` and others."""

@@ -5,7 +5,8 @@ from typing import Any
 
 from kuberay.doctor.finding import Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import PodContainer, PodTemplate, mapping, mappings, pod_templates
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.untyped import mapping, mappings
 
 LABEL = "pod-security.kubernetes.io/enforce"
 BASELINE_CAPABILITIES = {

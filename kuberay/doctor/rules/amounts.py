@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import OF_KUBERAY, PodContainer, PodTemplate, amounts, mapping, pod_templates
-from kuberay.doctor.schema import nearest
+from kuberay.doctor.pod_templates import OF_KUBERAY, PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.sizes import MIB
+from kuberay.doctor.untyped import amounts, mapping
 
-MIB = 2**20
 KNOWN = ("cpu", "memory", "ephemeral-storage")
 """Resources that every node has."""
 LEAST_MEMORY, LEAST_OF_RAY = 4 * MIB, 256 * MIB
@@ -103,7 +104,7 @@ def a_resource_has_a_name_that_kubernetes_knows(service: Service) -> Iterator[Fi
                 domain, _, last = str(name).rpartition("/")
                 if not domain or not last:
                     known = [*KNOWN, "nvidia.com/gpu"]
-                    near = nearest(str(name).lower(), known)
+                    near = question(str(name).lower(), known)
                     sentence = f"Kubernetes has no resource {name}, and the pod is refused{near}"
                     yield template.document.finding(a_resource_has_a_name_that_kubernetes_knows, f"{place}.{name}", sentence)
 

@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Iterator
 
 from kuberay import app
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import ERROR, NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.rules.serve_config import FIELD
 
 
 @rule(
@@ -17,7 +17,7 @@ from kuberay.doctor.rules.serve_config import FIELD
 def there_is_an_app(service: Service) -> Iterator[Finding]:
     if not service.applications:
         sentence = "it lists no app: Serve would start nothing, and end what runs, so nobody is served"
-        yield service.finding(there_is_an_app, f"{FIELD}: applications", sentence)
+        yield service.finding(there_is_an_app, f"{SERVE_CONFIG}: applications", sentence)
 
 
 @rule(
@@ -48,7 +48,7 @@ def the_import_path_names_a_serve_app(service: Service) -> Iterator[Finding]:
                 f"{application['import_path']} is an app that is built already, and Serve refuses args for it: name a function"
             )
         if sentence:
-            field = f"{FIELD}: applications[{number}].import_path"
+            field = f"{SERVE_CONFIG}: applications[{number}].import_path"
             yield service.finding(the_import_path_names_a_serve_app, field, sentence)
 
 
@@ -80,7 +80,7 @@ def serve_takes_the_route_prefix(service: Service) -> Iterator[Finding]:
         elif prefix != "/" and prefix.endswith("/"):
             sentence = f"Serve refuses {prefix}: it may not end with /"
         if sentence:
-            yield service.finding(own, f"{FIELD}: applications[{number}].route_prefix", sentence, severity)
+            yield service.finding(own, f"{SERVE_CONFIG}: applications[{number}].route_prefix", sentence, severity)
 
 
 @rule(
@@ -97,7 +97,7 @@ def the_app_is_at_the_root(service: Service) -> Iterator[Finding]:
                 f"at {prefix} nothing answers /healthz, which `sonograph drain` asks for the requests of a pod: where the whole "
                 "cluster is deleted it would cut them. Clients and the paths of a route need the prefix too: take /"
             )
-            field = f"{FIELD}: applications[{number}].route_prefix"
+            field = f"{SERVE_CONFIG}: applications[{number}].route_prefix"
             yield service.finding(the_app_is_at_the_root, field, sentence, WARNING)
 
 
@@ -113,5 +113,5 @@ def a_working_dir_can_be_fetched(service: Service) -> Iterator[Finding]:
         where = str(environment.get("working_dir") or "") if isinstance(environment, dict) else ""
         if where.startswith("local://"):
             sentence = f"{where} has to be in the image of every pod, which the doctor cannot see"
-            field = f"{FIELD}: applications[{number}].runtime_env.working_dir"
+            field = f"{SERVE_CONFIG}: applications[{number}].runtime_env.working_dir"
             yield service.finding(a_working_dir_can_be_fetched, field, sentence, NOTE)

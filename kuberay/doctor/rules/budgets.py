@@ -6,7 +6,8 @@ from decimal import Decimal
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import PodContainer, PodTemplate, amounts, mapping, mappings, namespace, pod_templates
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.untyped import amounts, mapping, mappings
 
 NAMES = {"cpu": "requests.cpu", "memory": "requests.memory", "ephemeral-storage": "requests.ephemeral-storage"}
 """Short names of a quota for the requests."""
@@ -16,13 +17,13 @@ Amounts = dict[str, Decimal]
 def _ranges(service: Service, template: PodTemplate, kind: str) -> Iterator[dict[str, Amounts]]:
     """Yield the amounts of each item of this kind of the LimitRanges of a pod's namespace."""
     for one in service.beside:
-        if one.kind == "LimitRange" and namespace(one) == template.namespace:
+        if one.kind == "LimitRange" and one.namespace == template.namespace:
             for _, item in mappings(one.spec.get("limits")):
                 if item.get("type") == kind:
                     yield {name: amounts(item.get(name)) for name in ("default", "defaultRequest", "max", "min")}
 
 
-def taken(service: Service, template: PodTemplate, one: PodContainer) -> tuple[Amounts, Amounts]:
+def with_limit_range(service: Service, template: PodTemplate, one: PodContainer) -> tuple[Amounts, Amounts]:
     """Return a container's requests and limits, with those that a LimitRange adds."""
     limits, stated = one.limits, amounts(mapping(one.content.get("resources")).get("requests"))
     requests = {**limits, **stated}
@@ -43,11 +44,11 @@ def a_container_keeps_within_the_limit_range(service: Service) -> Iterator[Findi
     own = a_container_keeps_within_the_limit_range
     for template in pod_templates(service):
         whole = [
-            (template.place, "the pod", template.taken("requests"), template.taken("limits"), each)
+            (template.place, "the pod", template.requests, template.taken(lambda one: one.limits), each)
             for each in _ranges(service, template, "Pod")
         ]
         for one in template.every:
-            requests, limits = taken(service, template, one)
+            requests, limits = with_limit_range(service, template, one)
             place = f"{one.place}.resources"
             whole += [
                 (place, f"the container {one.name}", requests, limits, each) for each in _ranges(service, template, "Container")
@@ -83,13 +84,13 @@ def the_pods_that_start_fit_the_quota(service: Service) -> Iterator[Finding]:
 
 def _of_quota(service: Service, document: Document) -> Iterator[Finding]:
     own, hard = the_pods_that_start_fit_the_quota, amounts(document.spec.get("hard"))
-    inside = [one for one in pod_templates(service) if one.namespace == namespace(document)]
+    inside = [one for one in pod_templates(service) if one.namespace == document.namespace]
     for stated, most in hard.items():
         name = NAMES.get(stated, stated)
         place = f"spec.hard.{stated}"
         kind, _, resource = name.partition(".")
         if name in ("pods", "count/pods"):
-            used = [(one, Decimal(one.count)) for one in inside]
+            used = [(one, Decimal(one.count.start)) for one in inside]
         elif kind in ("requests", "limits") and resource and resource != "storage":
             lacking = list(_lacking(service, inside, kind, resource))
             for template, one in lacking:
@@ -97,7 +98,11 @@ def _of_quota(service: Service, document: Document) -> Iterator[Finding]:
                     f"it states no {resource} among its {kind}, and the quota {document.name} counts it: the pod is refused"
                 )
                 yield template.document.finding(own, f"{one.place}.resources.{kind}", sentence)
-            used = [] if lacking else [(one, one.count * _of_pod(service, one, kind).get(resource, Decimal(0))) for one in inside]
+            used = (
+                []
+                if lacking
+                else [(one, one.count.start * _of_pod(service, one, kind).get(resource, Decimal(0))) for one in inside]
+            )
         else:
             continue
         start = sum((number for _, number in used), Decimal(0))
@@ -114,19 +119,10 @@ def _lacking(service: Service, inside: list[PodTemplate], kind: str, resource: s
     """Yield the containers that state no CPU or memory. Of other resources a quota counts what is stated."""
     for template in inside if resource in ("cpu", "memory") else ():
         for one in template.every:
-            if resource not in taken(service, template, one)[kind == "limits"]:
+            if resource not in with_limit_range(service, template, one)[kind == "limits"]:
                 yield template, one
 
 
 def _of_pod(service: Service, template: PodTemplate, kind: str) -> Amounts:
-    """Return what a pod takes, with the amounts that a LimitRange adds."""
-    total: Amounts = {}
-    first: Amounts = {}
-    for one in template.every:
-        wanted = taken(service, template, one)[kind == "limits"]
-        for name, number in wanted.items():
-            if one.stays:
-                total[name] = total.get(name, Decimal(0)) + number
-            else:
-                first[name] = max(first.get(name, Decimal(0)), number)
-    return {name: max(total.get(name, Decimal(0)), first.get(name, Decimal(0))) for name in {**total, **first}}
+    """Return the `requests` or `limits` of a pod, with those that a LimitRange adds."""
+    return template.taken(lambda one: with_limit_range(service, template, one)[kind == "limits"])

@@ -7,9 +7,11 @@ from typing import Any
 
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import ERROR, NOTE, WARNING, Finding, rule
-from kuberay.doctor.folder import Pods, at, documents, mapping, mappings, pods
+from kuberay.doctor.folder import documents
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
+from kuberay.doctor.untyped import at, mapping, mappings
 from kuberay.manifest.rayservice import NODES
 
 ONE_NODE, ONE_POD = "ReadWriteOnce", "ReadWriteOncePod"
@@ -19,7 +21,7 @@ ONE_NODE, ONE_POD = "ReadWriteOnce", "ReadWriteOncePod"
 class Use:
     """A volume of pods that is a claim."""
 
-    pods: Pods
+    pods: PodTemplate
     claim: str
     field: str
     writes: bool
@@ -29,7 +31,7 @@ class Use:
     @property
     def starts(self) -> int:
         """The number of pods at the start; a group that can have none begins with one when it is used."""
-        return self.pods.least
+        return self.pods.count.start
 
     def finding(self, own: Any, sentence: str, severity: Any = ERROR) -> Finding:
         return self.pods.document.finding(own, self.field, sentence, severity)
@@ -70,7 +72,7 @@ def a_claim_of_one_node_has_one_pod(service: Service) -> Iterator[Finding]:
         uses = [use for use in _uses(service) if use.claim == name]
         if only is None or not uses or (only == ONE_NODE and one_node):
             continue
-        start, most = sum(use.starts for use in uses), sum(use.pods.most for use in uses)
+        start, most = sum(use.starts for use in uses), sum(use.pods.count.most for use in uses)
         who = " and ".join(dict.fromkeys(use.pods.name for use in uses))
         wait = (
             "further pods stay Pending"
@@ -122,7 +124,7 @@ def pods_read_the_claim_that_is_filled(service: Service) -> Iterator[Finding]:
     filled = [use for use in uses if use.pods.document.kind == "Job" and use.writes]
     for use in uses:
         same_path = [one for one in filled if set(one.paths) & set(use.paths)]
-        if use.pods.is_ray and same_path and not any(one.claim == use.claim for one in same_path):
+        if use.pods.node_type and same_path and not any(one.claim == use.claim for one in same_path):
             known = _claims(service)
             if use.claim not in known and near(use.claim, known):
                 continue  # a rule of its own reports it
@@ -156,22 +158,19 @@ def _modes(document: Document) -> list[str]:
 
 
 def _uses(service: Service) -> list[Use]:
-    return [use for one in pods(service) for use in _of_pods(one)]
+    return [use for one in pod_templates(service) for use in _of_pods(one)]
 
 
-def _of_pods(one: Pods) -> Iterator[Use]:
-    for index, volume in mappings(one.spec.get("volumes")):
+def _of_pods(one: PodTemplate) -> Iterator[Use]:
+    for index, volume in one.volumes:
         claim = mapping(volume.get("persistentVolumeClaim"))
         if not claim.get("claimName"):
             continue
         mounts = [
-            mount
-            for _, container in one.containers
-            for _, mount in mappings(container.get("volumeMounts"))
-            if mount.get("name") == volume.get("name")
+            mount for container in one.containers for _, mount in container.mounts if mount.get("name") == volume.get("name")
         ]
         writes = claim.get("readOnly") is not True and any(mount.get("readOnly") is not True for mount in mounts)
-        place = f"{one.field}.volumes[{index}].persistentVolumeClaim.claimName"
+        place = f"{one.place}.volumes[{index}].persistentVolumeClaim.claimName"
         yield Use(one, str(claim["claimName"]), place, writes, tuple(str(mount.get("mountPath")) for mount in mounts))
 
 
@@ -184,7 +183,7 @@ def _is_templated(service: Service, claim: str) -> bool:
     )
 
 
-def _is_replaced_by_a_second(one: Pods) -> bool:
+def _is_replaced_by_a_second(one: PodTemplate) -> bool:
     """Whether an update starts a second pod before the first has ended."""
     spec = one.document.spec
     if one.document.kind == "Deployment":

@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import CLUSTER, HEAD, PodContainer, PodTemplate, mapping, pod_templates, whole
-from kuberay.doctor.schema import nearest
+from kuberay.doctor.pod_templates import CLUSTER, PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.untyped import mapping, whole
+from kuberay.manifest.objects import HEAD_PORTS, PORTS
 
 PORT_NAME = re.compile(r"(?=.*[a-z])(?!.{16})[a-z0-9](-?[a-z0-9])*")
 REFERENCE = re.compile(
@@ -23,20 +25,18 @@ OF_WORKERS = range(10002, 20000)
 
 def ray_ports(template: PodTemplate) -> dict[int, str]:
     """The ports that Ray listens on in a pod, declared or not, and what for."""
-    ports = {"dashboard-agent-listen-port": (52365, "Ray's agent"), "metrics-export-port": (8080, "Ray's metrics")}
-    if template.group == HEAD:
-        ports |= {"port": (6379, "Ray's control store"), "dashboard-port": (8265, "Ray's dashboard")}
-        ports |= {"ray-client-server-port": (10001, "Ray's client")}
+    ports = {"dashboard-agent-listen-port": (52365, "Ray's agent"), "metrics-export-port": (PORTS["metrics"], "Ray's metrics")}
+    if template.node_type == "head":
+        ports |= {
+            "port": (HEAD_PORTS["gcs"], "Ray's control store"),
+            "dashboard-port": (HEAD_PORTS["dashboard"], "Ray's dashboard"),
+        }
+        ports |= {"ray-client-server-port": (HEAD_PORTS["client"], "Ray's client")}
     found = {}
     for name, (default, use) in ports.items():
         stated = str(template.params.get(name, default))
         found[int(stated) if stated.isdecimal() else default] = use
     return found
-
-
-def serve_port(service: Service) -> int:
-    options = mapping(mapping(service.config).get("http_options"))
-    return whole(options.get("port"), 8000)
 
 
 @rule(
@@ -109,7 +109,7 @@ def a_port_has_one_listener(service: Service) -> Iterator[Finding]:
         taken: dict[tuple[int, str], tuple[PodContainer, str]] = {}
         hosts = set[tuple[int, str, str]]()
         ray = template.ray
-        used = ray_ports(template) | {serve_port(service): "Serve"} if ray else {}
+        used = ray_ports(template) | {service.port: "Serve"} if ray else {}
         for one in (one for one in template.containers if one.stays):
             for index, port in one.ports:
                 place, number = f"{one.place}.ports[{index}]", whole(port.get("containerPort"))
@@ -134,7 +134,7 @@ def a_port_has_one_listener(service: Service) -> Iterator[Finding]:
                 if on_host[0] and on_host in hosts:
                     yield document.finding(own, f"{place}.hostPort", f"{on_host[0]} stands twice in the pod: it is refused")
                 hosts.add(on_host)
-        if template.group and template.spec.get("hostNetwork") is True:
+        if template.node_type and template.spec.get("hostNetwork") is True:
             sentence = "every Ray pod listens on the same ports, so a node could have one only: a second one there ends at once"
             yield document.finding(own, template.at("hostNetwork"), sentence, WARNING)
 
@@ -180,7 +180,7 @@ def a_variable_refers_to_one_before_it(service: Service) -> Iterator[Finding]:
                     if escaped or name in before or (name not in names and FROM_KUBERNETES.fullmatch(name)):
                         continue
                     defined = "is defined below it" if name in names else "is not defined"
-                    sentence = f"{name} {defined}, so the value keeps the text $({name}){nearest(name, before)}"
+                    sentence = f"{name} {defined}, so the value keeps the text $({name}){question(name, before)}"
                     place = f"{one.place}.env[{index}].value"
                     yield template.document.finding(a_variable_refers_to_one_before_it, place, sentence, WARNING)
                 before.add(str(env.get("name")))

@@ -5,8 +5,11 @@ from typing import Any
 
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.folder import Pods, at, documents, meets, namespace, pods, selects, shown
+from kuberay.doctor.folder import documents, meets
 from kuberay.doctor.manifest import Service
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
+from kuberay.doctor.selectors import selects, shown
+from kuberay.doctor.untyped import at
 
 BOUNDS = ("minAvailable", "maxUnavailable")
 
@@ -17,7 +20,7 @@ BOUNDS = ("minAvailable", "maxUnavailable")
     "Take the labels of the pods: `kubectl get pods --show-labels` lists them, KubeRay's own (ray.io/group) too.",
 )
 def a_budget_selects_pods(service: Service) -> Iterator[Finding]:
-    everything = pods(service)
+    everything = pod_templates(service)
     for document in documents(service, "PodDisruptionBudget"):
         selector = document.spec.get("selector")
         if not isinstance(selector, dict) or not any(selects(selector, one.labels) for one in everything):
@@ -47,7 +50,7 @@ def a_budget_has_one_bound(service: Service) -> Iterator[Finding]:
 def a_budget_lets_a_pod_go(service: Service) -> Iterator[Finding]:
     for document, chosen in _budgets(service):
         kept, away = document.spec.get("minAvailable"), document.spec.get("maxUnavailable")
-        least = sum(one.least for one in chosen)
+        least = sum(one.count.least for one in chosen)
         names = " and ".join(one.name for one in chosen)
         if away in (0, "0", "0%"):
             place, reason = "maxUnavailable", f"with {away} unavailable at most no pod of {names} may ever be evicted"
@@ -71,7 +74,7 @@ def a_budget_lets_a_pod_go(service: Service) -> Iterator[Finding]:
 )
 def a_budget_of_rays_pods_is_a_number(service: Service) -> Iterator[Finding]:
     for document, chosen in _budgets(service):
-        if not any(one.is_ray for one in chosen):
+        if not any(one.node_type for one in chosen):
             continue
         for name in BOUNDS:
             value = document.spec.get(name)
@@ -92,7 +95,7 @@ def a_pod_has_one_budget(service: Service) -> Iterator[Finding]:
     seen = dict[tuple[str, int], str]()
     for document, chosen in _budgets(service):
         for one in chosen:
-            other = seen.setdefault((one.field, id(one.document)), document.name)
+            other = seen.setdefault((one.place, id(one.document)), document.name)
             if other != document.name:
                 sentence = (
                     f"it and {other} select {one.name}: Kubernetes evicts no pod that has two budgets, so no node can be emptied"
@@ -101,14 +104,14 @@ def a_pod_has_one_budget(service: Service) -> Iterator[Finding]:
                 break
 
 
-def _budgets(service: Service) -> Iterator[tuple[Document, list[Pods]]]:
+def _budgets(service: Service) -> Iterator[tuple[Document, list[PodTemplate]]]:
     """Each budget that selects pods of the folder, with these. An empty selector selects all of the namespace."""
-    everything = pods(service)
+    everything = pod_templates(service)
     for document in documents(service, "PodDisruptionBudget"):
         selector: Any = at(document.content, "spec", "selector")
         chosen = [one for one in everything if isinstance(selector, dict) and selects(selector, one.labels)]
         chosen = [
-            one for one in chosen if meets(namespace(document), one.namespace) and one.document.kind not in ("Job", "CronJob")
+            one for one in chosen if meets(document.namespace, one.namespace) and one.document.kind not in ("Job", "CronJob")
         ]
         if chosen:
             yield document, chosen

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.manifest import Group, Service
-from kuberay.doctor.rules.http_options import options, port
-from kuberay.doctor.rules.serve_config import FIELD
+from kuberay.doctor.manifest import SERVE_PORT, Group, Service
+from kuberay.doctor.rules.http_options import options
 from kuberay.doctor.rules.times import PRE_STOP, drain_words, is_in_a_shell, longest_deadline_s, option
 
-DEFAULT_PORT = 8000
-"""Default of `sonograph drain`."""
 NUMBERS = ("--settle-s", "--most-s", "--idle-s", "--port", "--parent")
 ADDRESSES = ("$RAY_ADDRESS", "${RAY_ADDRESS}")
 SHORTEST_KEPT_S = 5
@@ -26,7 +24,7 @@ def a_drain_asks_its_own_head_and_serve(service: Service) -> Iterator[Finding]:
     own = a_drain_asks_its_own_head_and_serve
     for group in service.groups:
         words = drain_words(group)
-        for sentence in _wrong(group, words, port(service)) if words is not None else ():
+        for sentence in _wrong(group, words, service.port) if words is not None else ():
             yield service.finding(own, service.field(group, PRE_STOP), sentence, WARNING)
 
 
@@ -50,7 +48,7 @@ def _wrong(group: Group, words: list[str], listens: int) -> Iterator[str]:
     for name, text in known.items():
         if text is not None and not _is_number(text.strip("\"'")):
             yield f"{name} is {text or 'empty'}, and no number: {ends}"
-    asked = known.get("--port") or str(DEFAULT_PORT)
+    asked = known.get("--port") or str(SERVE_PORT)
     if _is_number(asked.strip("\"'")) and float(asked.strip("\"'")) != listens:
         yield (
             f"it asks the port {asked} for the pod's requests, and Serve listens on {listens} (http_options.port): where the whole "
@@ -78,16 +76,16 @@ def requests_and_connections_end_in_time(service: Service) -> Iterator[Finding]:
     timeout_s, kept_s = options(service).get("request_timeout_s"), options(service).get("keep_alive_timeout_s")
     if deadline_s and not timeout_s:
         sentence = "without it a request whose ingress has died holds its client for ever: state it, a minute above the deadline"
-        yield service.finding(own, f"{FIELD}: http_options.request_timeout_s", sentence, WARNING)
+        yield service.finding(own, f"{SERVE_CONFIG}: http_options.request_timeout_s", sentence, WARNING)
     elif deadline_s and isinstance(timeout_s, int | float) and timeout_s > deadline_s + LONGEST_AFTER_S:
         sentence = (
             f"a request whose ingress has died would hold its client for {timeout_s:g} s, and the deadline is {deadline_s:g} s: a "
             "minute above that is enough"
         )
-        yield service.finding(own, f"{FIELD}: http_options.request_timeout_s", sentence, WARNING)
+        yield service.finding(own, f"{SERVE_CONFIG}: http_options.request_timeout_s", sentence, WARNING)
     if isinstance(kept_s, int | float) and kept_s < SHORTEST_KEPT_S:
         sentence = (
             f"Serve would close a connection {kept_s:g} s after its last request, often while the next one is on its way: clients and "
             "gateways that reuse connections get errors"
         )
-        yield service.finding(own, f"{FIELD}: http_options.keep_alive_timeout_s", sentence, WARNING)
+        yield service.finding(own, f"{SERVE_CONFIG}: http_options.keep_alive_timeout_s", sentence, WARNING)

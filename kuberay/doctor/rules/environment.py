@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Group, Service
+from kuberay.doctor.rules.times import ENV
 from kuberay.manifest.rayservice import DRAIN, RETRIES, SHUTDOWN_TIER, ray_env
 
-ENV = "template.spec.containers[0].env"
 JUDGED = (SHUTDOWN_TIER, DRAIN)
 """Variables that rules of their own compare with other times."""
 OF_KUBERAY = ("RAY_ADDRESS", "RAY_IP", "RAY_PORT", "FQ_RAY_IP", "RAY_CLUSTER_NAME", "RAY_NODE_TYPE_NAME", "RAY_CLOUD_INSTANCE_ID")

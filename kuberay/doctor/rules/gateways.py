@@ -7,10 +7,11 @@ from typing import Any
 from kuberay import app
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.folder import at, documents, mapping, mappings, meets, namespace, services
+from kuberay.doctor.folder import documents, meets, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
 from kuberay.doctor.rules.times import longest_deadline_s
+from kuberay.doctor.untyped import at, mapping, mappings
 
 NGINX = "nginx.ingress.kubernetes.io/"
 READ_TIMEOUT_S, BODY = 60.0, "1m"
@@ -27,12 +28,12 @@ def a_route_has_a_gateway(service: Service) -> Iterator[Finding]:
     gateways = documents(service, "Gateway")
     for route, index, parent in _parents(service):
         name, space = str(parent.get("name", "")), _space(route, parent)
-        if not gateways or any(one.name == name and meets(namespace(one), space) for one in gateways):
+        if not gateways or any(one.name == name and meets(one.namespace, space) for one in gateways):
             continue
         place = f"spec.parentRefs[{index}]"
         elsewhere = [one for one in gateways if one.name == name]
         if elsewhere:
-            there = namespace(elsewhere[0])
+            there = elsewhere[0].namespace
             sentence = f"Gateway {name} is in {there}, and not in {space}, where the route looks for it: name its namespace"
             yield route.finding(a_route_has_a_gateway, place, sentence)
         elif like := near(name, [one.name for one in gateways], [one.name for one in gateways]):
@@ -95,15 +96,15 @@ def a_listener_takes_the_hosts(service: Service) -> Iterator[Finding]:
 )
 def a_gateway_takes_the_routes(service: Service) -> Iterator[Finding]:
     for route, index, parent, gateway in _attached(service):
-        if meets(namespace(route), namespace(gateway)):
+        if meets(route.namespace, gateway.namespace):
             continue
         listeners = [
             one for _, one in mappings(gateway.spec.get("listeners")) if parent.get("sectionName") in (None, one.get("name"))
         ]
         if listeners and all(at(one, "allowedRoutes", "namespaces", "from") in (None, "Same", "None") for one in listeners):
             sentence = (
-                f"Gateway {gateway.name} is in {namespace(gateway)} and takes routes of its own namespace alone, and the route is in "
-                f"{namespace(route)}: it is not attached. Set allowedRoutes.namespaces.from of the listener"
+                f"Gateway {gateway.name} is in {gateway.namespace} and takes routes of its own namespace alone, and the route is in "
+                f"{route.namespace}: it is not attached. Set allowedRoutes.namespaces.from of the listener"
             )
             yield route.finding(a_gateway_takes_the_routes, f"spec.parentRefs[{index}]", sentence)
 
@@ -217,12 +218,12 @@ def _attached(service: Service) -> Iterator[tuple[Document, int, dict[str, Any],
     """Each route with each Gateway of the folder that it names."""
     for route, index, parent in _parents(service):
         for gateway in documents(service, "Gateway"):
-            if gateway.name == parent.get("name") and meets(namespace(gateway), _space(route, parent)):
+            if gateway.name == parent.get("name") and meets(gateway.namespace, _space(route, parent)):
                 yield route, index, parent, gateway
 
 
 def _space(route: Document, parent: dict[str, Any]) -> str:
-    return str(parent.get("namespace", namespace(route)))
+    return str(parent.get("namespace", route.namespace))
 
 
 def _meet(host: str, other: str) -> bool:

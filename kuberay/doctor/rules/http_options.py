@@ -4,26 +4,19 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
-from kuberay.doctor.manifest import Group, Service
-from kuberay.doctor.rules.serve_config import FIELD
+from kuberay.doctor.manifest import SERVE_PORT, Group, Service
 from kuberay.manifest.route import serve_service
 
 SERVE = "serve"
 """KubeRay's name of the port."""
-DEFAULT_PORT = 8000
 PORTS = "template.spec.containers[0].ports"
 
 
 def options(service: Service) -> dict[str, Any]:
     found = service.config.get("http_options")
     return found if isinstance(found, dict) else {}
-
-
-def port(service: Service) -> int:
-    """Return the port that Serve's proxies listen on."""
-    found = options(service).get("port", DEFAULT_PORT)
-    return int(found) if str(found).isdecimal() else DEFAULT_PORT
 
 
 @rule(
@@ -33,7 +26,7 @@ def port(service: Service) -> int:
 )
 def serve_listens_on_the_port_of_its_containers(service: Service) -> Iterator[Finding]:
     """KubeRay's readiness probe asks a worker's port `serve`, 8000 where it has none; its Service takes the head's."""
-    own, listens = serve_listens_on_the_port_of_its_containers, port(service)
+    own, listens = serve_listens_on_the_port_of_its_containers, service.port
     head, without_service = service.cluster.head_group_spec, service.parsed.spec.serve_service is None
     for group in service.pods:
         named = group.ray.port(SERVE)
@@ -45,13 +38,13 @@ def serve_listens_on_the_port_of_its_containers(service: Service) -> Iterator[Fi
         elif named is None and group is head and group.ray.ports and not _serves(group):
             if without_service:
                 sentence = f"the head's container names ports, and none {SERVE}: KubeRay would then make no Service, and no client gets in"
-        elif named is None and group is head and listens != DEFAULT_PORT and not _serves(group):
+        elif named is None and group is head and listens != SERVE_PORT and not _serves(group):
             sentence = (
-                f"the head's container has no port {SERVE}, so KubeRay's Service would lead to {DEFAULT_PORT}, not to {listens}"
+                f"the head's container has no port {SERVE}, so KubeRay's Service would lead to {SERVE_PORT}, not to {listens}"
             )
-        elif named is None and group is not head and listens != DEFAULT_PORT:
+        elif named is None and group is not head and listens != SERVE_PORT:
             sentence = (
-                f"there is no port {SERVE}, so KubeRay's probe asks {DEFAULT_PORT} and Serve listens on {listens}: "
+                f"there is no port {SERVE}, so KubeRay's probe asks {SERVE_PORT} and Serve listens on {listens}: "
                 f"{_consequence(False)}"
             )
         if sentence:
@@ -89,7 +82,7 @@ def _probe(service: Service, group: Group, listens: int) -> Iterator[Finding]:
     "Take `host: 0.0.0.0`, or `::` for IPv6, or leave it out.",
 )
 def serve_listens_to_other_pods(service: Service) -> Iterator[Finding]:
-    host, field = options(service).get("host"), f"{FIELD}: http_options.host"
+    host, field = options(service).get("host"), f"{SERVE_CONFIG}: http_options.host"
     if host is None or host == "":
         return
     if str(host).lower() == "localhost" or str(host).startswith("127.") or host == "::1":
@@ -126,7 +119,7 @@ def the_pods_behind_the_service_have_a_proxy(service: Service) -> Iterator[Findi
     else:
         severity = WARNING
         sentence = "with HeadOnly every request goes through the head, and none is answered while it is replaced: take EveryNode"
-    field = f"{FIELD}: proxy_location"
+    field = f"{SERVE_CONFIG}: proxy_location"
     yield service.finding(the_pods_behind_the_service_have_a_proxy, field, sentence, severity)
 
 
@@ -137,7 +130,7 @@ def the_pods_behind_the_service_have_a_proxy(service: Service) -> Iterator[Findi
 )
 def the_serve_service_keeps_its_own(service: Service) -> Iterator[Finding]:
     """KubeRay overwrites selector and labels, takes of the ports those that its own have the names of, and keeps a name."""
-    own, given, listens = the_serve_service_keeps_its_own, service.parsed.spec.serve_service, port(service)
+    own, given, listens = the_serve_service_keeps_its_own, service.parsed.spec.serve_service, service.port
     if not given:
         return
     name, usual = (given.get("metadata") or {}).get("name"), serve_service(service.parsed.metadata.name)

@@ -5,9 +5,12 @@ from typing import Any
 
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.folder import Pods, Target, at, documents, mappings, namespace, pods, seconds, selects, services, shown
+from kuberay.doctor.folder import KubernetesService, documents, seconds, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
+from kuberay.doctor.selectors import selects, shown
+from kuberay.doctor.untyped import at, mappings
 
 ENDPOINTS = {"PodMonitor": "podMetricsEndpoints", "ServiceMonitor": "endpoints"}
 
@@ -85,9 +88,9 @@ def a_scrape_ends_before_the_next(service: Service) -> Iterator[Finding]:
                 yield document.finding(a_scrape_ends_before_the_next, place, sentence, WARNING)
 
 
-def _monitors(service: Service) -> Iterator[tuple[Document, list[Pods] | list[Target]]]:
+def _monitors(service: Service) -> Iterator[tuple[Document, list[PodTemplate] | list[KubernetesService]]]:
     for document in documents(service, "PodMonitor", "ServiceMonitor"):
-        yield document, (pods(service) if document.kind == "PodMonitor" else services(service))
+        yield document, (pod_templates(service) if document.kind == "PodMonitor" else services(service))
 
 
 def _namespaces(document: Document) -> set[str] | None:
@@ -98,4 +101,4 @@ def _namespaces(document: Document) -> set[str] | None:
     names = at(selector, "matchNames")
     if isinstance(names, list) and names:
         return set(map(str, names))
-    return {namespace(document)} if namespace(document) else None
+    return {document.namespace} if document.namespace else None

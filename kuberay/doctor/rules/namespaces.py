@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.folder import at, documents, listed, mappings, meets, namespace, pods, selects, services, title
+from kuberay.doctor.folder import documents, listed, meets, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import pod_templates
 from kuberay.doctor.rules.redis import OPTIONS
 from kuberay.doctor.rules.references import of_namespace, references
+from kuberay.doctor.selectors import selects
+from kuberay.doctor.untyped import at, mappings
 
 OF_THE_CLUSTER = (
     "Namespace", "Node", "PersistentVolume", "StorageClass", "PriorityClass", "RuntimeClass", "IngressClass", "GatewayClass",
@@ -27,11 +30,11 @@ def an_object_is_there_once(service: Service) -> Iterator[Finding]:
     seen = dict[tuple[str, ...], Document]()
     for one in documents(service):
         group = str(one.content.get("apiVersion", "")).rpartition("/")[0]
-        key = (group, one.kind, "" if one.kind in OF_THE_CLUSTER else namespace(one), one.name)
+        key = (group, one.kind, "" if one.kind in OF_THE_CLUSTER else one.namespace, one.name)
         other = seen.setdefault(key, one)
         if other is not one and one.name:
             where = str(other.file) if other.line("kind") is None else f"{other.file}:{other.line('kind')}"
-            sentence = f"{title(one)} is in the folder twice, {where} has it too: what is applied last wins. Leave one out"
+            sentence = f"{one.title} is in the folder twice, {where} has it too: what is applied last wins. Leave one out"
             yield one.finding(an_object_is_there_once, "metadata.name", sentence)
 
 
@@ -43,11 +46,11 @@ def an_object_is_there_once(service: Service) -> Iterator[Finding]:
 def objects_meet_in_a_namespace(service: Service) -> Iterator[Finding]:
     apart = dict[tuple[str, str], list[tuple[Document, Document]]]()
     for one, other in _needs(service):
-        if not meets(namespace(one), namespace(other)):
-            first, second = sorted((one, other), key=namespace)
-            apart.setdefault((namespace(first), namespace(second)), []).append((first, second))
+        if not meets(one.namespace, other.namespace):
+            first, second = sorted((one, other), key=lambda one: one.namespace)
+            apart.setdefault((first.namespace, second.namespace), []).append((first, second))
     for (first_space, second_space), pairs in apart.items():
-        firsts, seconds = ({title(pair[side]): pair[side] for pair in pairs} for side in (0, 1))
+        firsts, seconds = ({pair[side].title: pair[side] for pair in pairs} for side in (0, 1))
         few, many, space, others = (
             (firsts, seconds, first_space, second_space)
             if len(firsts) <= len(seconds)
@@ -55,7 +58,7 @@ def objects_meet_in_a_namespace(service: Service) -> Iterator[Finding]:
         )
         for document in few.values():
             sentence = (
-                f"{title(document)} is in the namespace {space}, and {listed(sorted(many))} in {others}: they need each other, and do not "
+                f"{document.title} is in the namespace {space}, and {listed(sorted(many))} in {others}: they need each other, and do not "
                 "find each other there. Give them one namespace"
             )
             yield document.finding(objects_meet_in_a_namespace, "metadata.namespace", sentence)
@@ -68,9 +71,9 @@ def objects_meet_in_a_namespace(service: Service) -> Iterator[Finding]:
 )
 def a_namespace_is_stated_everywhere(service: Service) -> Iterator[Finding]:
     related = documents(service, *TOGETHER)
-    stated = sorted({namespace(one) for one in related} - {""})
+    stated = sorted({one.namespace for one in related} - {""})
     for one in related if stated else ():
-        if not namespace(one):
+        if not one.namespace:
             sentence = (
                 f"it states no namespace, and others are in {' and '.join(stated)}: it goes where the context of kubectl points"
             )
@@ -80,7 +83,7 @@ def a_namespace_is_stated_everywhere(service: Service) -> Iterator[Finding]:
 @rule("SG715", "a Namespace of the folder has objects of the folder in it", "Take the name that the objects state.")
 def a_namespace_is_used(service: Service) -> Iterator[Finding]:
     everything = [one for one in documents(service) if one.kind not in OF_THE_CLUSTER]
-    used = {namespace(one) for one in everything} - {""}
+    used = {one.namespace for one in everything} - {""}
     for one in documents(service, "Namespace"):
         if used and one.name not in used:
             like = near(one.name, used)
@@ -92,14 +95,14 @@ def a_namespace_is_used(service: Service) -> Iterator[Finding]:
 
 def _needs(service: Service) -> Iterator[tuple[Document, Document]]:
     """Pairs of objects of which one needs the other in its namespace."""
-    everything = pods(service)
+    everything = pod_templates(service)
     for kind, field in SELECTING.items():
         for one in documents(service, kind):
             selector = one.spec.get(field)
             chosen = [
                 other for other in everything if isinstance(selector, dict) and selector and selects(selector, other.labels)
             ]
-            if not any(meets(namespace(one), other.namespace) for other in chosen):
+            if not any(meets(one.namespace, other.namespace) for other in chosen):
                 yield from ((one, other.document) for other in chosen)
     for target in services(service):
         chosen = [one for one in everything if target.selector and selects({"matchLabels": target.selector}, one.labels)]
@@ -110,8 +113,8 @@ def _needs(service: Service) -> Iterator[tuple[Document, Document]]:
 
 def _named(service: Service) -> Iterator[tuple[Document, Document]]:
     named = [(one.document, one.kind, one.name) for one in references(service) if of_namespace(one)]
-    for one in pods(service):
-        for _, volume in mappings(one.spec.get("volumes")):
+    for one in pod_templates(service):
+        for _, volume in one.volumes:
             if claim := at(volume, "persistentVolumeClaim", "claimName"):
                 named.append((one.document, "PersistentVolumeClaim", str(claim)))
     address = at(service.document.content, *OPTIONS.split("."), "redisAddress")
@@ -119,7 +122,7 @@ def _named(service: Service) -> Iterator[tuple[Document, Document]]:
         named.append((service.document, "Service", address.rpartition("//")[2].partition(":")[0]))
     for document, kind, name in named:
         found = [other for other in documents(service, kind) if other.name == name]
-        if not any(meets(namespace(document), namespace(other)) for other in found):
+        if not any(meets(document.namespace, other.namespace) for other in found):
             yield from ((document, other) for other in found)
     yield from _routed(service)
 
@@ -134,5 +137,5 @@ def _routed(service: Service) -> Iterator[tuple[Document, Document]]:
             names += [at(path, "backend", "service", "name") for _, path in mappings(at(routed, "http", "paths"))]
             for name in names:
                 found = [target for target in targets if target.name == name]
-                if not any(meets(namespace(one), target.namespace) for target in found):
+                if not any(meets(one.namespace, target.namespace) for target in found):
                     yield from ((one, target.document) for target in found)

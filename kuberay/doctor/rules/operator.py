@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Group, Service, WorkerGroup
+from kuberay.doctor.pod_templates import CLUSTER
 from kuberay.ray_autoscaler import UNBOUNDED
 
 DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-CLUSTER = "spec.rayClusterConfig"
 AUTOSCALER_ENV = "RAY_enable_autoscaler_v2"
 
 

@@ -9,6 +9,7 @@ from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service, WorkerGroup
 from kuberay.doctor.resource_requests import ResourceRequest, deployments, resource_requests, worker_group
 from kuberay.ray_autoscaler import HEAD
+from kuberay.worker_groups import INGRESS
 
 SHARED_GPU = re.compile(r"nvidia\.com/(mig-.+|gpu\.shared)")
 
@@ -199,7 +200,7 @@ def each_decoder_has_a_cpu(service: Service) -> Iterator[Finding]:
         except Exception:  # rules of their own report it; or the app is of another kind
             continue
         for request in resource_requests(service):
-            if request.name == "ingress" and request.amounts["CPU"] < workers:
+            if request.name == INGRESS.name and request.amounts["CPU"] < workers:
                 sentence = (
                     f"the ingress decodes recordings in {workers} processes (audio.decode_workers), and requests "
                     f"{request.amounts['CPU']:g} CPUs (num_cpus): they would take those of others"

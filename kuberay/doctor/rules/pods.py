@@ -9,12 +9,13 @@ from typing import Any
 from graphs.serve.autoscaler import parse_quantity
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import PodResources, Service
-from kuberay.doctor.pod_templates import PodTemplate, amounts, at, pod_templates
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
+from kuberay.doctor.untyped import amounts, at, mapping
+from kuberay.manifest.objects import GROUP
 from kuberay.manifest.rayservice import NODES
+from kuberay.ray_autoscaler import HEAD
 
 GPU = re.compile(r"gpu|/mig-")
-GROUP = "ray.io/group"
-HEAD_GROUP = "headgroup"
 """KubeRay's own name for the head's group, which the label of its pod has."""
 EVERYWHERE = "DaemonSet"
 """Kind whose pods take a share of every node."""
@@ -110,7 +111,7 @@ def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding
     "Take the group's name.",
 )
 def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding]:
-    names = {group.group_name for group in service.groups} | {HEAD_GROUP} | set(_groups_beside(service))
+    names = {group.group_name for group in service.groups} | {HEAD} | set(_groups_beside(service))
     for document in (service.document, *service.beside):
         for field, name in selected(document.content):
             if name not in names:
@@ -157,11 +158,11 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
     templates = list(pod_templates(service))
     nodes = _without(nodes, [_wanted(one) for one in templates if one.document.kind == EVERYWHERE])
     own_pods = [one for one in templates if one.document is service.document]
-    beside = [one for one in templates if not one.group]
+    beside = [one for one in templates if not one.node_type]
     lasting = [one for one in beside if one.document.kind not in (EVERYWHERE, *ENDING)]
-    others = _readable([one for one in templates if one.group and one.document is not service.document])
+    others = _readable([one for one in templates if one.node_type and one.document is not service.document])
     homeless = False
-    for one in (*own_pods, *(one for one in beside if one.count or one.document.kind == "CronJob")):
+    for one in (*own_pods, *(one for one in beside if one.count.start or one.document.kind == "CronJob")):
         if not any(_fits(_wanted(one), node) for node in (described if one.document.kind == EVERYWHERE else nodes)):
             homeless = True
             listed = ", ".join(f"{name} {value:f}" for name, value in _wanted(one).items())
@@ -194,7 +195,7 @@ def the_pods_that_start_fit_the_nodes(service: Service) -> Iterator[Finding]:
 def _readable(templates: list[PodTemplate]) -> list[PodTemplate]:
     """Templates of services whose amounts are all quantities: the others have findings of their own."""
     stated = [
-        (id(template.document), at(one.content, ("resources", kind)))
+        (id(template.document), mapping(at(one.content, "resources", kind)))
         for template in templates
         for one in template.containers
         for kind in ("requests", "limits")
@@ -209,11 +210,11 @@ def _wanted(template: PodTemplate) -> dict[str, Decimal]:
 
 
 def _pods(templates: list[PodTemplate]) -> list[dict[str, Decimal]]:
-    return [wanted for one in templates for wanted in [_wanted(one)] * min(one.count, MOST_PODS)]
+    return [wanted for one in templates for wanted in [_wanted(one)] * min(one.count.start, MOST_PODS)]
 
 
 def _names(templates: list[PodTemplate]) -> str:
-    return " and ".join(dict.fromkeys(f"{one.document.kind} {one.document.name}" for one in templates if one.count))
+    return " and ".join(dict.fromkeys(f"{one.document.kind} {one.document.name}" for one in templates if one.count.start))
 
 
 def _place(template: PodTemplate) -> str:

@@ -5,11 +5,12 @@ from typing import Any
 
 from kuberay.doctor import reach
 from kuberay.doctor.finding import ERROR, WARNING, Finding, Severity, rule
-from kuberay.doctor.folder import Pods, at, listed, mappings, pods, texts
+from kuberay.doctor.folder import listed
 from kuberay.doctor.manifest import Service
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.reach import EGRESS, INGRESS, RANDOM_PORT, is_open, number, of_pods
+from kuberay.doctor.untyped import at
 from kuberay.manifest.objects import HEAD_PORTS
-from kuberay.profiles import PORT
 
 GCS, DASHBOARD = HEAD_PORTS["gcs"], HEAD_PORTS["dashboard"]
 OPERATOR_REMEDY = "Let the operator's namespace in at port 8265 (`from` a namespaceSelector)."
@@ -46,11 +47,11 @@ def pods_resolve_names(service: Service) -> Iterator[Finding]:
         lost = [name for name in ("UDP", "TCP") if not is_open(found, EGRESS, reach.resolver, reach.dns(name))]
         if not lost:
             continue
-        if one.is_ray:
+        if one.node_type:
             ends = "the head's and Redis' names cannot be resolved, and Ray does not start"
         else:
             ends = "the hub's name cannot be resolved, and the weights are not fetched"
-        severity: Severity = ERROR if one.is_ray else WARNING
+        severity: Severity = ERROR if one.node_type else WARNING
         if lost == ["TCP"]:
             ends, severity = "answers that are too long for UDP are lost", WARNING
         ports = " and ".join(f"{name} 53" for name in lost)
@@ -92,15 +93,12 @@ def rays_pods_reach_each_other(service: Service) -> Iterator[Finding]:
     "Let the clients' namespace, or the gateway's, in at port 8000.",
 )
 def clients_reach_the_service(service: Service) -> Iterator[Finding]:
-    port = at(service.config, "http_options", "port")
-    port = port if isinstance(port, int) else PORT
-    every = pods(service)
+    every = pod_templates(service)
     for one in _serving(service):
         found = of_pods(service, one, INGRESS)
-        if not is_open(found, INGRESS, reach.elsewhere(every), number(port, names=one.ports)):
-            sentence = (
-                f"{_named(found)} let no client reach port {port} of {one.name}: its requests get no answer. Let the clients in"
-            )
+        if not is_open(found, INGRESS, reach.elsewhere(every), number(service.port, names=one.ports)):
+            happens = f"no client reach port {service.port} of {one.name}: its requests get no answer"
+            sentence = f"{_named(found)} let {happens}. Let the clients in"
             yield found[0].document.finding(clients_reach_the_service, "spec.ingress", sentence)
 
 
@@ -133,48 +131,44 @@ def _from_another_namespace(policy: reach.Policy, peer: dict[str, Any]) -> bool:
     return "ipBlock" in peer or "namespaceSelector" in peer
 
 
-def _own(service: Service, node_type: str = "") -> list[Pods]:
+def _own(service: Service, node_type: str = "") -> list[PodTemplate]:
     """The pods of this RayService."""
-    return [one for one in pods(service) if one.document is service.document and node_type in ("", one.node_type)]
+    return [one for one in pod_templates(service) if one.document is service.document and node_type in ("", one.node_type)]
 
 
-def _serving(service: Service) -> list[Pods]:
+def _serving(service: Service) -> list[PodTemplate]:
     place = at(service.config, "proxy_location")
     if place == "Disabled":
         return []
     head_only = place == "HeadOnly"
-    return [one for one in _own(service, "head" if head_only else "worker") if one.most]
+    return [one for one in _own(service, "head" if head_only else "worker") if one.count.most]
 
 
-def _needing_names(service: Service) -> Iterator[Pods]:
+def _needing_names(service: Service) -> Iterator[PodTemplate]:
     yield from _own(service)
-    yield from (one for one in pods(service) if is_filling(one))
+    yield from (one for one in pod_templates(service) if is_filling(one))
 
 
-def is_filling(one: Pods) -> bool:
+def is_filling(one: PodTemplate) -> bool:
     """Return whether the pods fetch weights: a Job with a hub's variables, or that mounts a claim to write."""
     if one.document.kind not in ("Job", "CronJob"):
         return False
-    env = {
-        str(entry.get("name")): entry.get("value")
-        for _, container in one.containers
-        for _, entry in mappings(container.get("env"))
-    }
+    env = {str(entry.get("name")): entry.get("value") for container in one.containers for _, entry in container.env}
     if env.get("HF_HUB_OFFLINE") in ("1", "true", "True"):
         return False
-    claims = [volume for _, volume in mappings(one.spec.get("volumes")) if "persistentVolumeClaim" in volume]
+    claims = [volume for _, volume in one.volumes if "persistentVolumeClaim" in volume]
     return bool(claims) or any(name.startswith("HF_") for name in env)
 
 
-def _rays_ports(source: Pods, target: Pods) -> Iterator[int]:
+def _rays_ports(source: PodTemplate, target: PodTemplate) -> Iterator[int]:
     """Ports of a pod of Ray that another one connects to. Where none is stated Ray takes random ones."""
     yield from (_parameter(target, name, RANDOM_PORT) for name in ("node-manager-port", "object-manager-port", "min-worker-port"))
     if target.node_type == "head" and source is not target:
         yield _parameter(target, "port", GCS)
 
 
-def _parameter(one: Pods, name: str, otherwise: int) -> int:
-    value = texts(one.group.get("rayStartParams")).get(name, "")
+def _parameter(one: PodTemplate, name: str, otherwise: int) -> int:
+    value = str(one.params.get(name, ""))
     return int(value) if value.isdigit() and int(value) else otherwise
 
 

@@ -1,17 +1,48 @@
-"""Rules: the network policies select pods that there are, and let Redis, the Job of the weights and Prometheus through."""
+"""Rules: the network policies select pods that there are, and let the Job of the weights, Prometheus and traces through."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from kuberay import app
 from kuberay.doctor import reach
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
-from kuberay.doctor.folder import Pods, documents, mapping, mappings, pods, selects, shown, texts
+from kuberay.doctor.folder import documents
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import PodTemplate, of_document, pod_templates
 from kuberay.doctor.reach import EGRESS, INGRESS, Policy, is_open, number, of_pods, policies
 from kuberay.doctor.rules.policies import is_filling
+from kuberay.doctor.selectors import selects, shown
+from kuberay.doctor.untyped import mapping, mappings, texts
+from kuberay.manifest.network import collector
+from kuberay.manifest.objects import NAMESPACE_NAME
+from kuberay.worker_groups import INGRESS as INGRESS_GROUP
 
 LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kubernetes.io/metadata-name")
+
+
+@rule(
+    "SG711",
+    "a network policy lets traces out",
+    "Render with OTEL_EXPORTER_OTLP_ENDPOINT.",
+)
+def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
+    """A policy that selects the ingress's pods cuts all that no policy names. No error: requests are answered without traces too."""
+    every = pod_templates(service)
+    ingress = [one for one in of_document(service.document) if one.group == INGRESS_GROUP.name]
+    for index, application in enumerate(service.config["applications"]):
+        try:
+            wanted = collector(app.settings(application).tracing.model_dump())
+        except Exception:  # rules of their own report it
+            continue
+        (port,) = (one["port"] for one in wanted["ports"]) if wanted else (None,)
+        if port and any(
+            not is_open(of_pods(service, one, EGRESS), EGRESS, reach.elsewhere(every), number(port)) for one in ingress
+        ):
+            sentence = f"no network policy lets the ingress reach port {port}, so traces are lost: render with OTEL_EXPORTER_OTLP_ENDPOINT"
+            field = f"{SERVE_CONFIG}: applications[{index}].args.tracing.endpoint"
+            yield service.finding(traces_reach_their_collector, field, sentence, WARNING)
 
 
 @rule(
@@ -20,7 +51,7 @@ LIKE_A_NAME = ("name", "kubernetes.io/name", "namespace", "metadata.name", "kube
     "Take the labels of the pods: `kubectl get pods --show-labels` lists them, KubeRay's own too.",
 )
 def a_policy_selects_pods(service: Service) -> Iterator[Finding]:
-    everything = pods(service)
+    everything = pod_templates(service)
     for policy in policies(service):
         selector = policy.document.spec.get("podSelector")
         if not any(selects(selector, one.labels) for one in everything):
@@ -37,7 +68,7 @@ def a_policy_selects_pods(service: Service) -> Iterator[Finding]:
     "Take the labels of the pods.",
 )
 def a_peer_selects_pods(service: Service) -> Iterator[Finding]:
-    everything = pods(service)
+    everything = pod_templates(service)
     for policy in policies(service):
         for direction, key in ((INGRESS, "from"), (EGRESS, "to")):
             for index, routed in policy.rules(direction):
@@ -58,7 +89,7 @@ def a_peer_selects_pods(service: Service) -> Iterator[Finding]:
     "Let TCP 443 out, or the port of HF_ENDPOINT, to any address or to the hub's.",
 )
 def the_job_reaches_its_hub(service: Service) -> Iterator[Finding]:
-    for one in pods(service):
+    for one in pod_templates(service):
         found = of_pods(service, one, EGRESS) if is_filling(one) else []
         endpoint = next((str(value) for value in _env(one, "HF_ENDPOINT")), "")
         takes, port = (_anything_outside, _is_of_a_hub) if endpoint else (reach.internet, number(443))
@@ -77,7 +108,7 @@ def the_job_reaches_its_hub(service: Service) -> Iterator[Finding]:
     "Let the namespace of Prometheus in at the ports of the metrics.",
 )
 def prometheus_reaches_the_metrics(service: Service) -> Iterator[Finding]:
-    everything = pods(service)
+    everything = pod_templates(service)
     for monitor in documents(service, "PodMonitor"):
         chosen = [one for one in everything if selects(monitor.spec.get("selector"), one.labels)]
         for index, endpoint in mappings(monitor.spec.get("podMetricsEndpoints")):
@@ -111,12 +142,12 @@ def a_namespace_is_selected_by_its_label(service: Service) -> Iterator[Finding]:
                             place = f"spec.{direction.lower()}[{index}].{key}[{number_}].namespaceSelector.matchLabels"
                             sentence = (
                                 f"Kubernetes gives no namespace the label {label}: it is let through only where somebody has set it. "
-                                f"The label of the name is {reach.NAME}"
+                                f"The label of the name is {NAMESPACE_NAME}"
                             )
                             yield policy.document.finding(a_namespace_is_selected_by_its_label, place, sentence, NOTE)
 
 
-def _is_meant(selector: Any, everything: list[Pods]) -> bool:
+def _is_meant(selector: Any, everything: list[PodTemplate]) -> bool:
     """Whether it looks as if it were for the folder's own pods: a label of KubeRay's, one that they have, or nearly."""
     labels = texts(mapping(selector).get("matchLabels"))
     keys = [*labels, *(str(one.get("key")) for _, one in mappings(mapping(selector).get("matchExpressions")))]
@@ -126,7 +157,7 @@ def _is_meant(selector: Any, everything: list[Pods]) -> bool:
     return any(pair in pairs for pair in labels.items()) or bool(_meant(selector, everything))
 
 
-def _meant(selector: Any, everything: list[Pods]) -> str:
+def _meant(selector: Any, everything: list[PodTemplate]) -> str:
     """A question with the label that is meant."""
     known = {pair for one in everything for pair in one.labels.items()}
     for key, value in texts(mapping(selector).get("matchLabels")).items():
@@ -143,8 +174,8 @@ def _keys(selector: Any) -> list[str]:
     return [str(one.get("key")) for _, one in mappings(mapping(selector).get("matchExpressions"))]
 
 
-def _env(one: Pods, name: str) -> list[Any]:
-    found = [entry for _, container in one.containers for _, entry in mappings(container.get("env")) if entry.get("name") == name]
+def _env(one: PodTemplate, name: str) -> list[Any]:
+    found = [entry for container in one.containers for _, entry in container.env if entry.get("name") == name]
     return [entry["value"] for entry in found if entry.get("value")]
 
 

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, Severity, rule
-from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import PodContainer, PodTemplate, mapping, mappings, pod_templates, whole
-from kuberay.doctor.rules.containers import ray_ports, serve_port
-from kuberay.doctor.schema import nearest
+from kuberay.doctor.manifest import OURS, Service
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.rules.containers import ray_ports
+from kuberay.doctor.untyped import mapping, mappings, whole
 
 PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 HANDLERS = {"httpGet", "tcpSocket", "exec", "grpc"}
 OF_PROXY = ("/-/healthz", "/-/routes")
 """Paths that Serve's proxy itself answers."""
-OURS = "graphs."
 """Beginning of the import paths of this project's apps."""
 OF_APP = ("healthz", "readyz", "docs", "openapi.json", "page", "graph", "v1", "")
 """First parts of the paths that an app of this project has."""
@@ -73,7 +73,7 @@ def a_probe_asks_what_answers(service: Service) -> Iterator[Finding]:
                 if found:
                     sentence = f"{found}, so {_happens(kind)}{hint}"
                     yield template.document.finding(own, f"{place}.{handler}.port", sentence, severity)
-                elif one.ray and handler == "httpGet" and _number(one, port) == serve_port(service):
+                elif one.ray and handler == "httpGet" and _number(one, port) == service.port:
                     for field, found, hint in _of_path(service, asked):
                         sentence = f"{found}, so {_happens(kind)}{hint}"
                         yield template.document.finding(own, f"{place}.httpGet.{field}", sentence)
@@ -94,13 +94,13 @@ def _of_port(service: Service, template: PodTemplate, one: PodContainer, port: A
     """Return what is wrong with a probe's port, what may be meant, and how certain that is."""
     names = {str(other.get("name")) for _, other in one.ports} | (ADDED if one.ray else set())
     if isinstance(port, str) and not port.isdecimal():
-        return ("" if port in names else f"the container has no port {port}"), nearest(port, names), ERROR
+        return ("" if port in names else f"the container has no port {port}"), question(port, names), ERROR
     number = _number(one, port)
     if not 0 < number < 65536:
         return f"{number} is no port", "", ERROR
     declared = {whole(other.get("containerPort")) for each in template.containers for _, other in each.ports}
     if template.ray:
-        declared |= {*ray_ports(template), serve_port(service)}
+        declared |= {*ray_ports(template), service.port}
     if number in declared or (not one.ray and not one.ports):
         return "", "", ERROR
     return f"no container of the pod has the port {number}", "", ERROR if one.ray else WARNING
@@ -120,7 +120,7 @@ def _of_path(service: Service, asked: dict[str, Any]) -> Iterator[tuple[str, str
     known = [*OF_PROXY, *(f"{one}/{last}" for one in prefixes for last in ("healthz", "readyz"))]
     first = path.removeprefix(below[-1]).strip("/").partition("/")[0] if below else ""
     if not below or path.startswith("/-/") or (prefixes[below[-1]].startswith(OURS) and first not in OF_APP):
-        yield "path", f"nothing answers {path} of Serve's port", nearest(path, known)
+        yield "path", f"nothing answers {path} of Serve's port", question(path, known)
 
 
 @rule(

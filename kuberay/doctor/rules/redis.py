@@ -8,15 +8,18 @@ from typing import Any
 
 from kuberay.doctor import reach
 from kuberay.doctor.finding import ERROR, NOTE, Finding, rule
-from kuberay.doctor.folder import Pods, Target, at, documents, mappings, meets, namespace, pods, selects, services, texts
+from kuberay.doctor.folder import KubernetesService, documents, meets, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.reach import EGRESS, INGRESS, is_open, number, of_pods
+from kuberay.doctor.selectors import selects
+from kuberay.doctor.untyped import at, mappings, texts
+from kuberay.part_values import REDIS_PORT
 
 OPTIONS = "spec.rayClusterConfig.gcsFaultToleranceOptions"
 ADDRESS, PASSWORD = f"{OPTIONS}.redisAddress", f"{OPTIONS}.redisPassword"
 REPLICATED = ("replicaof", "slaveof", "sentinel", "cluster-enabled", "replication")
-PORT = 6379
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,17 @@ class Address:
 def _address(service: Service) -> Address | None:
     options = service.cluster.gcs_fault_tolerance_options or {}
     found = re.fullmatch(r"(?:[a-z]+://)?([A-Za-z0-9._-]+)(?::(\d{1,5}))?/?", str(options.get("redisAddress", "")))
-    return Address(found[1], int(found[2] or PORT)) if found else None
+    return Address(found[1], int(found[2] or REDIS_PORT)) if found else None
 
 
-def _target(service: Service, address: Address) -> Target | None:
+def _target(service: Service, address: Address) -> KubernetesService | None:
     """The Service of the folder that the address names; a pod of a StatefulSet by its own name too."""
     found = [one for one in services(service) if one.selector is not None]
     labels = address.host.split(".")
     spaces = [one for one in labels[1:2] if address.in_cluster and one]
     for one in found:
         if one.name == labels[0] and (
-            not spaces or meets(one.namespace, spaces[0]) or namespace(service.document) == one.namespace
+            not spaces or meets(one.namespace, spaces[0]) or service.document.namespace == one.namespace
         ):
             return one if address.in_cluster or one.namespace == labels[1] or not one.namespace else None
     pod = re.sub(r"-\d+$", "", labels[0])
@@ -79,7 +82,7 @@ def redis_address_is_a_service(service: Service) -> Iterator[Finding]:
         yield service.finding(own, ADDRESS, sentence, NOTE)
 
 
-def _of_target(service: Service, address: Address, target: Target, further: list[str]) -> Iterator[Finding]:
+def _of_target(service: Service, address: Address, target: KubernetesService, further: list[str]) -> Iterator[Finding]:
     own = redis_address_is_a_service
     space = further[0] if further and further[0] != "svc" and further[0] != target.name else ""
     if space and not meets(space, target.namespace):
@@ -88,7 +91,9 @@ def _of_target(service: Service, address: Address, target: Target, further: list
     ports = set(target.ports.values())
     headless = at(target.document.content, "spec", "clusterIP") == "None"
     if headless:  # its name leads to the pods themselves, and so to their own ports
-        chosen = [one for one in pods(service) if target.selector and selects({"matchLabels": target.selector}, one.labels)]
+        chosen = [
+            one for one in pod_templates(service) if target.selector and selects({"matchLabels": target.selector}, one.labels)
+        ]
         declared = {port for one in chosen for port in one.ports.values()}
         ports = declared or ports
     if ports and address.port not in ports:
@@ -138,16 +143,16 @@ def redis_is_one(service: Service) -> Iterator[Finding]:
     for one in _behind(service, _target(service, address) if address else None):
         scaled = [hpa for hpa in documents(service, "HorizontalPodAutoscaler") if _scales(hpa.content, one)]
         most = max(
-            [one.most, *(hpa.spec.get("maxReplicas", 0) for hpa in scaled if isinstance(hpa.spec.get("maxReplicas"), int))]
+            [one.count.most, *(hpa.spec.get("maxReplicas", 0) for hpa in scaled if isinstance(hpa.spec.get("maxReplicas"), int))]
         )
         text = json.dumps(one.spec, default=str)
-        configured = any("configMap" in volume for _, volume in mappings(one.spec.get("volumes")))
+        configured = any("configMap" in volume for _, volume in one.volumes)
         if most > 1 and not configured and not any(word in text for word in REPLICATED):
             sentence = (
                 f"{one.name} has up to {most} pods, and each is a Redis with a state of its own: a head that comes back may read another "
                 "one's, and finds no cluster. Set replicas to 1"
             )
-            place = "spec.replicas" if one.most > 1 or not scaled else "spec.maxReplicas"
+            place = "spec.replicas" if one.count.most > 1 or not scaled else "spec.maxReplicas"
             document = one.document if place == "spec.replicas" else scaled[0]
             yield document.finding(redis_is_one, place, sentence)
     if address and (target := _target(service, address)) and len(behind := _behind(service, target)) > 1:
@@ -162,7 +167,7 @@ def redis_is_one(service: Service) -> Iterator[Finding]:
 )
 def the_head_reaches_redis(service: Service) -> Iterator[Finding]:
     address = _address(service)
-    heads = [one for one in pods(service) if one.document is service.document and one.node_type == "head"]
+    heads = [one for one in pod_templates(service) if one.document is service.document and one.node_type == "head"]
     if address is None or not heads:
         return
     (head,) = heads
@@ -172,7 +177,7 @@ def the_head_reaches_redis(service: Service) -> Iterator[Finding]:
     behind = [one for one in _behind(service, target) if "." in address.host or meets(one.namespace, head.namespace)]
     out = of_pods(service, head, EGRESS)
     if not behind:
-        if target is None and not is_open(out, EGRESS, reach.elsewhere(pods(service)), number(address.port)):
+        if target is None and not is_open(out, EGRESS, reach.elsewhere(pod_templates(service)), number(address.port)):
             yield _cut(out, EGRESS, f"the head out to Redis ({address.host}:{address.port})")
         return
     for one in behind:
@@ -190,7 +195,7 @@ def _cut(found: list[reach.Policy], direction: str, what: str) -> Finding:
     return found[-1].document.finding(the_head_reaches_redis, f"spec.{direction.lower()}", sentence, ERROR)
 
 
-def _port_of_pod(one: Pods, target: Target | None, port: int) -> int:
+def _port_of_pod(one: PodTemplate, target: KubernetesService | None, port: int) -> int:
     """The port of the pod behind a Service's port."""
     if target is None or at(target.document.content, "spec", "clusterIP") == "None":
         return port
@@ -200,30 +205,32 @@ def _port_of_pod(one: Pods, target: Target | None, port: int) -> int:
     return port
 
 
-def _behind(service: Service, target: Target | None) -> list[Pods]:
+def _behind(service: Service, target: KubernetesService | None) -> list[PodTemplate]:
     if target is None or not target.selector:
         return []
-    return [one for one in pods(service) if selects({"matchLabels": target.selector}, one.labels)]
+    return [one for one in pod_templates(service) if selects({"matchLabels": target.selector}, one.labels)]
 
 
-def _is_redis(service: Service, target: Target) -> bool:
-    return PORT in target.ports.values() or "redis" in target.name or any(_has_redis(one) for one in _behind(service, target))
+def _is_redis(service: Service, target: KubernetesService) -> bool:
+    return (
+        REDIS_PORT in target.ports.values() or "redis" in target.name or any(_has_redis(one) for one in _behind(service, target))
+    )
 
 
-def _has_redis(one: Pods) -> bool:
-    return any(re.search("redis|valkey|dragonfly", str(container.get("image"))) for _, container in one.containers)
+def _has_redis(one: PodTemplate) -> bool:
+    return any(re.search("redis|valkey|dragonfly", str(container.content.get("image"))) for container in one.containers)
 
 
-def _password(one: Pods) -> tuple[str, str] | None:
+def _password(one: PodTemplate) -> tuple[str, str] | None:
     """The Secret and the key of Redis' password; None where it has none, or the doctor cannot tell."""
-    for _, container in one.containers:
-        for _, entry in mappings(container.get("env")):
+    for container in one.containers:
+        for _, entry in container.env:
             reference = texts(at(entry, "valueFrom", "secretKeyRef"))
             if "PASS" in str(entry.get("name")).upper() and reference.get("name"):
                 return reference["name"], reference.get("key", "")
     return None
 
 
-def _scales(content: dict[str, Any], one: Pods) -> bool:
+def _scales(content: dict[str, Any], one: PodTemplate) -> bool:
     target = at(content, "spec", "scaleTargetRef")
     return bool((at(target, "kind"), at(target, "name")) == (one.document.kind, one.document.name))

@@ -6,9 +6,11 @@ from typing import Any
 
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import ERROR, NOTE, WARNING, Finding, rule
-from kuberay.doctor.folder import at, documents, mapping, mappings, namespace, pods, title
+from kuberay.doctor.folder import documents
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import pod_templates
+from kuberay.doctor.untyped import at, mapping, mappings
 
 REFERENCES = {"secretKeyRef": "Secret", "configMapKeyRef": "ConfigMap", "secretRef": "Secret", "configMapRef": "ConfigMap"}
 OF_POD = {"serviceAccountName": "ServiceAccount", "priorityClassName": "PriorityClass", "runtimeClassName": "RuntimeClass"}
@@ -70,7 +72,7 @@ def a_named_key_is_there(service: Service) -> Iterator[Finding]:
                 like = near(key, keys)
                 remedy = f"did you mean {like}?" if like else f"it has {', '.join(sorted(keys)) or 'none'}"
                 sentence = (
-                    f"{title(document)} has no key {key}, so the container is not made (CreateContainerConfigError): {remedy}"
+                    f"{document.title} has no key {key}, so the container is not made (CreateContainerConfigError): {remedy}"
                 )
                 yield one.document.finding(a_named_key_is_there, one.field, sentence)
 
@@ -110,16 +112,16 @@ def references(service: Service) -> list[Reference]:
     found = list[Reference]()
     for document in documents(service):
         found += _walk(document, document.content, "")
-    for one in pods(service):
+    for one in pod_templates(service):
         for name, kind in OF_POD.items():
             if one.spec.get(name):
-                found.append(Reference(one.document, f"{one.field}.{name}", kind, str(one.spec[name])))
+                found.append(Reference(one.document, one.at(name), kind, str(one.spec[name])))
         for index, secret in mappings(one.spec.get("imagePullSecrets")):
             if secret.get("name"):
-                place = f"{one.field}.imagePullSecrets[{index}].name"
+                place = one.at(f"imagePullSecrets[{index}].name")
                 found.append(Reference(one.document, place, "Secret", str(secret["name"]), pulls=True))
-        for index, volume in mappings(one.spec.get("volumes")):
-            found += _of_volume(one.document, volume, f"{one.field}.volumes[{index}]")
+        for index, volume in one.volumes:
+            found += _of_volume(one.document, volume, one.at(f"volumes[{index}]"))
     return found
 
 
@@ -152,4 +154,4 @@ def _of_volume(document: Document, volume: dict[str, Any], place: str) -> Iterat
 
 def of_namespace(reference: Reference) -> str:
     """Return the namespace where the object has to be; an empty one for an object of the whole cluster."""
-    return "" if reference.kind.endswith("Class") else namespace(reference.document)
+    return "" if reference.kind.endswith("Class") else reference.document.namespace

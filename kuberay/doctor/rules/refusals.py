@@ -4,14 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
+from kuberay.doctor.pod_templates import CLUSTER
 from kuberay.doctor.rules.operator import ray_start_params_survive_every_parser
 from kuberay.doctor.rules.pods import every_amount_is_a_quantity
-from kuberay.doctor.schema import nearest
 from kuberay.ray_autoscaler import HEAD
 
-CLUSTER = "spec.rayClusterConfig"
 TIMEOUT, FAULT_TOLERANCE, STORAGE = "ray.io/initializing-timeout", "ray.io/ft-enabled", "ray.io/external-storage-namespace"
 ANNOTATIONS = (TIMEOUT, FAULT_TOLERANCE, STORAGE, "ray.io/gcs-ft-deletion-timeout", "ray.io/overwrite-container-cmd")
 """Annotations that KubeRay reads of a RayService."""
@@ -121,7 +121,7 @@ def duration_s(text: str) -> float | None:
 )
 def an_annotation_has_a_name_that_kuberay_reads(service: Service) -> Iterator[Finding]:
     for name in service.parsed.metadata.annotations:
-        like = nearest(name, ANNOTATIONS)
+        like = question(name, ANNOTATIONS)
         if name not in ANNOTATIONS and like:
             sentence = f"KubeRay reads no {name}, and would drop it silently{like}"
             field = f"metadata.annotations.{name}"

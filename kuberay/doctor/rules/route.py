@@ -11,10 +11,9 @@ from pydantic import ValidationError
 
 from kuberay.doctor.documents import LOADER, Document
 from kuberay.doctor.finding import WARNING, Finding, rule
-from kuberay.doctor.manifest import Part, Service
+from kuberay.doctor.manifest import Part, Service, serve_port
 from kuberay.doctor.rules.times import longest_deadline_s
 from kuberay.manifest.route import serve_service
-from kuberay.profiles import PORT
 
 PRIVATE = ("/graph", "/graph/rollouts", "/-/routes")
 """Paths whose GET is for operators: what runs where, the rollouts, and Serve's own."""
@@ -230,11 +229,10 @@ def _ports(service: Service) -> dict[str, int]:
     found = {}
     for document in (service.document, *service.beside):
         if document.kind == "RayService":
-            port: object = PORT
+            config = None
             with contextlib.suppress(yaml.YAMLError, LookupError, AttributeError, TypeError):
                 config = yaml.load(document.spec["serveConfigV2"], Loader=LOADER)
-                port = config["http_options"]["port"]
-            found[serve_service(document.name)] = port if isinstance(port, int) else PORT
+            found[serve_service(document.name)] = serve_port(config)
     return found
 
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.triton.health import REAL_S
+from kuberay import app
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.resource_requests import deployments
-from kuberay.doctor.rules.serve_config import FIELD
 from kuberay.doctor.rules.times import longest_deadline_s
 
-SERVES_MOST, SERVES_STOP_S, SERVES_LOOP_S, SERVES_TARGET = 5, 20.0, 2.0, 2
+SERVES_MOST, SERVES_STOP_S, SERVES_LOOP_S = 5, 20.0, 2.0
 """Serve's defaults."""
 LONGEST_UPSCALE_S = 600.0
 LONGEST_PERIOD_S = 60.0
@@ -29,7 +30,7 @@ class Stated:
 
     def own(self, name: str, default: float) -> float:
         """Return the number of the code, where that is known."""
-        found = getattr(getattr(self.code, "_deployment_config", None), name, None)
+        found = app.configured(self.code, name)
         return float(found) if isinstance(found, int | float) else default
 
     def number(self, name: str, default: float) -> float:
@@ -48,7 +49,7 @@ def _stated(service: Service) -> Iterator[Stated]:
         ingress = next(iter(code), None)  # the app's own deployment comes before those that are bound to it
         for index, content in enumerate(application.get("deployments") or []):
             name = content["name"]
-            field = f"{FIELD}: applications[{number}].deployments[{index}]"
+            field = f"{SERVE_CONFIG}: applications[{number}].deployments[{index}]"
             yield Stated(name, field, content, code.get(name), name == ingress)
 
 

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import nearest, question
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
-from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import HEAD, PodTemplate, at, mapping, mappings, pod_templates
+from kuberay.doctor.manifest import OURS, Service
+from kuberay.doctor.pod_templates import PodTemplate, pod_templates
 from kuberay.doctor.rules.operator import LABEL_KEY, LABEL_VALUE
-from kuberay.doctor.rules.probes import OURS
-from kuberay.doctor.schema import nearest
+from kuberay.doctor.untyped import at, mapping, mappings
 
 TAINT = "nvidia.com/gpu"
 """Taint that NVIDIA's GPU nodes have at cloud providers."""
@@ -48,7 +48,7 @@ def a_pod_with_a_gpu_tolerates_its_node(service: Service) -> Iterator[Finding]:
             if not tolerates_gpus(template):
                 place = template.at("tolerations")
                 keys = {str(one.get("key")) for _, one in mappings(template.spec.get("tolerations"))}
-                near = next((one for one in keys if nearest(one, [TAINT])), "")
+                near = nearest(TAINT, keys)
                 but = f", only {near}" if near else ""
                 sentence = f"nodes with GPUs usually have the taint {TAINT}, which the pod does not tolerate{but}: it would wait"
                 yield template.document.finding(a_pod_with_a_gpu_tolerates_its_node, place, sentence, WARNING)
@@ -74,7 +74,7 @@ def a_toleration_is_one_that_kubernetes_takes(service: Service) -> Iterator[Find
             place = template.at(f"tolerations[{index}]")
             if sentence:
                 yield template.document.finding(a_toleration_is_one_that_kubernetes_takes, place, sentence)
-            elif exists and not one.get("key") and template.group == HEAD:
+            elif exists and not one.get("key") and template.node_type == "head":
                 sentence = "it tolerates every taint, also those of nodes that are about to end, where the head would start again"
                 yield template.document.finding(a_toleration_is_one_that_kubernetes_takes, place, sentence, NOTE)
 
@@ -104,7 +104,7 @@ def a_node_can_fulfil_what_a_pod_selects(service: Service) -> Iterator[Finding]:
             elif _misspelt(key):
                 sentence = f"no node has {key}, so nothing is spread, or the pod waits{_right(key)}"
                 yield template.document.finding(own, place, sentence, WARNING)
-        terms = mappings(at(template.spec, REQUIRED).get("nodeSelectorTerms"))
+        terms = mappings(at(template.spec, *REQUIRED, "nodeSelectorTerms"))
         against = [_against(selected, term) for _, term in terms]
         if against and all(against):
             place = template.at(f"{'.'.join(REQUIRED)}.nodeSelectorTerms")
@@ -114,7 +114,7 @@ def a_node_can_fulfil_what_a_pod_selects(service: Service) -> Iterator[Finding]:
 
 def _right(name: str) -> str:
     full = next((one for one in WELL_KNOWN if one.rpartition("/")[2] == name), "")
-    return f": did you mean {full}?" if full else nearest(name, WELL_KNOWN)
+    return f": did you mean {full}?" if full else question(name, WELL_KNOWN)
 
 
 def _misspelt(name: str) -> bool:

@@ -4,7 +4,6 @@ KubeRay does not read it, and Serve drops unknown fields.
 """
 
 import contextlib
-import json
 import re
 import sys
 import typing
@@ -16,13 +15,12 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from kuberay import app
-from kuberay.doctor.documents import Document
+from kuberay.doctor import schema
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import ERROR, NOTE, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.resource_requests import deployments
-from kuberay.doctor.schema import refused
 
-FIELD = "spec.serveConfigV2"
 _AMOUNTS = TypeAdapter(dict[str, Annotated[float, Field(ge=0)]])
 SHIPPED = Path(__file__).parents[3] / "deployments"
 SECRET = re.compile(r"secret|password|passwd|token|api_?key|credential", re.IGNORECASE)
@@ -39,7 +37,7 @@ def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
     try:
         content = service.config
         if not isinstance(content, dict):
-            yield service.finding(own, FIELD, "is not a mapping")
+            yield service.finding(own, SERVE_CONFIG, "is not a mapping")
             return
         from ray.serve.config import AutoscalingConfig  # it takes a second
         from ray.serve.schema import ServeDeploySchema
@@ -51,10 +49,10 @@ def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
                 AutoscalingConfig.model_validate(deployment.get("autoscaling_config") or {})
                 _AMOUNTS.validate_python((deployment.get("ray_actor_options") or {}).get("resources") or {})
     except yaml.YAMLError as error:
-        yield service.finding(own, FIELD, f"is not YAML: {' '.join(str(error).split())}")
+        yield service.finding(own, SERVE_CONFIG, f"is not YAML: {' '.join(str(error).split())}")
     except ValidationError as error:
         for wrong in error.errors():
-            yield service.finding(own, f"{FIELD}: {_path(wrong['loc'])}", f"Serve refuses it: {wrong['msg']}")
+            yield service.finding(own, f"{SERVE_CONFIG}: {schema.path(wrong['loc'])}", f"Serve refuses it: {wrong['msg']}")
 
 
 @rule(
@@ -67,7 +65,7 @@ def no_key_is_unknown(service: Service) -> Iterator[Finding]:
 
     for path in _unknown(service.config, ServeDeploySchema, ()):
         sentence = f"Serve knows no {path[-1]} there, and would drop it silently"
-        yield service.finding(no_key_is_unknown, f"{FIELD}: {_path(path)}", sentence)
+        yield service.finding(no_key_is_unknown, f"{SERVE_CONFIG}: {schema.path(path)}", sentence)
 
 
 def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
@@ -102,7 +100,7 @@ def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
         for index, deployment in enumerate(application.get("deployments") or []):
             name = deployment["name"]
             if names and name not in names:
-                field = f"{FIELD}: applications[{number}].deployments[{index}].name"
+                field = f"{SERVE_CONFIG}: applications[{number}].deployments[{index}].name"
                 sentence = f"{application['import_path']} has no {name}, only {', '.join(names)}: Serve would refuse it all"
                 yield service.finding(the_app_has_these_deployments, field, sentence)
 
@@ -123,7 +121,9 @@ def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
                     f"{application['import_path']} is not here, so the doctor cannot judge its deployments: {error}",
                     NOTE,
                 )
-            yield service.finding(the_app_can_be_imported, f"{FIELD}: applications[{number}].import_path", sentence, severity)
+            yield service.finding(
+                the_app_can_be_imported, f"{SERVE_CONFIG}: applications[{number}].import_path", sentence, severity
+            )
 
 
 def _model_libraries(import_path: str) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def the_app_loads_no_model_library(service: Service) -> Iterator[Finding]:
                 f"importing {application['import_path']} loads {', '.join(loaded)}, which the head's image lacks, and Serve "
                 "imports the app there: import it inside the replica"
             )
-            field = f"{FIELD}: applications[{number}].import_path"
+            field = f"{SERVE_CONFIG}: applications[{number}].import_path"
             yield service.finding(the_app_loads_no_model_library, field, sentence)
 
 
@@ -161,7 +161,7 @@ def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
             app.build(application)
         except ValidationError as error:
             for wrong in error.errors():
-                field = f"{FIELD}: applications[{number}].args.{_path(wrong['loc'])}"
+                field = f"{SERVE_CONFIG}: applications[{number}].args.{schema.path(wrong['loc'])}"
                 yield service.finding(the_settings_accept_the_args, field, f"the app refuses it: {wrong['msg']}")
         except Exception:  # of the import: a rule of its own reports it
             continue
@@ -178,84 +178,7 @@ def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
             sentence = (
                 "Ray shows a runtime_env to every reader of the application's state: take it from a Secret in the pod's env"
             )
-            yield service.finding(no_secret_is_in_a_runtime_env, f"{FIELD}: {_path(path)}", sentence)
-
-
-@rule(
-    "SG208",
-    "the Job fetches the weights that the settings name",
-    "Render again with the model as a value, or mend the Job.",
-)
-def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
-    """Rule for services with a Job: images may carry the weights instead. Its containers have the models' names.
-
-    A model without a `fetch_weights.sh` in its folder has none to fetch, and a checkpoint below `deployments/` ships with the image.
-    """
-    jobs = [pod for _, pod in _jobs(service)]
-    containers = [container for pod in jobs for container in (*pod.get("initContainers", []), *pod.get("containers", []))]
-    fetched = {one.get("name", ""): [*one.get("command", []), *one.get("args", [])] for one in containers}
-    for number, application in enumerate(service.config["applications"]):
-        for name, checkpoint in _checkpoints(application):
-            if not jobs or (name not in fetched and Path(checkpoint).is_relative_to(SHIPPED)):
-                continue
-            if checkpoint not in fetched.get(name, []):
-                field = f"{FIELD}: applications[{number}].args.{name}.model"
-                sentence = (
-                    f"it is {json.dumps(checkpoint)}, and the Job beside it does not fetch that for {name}: "
-                    "the workers cannot either"
-                )
-                yield service.finding(the_job_fetches_the_models, field, sentence)
-
-
-@rule(
-    "SG209",
-    "a pod starts after its volume of weights is full",
-    "Keep the init container that waits for the file that the Job writes last.",
-)
-def a_pod_waits_for_the_job(service: Service) -> Iterator[Finding]:
-    """Serve gives an application up after three replicas that fail, so no pod may start before its volume is full."""
-    for claim, markers in _fetched(service):
-        for group in service.groups:
-            claims = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in group.template.spec.volumes]
-            words = " ".join(word for container in group.template.spec.init_containers for word in container.command)
-            if claim in claims and not all(marker in words for marker in markers):
-                sentence = (
-                    f"the pod reads the volume {claim}, and does not wait for the file that the Job writes last "
-                    f"({', '.join(markers)}): without weights its replicas fail, and the deploy with them"
-                )
-                yield service.finding(a_pod_waits_for_the_job, service.field(group, "template.spec.initContainers"), sentence)
-
-
-def _fetched(service: Service) -> Iterator[tuple[str, list[str]]]:
-    """The claim that each Job fills, and the files that it touches last."""
-    for _, pod in _jobs(service):
-        touched = [one["command"][1:] for one in pod.get("containers", []) if one.get("command", [])[:1] == ["touch"]]
-        for volume in pod.get("volumes", []):
-            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-            if touched and claim:
-                yield claim, [marker for markers in touched for marker in markers]
-
-
-def _jobs(service: Service) -> Iterator[tuple[Document, dict[str, Any]]]:
-    """Each Job beside, and its pod; one that the API server refuses for its form has findings of its own."""
-    for document in service.beside:
-        if document.kind == "Job" and not refused(document):
-            pod = (document.spec.get("template") or {}).get("spec")
-            if isinstance(pod, dict):
-                yield document, pod
-
-
-def _checkpoints(application: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each deployed model that has weights to fetch, and the checkpoint that the settings name."""
-    try:
-        sections, deployed = dict(app.settings(application)), app.deployments(app.build(application))
-    except Exception:  # rules of their own report it
-        return
-    for name, section in sections.items():
-        checkpoint = getattr(section, "model", None)
-        has_weights = (SHIPPED / name / "fetch_weights.sh").is_file()
-        if isinstance(checkpoint, str) and has_weights and name in deployed:
-            yield name, checkpoint
+            yield service.finding(no_secret_is_in_a_runtime_env, f"{SERVE_CONFIG}: {schema.path(path)}", sentence)
 
 
 def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -267,7 +190,3 @@ def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...]
             yield from _leaves(item, (*path, index))
     else:
         yield path, value
-
-
-def _path(parts: tuple[Any, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")

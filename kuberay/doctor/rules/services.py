@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
-from kuberay.doctor.folder import RAY_KINDS, at, documents, mapping, mappings, pods, selects, services, shown, title
+from kuberay.doctor.folder import documents, services
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.near import near
+from kuberay.doctor.pod_templates import OF_KUBERAY, pod_templates
+from kuberay.doctor.selectors import selects, shown
+from kuberay.doctor.untyped import at, mapping, mappings
 
 
 @rule(
@@ -14,7 +17,7 @@ from kuberay.doctor.near import near
     "Take the labels of the pods: `kubectl get pods --show-labels` lists them.",
 )
 def a_service_selects_pods(service: Service) -> Iterator[Finding]:
-    everything, named = pods(service), _named(service)
+    everything, named = pod_templates(service), _named(service)
     for target in services(service):
         if not target.selector:
             continue
@@ -33,7 +36,7 @@ def a_service_selects_pods(service: Service) -> Iterator[Finding]:
 def a_service_leads_to_a_port(service: Service) -> Iterator[Finding]:
     for document in documents(service, "Service"):
         selector = mapping(document.spec.get("selector"))
-        chosen = [one for one in pods(service) if selector and selects({"matchLabels": selector}, one.labels)]
+        chosen = [one for one in pod_templates(service) if selector and selects({"matchLabels": selector}, one.labels)]
         names = {name: port for one in chosen for name, port in one.ports.items()}
         for index, entry in mappings(document.spec.get("ports")):
             target = entry.get("targetPort", entry.get("port"))
@@ -62,14 +65,14 @@ def an_autoscaler_has_a_target(service: Service) -> Iterator[Finding]:
     for document in documents(service, "HorizontalPodAutoscaler"):
         target = mapping(document.spec.get("scaleTargetRef"))
         kind, name = str(target.get("kind", "")), str(target.get("name", ""))
-        if kind in RAY_KINDS:
+        if kind in OF_KUBERAY:
             sentence = f"a {kind} has no scale subresource, so this scales nothing: Ray's own autoscaler adds the pods"
             yield document.finding(an_autoscaler_has_a_target, "spec.scaleTargetRef.kind", sentence, WARNING)
             continue
         known = [one for one in documents(service) if one.kind in ("Deployment", "StatefulSet", "ReplicaSet")]
         if not any((one.kind, one.name) == (kind, name) for one in known):
             names = [one.name for one in known]
-            other = next((title(one) for one in known if one.name == name), "")
+            other = next((one.title for one in known if one.name == name), "")
             like = other or near(name, names)
             sentence = f"no {kind} {name} is in the folder, so this scales nothing" + (f": did you mean {like}?" if like else "")
             yield document.finding(an_autoscaler_has_a_target, "spec.scaleTargetRef.name", sentence, WARNING)

@@ -5,14 +5,15 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+from kuberay.doctor.documents import SERVE_CONFIG
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import HEAD, PodContainer, PodTemplate, mapping, pod_templates
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
 from kuberay.doctor.resource_requests import ResourceRequest, resource_requests, worker_group
-from kuberay.doctor.rules.budgets import taken
-from kuberay.doctor.rules.environment import ENV
-from kuberay.doctor.rules.serve_config import FIELD
+from kuberay.doctor.rules.budgets import with_limit_range
+from kuberay.doctor.rules.times import ENV
 from kuberay.doctor.sizes import crowding, has_too_many_threads
+from kuberay.doctor.untyped import mapping
 
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -40,7 +41,7 @@ def threads_have_their_cpus(service: Service) -> Iterator[Finding]:
     """Ray and Kubernetes place by what is asked for: a node fills with processes whose threads then take turns."""
     requests = resource_requests(service)
     for number, application in enumerate(service.applications):
-        field = f"{FIELD}: applications[{number}]"
+        field = f"{SERVE_CONFIG}: applications[{number}]"
         own = [one for one in requests if one.field.startswith(f"{field}.")]
         found = [(request, *one) for request in own for one in _of_replica(service, request, field, application)]
         if own:  # the settings do not say whose threads they are
@@ -52,7 +53,7 @@ def threads_have_their_cpus(service: Service) -> Iterator[Finding]:
                 yield service.finding(threads_have_their_cpus, place, sentence, WARNING)
     for template in pod_templates(service):
         for one in template.containers:
-            if not one.ray or template.group == HEAD:  # in the others it is the replicas that ask
+            if not one.ray or template.node_type == "head":  # in the others it is the replicas that ask
                 yield from _of_container(service, template, one)
 
 
@@ -95,7 +96,7 @@ def _settings(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _of_container(service: Service, template: PodTemplate, one: PodContainer) -> Iterator[Finding]:
-    requests, _ = taken(service, template, one)
+    requests, _ = with_limit_range(service, template, one)
     cpus = float(requests.get("cpu", 0))
     found = [
         (f"{one.place}.env[{index}].value", str(variable.get("name")), _number(variable.get("value")))

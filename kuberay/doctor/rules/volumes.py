@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from decimal import Decimal
 
+from deployments.nearest import question
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import HEAD, PodContainer, PodTemplate, amount, at, mapping, mappings, pod_templates
-from kuberay.doctor.schema import nearest
+from kuberay.doctor.pod_templates import PodContainer, PodTemplate, pod_templates
+from kuberay.doctor.sizes import MIB
+from kuberay.doctor.untyped import amount, at, mapping, mappings
 
 SHARED_MEMORY = "/dev/shm"
 RAYS_FILES = "/tmp/ray"
@@ -14,7 +16,6 @@ MOST_WITHOUT_SHARED_MEMORY = 10**10
 """Bytes of an object store which Ray 2.60 puts on a disk where /dev/shm is smaller; it refuses to start with more."""
 SHARE = Decimal("0.3")
 """Of a container's memory, which Ray takes for its object store."""
-MIB = 2**20
 
 
 def added(template: PodTemplate) -> set[str]:
@@ -53,7 +54,7 @@ def a_mount_has_its_volume(service: Service) -> Iterator[Finding]:
                     name = str(mount.get("name"))
                     if name in known:
                         continue
-                    sentence = f"the pod has no volume {name}, and is refused{nearest(name, known)}"
+                    sentence = f"the pod has no volume {name}, and is refused{question(name, known)}"
                     yield template.document.finding(a_mount_has_its_volume, f"{one.place}.{kind}[{index}].name", sentence)
 
 
@@ -189,7 +190,7 @@ def ray_can_write_its_files(service: Service) -> Iterator[Finding]:
             elif read_only and not mounts and not by_kuberay:
                 sentence = "Ray writes below /tmp/ray, and nothing that can be written is mounted at /tmp: Ray does not start"
                 yield template.document.finding(ray_can_write_its_files, place, sentence)
-            elif read_only and one.ray and template.group == HEAD and not _has_tmp(one):
+            elif read_only and one.ray and template.node_type == "head" and not _has_tmp(one):
                 sentence = "KubeRay mounts only /tmp/ray, and other files below /tmp cannot be written: mount an emptyDir at /tmp"
                 yield template.document.finding(ray_can_write_its_files, place, sentence, WARNING)
 
@@ -204,7 +205,7 @@ def _has_tmp(one: PodContainer) -> bool:
     "Write the size with Mi, Gi or Ti: `m` is a thousandth of a byte.",
 )
 def a_volume_has_a_size(service: Service) -> Iterator[Finding]:
-    own, claimed = a_volume_has_a_size, ("spec", "resources", "requests")
+    own = a_volume_has_a_size
     for template in pod_templates(service):
         for index, volume in template.volumes:
             stated = mapping(volume.get("emptyDir")).get("sizeLimit")
@@ -219,7 +220,7 @@ def a_volume_has_a_size(service: Service) -> Iterator[Finding]:
             for index, one in mappings(document.spec.get("volumeClaimTemplates"))
         ]
         for place, claim in claims:
-            stated = at(claim, claimed).get("storage")
+            stated = at(claim, "spec", "resources", "requests", "storage")
             size = amount(stated) if stated is not None else None
             if size is not None and size < MIB:
                 sentence = f"{stated} is {size:f} bytes: the volume is refused, or holds no file"

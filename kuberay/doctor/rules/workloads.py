@@ -3,29 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
-from kuberay.doctor.pod_templates import (
-    CLUSTER,
-    OF_KUBERAY,
-    PodTemplate,
-    amounts,
-    at,
-    mapping,
-    mappings,
-    of_document,
-    pod_templates,
-    whole,
-)
-from kuberay.doctor.rules.pods import GROUP
-from kuberay.doctor.schema import nearest
+from kuberay.doctor.pod_templates import CLUSTER, OF_KUBERAY, PodTemplate, of_document, pod_templates
+from kuberay.doctor.selectors import selects
+from kuberay.doctor.untyped import amounts, at, mapping, mappings, whole
+from kuberay.manifest.objects import GROUP
+from kuberay.ray_autoscaler import HEAD
 
 RESTARTS = {
     **dict.fromkeys(("Job", "CronJob"), ("Never", "OnFailure")),
     **dict.fromkeys(("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"), ("Always",)),
 }
 SELECTING = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet")
-OF_CONTROLLERS = ("ray.io/", "batch.kubernetes.io/", "apps.kubernetes.io/", "statefulset.kubernetes.io/", "app.kubernetes.io/")
+OF_CONTROLLERS = ("ray.io/", "batch.kubernetes.io/", "apps.kubernetes.io/", "statefulset.kubernetes.io/")
 """Beginnings of labels some of which controllers add to their pods."""
 ADDED = {"pod-template-hash", "controller-revision-hash", "controller-uid", "job-name"}
 TPU = "google.com/tpu"
@@ -61,7 +53,7 @@ def a_selector_matches_its_template(service: Service) -> Iterator[Finding]:
             yield document.finding(a_selector_matches_its_template, "spec.selector", sentence)
             continue
         for template in of_document(document):
-            for name, value, place in _missed(selector, mapping(template.metadata.get("labels"))):
+            for name, value, place in _missed(selector, template.labels):
                 sentence = f"it selects {name}{value}, and its template's labels are others: the {document.kind} is refused"
                 yield document.finding(a_selector_matches_its_template, f"spec.selector.{place}", sentence)
 
@@ -95,27 +87,27 @@ def a_spread_selects_pods(service: Service) -> Iterator[Finding]:
     for template in templates:
         for place, selector, what in _spreads(template):
             stated = mapping(selector.get("matchLabels"))
-            if stated.get(GROUP, next(iter(groups), "")) not in groups | {"headgroup"}:
+            if stated.get(GROUP, next(iter(groups), "")) not in groups | {HEAD}:
                 continue  # SG405 says so
             near = [one for one in templates if one.namespace == template.namespace]
-            if not (stated or selector.get("matchExpressions")) or any(_selected(selector, one) for one in near):
+            if not (stated or selector.get("matchExpressions")) or any(selects(selector, one.labels, _is_added) for one in near):
                 continue
             values = {f"{name}: {value}" for one in near for name, value in one.labels.items()}
-            wrong = next((f"{name}: {value}" for name, value in stated.items() if f"{name}: {value}" not in values), "")
+            wrong = next((f"{name}: {value}" for name, value in stated.items() if not _is_had(name, value, near)), "")
             shown = f" ({wrong})" if wrong else ""
-            sentence = f"no pod of the folder has these labels{shown}, {what}{nearest(wrong, values)}"
+            sentence = f"no pod of the folder has these labels{shown}, {what}{question(wrong, values)}"
             yield template.document.finding(a_spread_selects_pods, place, sentence, WARNING)
 
 
-def _selected(selector: dict[str, Any], template: PodTemplate) -> bool:
-    """Return whether a selector may select a pod: labels that controllers add are taken for granted."""
-    labels = template.labels
-    missed = [name for name, _, _ in _missed(selector, labels)]
-    return all(name in ADDED or (name not in labels and name.startswith(OF_CONTROLLERS) and _is_added(name)) for name in missed)
+def _is_had(name: str, value: Any, near: list[PodTemplate]) -> bool:
+    return any(selects({"matchLabels": {name: value}}, one.labels, _is_added) for one in near)
 
 
 def _is_added(name: str) -> bool:
-    return not name.startswith("app.kubernetes.io/") or name.rpartition("/")[2] in ("name", "created-by")
+    """Return whether a controller may add the label."""
+    if name.startswith("app.kubernetes.io/"):
+        return name.rpartition("/")[2] in ("name", "created-by")
+    return name in ADDED or name.startswith(OF_CONTROLLERS)
 
 
 def _spreads(template: PodTemplate) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -124,7 +116,7 @@ def _spreads(template: PodTemplate) -> Iterator[tuple[str, dict[str, Any], str]]
         place = template.at(f"topologySpreadConstraints[{index}].labelSelector")
         yield place, mapping(one.get("labelSelector")), "so nothing is spread, and one node may hold every pod"
     for name in ("podAffinity", "podAntiAffinity"):
-        affinity, needs = at(template.spec, ("affinity", name)), name == "podAffinity"
+        affinity, needs = mapping(at(template.spec, "affinity", name)), name == "podAffinity"
         happens = "so the pod waits for ever" if needs else "so nothing is kept apart, and one node may hold every pod"
         terms = [
             (f"affinity.{name}.requiredDuringSchedulingIgnoredDuringExecution[{index}]", one)
@@ -149,13 +141,13 @@ def _spreads(template: PodTemplate) -> Iterator[tuple[str, dict[str, Any], str]]
 )
 def a_replica_of_a_group_is_one_pod(service: Service) -> Iterator[Finding]:
     for document in (service.document, *service.beside):
-        cluster = at(document.content, OF_KUBERAY[document.kind]) if document.kind in OF_KUBERAY else {}
+        cluster = at(document.content, *OF_KUBERAY[document.kind]) if document.kind in OF_KUBERAY else None
         place = CLUSTER if document.kind == "RayService" else "spec"
-        for index, group in mappings(cluster.get("workerGroupSpecs")):
+        for index, group in mappings(at(cluster, "workerGroupSpecs")):
             hosts = whole(group.get("numOfHosts"), 1)
-            containers = mappings(at(group, ("template", "spec")).get("containers"))
+            containers = mappings(at(group, "template", "spec", "containers"))
             stated = {
-                name for _, one in containers for kind in ("requests", "limits") for name in amounts(at(one, ("resources", kind)))
+                name for _, one in containers for kind in ("requests", "limits") for name in amounts(at(one, "resources", kind))
             }
             if hosts != 1 and TPU not in stated:
                 sentence = (

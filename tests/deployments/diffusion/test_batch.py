@@ -15,7 +15,7 @@ import torch
 
 from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Decoded, Denoising, Generated
-from deployments.diffusion.job import Cancelled
+from deployments.diffusion.job import JobCancelled
 from deployments.diffusion.memory import MemoryBudget
 from deployments.diffusion.preview import has_preview
 from deployments.errors import InvalidInput, ModelUnavailable
@@ -184,7 +184,7 @@ async def test_a_job_without_progress_still_lets_others_join_and_leaves_at_the_n
     await bench.run_calls(4)
     bench.disconnected.add("first")
     cancelled, generated = await bench.finish(first, second)
-    assert isinstance(cancelled, Cancelled)
+    assert isinstance(cancelled, JobCancelled)
     assert isinstance(generated, Generated)
     assert bench.engine.calls == [["first"]] * 3 + [["first", "second"]] * 2 + [["second"]] * 2
     assert cancelled.steps_saved == 4
@@ -271,7 +271,7 @@ async def test_a_request_cancelled_while_it_waits_for_others_ends_at_once() -> N
     await asyncio.sleep(0.05)
     bench.disconnected.add("left")
     cancelled = (await asyncio.gather(tasks[0], return_exceptions=True))[0]
-    assert isinstance(cancelled, Cancelled)
+    assert isinstance(cancelled, JobCancelled)
     assert (cancelled.steps_saved, bench.engine.calls) == (5, [])
     tasks[1].cancel()
 
@@ -282,7 +282,7 @@ async def test_a_cancelled_request_is_not_in_the_next_step_and_the_others_are() 
     await bench.run_calls(2)  # the third is running now
     bench.disconnected.add("first")
     cancelled, generated = await bench.finish(first, second)
-    assert isinstance(cancelled, Cancelled)
+    assert isinstance(cancelled, JobCancelled)
     assert isinstance(generated, Generated)
     assert bench.engine.calls == [["first", "second"]] * 3 + [["second"]]
     assert cancelled.steps_saved == 3
@@ -295,7 +295,7 @@ async def test_a_request_cancelled_while_it_waits_never_starts() -> None:
     await bench.run_calls(1)
     bench.disconnected.add("waiting")
     _, cancelled = await bench.finish(running, waiting)
-    assert isinstance(cancelled, Cancelled)
+    assert isinstance(cancelled, JobCancelled)
     assert (cancelled.steps_saved, bench.engine.calls) == (7, [["running"]] * 3)
 
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from deployments.call_spans import recorded
 from deployments.errors import DeadlineExceeded, DeploymentError, InvalidInput, ModelUnavailable
-from deployments.recording import recorded
 from deployments.span import Span
 from deployments.time_left import TimeLeft
 from deployments.triton.health import MAX_FAILURES, ModelBroken, StubDied

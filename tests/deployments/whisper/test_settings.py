@@ -75,7 +75,7 @@ def test_the_events_of_whisper_are_those_of_segments_and_transcript() -> None:
     segment = Segment(0.5, 1.0, "a cat", -0.25, 0.125)
     assert list(segment.events()) == [("transcript.delta", {"text": "a cat", "start": 0.5, "end": 1.0})]
     assert list(Segment(0.0, 0.0, "", -0.25, 0.125).events()) == []
-    ((name, data),) = Transcript("a cat", "en", (segment,), "tiny.en").events()
+    ((name, data),) = Transcript("a cat", "en", (segment,), model="tiny.en").events()
     assert (name, list(data)) == ("transcript", ["text", "language", "segments"])
     assert list(data["segments"][0]) == ["start", "end", "text", "avg_logprob", "no_speech_prob"]
     assert SPEC.events == ("transcript.delta", "transcript")

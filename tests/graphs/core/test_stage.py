@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from deployments.compute_time import ComputeTime
+from deployments.compute_time import Answer, ComputeTime
 from deployments.errors import (
     DeadlineExceeded,
     DeadlineUnreachable,
@@ -39,8 +39,8 @@ class PaintRequest:
     steps: int = 4
 
 
-@dataclass(frozen=True)
-class Painting:
+@dataclass(frozen=True, kw_only=True)
+class Painting(Answer):
     model: str = "old master"
     compute_time: ComputeTime = field(default_factory=lambda: ComputeTime(fixed_s=3.0, unit_s=1.5, units=4, batch_size=3))
     breakdown_ms: dict[str, float] = field(default_factory=dict)
@@ -336,7 +336,7 @@ async def test_a_policy_is_one_object_that_takes_the_call_and_the_rest_of_the_ch
             seen.append(call)
             return cached if call.request.prompt == "a known fox" else await proceed(call)
 
-    cached, painting = Painting("cache"), Painting()
+    cached, painting = Painting(model="cache"), Painting()
     harness = Harness([painting], policies=(Cached(),))
     assert await harness.call() is painting
     assert await harness.call(prompt="a known fox") is cached

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError
 
+from deployments.call_spans import Traced
 from deployments.errors import InvalidInput
-from deployments.recording import Traced
 from deployments.span import Span, TraceContext
 from deployments.time_left import TimeLeft
 from graphs.core.context import RequestContext, fan_out

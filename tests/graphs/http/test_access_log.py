@@ -60,7 +60,7 @@ def test_the_line_of_an_answered_request(lines: Lines) -> None:
         context.models["whisper"] = "tiny.en"
         context.retried.append("whisper")
         context.degraded["diffusion"] = "model_unavailable: gone"
-        entry.key = "alice"
+        entry.context.key = "alice"
     line = lines.only()
     assert line.pop("took_ms") >= 0
     assert line.pop("timestamp").endswith("Z")

@@ -9,9 +9,10 @@ import pytest
 
 from deployments.errors import DeploymentError, InvalidInput, Overloaded
 from graphs.core.latency import LatencyEstimator
-from graphs.http.admission import Admission, Reservation, declared_bytes, retry_after_s
+from graphs.http.admission import Admission, Reservation, retry_after_s
+from graphs.http.body_timeout import BodyTimeout
 from graphs.http.errors import BodyTooSlow, RateLimitExceeded
-from graphs.http.pace import Pace
+from graphs.http.middleware.body import declared_bytes
 
 MIB = 1024 * 1024
 
@@ -23,7 +24,7 @@ async def never() -> Any:
 def admission_of(
     requests: int, max_bytes: int, uploads: int = 100, of_key: int | None = None, idle_timeout_s: float = 10
 ) -> Admission:
-    return Admission(requests, uploads, max_bytes, lambda: Pace(idle_timeout_s, 500), of_key)
+    return Admission(requests, uploads, max_bytes, lambda: BodyTimeout(idle_timeout_s, 500), of_key)
 
 
 def fill(admission: Admission, stack: ExitStack, *sizes: int, key: str | None = None) -> list[Reservation]:

@@ -20,9 +20,9 @@ from graphs.core.context import RequestContext
 from graphs.core.progress import Emit, OfBranch, Queued, Retry
 from graphs.http.access_log import Entry
 from graphs.http.admission import Admission, Reservation
+from graphs.http.body_timeout import BodyTimeout
 from graphs.http.dependencies import AdmittedRequest
 from graphs.http.events import GraphEvents, event_types
-from graphs.http.pace import Pace
 from graphs.http.responses import negotiate
 from graphs.http.settings import HttpSettings
 from graphs.http.sse import EventStream
@@ -144,8 +144,8 @@ async def test_a_defect_is_an_event_without_its_reason(
 def encoder(service: FakeService) -> tuple[GraphEvents, Entry]:
     """Return the encoder of one transcription request, and its entry in the access log."""
     context = RequestContext("abc", TimeLeft(50))
-    admission = Admission(1, 1, 1, lambda: Pace(10, 500))
-    reservation = Reservation(admission, None, Pace(10, 500), lambda: 1.0)
+    admission = Admission(1, 1, 1, lambda: BodyTimeout(10, 500))
+    reservation = Reservation(admission, None, BodyTimeout(10, 500), lambda: 1.0)
     admitted = AdmittedRequest(context, Entry(context, "/listen"), reservation, 50.0, [])
     return GraphEvents(service.graphs()[1], ListenParameters(), admitted), admitted.entry
 

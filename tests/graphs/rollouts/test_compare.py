@@ -1,4 +1,4 @@
-"""Comparison of two results: words in any script, traits of a transcript and a picture, and the pictures' differences."""
+"""Comparison of two results: words in any script, quality metrics of a transcript and a picture, and the pictures' differences."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deployments.roles.speech_to_text import Segment, Transcript
 from deployments.roles.text_to_image import Image
-from graphs.rollouts.compare import Traits, compare, ssim, traits, words
+from graphs.rollouts.compare import QualityMetrics, compare, quality_metrics, ssim, words
 from graphs.rollouts.observations import Pair
 from testing.fakes import transcript
 
@@ -82,36 +82,36 @@ def test_edits_are_symmetric_and_bounded(one: str, other: str) -> None:
 
 
 @given(texts)
-def test_any_text_has_traits(text: str) -> None:
-    assert traits(transcript(text)).empty == (not text.strip())
+def test_any_text_has_quality_metrics(text: str) -> None:
+    assert quality_metrics(transcript(text)).empty == (not text.strip())
 
 
-def test_a_lone_surrogate_has_traits() -> None:
-    assert traits(transcript("\ud800")) == Traits(logprob=-0.25)
+def test_a_lone_surrogate_has_quality_metrics() -> None:
+    assert quality_metrics(transcript("\ud800")) == QualityMetrics(logprob=-0.25)
 
 
 def test_a_transcript_that_repeats_itself_is_repetitive_and_a_sentence_is_not() -> None:
-    assert traits(transcript("thank you for watching. " * 10)).repetitive
-    assert not traits(transcript("a red apple on a wooden table, next to a small glass of water")).repetitive
+    assert quality_metrics(transcript("thank you for watching. " * 10)).repetitive
+    assert not quality_metrics(transcript("a red apple on a wooden table, next to a small glass of water")).repetitive
 
 
 def test_the_log_probability_is_the_segments_by_their_length() -> None:
     segments = (Segment(0.0, 1.0, "a" * 30, -0.1, 0.0), Segment(1.0, 2.0, "b" * 10, -0.5, 0.0), Segment(2.0, 3.0, "", -9.0, 0.0))
-    assert traits(Transcript("ab", "en", segments)).logprob == pytest.approx(-0.2)
-    assert traits(Transcript("", "en", ())).logprob is None
+    assert quality_metrics(Transcript("ab", "en", segments)).logprob == pytest.approx(-0.2)
+    assert quality_metrics(Transcript("", "en", ())).logprob is None
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_a_picture_of_one_colour_is_empty(format: str) -> None:
-    assert traits(picture(plain(0), format)).empty
-    assert traits(picture(plain(137), format)).empty
-    assert not traits(picture(noise(1), format)).empty
+    assert quality_metrics(picture(plain(0), format)).empty
+    assert quality_metrics(picture(plain(137), format)).empty
+    assert not quality_metrics(picture(noise(1), format)).empty
 
 
 def test_a_small_stroke_is_not_empty() -> None:
     pixels = plain(255)
     pixels[30:32, 30:32] = 0
-    assert not traits(picture(pixels)).empty
+    assert not quality_metrics(picture(pixels)).empty
 
 
 def test_the_same_picture_does_not_drift() -> None:
@@ -183,7 +183,7 @@ def test_a_candidate_whose_numbers_are_not_finite_is_refused() -> None:
         compare(transcript(), broken)
 
 
-def test_a_result_of_another_role_has_neither_traits_nor_differences() -> None:
+def test_a_result_of_another_role_has_neither_quality_metrics_nor_differences() -> None:
     pair = Pair(words=1)
-    assert traits(pair) == Traits()
+    assert quality_metrics(pair) == QualityMetrics()
     assert compare(pair, pair) == Pair()

@@ -75,7 +75,7 @@ def test_a_trait_counts_beyond_the_stable_models_share_and_its_uncertainty(budge
     assert judged(seen([OK] * 100, [has, OK, OK, OK, OK]), **{budget: 0.02}).state == "undecided"
 
 
-def test_a_request_that_failed_has_no_traits_and_no_time() -> None:
+def test_a_request_that_failed_has_no_quality_metrics_and_no_time() -> None:
     failed = Observation(99.0, "model_failed", empty=True, cpu_s=99.0)
     fine = Observation(1.0, cpu_s=1.0)
     found = seen([fine] * 30, [fine, failed] * 30)
@@ -195,12 +195,12 @@ def first_broken(seed: int, look: Look, looks: int = 300, **bounds: float) -> in
     return None
 
 
-def pair_of(slower: float = 1.0, wrong: float = 0.0, **traits: Any) -> Look:
+def pair_of(slower: float = 1.0, wrong: float = 0.0, **metrics: Any) -> Look:
     """Requests whose times vary by a factor of 1.2 either way, and transcripts of 10 words with a part of them wrong."""
 
     def look(chance: random.Random, found: Observations) -> None:
         found.observe("stable", Observation(chance.lognormvariate(0, 0.2)))
-        found.observe("candidate", Observation(slower * chance.lognormvariate(0, 0.2), **traits))
+        found.observe("candidate", Observation(slower * chance.lognormvariate(0, 0.2), **metrics))
         found.pair(Pair(10, sum(chance.random() < wrong for _ in range(10))))
 
     return look

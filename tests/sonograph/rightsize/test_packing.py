@@ -4,31 +4,31 @@ import pytest
 
 from sonograph.rightsize.advice import advise
 from sonograph.rightsize.fits import packed
-from sonograph.rightsize.packing import Fit, Need, Place, fit, parsed, waiting
+from sonograph.rightsize.packing import Fit, Need, NodeSize, fit, parsed, waiting
 from tests.sonograph.rightsize.figures import MIB, samples, subject
 
 GIB = 2**30
-EIGHT = Place("a", 8, 32 * GIB)
+EIGHT = NodeSize("a", 8, 32 * GIB)
 
 
 def test_the_resource_that_ends_first_bounds_the_number() -> None:
     assert fit(EIGHT, Need("w", 1, 2 * GIB)) == Fit(8, "CPUs")
     assert fit(EIGHT, Need("w", 1, 6 * GIB)) == Fit(5, "memory")
     assert fit(EIGHT, Need("w", 1, None, gpus=1)) == Fit(0, "GPUs")
-    assert fit(Place("a", 8, None), Need("w", 1, 2 * GIB)) == Fit(8, "CPUs")
+    assert fit(NodeSize("a", 8, None), Need("w", 1, 2 * GIB)) == Fit(8, "CPUs")
     assert fit(EIGHT, Need("w", 0, None)) is None
 
 
 def test_a_tenth_of_a_cpu_fits_ten_times() -> None:
-    assert fit(Place("a", 1, None), Need("w", 0.1, None)) == Fit(10, "CPUs")
-    assert fit(Place("a", 0.3, None), Need("w", 0.1, None)) == Fit(3, "CPUs")
+    assert fit(NodeSize("a", 1, None), Need("w", 0.1, None)) == Fit(10, "CPUs")
+    assert fit(NodeSize("a", 0.3, None), Need("w", 0.1, None)) == Fit(3, "CPUs")
 
 
 def test_the_largest_is_placed_first_and_the_rest_waits() -> None:
-    two = [Place("a", 2, None), Place("b", 2, None)]
+    two = [NodeSize("a", 2, None), NodeSize("b", 2, None)]
     assert waiting(two, [Need("small", 1, None, count=3), Need("large", 2, None, count=1)]) == {"large": 0, "small": 1}
     assert waiting(two, [Need("huge", 3, None, count=2)]) == {"huge": 2}
-    assert waiting([Place("a", 2, None, count=3)], [Need("one", 2, None, count=4)]) == {"one": 1}
+    assert waiting([NodeSize("a", 2, None, count=3)], [Need("one", 2, None, count=4)]) == {"one": 1}
     assert waiting(two, [Need("free", 0, None, count=9)]) == {"free": 0}
 
 
@@ -37,9 +37,9 @@ def test_a_count_without_end_is_packed_at_once() -> None:
 
 
 def test_a_node_is_read_with_kubernetes_quantities() -> None:
-    assert parsed("cpus=8,memory=32Gi") == Place("node", 8, 32 * GIB)
-    assert parsed("cpus=7500m, memory=1Ti, gpus=2, count=3") == Place("node", 7.5, 1024 * GIB, 2, 3)
-    assert parsed("cpus=2") == Place("node", 2, None)
+    assert parsed("cpus=8,memory=32Gi") == NodeSize("node", 8, 32 * GIB)
+    assert parsed("cpus=7500m, memory=1Ti, gpus=2, count=3") == NodeSize("node", 7.5, 1024 * GIB, 2, 3)
+    assert parsed("cpus=2") == NodeSize("node", 2, None)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_fits_as_asked_and_keeps_no_more_busy_is_not_crowded() -> None:
 def test_deployments_are_packed_together_and_tasks_alone() -> None:
     def two(kind: str) -> list[str]:
         advices = [advise(subject(samples(memory_mib=100), kind=kind, name=name, asked_cpus=1)) for name in ("a", "b")]
-        return list(packed(advices, [Place("n", 1, None)]).sentences)
+        return list(packed(advices, [NodeSize("n", 1, None)]).sentences)
 
     assert two("deployment")[0] == "on 1 node, as asked, these wait: 1 of b"
     (alone,) = two("task")
@@ -95,6 +95,6 @@ def test_an_idle_deployment_is_packed_as_it_asks() -> None:
 
 def test_nodes_of_one_size_are_one_row_and_without_nodes_there_is_none() -> None:
     advices = [advise(subject(samples(memory_mib=100 * MIB / MIB)))]
-    assert [row.node for row in packed(advices, [EIGHT, Place("b", 8, 32 * GIB)]).rows] == ["8 CPUs, 32 GiB, 2 of them"]
-    assert packed(advices, []).rows == packed(advices, [Place("head", 0, 4 * GIB)]).rows == ()
+    assert [row.node for row in packed(advices, [EIGHT, NodeSize("b", 8, 32 * GIB)]).rows] == ["8 CPUs, 32 GiB, 2 of them"]
+    assert packed(advices, []).rows == packed(advices, [NodeSize("head", 0, 4 * GIB)]).rows == ()
     assert packed(advices, []).sentences == ()

@@ -7,7 +7,7 @@ import pytest
 
 from sonograph.events import Failed
 from sonograph.rightsize.metrics import Node
-from sonograph.rightsize.packing import Place
+from sonograph.rightsize.packing import NodeSize
 from sonograph.rightsize.replicas import places, replicas
 from sonograph.rightsize.used import Asked
 from tests.sonograph.test_status import replica, rollout, stage, topology
@@ -89,9 +89,9 @@ def test_nodes_have_the_cpus_of_the_machine_where_it_tells_them_and_else_those_t
         {"state": "ALIVE", "node_ip": "e", "resources_total": {"CPU": "many", "memory": -1, "GPU": float("nan")}},
     ]
     assert places(rows, {"a": Node(1, 2, GIB, 8 * GIB)}) == [
-        Place("a", 2, 8 * GIB, 1),
-        Place("b", 3, 2 * GIB, 1),
-        Place("e", 0, None, 0),
+        NodeSize("a", 2, 8 * GIB, 1),
+        NodeSize("b", 3, 2 * GIB, 1),
+        NodeSize("e", 0, None, 0),
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from graphs.serve.rest import Dashboard, DashboardError
+from sonograph.dashboard import Dashboard, DashboardError
 from sonograph.events import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate

@@ -10,7 +10,7 @@ import yaml
 from sonograph.events import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
-from sonograph.rollouts.session import Place
+from sonograph.rollouts.session import TargetOptions
 from sonograph.rollouts.targets import Manifest
 from testing.service import ROOT
 
@@ -60,4 +60,4 @@ def test_a_file_without_a_rayservice_is_refused(tmp_path: Path, content: Any, se
 
 def test_live_needs_a_name_since_a_file_is_not_the_cluster() -> None:
     with pytest.raises(Failed, match="--live changes a RayService in the cluster"):
-        Place(None, Path("none"), str(MANIFEST), "", True).target(None)
+        TargetOptions(None, Path("none"), str(MANIFEST), "", True).target(None)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from deployments.diffusion.batch import Batch
 from deployments.diffusion.denoising import Generated
 from deployments.diffusion.engine import DiffusionEngine
-from deployments.diffusion.job import Cancelled
+from deployments.diffusion.job import JobCancelled
 from deployments.diffusion.memory import MemoryBudget
 from deployments.diffusion.types import EngineConfig
 from deployments.roles.text_to_image import GenerateRequest, Image, Step
@@ -65,7 +65,7 @@ class TritonPythonModel:
         observer = on_step if follows or recorder is not None else None
         try:
             generated = await self._batch.generate(request, metadata, triton_request.is_cancelled, observer)
-        except Cancelled as error:
+        except JobCancelled as error:
             self._steps_saved.add(error.steps_saved)
             raise stub.Cancelled(str(error)) from error
         if recorder is not None:

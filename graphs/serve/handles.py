@@ -1,4 +1,4 @@
-"""A question to every replica of a deployment."""
+"""Handles of deployments that may be starting, and a question to every replica of one."""
 
 from typing import Any
 
@@ -6,6 +6,11 @@ from ray import serve
 
 ANSWER_S = 5.0
 """Longest wait for all replicas; one that is being replaced answers late or never."""
+
+
+def handle(deployment: str, application: str) -> Any:
+    """Return a handle of a deployment, which need not exist yet."""
+    return serve.get_deployment_handle(deployment, app_name=application, _check_exists=False)
 
 
 class Broadcast:
@@ -18,7 +23,7 @@ class Broadcast:
     async def __call__(self, *arguments: Any) -> list[Any]:
         """Each replica's result; None for one that fails."""
         if self._handle is None:
-            self._handle = serve.get_deployment_handle(self._deployment, app_name=self._application, _check_exists=False)
+            self._handle = handle(self._deployment, self._application)
         response = self._handle.broadcast(self._method, *arguments)
         results = await response.results_async(timeout_s=ANSWER_S, return_exceptions=True)
         return [None if isinstance(result, BaseException) else result for result in results]

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from graphs.serve.rest import Dashboard, DashboardError
+from sonograph.dashboard import Dashboard, DashboardError
 
 
 def answering(status: int, text: str = "") -> Dashboard:

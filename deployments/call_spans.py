@@ -34,7 +34,7 @@ def _unpacked[Result](result: Result, packed: list[Packed]) -> Traced[Result]:
 
 
 @dataclass
-class Recording:
+class CallSpans:
     """The spans of the call that runs in this task."""
 
     caller: TraceContext
@@ -42,61 +42,61 @@ class Recording:
     spans: list[Span] = field(default_factory=list)
 
 
-_recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
+_current: ContextVar[CallSpans | None] = ContextVar("call_spans", default=None)
 
 
-def current() -> Recording | None:
-    """The recording of this task's call; None where the caller has not asked for one."""
-    return _recording.get()
+def current() -> CallSpans | None:
+    """The spans of this task's call; None where the caller has not asked for one."""
+    return _current.get()
 
 
 @contextlib.contextmanager
-def recorded(name: str, traceparent: str, tracestate: str = "") -> Iterator[Recording]:
-    """A recording around a call, whose first span is the replica's. `traceparent`: the caller's, well formed."""
+def recorded(name: str, traceparent: str, tracestate: str = "") -> Iterator[CallSpans]:
+    """Spans around a call, whose first one is the replica's. `traceparent`: the caller's, well formed."""
     caller = TraceContext.parse(traceparent, tracestate)
     if caller is None:
         raise DeploymentError(f"the traceparent of a call is malformed: {traceparent}")
     root = Span(name, caller.span_id, kind="server")
-    recording = Recording(caller, root, [root])
-    before = _recording.get()
-    _recording.set(recording)
+    call = CallSpans(caller, root, [root])
+    before = _current.get()
+    _current.set(call)
     try:
-        yield recording
+        yield call
     finally:
         root.end()
-        _recording.set(before)  # no token: a generator may be closed in another context than the one that it ran in
+        _current.set(before)  # no token: a generator may be closed in another context than the one that it ran in
 
 
 @dataclass
 class ModelCall:
     """A call of the process that holds the model. Where nobody records, it does nothing."""
 
-    recording: Recording | None = None
+    own: CallSpans | None = None
     span: Span | None = None
     parameters: dict[str, str] = field(default_factory=dict)
     """Parameters of the Triton request: `traceparent`, and `tracestate` where there is one."""
 
     def take(self, outputs: dict[str, Any]) -> None:
         """Take the model's spans out of a response."""
-        if self.recording is not None and self.span is not None and OUTPUT in outputs:
+        if self.own is not None and self.span is not None and OUTPUT in outputs:
             content: Any = outputs.pop(OUTPUT)
             compute, *inner = from_json(bytes(content if isinstance(content, bytes) else content.flat[0]))
             queue = Span(QUEUE, self.span.id, started_ns=self.span.started_ns, ended_ns=compute.started_ns)
-            self.recording.spans += [queue, compute, *inner]
+            self.own.spans += [queue, compute, *inner]
 
 
 @contextlib.contextmanager
 def model_call(name: str) -> Iterator[ModelCall]:
     """A span around a call of the process that holds the model."""
-    recording = current()
-    if recording is None:
+    own = current()
+    if own is None:
         yield ModelCall()
         return
-    span = Span(name, recording.root.id, kind="client")
-    recording.spans.append(span)
-    caller = recording.caller
+    span = Span(name, own.root.id, kind="client")
+    own.spans.append(span)
+    caller = own.caller
     parameters = {"traceparent": str(TraceContext(caller.trace_id, span.id, True))}
     try:
-        yield ModelCall(recording, span, parameters | ({"tracestate": caller.state} if caller.state else {}))
+        yield ModelCall(own, span, parameters | ({"tracestate": caller.state} if caller.state else {}))
     finally:
         span.end()

@@ -1,4 +1,4 @@
-"""Pace of a body: a limit between its bytes, and a least rate after a grace time. A slower one is ended."""
+"""The timeout of a body: a limit between its bytes, and a least rate after a grace time. A slower one is ended."""
 
 import asyncio
 import contextlib
@@ -13,8 +13,8 @@ EVICTABLE = 0.1
 """Share of the idle timeout that an upload may fall behind before it loses its place to another one: 1 s of 10 s."""
 
 
-class Pace:
-    """The pace of one body. Until `due_s` more of it has to come.
+class BodyTimeout:
+    """The timeout of one body. Until `due_s` more of it has to come.
 
     That is `idle_timeout_s` after the last byte, or, where it is sooner, the time that the bytes so far take at `min_bytes_per_s`,
     after `idle_timeout_s` of grace.

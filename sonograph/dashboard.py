@@ -1,14 +1,50 @@
 """Ray's dashboard over HTTP: Serve's REST API and the state API. Loads no Ray and joins no cluster."""
 
+import contextlib
+import ipaddress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
+
+from sonograph.events import Failed
 
 APPLICATIONS = "/api/serve/applications/"
 ANSWER_S = 30.0
 ROWS = 10_000
 """Most rows of a list of the state API."""
+
+
+def address(given: str | None, named: str | None) -> str:
+    """Return the address of the dashboard: the given one, or that which the service names, on this machine alone. Raises Failed."""
+    url = given or named
+    if url is None:
+        raise Failed("the service does not know Ray's dashboard: name it, as in --dashboard http://127.0.0.1:8265")
+    if not given and not _on_this_machine(url):  # Ray's token goes there, and its holder can run code
+        raise Failed(
+            f"the service names {url} as Ray's dashboard, on another machine: if that is right, add --dashboard {url}; "
+            "in Kubernetes use --rayservice, or a port-forward of the head's port 8265"
+        )
+    return url
+
+
+def _on_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def read_token(file: Path) -> str | None:
+    """Return Ray's token; None without a file. Raises Failed."""
+    try:
+        return file.expanduser().read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeError) as error:
+        raise Failed(f"cannot read Ray's token in {file}: {error}") from error
 
 
 class DashboardError(Exception):
@@ -46,6 +82,10 @@ class Dashboard:
     def actors(self) -> list[dict[str, Any]]:
         """The living actors: `node_id`, `class_name`, `required_resources`."""
         return self._rows("actors", filter_keys="state", filter_predicates="=", filter_values="ALIVE")
+
+    def discovered(self) -> Any:
+        """The addresses of the nodes' metrics, as Prometheus' service discovery takes them."""
+        return self._ask("GET", "/api/prometheus/sd").json()
 
     def _rows(self, kind: str, **filters: str) -> list[dict[str, Any]]:
         parameters = {"detail": "1", "limit": str(ROWS), "timeout": str(int(ANSWER_S)), **filters}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ray import cloudpickle
 
-from deployments import recording
+from deployments import call_spans
 from deployments.base import ModelDeployment
+from deployments.call_spans import Traced
 from deployments.errors import DeploymentError
-from deployments.recording import Traced
 from deployments.span import Span, TraceContext, to_json
 from deployments.time_left import TimeLeft
 
@@ -29,7 +29,7 @@ class Painter(ModelDeployment[Any, str, str]):
 
     async def run(self, request: str, time_left: TimeLeft, request_id: str = "") -> str:
         await asyncio.sleep(0)
-        found = recording.current()
+        found = call_spans.current()
         if found is not None:
             found.spans.append(Span(request, found.root.id))
         return f"{request} by {request_id}"
@@ -41,7 +41,7 @@ class Painter(ModelDeployment[Any, str, str]):
 
 async def test_a_call_without_a_trace_records_nothing() -> None:
     assert await Painter().run("a", TimeLeft(5), "1") == "a by 1"
-    assert recording.current() is None
+    assert call_spans.current() is None
 
 
 async def test_each_calls_spans_are_its_own() -> None:
@@ -67,7 +67,7 @@ async def test_a_closed_stream_leaves_no_recording() -> None:
     stream = Painter().stream_traced("a", TimeLeft(5), "1", TRACEPARENT)
     assert await anext(stream) == "half"
     await stream.aclose()
-    assert recording.current() is None
+    assert call_spans.current() is None
 
 
 async def test_a_malformed_traceparent_of_our_own_is_a_defect() -> None:
@@ -77,21 +77,21 @@ async def test_a_malformed_traceparent_of_our_own_is_a_defect() -> None:
 
 @pytest.mark.parametrize(("sent", "found"), [((), None), (("a=1,b=2",), "a=1,b=2")])
 def test_a_models_call_has_the_callers_context(sent: tuple[str, ...], found: str | None) -> None:
-    with recording.recorded("Painter", TRACEPARENT, *sent), recording.model_call("triton painter") as call:
+    with call_spans.recorded("Painter", TRACEPARENT, *sent), call_spans.model_call("triton painter") as call:
         assert call.parameters["traceparent"].startswith(TRACEPARENT[:35])
         assert call.parameters.get("tracestate") == found
 
 
 @pytest.mark.parametrize("as_sent", [lambda content: content, lambda content: np.array([content], dtype=np.object_)])
 def test_the_wait_before_the_models_computation_is_a_span_of_its_own(as_sent: Callable[[bytes], Any]) -> None:
-    with recording.recorded("Painter", TRACEPARENT) as found:
-        with recording.model_call("triton painter") as call:
+    with call_spans.recorded("Painter", TRACEPARENT) as found:
+        with call_spans.model_call("triton painter") as call:
             caller = TraceContext.parse(call.parameters["traceparent"])
             assert caller is not None
             compute = Span("compute", caller.span_id)
             compute.end()
             step = Span("step", compute.id)
-            outputs = {recording.OUTPUT: as_sent(to_json([compute, step])), "IMAGE": 1}
+            outputs = {call_spans.OUTPUT: as_sent(to_json([compute, step])), "IMAGE": 1}
             call.take(outputs)
         assert outputs == {"IMAGE": 1}
     _, triton, queue, *inner = found.spans
@@ -101,7 +101,7 @@ def test_the_wait_before_the_models_computation_is_a_span_of_its_own(as_sent: Ca
 
 
 def test_a_call_that_nobody_records_leaves_the_responses_as_they_are() -> None:
-    with recording.model_call("triton painter") as call:
+    with call_spans.model_call("triton painter") as call:
         call.take(outputs := {"IMAGE": 1})
     assert (outputs, call.parameters) == ({"IMAGE": 1}, {})
 
@@ -109,5 +109,5 @@ def test_a_call_that_nobody_records_leaves_the_responses_as_they_are() -> None:
 def test_a_traced_result_is_pickled_as_it_is() -> None:
     span = Span("compute", "0" * 15 + "1", attributes={"count": 1, "share": 0.5}, error="internal")
     span.event("step", index=1)
-    sent = recording.Traced({"TEXT": "a fox"}, [span, Span("step", span.id)])
+    sent = Traced({"TEXT": "a fox"}, [span, Span("step", span.id)])
     assert pickle.loads(cloudpickle.dumps(sent)) == sent

@@ -1,12 +1,12 @@
-"""Pace of a body: pauses and rates that end it, and the upload that loses its place first."""
+"""Timeout of a body: pauses and rates that end it, and the upload that loses its place first."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
+from graphs.http.body_timeout import BodyTimeout
 from graphs.http.errors import BodyTooSlow
-from graphs.http.pace import Pace
 
 
 class Clock:
@@ -29,35 +29,35 @@ async def never() -> Any:
 
 async def test_each_byte_gives_time_again_as_long_as_the_rate_is_kept() -> None:
     clock = Clock()
-    pace = Pace(10, 500, clock)
-    assert pace.due_s == 110
+    timeout = BodyTimeout(10, 500, clock)
+    assert timeout.due_s == 110
     clock.now_s += 9
-    await pace.wait(chunk(4500))
-    assert pace.due_s == 119
+    await timeout.wait(chunk(4500))
+    assert timeout.due_s == 119
     clock.now_s += 9
-    await pace.wait(chunk(1))
-    assert pace.due_s == pytest.approx(100 + 4501 / 500 + 10), "a byte each 9 s is less than 500 bytes/s"
-    await pace.wait(chunk(1_000_000))
-    assert pace.due_s == 128, "bytes in advance give no right to a longer pause"
+    await timeout.wait(chunk(1))
+    assert timeout.due_s == pytest.approx(100 + 4501 / 500 + 10), "a byte each 9 s is less than 500 bytes/s"
+    await timeout.wait(chunk(1_000_000))
+    assert timeout.due_s == 128, "bytes in advance give no right to a longer pause"
 
 
 async def test_an_empty_chunk_gives_no_time() -> None:
     clock = Clock()
-    pace = Pace(10, 500, clock)
+    timeout = BodyTimeout(10, 500, clock)
     clock.now_s += 9
-    await pace.wait(chunk(0))
-    assert pace.due_s == 110
+    await timeout.wait(chunk(0))
+    assert timeout.due_s == 110
 
 
 async def test_a_body_that_pauses_too_long_is_refused_with_the_settings() -> None:
     with pytest.raises(
         BodyTooSlow, match=r"pauses of 0\.05 s \(http\.body_idle_timeout_s\), at 500 bytes/s .*http\.min_body_bytes_per_s"
     ):
-        await Pace(0.05, 500).wait(never)
+        await BodyTimeout(0.05, 500).wait(never)
 
 
 async def test_a_trickle_is_refused() -> None:
-    pace, received = Pace(0.2, 500), 0
+    timeout, received = BodyTimeout(0.2, 500), 0
 
     async def trickle() -> Any:
         nonlocal received
@@ -67,7 +67,7 @@ async def test_a_trickle_is_refused() -> None:
 
     async def body() -> None:
         for _ in range(1000):
-            await pace.wait(trickle)
+            await timeout.wait(trickle)
 
     with pytest.raises(BodyTooSlow):
         await body()
@@ -75,7 +75,7 @@ async def test_a_trickle_is_refused() -> None:
 
 
 async def test_a_cancelled_wait_is_cancelled() -> None:
-    task = asyncio.create_task(Pace(60, 500).wait(never))
+    task = asyncio.create_task(BodyTimeout(60, 500).wait(never))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -84,29 +84,29 @@ async def test_a_cancelled_wait_is_cancelled() -> None:
 
 async def test_an_upload_can_be_evicted_once_it_has_fallen_behind() -> None:
     clock = Clock()
-    pace = Pace(10, 500, clock)
-    assert not pace.evictable, "it is not waiting"
-    task = asyncio.create_task(pace.wait(never))
+    timeout = BodyTimeout(10, 500, clock)
+    assert not timeout.evictable, "it is not waiting"
+    task = asyncio.create_task(timeout.wait(never))
     await asyncio.sleep(0)
     clock.now_s += 0.9
-    assert not pace.evictable
+    assert not timeout.evictable
     clock.now_s += 0.1
-    assert pace.evictable
-    pace.evict()
+    assert timeout.evictable
+    timeout.evict()
     with pytest.raises(BodyTooSlow):
         await task
 
 
 async def test_bytes_that_come_with_the_eviction_do_not_undo_it() -> None:
-    pace, arrived = Pace(10, 500), asyncio.Event()
+    timeout, arrived = BodyTimeout(10, 500), asyncio.Event()
 
     async def receive() -> Any:
         await arrived.wait()
         return await chunk(5)()
 
-    task = asyncio.create_task(pace.wait(receive))
+    task = asyncio.create_task(timeout.wait(receive))
     await asyncio.sleep(0)
     arrived.set()
-    pace.evict()
+    timeout.evict()
     with pytest.raises(BodyTooSlow):
         await task
