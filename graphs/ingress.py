@@ -86,6 +86,7 @@ class Ingress:
             rollouts,
             Broadcast(application, serve.get_replica_context().deployment, "trace"),
             dashboard_url(),
+            self._settings.may_keep_content,
         )
         return create_app(services)
 

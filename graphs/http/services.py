@@ -43,6 +43,8 @@ class Services:
     """Search of every ingress replica; None outside of Ray Serve, where there is one."""
     serve_api: str | None = None
     """Address of Ray's dashboard, which has Serve's REST API."""
+    may_keep_content: bool = False
+    """Whether recordings, words or images of requests may be kept: `Settings.may_keep_content`."""
 
     @cached_property
     def dependencies(self) -> Dependencies:

@@ -14,4 +14,4 @@ def test_the_drawing_is_that_of_the_code() -> None:
     spec.loader.exec_module(module)
     assert module.FILE.read_text(encoding="utf-8") == module.draw(VoiceToImage), "run: python docs/one_request.py"
     assert module.policies() == ["Rollout", "Deadline", "Ready", "Queue", "Retry", "Reachable"]
-    assert [name for name in module.declared(VoiceToImage)] == ["transcribe", "generate"]
+    assert list(module.declared(VoiceToImage)) == ["transcribe", "generate"]
