@@ -62,7 +62,7 @@ def draw(
     ] = None,
     timeout_ms: Annotated[int | None, _parameter("Longest time for the request, in milliseconds.")] = None,
 ) -> None:
-    """Draw the words of a recording, with a running service: `make serve` starts one here."""
+    """Draw the words of a recording, with a running service: `sonograph serve` starts one on this machine."""
     console = Console(stderr=as_json or output == STANDARD, highlight=False)
     try:
         if as_json and output == STANDARD:

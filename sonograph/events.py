@@ -37,7 +37,7 @@ def events(url: str, audio: bytes, form: dict[str, str], key: str | None = None)
                 if data["type"] == "done":
                     return
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise Failed(f"nothing answers at {url}: `make serve` starts the service") from error
+        raise Failed(f"nothing answers at {url}: `sonograph serve` starts a service on this machine") from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise Failed(f"{url} is not the address of a service, as http://127.0.0.1:8000 is") from error
     except httpx.TimeoutException as error:

@@ -27,7 +27,8 @@ from sonograph.drain import wait_until_idle
 from sonograph.relay import Relay, with_output
 
 CONFIG = Path(__file__).parents[1] / "graphs" / "local.yaml"
-LOCAL = "127.0.0.1"
+LOCAL, PORT = "127.0.0.1", 8000
+"""Serve's address without `http_options`."""
 START_S = 300.0
 """Longest wait until every model is ready; a large model from a slow disk takes minutes."""
 STOP_S = 60.0
@@ -42,25 +43,27 @@ console = Console(highlight=False)
 
 def serve(
     config: Annotated[Path, typer.Option(help="Serve config of the service.")] = CONFIG,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Without it the config's.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. Default: the config's.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Default: the config's.")] = None,
 ) -> None:
     """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, with a report of each step.
 
     Where standard output is no terminal, it also has one JSON line for each request, and those of rollouts, warnings and errors.
     """
     options = dict(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options") or {})
-    host = host or str(options.get("host", LOCAL))
+    host, port = host or str(options.get("host", LOCAL)), port or int(options.get("port", PORT))
     _require_time(options, _arguments(config))
     keyed = _arguments(config).get("http", {}).get("api_keys_file") is not None
     if not keyed and not _loopback(host):
         console.print(
             f"[bold]Warning:[/bold] every client that reaches port {port} of this machine can use this service, since it has no API keys: "
-            "set http.api_keys_file, or listen on 127.0.0.1 (the README's Access)",
+            "set http.api_keys_file, or listen on 127.0.0.1 (docs/operations.md#access)",
             soft_wrap=True,
         )
     if not _free(host, port):
-        _fail(f"port {port} is in use, perhaps by another `make serve`: stop that one, or choose another: PORT=8001 make serve")
+        _fail(
+            f"port {port} is in use, perhaps by another service: stop that one, or choose another: --port 8001 (make serve: PORT=8001)"
+        )
     started_s = time.monotonic()
     # A script's `make serve &` has SIGINT ignored, and the server would inherit that: it could then not be ended in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)

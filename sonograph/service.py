@@ -87,7 +87,7 @@ class Service:
                 return {}
             document = answer.json() if answer.content else {}
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Failed(f"nothing answers at {self.url}: `make serve` starts the service") from error
+            raise Failed(f"nothing answers at {self.url}: `sonograph serve` starts a service on this machine") from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Failed(f"{self.url} is not the address of a service, as http://127.0.0.1:8000 is") from error
         except httpx.TimeoutException as error:

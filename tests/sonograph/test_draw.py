@@ -361,7 +361,7 @@ def test_where_nothing_listens_the_sentence_names_the_address_and_the_command_th
     url = f"http://127.0.0.1:{free_port()}"
     result = draw("--url", url)
     assert result.exit_code == 1
-    assert result.stderr == f"sonograph: nothing answers at {url}: `make serve` starts the service\n"
+    assert result.stderr == f"sonograph: nothing answers at {url}: `sonograph serve` starts a service on this machine\n"
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "nonsense", "ftp://127.0.0.1", "http://127.0.0.1:port", ""])

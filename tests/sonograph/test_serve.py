@@ -74,6 +74,16 @@ def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
     assert f"{host} is no address of this machine" in refused("--host", host)
 
 
+def test_the_port_of_the_config_counts_without_an_option(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        file = tmp_path / "config.yaml"
+        file.write_text(config(port))
+        assert f"port {port} is in use" in refused("--config", str(file))
+
+
 def test_the_host_of_the_config_counts_without_an_option(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     content = yaml.safe_load(config(8000))
