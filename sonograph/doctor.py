@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sonograph.draw import printable
+from sonograph.terminal import printable
 
 if TYPE_CHECKING:
     from kuberay.doctor.finding import Finding

@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 import time
-import unicodedata
 from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
-from sonograph.events import Failed, events
+from sonograph.errors import Failed
+from sonograph.events import events
+from sonograph.files import replace_file
+from sonograph.keys import api_key
+from sonograph.terminal import printable
 
 FORMATS = {**{f".{name}": name for name in IMAGE_FORMATS}, ".jpg": "jpeg"}
 """The image's format by its file's suffix."""
@@ -26,8 +29,6 @@ STANDARD = "-"
 """Standard input as the recording, standard output as the image."""
 OWN = {"recording", "output", "url", "as_json", "key_file"}
 """Options of the command itself; every other option is a form field of the same name."""
-JOINERS = "\u200c\u200d"
-"""Invisible, but part of how Persian and emoji are written."""
 
 
 def _parameter(help: str) -> Any:
@@ -189,23 +190,6 @@ def _read(recording: str | None) -> bytes:
         raise Failed(f"cannot read {recording or 'standard input'}: {error.strerror}") from error
 
 
-def api_key(file: Path | None) -> str | None:
-    """The API key of the file or of SONOGRAPH_KEY; never of an argument, which other users of the machine can read."""
-    if file is None:
-        source, content = "SONOGRAPH_KEY", os.environ.get("SONOGRAPH_KEY", "")
-    else:
-        try:
-            source, content = str(file), file.read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise Failed(f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
-    lines = [line.split() for line in content.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines and file is None:
-        return None
-    if len(lines) != 1 or len(lines[0]) > 2 or not (lines[0][-1].isascii() and lines[0][-1].isprintable()):
-        raise Failed(f"{source} has to hold one API key, or its name and it, on one line")
-    return lines[0][-1]
-
-
 def _path(output: str, output_format: str | None) -> Path:
     """The image's path, links followed. Raises Failed where it cannot be written."""
     path = Path(os.path.realpath(output))
@@ -222,25 +206,11 @@ def _path(output: str, output_format: str | None) -> Path:
 
 
 def _save(path: Path, encoded: bytes) -> None:
-    """Save the whole image or none: write it beside the file, then rename it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_bytes(encoded)
-        part.replace(path)
+        replace_file(path, encoded)
     except OSError as error:
         raise Failed(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _print(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """The text with characters escaped that could steer a terminal or turn the direction of reading."""
-    return "".join(character.encode("unicode_escape").decode() if _steers(character) else character for character in text)
-
-
-def _steers(character: str) -> bool:
-    return character not in JOINERS and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")

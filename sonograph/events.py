@@ -4,13 +4,11 @@ import json
 from collections.abc import Generator
 from typing import Any
 
+from sonograph.errors import Failed
+
 CONNECT_S = 10.0
 SILENCE_S = 60.0
 """Longest wait for the service's next byte: a healthy stream has one every 15 s."""
-
-
-class Failed(Exception):
-    """One sentence on why the command failed."""
 
 
 def events(url: str, audio: bytes, form: dict[str, str], key: str | None = None) -> Generator[dict[str, Any]]:

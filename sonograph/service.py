@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 
 ANSWER_S = 30.0
 TRANSCRIPT_S = 180.0

@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sonograph.draw import api_key, printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
+from sonograph.keys import api_key
 from sonograph.rollouts import options
+from sonograph.terminal import printable
 
 HEAD = ("STAGE", "MODEL", "REPLICA", "STATE", "NODE")
 FAILED = ("ABSENT", "UNHEALTHY", "DEPLOY_FAILED")

@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from sonograph.draw import api_key
-from sonograph.events import Failed
+from sonograph.errors import Failed
+from sonograph.keys import api_key
 from sonograph.rollouts import options
 
 BAR, LEAST_BAR, OTHERS = 40, 12, 66

@@ -19,10 +19,11 @@ from sonograph.compare.plan import Asked, Candidate
 from sonograph.compare.progress import Progress
 from sonograph.compare.report import Found, Report
 from sonograph.compare.runner import Pair, Runner
-from sonograph.compare.store import NotKept, Store, read, replace_file
+from sonograph.compare.store import NotKept, Store, read
 from sonograph.compare.tasks import Outcome
 from sonograph.compare.works import Work, work
-from sonograph.draw import printable
+from sonograph.files import replace_file
+from sonograph.terminal import printable
 
 INTERRUPTED = 130
 console = Console(highlight=False)

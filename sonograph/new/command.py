@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sonograph.draw import printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
+from sonograph.terminal import printable
 
 TEMPLATES = Path(__file__).with_name("templates")
 ROLES = sorted(path.name for path in TEMPLATES.glob("*_to_*"))

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from sonograph.draw import printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import options
+from sonograph.terminal import printable
 
 if TYPE_CHECKING:
     from sonograph.rightsize.packing import Place
@@ -167,7 +167,7 @@ def _places(given: list[str]) -> "list[Place]":
 
 
 def _window(text: str) -> float:
-    from sonograph.rollouts.values import seconds
+    from sonograph.option_values import seconds
 
     found = seconds(text)
     if not 60 <= found <= 366 * MOST_S:

@@ -8,12 +8,12 @@ from typing import Any
 import psutil
 
 from sonograph import status
-from sonograph.draw import printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.amounts import MOST_BYTES, MOST_CPUS, is_sane
 from sonograph.rightsize.metrics import Node
 from sonograph.rightsize.packing import Place
 from sonograph.rightsize.used import Asked
+from sonograph.terminal import printable
 
 MOST_REPLICAS = 1_000_000
 

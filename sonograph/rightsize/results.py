@@ -8,7 +8,7 @@ from typing import Any
 from deployments.model_spec import specs
 from sonograph.compare.measured import Measured
 from sonograph.compare.store import read
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.amounts import MOST_BYTES, MOST_CPUS, counted, is_sane, plain
 from sonograph.rightsize.used import Asked, Sample, Subject
 

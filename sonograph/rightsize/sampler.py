@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
-from sonograph.draw import printable
 from sonograph.rightsize.metrics import Metrics, Scrape
 from sonograph.rightsize.processes import LOOKS_S, Tree, replica
 from sonograph.rightsize.replicas import Replica
 from sonograph.rightsize.subjects import grouped
 from sonograph.rightsize.used import LEAST_BUSY, Sample, Subject
+from sonograph.terminal import printable
 
 LEAST_SAMPLES = 10
 """Samples of the shortest time."""

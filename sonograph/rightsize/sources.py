@@ -12,8 +12,8 @@ import httpx
 import psutil
 
 from graphs.serve.rest import Dashboard
-from sonograph.draw import api_key
-from sonograph.events import Failed
+from sonograph.errors import Failed
+from sonograph.keys import api_key
 from sonograph.rightsize import results
 from sonograph.rightsize.amounts import counted
 from sonograph.rightsize.bounded import SILENCE_S, Bounded

@@ -8,12 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sonograph.draw import printable
 from sonograph.rightsize.advice import Advice
 from sonograph.rightsize.amounts import counted, memory, plain
 from sonograph.rightsize.fits import Fits
 from sonograph.rightsize.used import Spread, Subject
-from sonograph.rollouts.table import duration
+from sonograph.terminal import duration, printable
 
 if TYPE_CHECKING:
     from sonograph.rightsize.sources import Found

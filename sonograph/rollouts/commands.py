@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
-from sonograph.draw import api_key
+from sonograph.keys import api_key
+from sonograph.option_values import seconds, settings
 from sonograph.rollouts import options, values
 from sonograph.rollouts.options import budget, of_plan
 
@@ -27,7 +28,7 @@ def start(
     ],
     name: Annotated[str | None, typer.Option(help="Name of the candidate's Serve application.", show_default=False)] = None,
     steps: Annotated[Any, of_plan("Shares in percent, in turn: `5,20,50,100`.", values.steps, "PERCENTS")] = None,
-    every: Annotated[Any, of_plan("Least time of a step: `10m`.", values.seconds, "TIME")] = None,
+    every: Annotated[Any, of_plan("Least time of a step: `10m`.", seconds, "TIME")] = None,
     min_requests: Annotated[
         int | None, typer.Option(min=0, help="Least requests of the candidate in a step.", rich_help_panel=options.SHARE)
     ] = None,
@@ -75,7 +76,7 @@ def start(
     from sonograph.rollouts.serve_config import Candidate
     from sonograph.rollouts.steps import begin
 
-    changes = values.settings(set_)
+    changes = settings(set_)
     bounds = {option: bound for option, bound in context.params.items() if option.startswith("max_") and bound is not None}
     request = {"mirror": mirror or 0.0, "samples": samples, **session.shares(steps, every, min_requests, share, bounds)}
     if bounds.get("max_word_errors", values.NONE) != values.NONE and labelled is None:

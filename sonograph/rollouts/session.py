@@ -14,13 +14,15 @@ from rich.progress import Progress
 from rich.text import Text
 
 from graphs.serve.rest import Dashboard, DashboardError
-from sonograph.draw import api_key, printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
+from sonograph.keys import api_key
+from sonograph.option_values import seconds
 from sonograph.rollouts import table, values
 from sonograph.rollouts.labelled import Recording, measure
 from sonograph.rollouts.steps import Run
 from sonograph.rollouts.targets import Manifest, RayService, RunningServe, Target
 from sonograph.service import Service
+from sonograph.terminal import printable
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -66,7 +68,7 @@ class Place:
 @contextlib.contextmanager
 def running(stage: str, url: str, key_file: Path | None, place: Place, wait: str = "15m") -> Iterator[Run]:
     """The steps on one stage. Ends the command with a sentence where one fails."""
-    wait_s = values.seconds(wait)
+    wait_s = seconds(wait)
     with reporting(), Service(url, api_key(key_file)) as service:
         known = service.all()
         said: list[str] = []

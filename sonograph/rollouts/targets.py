@@ -11,7 +11,7 @@ from rich.console import Console
 
 from graphs.serve.rest import Dashboard
 from kuberay import kubectl
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import fit, serve_config
 
 FAILED = "DEPLOY_FAILED"

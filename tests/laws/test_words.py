@@ -13,6 +13,7 @@ HISTORY = ("CHANGELOG.md", "docs/moves.md", "docs/decisions/")
 """Files that name what has gone."""
 OF_ENGLISH = {
     "sonograph/new/names.py",  # names that are refused for this law
+    "tests/sonograph/new/test_command.py",
     "training/small_stable_diffusion/templates.py",  # phrases that people say
     "tests/graphs/audio/test_vad.py",  # noise of real ones
     "tests/laws/test_words.py",

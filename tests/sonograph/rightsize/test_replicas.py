@@ -5,7 +5,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.metrics import Node
 from sonograph.rightsize.packing import Place
 from sonograph.rightsize.replicas import places, replicas

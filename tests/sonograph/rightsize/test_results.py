@@ -9,7 +9,7 @@ import pytest
 
 from sonograph.compare.measured import Measured
 from sonograph.compare.store import Store
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.results import nodes, outcomes, subjects
 from sonograph.rightsize.used import Asked, Spread
 

@@ -7,7 +7,7 @@ import pytest
 
 from kuberay import serve_config as of_profiles
 from kuberay.profiles import PROFILES
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
 from testing.rollout_service import STABLE

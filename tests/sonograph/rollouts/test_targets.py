@@ -7,7 +7,7 @@ import pytest
 import typer
 import yaml
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
 from sonograph.rollouts.session import Place
