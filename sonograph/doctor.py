@@ -61,8 +61,7 @@ def doctor(
     try:
         found = _live(namespace, context) if live else _examined(paths or [])
     except Unreadable as error:
-        Console(stderr=True, highlight=False).print(f"sonograph: {printable(str(error))}", soft_wrap=True, markup=False)
-        raise typer.Exit(UNREADABLE) from error
+        fail("doctor", error, UNREADABLE)
     findings = [finding for finding in found if finding.number not in left_out]
     if as_json or as_sarif:
         print(output.as_json(findings) if as_json else output.as_sarif(findings))

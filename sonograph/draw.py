@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
-from sonograph.errors import Failed
-from sonograph.events import events
+from sonograph import options
+from sonograph.addresses import URL
+from sonograph.errors import Failed, fail
 from sonograph.files import replace_file
 from sonograph.keys import api_key
 from sonograph.terminal import printable
@@ -38,18 +39,16 @@ def _parameter(help: str) -> Any:
 def draw(
     context: typer.Context,
     recording: Annotated[
-        str | None, typer.Argument(help="The recording; `-` or none: standard input.", show_default=False)
+        str | None, typer.Argument(help="The recording. Default: standard input, which is also `-`.", show_default=False)
     ] = None,
     output: Annotated[str, typer.Option("-o", "--output", help="The image; `-` writes it to standard output.")] = "picture.png",
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    url: options.Url = URL,
     key_file: Annotated[
         Path | None,
-        typer.Option(
-            help="File with an API key of the service, or with its name and it; without it SONOGRAPH_KEY.", show_default=False
-        ),
+        typer.Option(help="File with an API key, or its name and it. Default: the variable SONOGRAPH_KEY.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything about the image as JSON.")] = False,
-    language: Annotated[str | None, _parameter("The spoken language: `de`, `German`; without it Whisper detects it.")] = None,
+    language: Annotated[str | None, _parameter("Spoken language: `de`, `German`. Default: Whisper detects it.")] = None,
     task: Annotated[Literal["transcribe", "translate"] | None, _parameter("`translate` draws the words in English.")] = None,
     prompt_prefix: Annotated[str | None, _parameter("Words to draw before the transcript: `a watercolour of`.")] = None,
     negative_prompt: Annotated[str | None, _parameter("Words for things that the image should not show.")] = None,
@@ -58,12 +57,12 @@ def draw(
     width: Annotated[int | None, _parameter("Pixels, a multiple of 8.")] = None,
     height: Annotated[int | None, _parameter("Pixels, a multiple of 8.")] = None,
     seed: Annotated[int | None, _parameter("The same recording, parameters and seed give the same image.")] = None,
-    output_format: Annotated[
-        FormatName | None, _parameter("The image's format; without it the suffix of its name decides.")
-    ] = None,
+    output_format: Annotated[FormatName | None, _parameter("The image's format. Default: that of its file's suffix.")] = None,
     timeout_ms: Annotated[int | None, _parameter("Longest time for the request, in milliseconds.")] = None,
 ) -> None:
     """Draw the words of a recording, with a running service: `sonograph serve` starts one on this machine."""
+    from sonograph.events import events  # loads httpx
+
     console = Console(stderr=as_json or output == STANDARD, highlight=False)
     try:
         if as_json and output == STANDARD:
@@ -83,9 +82,8 @@ def draw(
         if as_json:
             print(json.dumps(drawing.document(output), indent=2))
         drawing.caption(output if path else "The image", console)
-    except Failed as failed:
-        _print(Console(stderr=True, highlight=False), Text(f"sonograph: {printable(str(failed))}"))
-        raise typer.Exit(1) from failed
+    except Failed as error:
+        fail("draw", error)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None  # as shells count: 128, and SIGINT's number
 

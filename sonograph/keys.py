@@ -1,9 +1,12 @@
-"""API keys of a service."""
+"""API keys of a service, and Ray's token."""
 
 import os
 from pathlib import Path
 
 from sonograph.errors import Failed
+
+RAY_TOKEN = Path("~/.ray/auth_token")
+"""Where Ray keeps its token, with its process's default mode. The token's readers can run code as this user through Ray's ports."""
 
 
 def api_key(file: Path | None) -> str | None:
@@ -21,3 +24,13 @@ def api_key(file: Path | None) -> str | None:
     if len(lines) != 1 or len(lines[0]) > 2 or not (lines[0][-1].isascii() and lines[0][-1].isprintable()):
         raise Failed(f"{source} has to hold one API key, or its name and it, on one line")
     return lines[0][-1]
+
+
+def ray_token(file: Path) -> str | None:
+    """The token in this file; None where there is no file. Raises Failed."""
+    try:
+        return file.expanduser().read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeError) as error:
+        raise Failed(f"cannot read Ray's token in {file}: {error}") from error

@@ -7,17 +7,15 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 from sonograph.compare.measured import Node
 from sonograph.compare.plan import Asked, Candidate, Checkpoint
 from sonograph.compare.tasks import Outcome, Task, run, sentence
 from sonograph.compare.works import Work, described
+from sonograph.keys import RAY_TOKEN
 from sonograph.state import make_private
 
-TOKEN = Path("~/.ray/auth_token")
-"""Its readers can run code as this user through Ray's ports. Ray makes it with its process's default mode."""
 OBJECT_STORE_BYTES = 512 << 20
 PINNED = 0.001
 """Part of a custom resource that a task takes where a model's pods have one: it pins the task to them, and takes no replica's place."""
@@ -48,7 +46,7 @@ class RayCluster:
             # `local`: a cluster of its own, also where another one runs on this machine, whatever RAY_ADDRESS says.
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
             if not address:
-                make_private(TOKEN.expanduser())
+                make_private(RAY_TOKEN.expanduser())
         except BaseException as error:
             self.close()
             if not isinstance(error, Exception):

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sonograph.errors import Failed
-from sonograph.terminal import printable
+from sonograph.errors import Failed, fail
 
 TEMPLATES = Path(__file__).with_name("templates")
 ROLES = sorted(path.name for path in TEMPLATES.glob("*_to_*"))
@@ -101,8 +100,7 @@ def _reporting() -> Iterator[None]:
     try:
         yield
     except Failed as error:
-        Console(stderr=True, highlight=False).print(f"sonograph: {printable(str(error))}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        fail("new", error)
 
 
 def _print(written: Mapping[str, str], steps: Mapping[str, str]) -> None:

@@ -4,16 +4,15 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from sonograph.errors import Failed
+from sonograph.errors import Failed, fail
 from sonograph.rollouts import options
-from sonograph.terminal import printable
 
 if TYPE_CHECKING:
     from sonograph.rightsize.packing import Place
@@ -82,7 +81,7 @@ def rightsize(
         found = _found(results, prometheus, window_s, seconds, url, key_file, dashboard, ray_token_file)
         short = _answer(found, places, write, candidate, profile, as_json)
     except Failed as error:
-        _fail(str(error))
+        fail("rightsize", error, UNREADABLE)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None  # as shells count: 128, and SIGINT's number
     if short:
@@ -180,8 +179,3 @@ def _check_profile(name: str | None) -> None:
 
     if name is not None and name not in known:
         raise typer.BadParameter(f"there is no {name}, only {', '.join(known)}", param_hint="--profile")
-
-
-def _fail(sentence: str) -> NoReturn:
-    errors.print(Text(f"sonograph rightsize: {printable(sentence)}", "red"), soft_wrap=True)
-    raise typer.Exit(UNREADABLE)

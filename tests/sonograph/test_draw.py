@@ -314,7 +314,7 @@ def a_cut(service: FakeService) -> str:
 
 def a_break(service: FakeService) -> str:
     service.events, service.end = [*transcript_events(), *image_events()], "break"
-    return "ended the connection in the middle, so its ingress died"
+    return "ended the connection, so its ingress died"
 
 
 def no_picture(service: FakeService) -> str:
