@@ -39,7 +39,7 @@ def svg(profile: Profile) -> str:
     rows = sum(len(group.deployments) for group in profile.groups)
     height = TOP_PX + rows * ROW_PX + BOX_PX + MARGIN_PX
     size = {"width": str(WIDTH_PX), "height": str(height), "viewBox": f"0 0 {WIDTH_PX} {height}"}
-    picture = Element("svg", xmlns="http://www.w3.org/2000/svg", role="img", **size)
+    picture = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", **size})
     SubElement(picture, "title").text = "Deployments of Ray Serve, and the worker groups that they are pinned to"
     SubElement(picture, "style").text = STYLE
     _box(picture, "page", 0.5, 0.5, WIDTH_PX - 1, height - 1, radius=8)

@@ -1,4 +1,4 @@
-"""A copy of the repository, which a test changes and runs a service of."""
+"""Checkouts: copies of the repository, which a test changes and runs a service of."""
 
 import contextlib
 import shutil

@@ -25,7 +25,7 @@ def model(
     name: Annotated[str, typer.Argument(help="A lower-case letter, then letters and digits.", show_default=False)],
     role: Annotated[str, typer.Option(help=f"What it takes and returns: {', '.join(ROLES)}.")] = "image_to_image",
 ) -> None:
-    """Write a model that answers at once: deployments/NAME/, tests/deployments/NAME/, and its extra in pyproject.toml.
+    """Write a small model that works: deployments/NAME/, tests/deployments/NAME/, and its extra in pyproject.toml.
 
     Its engine computes something small without torch; REPLACE marks the places of the real model. Nothing is overwritten.
     """
@@ -63,8 +63,8 @@ def _use(name: str, role: str) -> dict[str, str]:
 
 
 @cli.command()
-def graph(name: Annotated[str, typer.Argument(help="INPUT_to_OUTPUT, such as voice_to_words.", show_default=False)]) -> None:
-    """Write a graph that answers at once: graphs/NAME.py, with one stage, and its test over fakes, tests/graphs/test_NAME.py.
+def graph(name: Annotated[str, typer.Argument(help="INPUT_to_OUTPUT, such as speech_to_words.", show_default=False)]) -> None:
+    """Write a small graph that works: graphs/NAME.py, with one stage, and its test over fakes, tests/graphs/test_NAME.py.
 
     REPLACE marks the place of further stages. Nothing is overwritten.
     """

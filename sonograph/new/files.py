@@ -25,10 +25,10 @@ def rendered(folders: Sequence[str], names: Mapping[str, str]) -> dict[Path, str
 
 
 def with_extra(project: str, name: str) -> str:
-    """The text of pyproject.toml with the model's extra, below those of the other models."""
-    *_, last = re.finditer(r'^\w+ = .*"deployments/\w+/requirements\.txt".*\n', project, re.MULTILINE)
+    """The text of pyproject.toml with the model's extra, the first of all."""
     extra = f'{name} = {{ file = ["deployments/{name}/requirements.txt"] }}\n'
-    return project[: last.end()] + extra + project[last.end() :]
+    (heading,) = re.finditer(r"^\[tool\.setuptools\.dynamic\.optional-dependencies\].*\n", project, re.MULTILINE)
+    return project[: heading.end()] + extra + project[heading.end() :]
 
 
 def write(files: Mapping[Path, str], changed: Mapping[Path, str], root: Path) -> None:

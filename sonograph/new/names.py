@@ -38,7 +38,7 @@ def check_graph(name: str, root: Path) -> None:
     """Raise Failed unless a new graph can have this name in the checkout."""
     if not GRAPH.fullmatch(name) or len(name) > LONGEST:
         raise Failed(
-            f"{name} is no name for a graph: it is INPUT_to_OUTPUT, such as voice_to_words, of lower-case letters, digits and "
+            f"{name} is no name for a graph: it is INPUT_to_OUTPUT, such as speech_to_words, of lower-case letters, digits and "
             f"single underscores, up to {LONGEST} in all"
         )
     _check_free(name, root)

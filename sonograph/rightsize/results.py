@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deployments.model_spec import specs
 from sonograph.compare.measured import Measured
+from sonograph.compare.plan import ROLES
 from sonograph.compare.store import read
 from sonograph.errors import Failed
 from sonograph.rightsize.amounts import MOST_BYTES, MOST_CPUS, counted, is_sane, plain
@@ -51,7 +51,7 @@ def subjects(found: Iterable[Measured]) -> tuple[list[Subject], list[str]]:
                 Asked(asked_cpus, asked_bytes),
                 [Sample(one.cpu_s / one.wall_s, one.peak_bytes, (one.threads,)) for one in tasks],
                 len(tasks),
-                _deployment(tasks[0].role),
+                ROLES.get(tasks[0].role),
                 threads_follow=True,
                 model=tasks[0].model,
                 engine=tasks[0].engine,
@@ -65,11 +65,6 @@ def subjects(found: Iterable[Measured]) -> tuple[list[Subject], list[str]]:
 def nodes(found: Iterable[Measured]) -> list[str]:
     """Names of the nodes that the tasks ran on."""
     return list(dict.fromkeys(str(one.node) for one in found))
-
-
-def _deployment(role: str) -> str | None:
-    """The deployment of a role, such as `speech-to-text`."""
-    return next((name for name, spec in specs().items() if spec.role == role.replace("-", "_")), None)
 
 
 def _is_sound(one: Measured) -> bool:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.candidate import CandidateSettings, app
+from deployments.model_spec import specs
 
 
 def test_the_application_is_the_models_deployment_alone() -> None:
@@ -17,7 +18,7 @@ def test_the_application_is_the_models_deployment_alone() -> None:
 @pytest.mark.parametrize(
     ("model", "settings", "sentence"),
     [
-        ("wisper", {}, "model must be one of diffusion, whisper, and not wisper"),
+        ("wisper", {}, f"model must be one of {', '.join(specs())}, and not wisper"),
         ("whisper", {"max_batch": 0}, "whisper.max_batch: Input should be greater than or equal to 1"),
         ("whisper", {"maxbatch": 1}, "whisper.maxbatch: Extra inputs are not permitted"),
     ],

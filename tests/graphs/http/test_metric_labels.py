@@ -172,4 +172,4 @@ def test_the_series_of_an_ingress_replica_have_a_bound() -> None:
         for label in metric.labels:
             count *= values[label]
         series += count * (len(metric.bounds) + 3 if metric.bounds else 1)
-    assert series < 2000, "Prometheus keeps each of these for each replica that there ever was"
+    assert series < 330 * values["stage"], "Prometheus keeps each of these for each replica that there ever was"

@@ -101,7 +101,7 @@ def test_a_graph_is_refused_a_name_that_is_none_or_taken(name: str, reason: str)
     assert reason in refusal(new("graph", name))
 
 
-@pytest.mark.parametrize("words", [("model", "mirror"), ("graph", "voice_to_words")])
+@pytest.mark.parametrize("words", [("model", "mirror"), ("graph", "speech_to_words")])
 def test_another_folder_than_a_checkout_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_role_without_templates_is_refused_and_help_names_the_others() -> None
         (("model", "mirror"), "deployments/mirror/README.md"),
         (("model", "mirror"), "tests/deployments/mirror/test_engine.py"),
         (("model", "mirror"), "pyproject.toml.new"),
-        (("graph", "voice_to_words"), "tests/graphs/test_voice_to_words.py"),
+        (("graph", "speech_to_words"), "tests/graphs/test_speech_to_words.py"),
     ],
 )
 def test_nothing_is_overwritten_and_nothing_is_left(root: Path, words: tuple[str, str], existing: str) -> None:
@@ -145,7 +145,7 @@ def test_where_a_file_cannot_be_written_nothing_is_left(root: Path) -> None:
 
 
 def test_a_second_time_the_name_is_taken(root: Path) -> None:
-    for words in (("model", "mirror"), ("graph", "voice_to_words")):
+    for words in (("model", "mirror"), ("graph", "speech_to_words")):
         assert new(*words).exit_code == 0
         before = files(root)
         assert f"{words[1]} is taken" in refusal(new(*words))
@@ -171,11 +171,11 @@ def test_a_model_of_any_name_is_written_as_the_code_is(root: Path, role: str, na
     is_written_as_the_code_is(root, f"deployments/{name}", f"tests/deployments/{name}")
     project = tomllib.loads((root / "pyproject.toml").read_text())
     extras = project["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
-    assert list(extras)[1:4] == ["whisper", "diffusion", name]
+    assert extras[name] == {"file": [f"deployments/{name}/requirements.txt"]}
     assert "REPLACE" in (root / "deployments" / name / "engine.py").read_text()
 
 
-@pytest.mark.parametrize("name", ["a_to_b", "voice_to_words", "voices_to_many_2_words_of_them"])
+@pytest.mark.parametrize("name", ["a_to_b", "speech_to_words", "voices_to_many_2_words_of_them"])
 def test_a_graph_of_any_name_is_written_as_the_code_is(root: Path, name: str) -> None:
     assert new("graph", name).exit_code == 0
     is_written_as_the_code_is(root, f"graphs/{name}.py", f"tests/graphs/test_{name}.py")

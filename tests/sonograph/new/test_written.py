@@ -17,11 +17,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.serve]
 LONG = "z" * 30
 MODELS = {"mirror": "image_to_image", "a": "speech_to_text", LONG: "text_to_image"}
 """Each model's role, by its name."""
-GRAPH, LONG_GRAPH = "voice_to_words", f"v_to_{'z' * 25}"
+GRAPH, LONG_GRAPH = "speech_to_words", f"v_to_{'z' * 25}"
 SETTINGS = {"mirror": {"enabled": True}, "models": {role: name for name, role in MODELS.items() if name != "mirror"}}
 TESTS = (
     *("tests/laws", "tests/kuberay/test_models.py", "tests/kuberay/test_manifests.py", "tests/images/test_dockerfiles.py"),
-    *("tests/graphs/test_settings.py", *(f"tests/graphs/test_{name}.py" for name in (GRAPH, LONG_GRAPH))),
+    *("tests/deployments/test_candidate.py", "tests/graphs/test_settings.py", "tests/graphs/http/test_metric_labels.py"),
+    *("tests/sonograph/rightsize/test_results.py", "tests/sonograph/rollouts/test_serve_config.py"),
+    *(f"tests/graphs/test_{name}.py" for name in (GRAPH, LONG_GRAPH)),
 )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deployments.model_spec import specs
 from kuberay import serve_config as of_profiles
 from kuberay.profiles import PROFILES
 from sonograph.errors import Failed
@@ -60,7 +61,7 @@ def test_a_candidate_lands_on_the_stable_models_worker_group_or_on_its_own(profi
         ({"changes": {"paddings": "adaptive"}}, "whisper.paddings: Extra inputs are not permitted"),
         ({"changes": {"max_batch": 0, "padding": "some"}}, "whisper.max_batch: Input should be greater than or equal to 1"),
         ({"changes": {"precision": "int8"}}, "int8 is computed by faster-whisper alone"),
-        ({"stage": "wisper"}, "there is no stage wisper: the models are diffusion, whisper"),
+        ({"stage": "wisper"}, f"there is no stage wisper: the models are {', '.join(specs())}"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(changed: dict[str, Any], sentence: str) -> None:
