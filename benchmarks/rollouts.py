@@ -27,8 +27,8 @@ from benchmarks.load import client
 from benchmarks.measure import interval, record, recordings
 from benchmarks.services import BINARIES, running, variables
 from graphs.serve.rest import Dashboard
+from sonograph.keys import RAY_TOKEN
 from sonograph.rollouts import serve_config
-from sonograph.rollouts.options import RAY_TOKEN
 from testing.known_cost.app import SLOWER
 from testing.service import ROOT, Service, config, free_port
 

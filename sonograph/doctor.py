@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from sonograph import options
+from sonograph.errors import fail
 from sonograph.terminal import printable
 
 if TYPE_CHECKING:
@@ -25,10 +27,8 @@ def doctor(
         bool,
         typer.Option("--live", help="Examine the RayServices of a cluster instead, by the user's kubectl. It changes nothing."),
     ] = False,
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="With --live: the RayServices' namespace; by default sonograph.")
-    ] = "",
-    context: Annotated[str, typer.Option(help="With --live: the context of kubectl; by default its current one.")] = "",
+    namespace: options.Namespace = None,
+    context: options.Context = None,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules, and examine nothing.")] = False,
     ignore: Annotated[
         list[str] | None, typer.Option(help="A rule to leave out, such as SG504; repeat it, or separate several by commas.")
@@ -54,9 +54,7 @@ def doctor(
         raise typer.BadParameter("name manifests, or give --live, and not both", param_hint="PATHS")
     if as_json and as_sarif:
         raise typer.BadParameter("give --json or --sarif", param_hint="--json")
-    for option, value in {"--namespace": namespace, "--context": context}.items():
-        if value and not live:
-            raise typer.BadParameter("it is for a running RayService: give --live too", param_hint=option)
+    options.require(live, "it is for a running RayService: give --live too", namespace=namespace, context=context)
     left_out = _left_out(ignore or [])
     try:
         found = _live(namespace, context) if live else _examined(paths or [])
@@ -111,8 +109,8 @@ def _examined(paths: list[Path]) -> "list[Finding]":
     return examine(paths)
 
 
-def _live(namespace: str, context: str) -> "list[Finding]":
+def _live(namespace: str | None, context: str | None) -> "list[Finding]":
     from kuberay.doctor import cluster, live
     from kuberay.profiles import NAME
 
-    return [finding for one in cluster.read(namespace or NAME, context) for finding in live.diagnose(one)]
+    return [finding for one in cluster.read(namespace or NAME, context or "") for finding in live.diagnose(one)]

@@ -15,6 +15,6 @@ class Failed(Exception):
 
 def fail(command: str, error: Exception | str, status: int = 1) -> NoReturn:
     """Print `sonograph COMMAND: SENTENCE` on standard error, and end the command with this exit status."""
-    sentence = "\n".join(map(printable, str(error).splitlines()))
+    sentence = "\n".join(map(printable, str(error).split("\n")))
     Console(stderr=True, highlight=False).print(Text(f"sonograph {command}: {sentence}", "red"), soft_wrap=True)
     raise typer.Exit(status) from (error if isinstance(error, Exception) else None)

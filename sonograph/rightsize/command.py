@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from sonograph import options
+from sonograph.addresses import URL
 from sonograph.errors import Failed, fail
-from sonograph.rollouts import options
+from sonograph.keys import RAY_TOKEN
 
 if TYPE_CHECKING:
     from sonograph.rightsize.packing import Place
@@ -36,11 +38,11 @@ def rightsize(
             show_default=False,
         ),
     ] = None,
-    url: Annotated[str, typer.Option(help="Address of the service.")] = options.LOCAL,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
     seconds: Annotated[float, typer.Option(help="Time to sample the service for, under its load.", min=1, max=MOST_S)] = 60,
     dashboard: options.DashboardUrl = None,
-    ray_token_file: options.TokenFile = options.RAY_TOKEN,
+    ray_token_file: options.TokenFile = RAY_TOKEN,
     prometheus: Annotated[
         str | None,
         typer.Option(help="Address of a Prometheus that scrapes Ray's nodes, to judge by instead.", show_default=False),

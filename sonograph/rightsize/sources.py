@@ -12,8 +12,9 @@ import httpx
 import psutil
 
 from graphs.serve.rest import Dashboard
+from sonograph.dashboard import address
 from sonograph.errors import Failed
-from sonograph.keys import api_key
+from sonograph.keys import api_key, ray_token
 from sonograph.rightsize import results
 from sonograph.rightsize.amounts import counted
 from sonograph.rightsize.bounded import SILENCE_S, Bounded
@@ -24,7 +25,6 @@ from sonograph.rightsize.replicas import Replica, places, replicas
 from sonograph.rightsize.sampler import Sampler
 from sonograph.rightsize.subjects import grouped
 from sonograph.rightsize.used import Subject
-from sonograph.rollouts.session import Place as ServePlace
 from sonograph.service import Service
 
 type Report = Callable[[float], None]
@@ -128,9 +128,7 @@ def _asked(options: Options) -> tuple[dict[str, Any], str | None]:
 
 def _dashboard(options: Options, named: str | None) -> tuple[str, str | None]:
     """Address of Ray's dashboard and its token. Raises Failed for one on another machine that only the service names."""
-    place = ServePlace(options.dashboard, options.token_file, None, "", False)
-    place.target(named)
-    return options.dashboard or named or "", place._token()
+    return address(options.dashboard, named), ray_token(options.token_file)
 
 
 def _of_ray(read: Callable[[], Any]) -> Any:

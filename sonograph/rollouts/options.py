@@ -16,7 +16,9 @@ RayServiceName = Annotated[
         show_default=False,
     ),
 ]
-Apply = Annotated[bool, typer.Option("--apply", help="With the name of a RayService: apply the patch by kubectl.")]
+Apply = Annotated[
+    bool, typer.Option("--apply", help="With the name of a RayService: apply the patch by kubectl, and do not print it.")
+]
 Wait = Annotated[str, typer.Option("--wait", help="Longest wait for an application: `15m`.")]
 
 

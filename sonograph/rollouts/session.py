@@ -1,12 +1,10 @@
 """Common parts of the commands of `sonograph rollout`: the service, the place of Serve's config, the terminal."""
 
 import contextlib
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console, Group
@@ -14,8 +12,9 @@ from rich.progress import Progress
 from rich.text import Text
 
 from graphs.serve.rest import Dashboard, DashboardError
-from sonograph.errors import Failed
-from sonograph.keys import api_key
+from sonograph import dashboard, options
+from sonograph.errors import Failed, fail
+from sonograph.keys import api_key, ray_token
 from sonograph.option_values import seconds
 from sonograph.rollouts import table, values
 from sonograph.rollouts.labelled import Recording, measure
@@ -35,34 +34,28 @@ class Place:
     dashboard: str | None
     token_file: Path
     rayservice: str | None
-    namespace: str
-    live: bool
+    namespace: str | None
+    context: str | None
+    apply: bool
 
     def target(self, named: str | None) -> Target:
         """`named`: the dashboard's address as the service names it. Raises Failed."""
-        if self.rayservice and self.live:
+        if self.rayservice and self.apply:
             if Path(self.rayservice).is_file():
-                raise Failed(f"--live changes a RayService in the cluster: give its name instead of {self.rayservice}")
-            return RayService(self.rayservice, self.namespace)
+                raise Failed(f"--apply changes a RayService in the cluster: give its name instead of {self.rayservice}")
+            return RayService(self.rayservice, self.namespace, self.context)
         if self.rayservice:
-            return Manifest(self.rayservice, self.namespace)
-        url = self.dashboard or named
-        if url is None:
-            raise Failed("the service does not know Ray's dashboard: name it, as in --dashboard http://127.0.0.1:8265")
-        if not self.dashboard and not _on_this_machine(url):  # Ray's token goes there, and its holder can run code
-            raise Failed(
-                f"the service names {url} as Ray's dashboard, on another machine: if that is right, add --dashboard {url}; "
-                "in Kubernetes use --rayservice, or a port-forward of the head's port 8265"
-            )
-        return RunningServe(Dashboard(url, self._token()))
+            return Manifest(self.rayservice, self.namespace, self.context)
+        return RunningServe(Dashboard(dashboard.address(self.dashboard, named), ray_token(self.token_file)))
 
-    def _token(self) -> str | None:
-        try:
-            return self.token_file.expanduser().read_text(encoding="utf-8").strip() or None
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeError) as error:
-            raise Failed(f"cannot read Ray's token in {self.token_file}: {error}") from error
+
+def place(
+    dashboard: str | None, token_file: Path, rayservice: str | None, namespace: str | None, context: str | None, apply: bool
+) -> Place:
+    """The place of these options. Raises typer.BadParameter."""
+    sentence = "it is for a RayService: give --rayservice NAME too"
+    options.require(rayservice is not None, sentence, namespace=namespace, context=context, apply=apply)
+    return Place(dashboard, token_file, rayservice, namespace, context, apply)
 
 
 @contextlib.contextmanager
@@ -86,8 +79,7 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except (Failed, DashboardError) as error:
-        errors.print(Text(f"sonograph: {_readable(str(error))}"), soft_wrap=True)
-        raise typer.Exit(1) from error
+        fail("rollout", error)
     except KeyboardInterrupt:
         errors.print("Ended. The rollout goes on as it is: `sonograph rollout status` shows it.")
         raise typer.Exit(130) from None  # as shells count: 128, and SIGINT's number
@@ -162,15 +154,3 @@ def say(sentence: str) -> None:
 
 def warn(sentence: str) -> None:
     errors.print(Text.assemble(("Warning: ", "bold"), sentence), soft_wrap=True)
-
-
-def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _readable(sentence: str) -> str:
-    """Escaped, but for ends of lines."""
-    return "\n".join(map(printable, sentence.splitlines()))

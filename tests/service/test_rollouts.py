@@ -86,7 +86,7 @@ def deploy_faulty(service: Service) -> None:
 
 
 def sonograph(service: Service, command: str, *options: str) -> str:
-    words = [str(Path(sys.prefix) / "bin" / "sonograph"), "rollout", command, "whisper", "--service", service.url, *options]
+    words = [str(Path(sys.prefix) / "bin" / "sonograph"), "rollout", command, "whisper", "--url", service.url, *options]
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

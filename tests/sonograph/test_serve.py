@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sonograph import serve
+from sonograph.addresses import is_loopback
 from testing.service import ROOT, config, environment
 
 pytestmark = pytest.mark.slow
@@ -144,7 +145,7 @@ def test_the_server_gets_the_pipe_of_the_requests_lines() -> None:
 )
 def test_this_machine_reaches_a_host_at_its_near_address(host: str, near: str, loopback: bool) -> None:
     assert serve._near(host) == near
-    assert serve._loopback(host) == loopback
+    assert is_loopback(host) == loopback
 
 
 @pytest.mark.parametrize(
