@@ -87,6 +87,7 @@ class Ingress:
             Broadcast(application, serve.get_replica_context().deployment, "trace"),
             dashboard_url(),
             self._settings.may_keep_content,
+            self._settings.logging.transcripts,
         )
         return create_app(services)
 
@@ -115,7 +116,7 @@ class Ingress:
             metrics,
             serve.get_replica_context().replica_id.unique_id,
             self._settings.http.deadline_s,
-            Samples(self._settings.rollouts) if self._settings.rollouts.samples else None,
+            Samples(self._settings.rollouts) if self._settings.rollouts.samples_folder else None,
         )
 
 

@@ -66,7 +66,7 @@ class BaseSettings(Section):
     @property
     def may_keep_content(self) -> bool:
         """Whether recordings, words or images of requests may outlive them: in samples, in the log, or in traces."""
-        return self.rollouts.samples is not None or self.http.log_transcripts or self.tracing.words
+        return self.rollouts.samples_folder is not None or self.logging.transcripts or self.tracing.message_content
 
     def section(self, spec: ModelSpec) -> ModelSettings:
         """The model's own settings."""

@@ -29,7 +29,7 @@ def trace(
 ) -> None:
     """Show where one request's time went: every queue, attempt, window and step.
 
-    The service keeps the traces of its last requests (the setting `tracing.kept`).
+    The service keeps the traces of its last requests (the setting `tracing.max_traces`).
     """
     from sonograph.service import Service  # loads httpx
 

@@ -32,7 +32,7 @@ class Diffusion(ModelDeployment[DiffusionSettings, GenerateRequest, Image]):
             threads=threads,
             safety_checker=settings.safety_checker,
             max_batch=settings.max_batch,
-            max_queue_delay_ms=settings.max_queue_delay_ms,
+            max_queue_delay_s=settings.max_queue_delay_s,
         )
 
     def warm_up(self) -> Tensors:

@@ -14,6 +14,7 @@ class HttpSettings(Section):
         "max_bytes": "http.max_buffered_bytes",
         "keys": "http.api_keys_file",
         "max_audio_s": "audio.max_duration_s",
+        "log_transcripts": "logging.transcripts",
         "whisper_aliases": "whisper.aliases",
         "diffusion_aliases": "diffusion.aliases",
     }
@@ -35,8 +36,6 @@ class HttpSettings(Section):
     """Least rate of a body, on average from its start, after `body_idle_timeout_s`."""
     max_buffered_bytes: int = Field(default=256 * 1024 * 1024, gt=0, validate_default=True)
     """Bytes of recordings that one ingress replica holds at once, at least `max_upload_bytes`; a request beyond it is refused at once."""
-    log_transcripts: bool = False
-    """Write the transcript into the access log."""
     api_keys_file: Path | None = None
     """File of the API keys, a name and a key on each line, and `operator` behind those that may change rollouts, and read traces and
     `GET /graph`; read again when it changes; without it no key is needed.

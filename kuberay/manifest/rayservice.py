@@ -101,7 +101,7 @@ def _upgrade(values: UpgradeValues) -> Object:
     options = {
         "gatewayClassName": values.gateway_class,
         "stepSizePercent": values.step_size_percent,
-        "intervalSeconds": values.interval_seconds,
+        "intervalSeconds": values.interval_s,
         "maxSurgePercent": values.max_surge_percent,
     }
     return {"type": values.strategy, "clusterUpgradeOptions": options}

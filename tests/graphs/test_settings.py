@@ -14,7 +14,6 @@ from deployments.model_spec import ModelSpec, specs
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.settings import Section
 from graphs.audio.settings import AudioSettings
-from graphs.http.settings import HttpSettings
 from graphs.settings import GRAPHS, Settings
 from graphs.voice_to_image import app
 from kuberay.manifest.rayservice import ray_env
@@ -98,8 +97,8 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("diffusion", "max_side_px", 0),
         ("diffusion", "max_batch", 0),
         ("diffusion", "max_batch", 17),
-        ("diffusion", "max_queue_delay_ms", -1),
-        ("diffusion", "max_queue_delay_ms", 10_001),
+        ("diffusion", "max_queue_delay_s", -0.1),
+        ("diffusion", "max_queue_delay_s", 10.1),
         ("diffusion", "safety_checker", "perhaps"),
     ],
 )
@@ -151,7 +150,7 @@ def test_the_defaults_match_the_documentation() -> None:
     assert settings.http.body_idle_timeout_s == 10
     assert settings.http.min_body_bytes_per_s == 500
     assert settings.http.max_buffered_bytes == 256 * 1024 * 1024
-    assert settings.http.log_transcripts is False
+    assert settings.logging.transcripts is False
     assert settings.whisper.model == "tiny.en"
     assert settings.diffusion.model.endswith("/deployments/diffusion/small-stable-diffusion")
 
@@ -164,10 +163,20 @@ def test_a_models_card_names_it_in_the_log(tmp_path) -> None:
     assert settings.card() == "painter (Paints foxes)"
 
 
-@pytest.mark.parametrize(("old", "new"), HttpSettings.RENAMED.items())
-def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
-    with pytest.raises(ValidationError, match=rf"the setting {old} is now {new}"):
-        Settings.model_validate({"http": {old: 1}})
+RENAMED = [
+    (section, old, new)
+    for section, field in Settings.model_fields.items()
+    if issubclass(type(field.get_default(call_default_factory=True)), Section)
+    for old, new in type(field.get_default(call_default_factory=True)).RENAMED.items()
+]
+
+
+@pytest.mark.parametrize(("section", "old", "new"), RENAMED)
+def test_a_renamed_setting_is_refused_with_its_new_name(section: str, old: str, new: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(f"the setting {old} is now {new}")):
+        Settings.model_validate({section: {old: 1}})
+    in_section, name = new.split(" ")[0].split(".")
+    assert hasattr(getattr(Settings(), in_section), name)
 
 
 @pytest.mark.parametrize("graphs", [[], ["voice_to_song"], ["voice_to_text", "voice_to_song"]])

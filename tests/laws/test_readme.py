@@ -17,7 +17,6 @@ from graphs.http.routes.openai.audio import TranscriptionParameters, Translation
 from graphs.http.routes.openai.images import ImageParameters
 from graphs.http.schemas.examples import ANSWERS
 from graphs.http.schemas.openapi import ERRORS
-from graphs.http.settings import HttpSettings
 from graphs.ingress import load
 from graphs.settings import GRAPHS, Settings
 from testing.fakes import FakeService, access_log
@@ -157,7 +156,7 @@ def test_the_events_of_openais_routes_are_documented() -> None:
 
 async def test_the_table_of_a_requests_line_has_its_fields_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
-    async with FakeService(http=HttpSettings(log_transcripts=True)).client() as client:
+    async with FakeService(logs_transcripts=True).client() as client:
         assert (await client.post("/graph", files={"file": b"sound"})).status_code == 200
     (line,) = access_log(caplog.records)
     table = DOCS["logs.md"].split("| field | meaning |")[1].split("\n\n")[0]

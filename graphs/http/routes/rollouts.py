@@ -90,7 +90,7 @@ def router(services: Services) -> APIRouter:
     async def delete_samples(stage: Stage, by: Operator) -> dict[str, int]:
         removed = await rollouts.remove_samples(stage, by)
         if removed is None:
-            raise NotFound("this service keeps no samples: the setting rollouts.samples names no folder")
+            raise NotFound("this service keeps no samples: the setting rollouts.samples_folder names no folder")
         return {"removed": removed}
 
     @routes.delete(

@@ -248,7 +248,7 @@ def _nodes(described: list[dict[str, Any]]) -> list[dict[str, Decimal]]:
     kinds = [
         (
             {
-                "cpu": _cpus(node["cpu"]),
+                "cpu": _cpus(node["cpus"]),
                 "memory": parse_quantity(f"{node['memory_gib']}Gi"),
                 **{name: Decimal(count) for name, count in node["gpus"].items()},
             },

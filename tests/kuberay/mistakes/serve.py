@@ -330,7 +330,7 @@ MISTAKES = [
         "a_node_in_thousandths_of_cpus",
         "SG406",
         lambda m: m.service["metadata"]["annotations"].update(
-            {"sonograph/nodes": '[{"name": "a", "count": 1, "cpu": "3900m", "memory_gib": 1, "gpus": {}}]'}
+            {"sonograph/nodes": '[{"name": "a", "count": 1, "cpus": "3900m", "memory_gib": 1, "gpus": {}}]'}
         ),
         "3900m is no number of CPUs",
         WARNING,
