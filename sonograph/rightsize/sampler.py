@@ -56,7 +56,7 @@ class Sampler:
         """Take samples for so many seconds. `report`: called with the seconds so far."""
         began_s = self._clock()
         end_s = began_s + seconds
-        scrapes = len(self._trees) < len(self.replicas) or any(one.asked.gpus for one in self.replicas)
+        scrapes = len(self._trees) < len(self.replicas) or any(one.requested.gpus for one in self.replicas)
         each_s, scraped_each_s = (min(one, seconds / LEAST_SAMPLES) for one in (SAMPLE_S, SCRAPE_S))
         next_s, scrape_s = began_s + each_s, began_s + scraped_each_s
         while (now_s := self._clock()) < end_s:
