@@ -1,6 +1,5 @@
 """A values file, read and applied to a profile: what is wrong in it is refused with its place, and the nearest key that exists."""
 
-import difflib
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from deployments.model_spec import specs
+from deployments.nearest import question_or_all
 from graphs.settings import Settings
 from kuberay.profiles import Profile
 from kuberay.values import GroupValues, Values
@@ -60,7 +60,7 @@ def applied(content: Mapping[str, Any], profile: Profile) -> Profile:
     known = [group.name for group in changed.groups]
     for name in stated.get("groups", ()):
         if name not in known:
-            raise ValueError(f"groups.{name}: there is no such group in the profile {profile.name}{_nearest(name, known)}")
+            raise ValueError(f"groups.{name}: there is no such group in the profile {profile.name}{question_or_all(name, known)}")
     if unknown := "; ".join(_unknown(changed.values)):
         raise ValueError(unknown)
     return changed
@@ -75,7 +75,9 @@ def _unknown(values: Values) -> Iterator[str]:
         (f"groups.{ALL}.models", of_all, "model", models),
         ("digests", values.digests, "image", [INGRESS.name, *models, ALL, "redis"]),
     ):
-        yield from (f"{place}.{name}: there is no such {kind}{_nearest(name, known)}" for name in names if name not in known)
+        yield from (
+            f"{place}.{name}: there is no such {kind}{question_or_all(name, known)}" for name in names if name not in known
+        )
 
 
 def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def _sentences(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
         path = ".".join(map(str, one["loc"]))
         if one["type"] == "extra_forbidden":
             known = _fields(model, one["loc"][:-1])
-            yield f"{path}: there is no such key{_nearest(str(one['loc'][-1]), known)}"
+            yield f"{path}: there is no such key{question_or_all(str(one['loc'][-1]), known)}"
         else:
             yield f"{path or 'values'}: {one['msg'].removeprefix('Value error, ')}"
 
@@ -107,12 +109,6 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for one in get_args(annotation) if (found := _section(one))), None)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    """The known key that was probably meant, or all of them."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f", only {', '.join(known)}" if known else ""
 
 
 def printed(profile: Profile) -> str:

@@ -1,6 +1,5 @@
 """Rules: each object has the fields and values that the API server takes, by the schemas of `python -m testing.schemas`."""
 
-import difflib
 import functools
 import json
 from collections.abc import Iterable, Iterator
@@ -9,6 +8,7 @@ from typing import Any
 
 from jsonschema import Draft7Validator, FormatChecker, ValidationError
 
+from deployments.nearest import nearest, question
 from graphs.serve.autoscaler import parse_quantity
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import NOTE, Finding, rule
@@ -37,12 +37,6 @@ def _validator(kind: str) -> Draft7Validator:
     return Draft7Validator({"$ref": f"#/definitions/{name}", "definitions": definitions}, format_checker=FORMATS)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a question with the nearest of these names; nothing where none is near."""
-    close = difflib.get_close_matches(name, list(names), 1, 0.7)
-    return f": did you mean {close[0]}?" if close else ""
-
-
 @rule(
     "SG010",
     "the API server knows each object's apiVersion and kind",
@@ -61,7 +55,7 @@ def a_kind_is_known(document: Document) -> Iterator[Finding]:
         yield document.finding(a_kind_is_known, "kind" if version else "apiVersion", "it is missing, so this is no object")
     elif versions and (not group or group in groups or nearest(version, versions)):
         yield document.finding(a_kind_is_known, "apiVersion", f"there is no {kind} in {version}, but in {' and '.join(versions)}")
-    elif (not group or group in groups) and (like := nearest(kind, {other for _, other in known})):
+    elif (not group or group in groups) and (like := question(kind, {other for _, other in known})):
         yield document.finding(a_kind_is_known, "kind", f"there is no {kind} in {version}{like}")
     elif "kustom" not in version and "argoproj" not in version:
         sentence = f"the doctor does not know {kind} of {version}, and has not examined it"
@@ -94,7 +88,7 @@ def _sentences(error: ValidationError) -> Iterator[tuple[str, str]]:
             known = schema["properties"]
             for name in found:
                 if name not in known:
-                    yield str(name), f"Kubernetes knows no {name} here{nearest(str(name), known)}"
+                    yield str(name), f"Kubernetes knows no {name} here{question(str(name), known)}"
         case "required":
             for name in wanted:
                 if name not in found:
@@ -103,7 +97,7 @@ def _sentences(error: ValidationError) -> Iterator[tuple[str, str]]:
             yield "", f"it is {shown}, and has to be {_article(wanted)}"
         case "enum":
             values = ", ".join(one for one in wanted if one)
-            near = nearest(found, [one for one in wanted if one]) if isinstance(found, str) else ""
+            near = question(found, [one for one in wanted if one]) if isinstance(found, str) else ""
             yield "", f"it is {shown}, and has to be one of {values}{near}"
         case "format":
             yield "", f"{shown} is no quantity of Kubernetes, such as 500m or 2Gi"

@@ -1,6 +1,5 @@
 """Plan of a comparison: the candidates, and the key of each pair of candidate and input, under which its result is kept."""
 
-import difflib
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.model_spec import ModelSettings, ModelSpec, specs
+from deployments.nearest import question_or_all
 from deployments.paths import model_name
 from sonograph.compare.inputs import Input
 
@@ -110,9 +110,7 @@ def _section(spec: ModelSpec, values: Mapping[str, Any], label: str) -> ModelSet
     known = list(spec.settings.model_fields)
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"{spec.title} has no setting {name}: {meant}")
+            raise ValueError(f"{spec.title} has no setting {name}{question_or_all(str(name), known)}")
     try:
         return spec.section(dict(values))
     except ValueError as error:

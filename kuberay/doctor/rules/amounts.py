@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import OF_KUBERAY, PodContainer, PodTemplate, amounts, mapping, pod_templates
-from kuberay.doctor.schema import nearest
 
 MIB = 2**20
 KNOWN = ("cpu", "memory", "ephemeral-storage")
@@ -103,7 +103,7 @@ def a_resource_has_a_name_that_kubernetes_knows(service: Service) -> Iterator[Fi
                 domain, _, last = str(name).rpartition("/")
                 if not domain or not last:
                     known = [*KNOWN, "nvidia.com/gpu"]
-                    near = nearest(str(name).lower(), known)
+                    near = question(str(name).lower(), known)
                     sentence = f"Kubernetes has no resource {name}, and the pod is refused{near}"
                     yield template.document.finding(a_resource_has_a_name_that_kubernetes_knows, f"{place}.{name}", sentence)
 

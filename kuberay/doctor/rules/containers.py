@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import CLUSTER, HEAD, PodContainer, PodTemplate, mapping, pod_templates, whole
-from kuberay.doctor.schema import nearest
 
 PORT_NAME = re.compile(r"(?=.*[a-z])(?!.{16})[a-z0-9](-?[a-z0-9])*")
 REFERENCE = re.compile(
@@ -180,7 +180,7 @@ def a_variable_refers_to_one_before_it(service: Service) -> Iterator[Finding]:
                     if escaped or name in before or (name not in names and FROM_KUBERNETES.fullmatch(name)):
                         continue
                     defined = "is defined below it" if name in names else "is not defined"
-                    sentence = f"{name} {defined}, so the value keeps the text $({name}){nearest(name, before)}"
+                    sentence = f"{name} {defined}, so the value keeps the text $({name}){question(name, before)}"
                     place = f"{one.place}.env[{index}].value"
                     yield template.document.finding(a_variable_refers_to_one_before_it, place, sentence, WARNING)
                 before.add(str(env.get("name")))

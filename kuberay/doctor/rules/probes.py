@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, Severity, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import PodContainer, PodTemplate, mapping, mappings, pod_templates, whole
 from kuberay.doctor.rules.containers import ray_ports, serve_port
-from kuberay.doctor.schema import nearest
 
 PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
 HANDLERS = {"httpGet", "tcpSocket", "exec", "grpc"}
@@ -94,7 +94,7 @@ def _of_port(service: Service, template: PodTemplate, one: PodContainer, port: A
     """Return what is wrong with a probe's port, what may be meant, and how certain that is."""
     names = {str(other.get("name")) for _, other in one.ports} | (ADDED if one.ray else set())
     if isinstance(port, str) and not port.isdecimal():
-        return ("" if port in names else f"the container has no port {port}"), nearest(port, names), ERROR
+        return ("" if port in names else f"the container has no port {port}"), question(port, names), ERROR
     number = _number(one, port)
     if not 0 < number < 65536:
         return f"{number} is no port", "", ERROR
@@ -120,7 +120,7 @@ def _of_path(service: Service, asked: dict[str, Any]) -> Iterator[tuple[str, str
     known = [*OF_PROXY, *(f"{one}/{last}" for one in prefixes for last in ("healthz", "readyz"))]
     first = path.removeprefix(below[-1]).strip("/").partition("/")[0] if below else ""
     if not below or path.startswith("/-/") or (prefixes[below[-1]].startswith(OURS) and first not in OF_APP):
-        yield "path", f"nothing answers {path} of Serve's port", nearest(path, known)
+        yield "path", f"nothing answers {path} of Serve's port", question(path, known)
 
 
 @rule(

@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from deployments.nearest import question
 from kuberay.doctor.finding import ERROR, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.rules.operator import ray_start_params_survive_every_parser
 from kuberay.doctor.rules.pods import every_amount_is_a_quantity
-from kuberay.doctor.schema import nearest
 from kuberay.ray_autoscaler import HEAD
 
 CLUSTER = "spec.rayClusterConfig"
@@ -121,7 +121,7 @@ def duration_s(text: str) -> float | None:
 )
 def an_annotation_has_a_name_that_kuberay_reads(service: Service) -> Iterator[Finding]:
     for name in service.parsed.metadata.annotations:
-        like = nearest(name, ANNOTATIONS)
+        like = question(name, ANNOTATIONS)
         if name not in ANNOTATIONS and like:
             sentence = f"KubeRay reads no {name}, and would drop it silently{like}"
             field = f"metadata.annotations.{name}"

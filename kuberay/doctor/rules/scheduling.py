@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import nearest, question
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import HEAD, PodTemplate, at, mapping, mappings, pod_templates
 from kuberay.doctor.rules.operator import LABEL_KEY, LABEL_VALUE
 from kuberay.doctor.rules.probes import OURS
-from kuberay.doctor.schema import nearest
 
 TAINT = "nvidia.com/gpu"
 """Taint that NVIDIA's GPU nodes have at cloud providers."""
@@ -48,7 +48,7 @@ def a_pod_with_a_gpu_tolerates_its_node(service: Service) -> Iterator[Finding]:
             if not tolerates_gpus(template):
                 place = template.at("tolerations")
                 keys = {str(one.get("key")) for _, one in mappings(template.spec.get("tolerations"))}
-                near = next((one for one in keys if nearest(one, [TAINT])), "")
+                near = nearest(TAINT, keys)
                 but = f", only {near}" if near else ""
                 sentence = f"nodes with GPUs usually have the taint {TAINT}, which the pod does not tolerate{but}: it would wait"
                 yield template.document.finding(a_pod_with_a_gpu_tolerates_its_node, place, sentence, WARNING)
@@ -114,7 +114,7 @@ def a_node_can_fulfil_what_a_pod_selects(service: Service) -> Iterator[Finding]:
 
 def _right(name: str) -> str:
     full = next((one for one in WELL_KNOWN if one.rpartition("/")[2] == name), "")
-    return f": did you mean {full}?" if full else nearest(name, WELL_KNOWN)
+    return f": did you mean {full}?" if full else question(name, WELL_KNOWN)
 
 
 def _misspelt(name: str) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from decimal import Decimal
 
+from deployments.nearest import question
 from kuberay.doctor.finding import NOTE, WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import HEAD, PodContainer, PodTemplate, amount, at, mapping, mappings, pod_templates
-from kuberay.doctor.schema import nearest
 
 SHARED_MEMORY = "/dev/shm"
 RAYS_FILES = "/tmp/ray"
@@ -53,7 +53,7 @@ def a_mount_has_its_volume(service: Service) -> Iterator[Finding]:
                     name = str(mount.get("name"))
                     if name in known:
                         continue
-                    sentence = f"the pod has no volume {name}, and is refused{nearest(name, known)}"
+                    sentence = f"the pod has no volume {name}, and is refused{question(name, known)}"
                     yield template.document.finding(a_mount_has_its_volume, f"{one.place}.{kind}[{index}].name", sentence)
 
 

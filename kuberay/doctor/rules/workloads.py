@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from deployments.nearest import question
 from kuberay.doctor.finding import WARNING, Finding, rule
 from kuberay.doctor.manifest import Service
 from kuberay.doctor.pod_templates import (
@@ -18,7 +19,6 @@ from kuberay.doctor.pod_templates import (
     whole,
 )
 from kuberay.doctor.rules.pods import GROUP
-from kuberay.doctor.schema import nearest
 
 RESTARTS = {
     **dict.fromkeys(("Job", "CronJob"), ("Never", "OnFailure")),
@@ -103,7 +103,7 @@ def a_spread_selects_pods(service: Service) -> Iterator[Finding]:
             values = {f"{name}: {value}" for one in near for name, value in one.labels.items()}
             wrong = next((f"{name}: {value}" for name, value in stated.items() if f"{name}: {value}" not in values), "")
             shown = f" ({wrong})" if wrong else ""
-            sentence = f"no pod of the folder has these labels{shown}, {what}{nearest(wrong, values)}"
+            sentence = f"no pod of the folder has these labels{shown}, {what}{question(wrong, values)}"
             yield template.document.finding(a_spread_selects_pods, place, sentence, WARNING)
 
 
