@@ -50,8 +50,20 @@ def test_an_unknown_key_is_refused_by_name(section: type[Section]) -> None:
 
 
 def test_an_unknown_nested_key_is_refused_with_its_path() -> None:
-    with pytest.raises(ValidationError, match=r"diffusion\.step\n"):
+    with pytest.raises(ValidationError, match=r"diffusion\.step\n  there is no such key; did you mean steps\?"):
         Settings.model_validate({"diffusion": {"step": 4}})
+
+
+def test_of_several_faults_each_is_named_and_bounds_keep_their_numbers() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Settings.model_validate({"http": {"deadline_s": 0, "max_upload_byte": 1}, "htp": {}, "rollouts": {"samples_folder": "a"}})
+    found = {".".join(map(str, one["loc"])): one["msg"] for one in raised.value.errors()}
+    assert found == {
+        "http.deadline_s": "Input should be greater than 0",
+        "http.max_upload_byte": "there is no such key; did you mean max_upload_bytes?",
+        "rollouts.samples_folder": "Value error, rollouts.samples_folder is 'a': name the whole path, or a URL",
+        "htp": "there is no such key; did you mean http?",
+    }
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -8,13 +8,14 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from deployments.nearest import question
 from kuberay import app
 from kuberay.doctor.documents import Document
 from kuberay.doctor.finding import ERROR, NOTE, Finding, rule
@@ -65,13 +66,13 @@ def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
 def no_key_is_unknown(service: Service) -> Iterator[Finding]:
     from ray.serve.schema import ServeDeploySchema
 
-    for path in _unknown(service.config, ServeDeploySchema, ()):
-        sentence = f"Serve knows no {path[-1]} there, and would drop it silently"
+    for path, names in _unknown(service.config, ServeDeploySchema, ()):
+        sentence = f"Serve knows no {path[-1]} there, and would drop it silently{question(str(path[-1]), names)}"
         yield service.finding(no_key_is_unknown, f"{FIELD}: {_path(path)}", sentence)
 
 
-def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Paths of the keys that no model has. Only models are searched: args, for example, may hold anything."""
+def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Iterable[str]]]:
+    """Paths of the keys that no model has, and its keys there. Only models are searched: args may hold anything."""
     model = next((one for one in _flat(annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if isinstance(value, list):
         for index, item in enumerate(value):
@@ -81,7 +82,7 @@ def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tup
             if key in model.model_fields:
                 yield from _unknown(item, model.model_fields[key].annotation, (*path, key))
             else:
-                yield (*path, key)
+                yield (*path, key), model.model_fields
 
 
 def _flat(annotation: Any) -> Iterator[Any]:
