@@ -38,7 +38,7 @@ def doctor(
         bool, typer.Option("--sarif", help="Print them as SARIF 2.1.0, which code hosts and editors show.")
     ] = False,
 ) -> None:
-    """Report errors in these manifests before they are applied. Needs no network.
+    """Find faults of manifests before they are applied, and with --live those of what runs. Needs no network.
 
     It imports the app that a manifest names. Errors are refused or never serve; warnings wait for an outage; notes are this project's own
     rules. With --live: what KubeRay has not applied of a running RayService, with the command that does, and what is not well.
@@ -72,10 +72,14 @@ def doctor(
 
 
 def _print(findings: "list[Finding]") -> None:
+    explained: set[str] = set()
     for finding in findings:
         console.print(printable(str(finding)), markup=False)
-        for command in finding.commands:
-            console.print(f"  {printable(command)}", markup=False)
+        remedy = () if finding.rule in explained else (finding.remedy,)  # once for all findings of a rule
+        for line in finding.commands or remedy:
+            console.print(f"  {printable(line)}", markup=False)
+        if not finding.commands:
+            explained.add(finding.rule)
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("error", "warning", "note")}
     console.print(
         ", ".join(f"{count or 'no'} {name}{'s' if count != 1 else ''}" for name, count in counts.items()).capitalize() + "."

@@ -41,23 +41,25 @@ def draw(
     recording: Annotated[
         str | None, typer.Argument(help="The recording. Default: standard input, which is also `-`.", show_default=False)
     ] = None,
-    output: Annotated[str, typer.Option("-o", "--output", help="The image; `-` writes it to standard output.")] = "picture.png",
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="File of the picture; `-` writes it to standard output.")
+    ] = "picture.png",
     url: options.Url = URL,
     key_file: Annotated[
         Path | None,
         typer.Option(help="File with an API key, or its name and it. Default: the variable SONOGRAPH_KEY.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything about the image as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything about the picture as JSON.")] = False,
     language: Annotated[str | None, _parameter("Spoken language: `de`, `German`. Default: Whisper detects it.")] = None,
     task: Annotated[Literal["transcribe", "translate"] | None, _parameter("`translate` draws the words in English.")] = None,
     prompt_prefix: Annotated[str | None, _parameter("Words to draw before the transcript: `a watercolour of`.")] = None,
-    negative_prompt: Annotated[str | None, _parameter("Words for things that the image should not show.")] = None,
+    negative_prompt: Annotated[str | None, _parameter("Words for things that the picture should not show.")] = None,
     steps: Annotated[int | None, _parameter("Denoising steps.")] = None,
-    guidance_scale: Annotated[float | None, _parameter("Strength with which the image follows the words.")] = None,
+    guidance_scale: Annotated[float | None, _parameter("Strength with which the picture follows the words.")] = None,
     width: Annotated[int | None, _parameter("Pixels, a multiple of 8.")] = None,
     height: Annotated[int | None, _parameter("Pixels, a multiple of 8.")] = None,
-    seed: Annotated[int | None, _parameter("The same recording, parameters and seed give the same image.")] = None,
-    output_format: Annotated[FormatName | None, _parameter("The image's format. Default: that of its file's suffix.")] = None,
+    seed: Annotated[int | None, _parameter("The same recording, parameters and seed give the same picture.")] = None,
+    output_format: Annotated[FormatName | None, _parameter("The picture's format. Default: that of its file's suffix.")] = None,
     timeout_ms: Annotated[int | None, _parameter("Longest time for the request, in milliseconds.")] = None,
 ) -> None:
     """Draw the words of a recording, with a running service: `sonograph serve` starts one on this machine."""
@@ -68,7 +70,7 @@ def draw(
         if as_json and output == STANDARD:
             raise Failed("--json and `-o -` both write to standard output: choose one")
         if output == STANDARD and sys.stdout.isatty():
-            raise Failed("a terminal shows no image: name a file, or pipe `-o -` into something")
+            raise Failed("a terminal shows no picture: name a file, or pipe `-o -` into something")
         path = None if output == STANDARD else _path(output, output_format)
         form = {name: str(value) for name, value in context.params.items() if name not in OWN and value is not None}
         if path and not output_format:
@@ -81,7 +83,7 @@ def draw(
             sys.stdout.buffer.write(drawing.encoded)
         if as_json:
             print(json.dumps(drawing.document(output), indent=2))
-        drawing.caption(output if path else "The image", console)
+        drawing.caption(output if path else "The picture", console)
     except Failed as error:
         fail("draw", error)
     except KeyboardInterrupt:
@@ -159,7 +161,7 @@ def _follow(received: Generator[dict[str, Any]], console: Console) -> Drawing:
                 case {"type": "done"}:
                     drawing.done = event
     if not drawing.encoded:
-        raise Failed("the service ended its events, and sent no image")
+        raise Failed("the service ended its events, and sent no picture")
     return drawing
 
 
@@ -176,7 +178,7 @@ def _decoded(encoded: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise Failed("the service sent an image that cannot be read") from error
+        raise Failed("the service sent a picture that cannot be read") from error
 
 
 def _read(recording: str | None) -> bytes:
@@ -192,7 +194,7 @@ def _path(output: str, output_format: str | None) -> Path:
     """The image's path, links followed. Raises Failed where it cannot be written."""
     path = Path(os.path.realpath(output))
     if output_format is None and Path(output).suffix.lower() not in FORMATS:
-        raise Failed(f"{output} does not name the image's format: end it with {', '.join(FORMATS)}, or use --output-format")
+        raise Failed(f"{output} does not name the picture's format: end it with {', '.join(FORMATS)}, or use --output-format")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -44,7 +44,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. Default: the config's.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Default: the config's.")] = None,
 ) -> None:
-    """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, with a report of each step.
+    """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, and report each step.
 
     Where standard output is no terminal, it also has one JSON line for each request, and those of rollouts, warnings and errors.
     """
@@ -174,7 +174,7 @@ def _require_time(options: dict[str, Any], arguments: dict[str, Any]) -> None:
         fail(
             "serve",
             f"Serve would end a request after {timeout_s:g} s (http_options: request_timeout_s), and it has {deadline_s:g} s "
-            f"(http.deadline_s): set request_timeout_s to {deadline_s + 60:g}",
+            f"(setting http.deadline_s): set request_timeout_s to {deadline_s + 60:g}",
         )
 
 

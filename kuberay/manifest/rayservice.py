@@ -66,7 +66,7 @@ def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Ob
     labels = {**instance(profile), **({REVISION: "candidate"} if candidate else {})}
     service = kubernetes_object(profile, "ray.io/v1", "RayService", name)
     service["metadata"]["annotations"] = {
-        "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
+        "ray.io/initializing-timeout": "45m",  # the first cluster would wait forever where a node is missing
         NODES: json.dumps([node.model_dump() for node in values.nodes]),
         SIZES: "measured" if values.measured else "estimate",
     }

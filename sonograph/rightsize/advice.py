@@ -81,7 +81,9 @@ def _on_cpus(subject: Subject, used: Spread | None, to_ask: float | None) -> Ite
     if _crowds(subject) and asked and subject.threads:
         threads = subject.threads.p95
         choice = f"ask for {to_ask:g}, or run {sizes.threads_of(asked)}"
-        sentence = f"asked for {cpus(asked)} and ran {threads:g} threads at once: {sizes.crowding(threads, asked)}; {choice}"
+        sentence = (
+            f"asked for {cpus(asked)} and ran {threads:g} threads at the same time: {sizes.crowding(threads, asked)}; {choice}"
+        )
         yield Reason("error", "threads", sentence)
     elif not asked:
         yield Reason("note", "cpus", f"asks for no CPU, so that nothing is kept for it, and {found}: ask for {to_ask:g}")

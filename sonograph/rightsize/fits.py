@@ -113,7 +113,7 @@ def _waiting(
             for one in own
         ]
         listed = "; ".join(f"{subject.name}: {now} and {then} of {subject.count}" for subject, now, then in numbers)
-        return [f"tasks at once on {nodes}, as requested and as advised, while the others wait: {listed}"]
+        return [f"tasks at the same time on {nodes}, as requested and as advised, while the others wait: {listed}"]
     return [f"on {nodes}, {how}, {_listed(found)}" for how, found in (("as requested", as_requested), ("as advised", as_advised))]
 
 

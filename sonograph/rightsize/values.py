@@ -135,7 +135,7 @@ def stated(path: Path) -> dict[str, Any]:
     try:
         return values_file.read(path)
     except ValueError as error:
-        raise Failed(f"{error}: name another file by --write, or mend this one") from error
+        raise Failed(f"{error}: name another file by --write, or fix this one") from error
 
 
 def _groups(values: Mapping[str, Any]) -> set[str]:

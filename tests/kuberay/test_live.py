@@ -376,7 +376,8 @@ def test_text_of_the_cluster_steers_no_terminal(folder: Path) -> None:
     cluster.write(folder)
     output = doctor().output
     assert "a\\x1b[2Jb\\u202ec\\x07 [bold]d" in output
-    assert len(output.splitlines()) == 2
+    _, remedy, counts = output.splitlines()
+    assert (remedy, counts) == ("  Fix the reason, and deploy again.", "1 error, no warnings, no notes.")
     assert not {"\x1b", "\x07", "\u202e"} & set(output)
 
 

@@ -16,7 +16,7 @@ from graphs.http.events import event_types
 from graphs.http.routes.openai.audio import TranscriptionParameters, TranslationParameters
 from graphs.http.routes.openai.images import ImageParameters
 from graphs.http.schemas.examples import ANSWERS
-from graphs.http.schemas.openapi import ERRORS
+from graphs.http.schemas.openapi import ERRORS, headers_of
 from graphs.ingress import load
 from graphs.settings import GRAPHS, Settings
 from testing.fakes import FakeService, access_log
@@ -92,6 +92,11 @@ def test_no_removed_setting_is_documented() -> None:
         "graphs",
         "models",
     }
+
+
+def test_each_response_header_is_documented() -> None:
+    table = DOCS["api.md"].split("### Response headers")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(headers_of(FakeService().graphs()))
 
 
 def test_each_route_is_documented() -> None:

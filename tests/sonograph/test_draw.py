@@ -319,7 +319,7 @@ def a_break(service: FakeService) -> str:
 
 def no_picture(service: FakeService) -> str:
     service.events = [*transcript_events(), DONE]
-    return "sent no image"
+    return "sent no picture"
 
 
 def an_unreadable_event(service: FakeService) -> str:
@@ -330,7 +330,7 @@ def an_unreadable_event(service: FakeService) -> str:
 def an_unreadable_picture(service: FakeService) -> str:
     for event in service.events:
         event.update({"image": {"base64": "é"}} if event["type"] == "image" else {})
-    return "an image that cannot be read"
+    return "a picture that cannot be read"
 
 
 def another_server(service: FakeService) -> str:
@@ -449,7 +449,7 @@ def test_a_terminal_shows_each_step_and_a_picture_by_the_default_name(service: F
     assert files(tmp_path) == ["picture.png", "recording.wav"]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [([], "no recording"), (["-", "-o", "-"], "a terminal shows no image")])
+@pytest.mark.parametrize(("arguments", "sentence"), [([], "no recording"), (["-", "-o", "-"], "a terminal shows no picture")])
 def test_bytes_neither_come_from_a_terminal_nor_go_to_one(
     service: FakeService, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:

@@ -98,7 +98,7 @@ def test_the_host_of_the_config_counts_without_an_option(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("http", "timeout_s", "sentence"),
     [
-        ({"deadline_s": 300}, 180, "after 180 s (http_options: request_timeout_s), and it has 300 s (http.deadline_s)"),
+        ({"deadline_s": 300}, 180, "after 180 s (http_options: request_timeout_s), and it has 300 s (setting http.deadline_s)"),
         ({"deadline_s": 180}, 180, "set request_timeout_s to 240"),
         ({}, 120, "and it has 120 s"),
         ({"deadline_s": 300}, 360, None),

@@ -107,7 +107,7 @@ def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding
 @rule(
     "SG405",
     "a selector of a group names one that there is",
-    "Take the group's name.",
+    "Use the group's name.",
 )
 def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding]:
     names = {group.group_name for group in service.groups} | {HEAD_GROUP} | set(_groups_beside(service))

@@ -95,7 +95,7 @@ def _flat(annotation: Any) -> Iterator[Any]:
 @rule(
     "SG204",
     "the app has every deployment that the config names",
-    "Take the deployments' own names.",
+    "Use the deployments' own names.",
 )
 def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
@@ -111,7 +111,7 @@ def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
 @rule(
     "SG203",
     "the app can be imported",
-    "Mend `import_path`, or run the doctor where the app's code is.",
+    "Fix `import_path`, or run the doctor where the app's code is.",
 )
 def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
@@ -171,7 +171,7 @@ def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
 @rule(
     "SG207",
     "a `runtime_env` holds no secret",
-    "Take it from a Secret in the pod's `env`.",
+    "Use it from a Secret in the pod's `env`.",
 )
 def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
     for path, value in _leaves(service.config, ()):
@@ -185,7 +185,7 @@ def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
 @rule(
     "SG208",
     "the Job fetches the weights that the settings name",
-    "Render again with the model as a value, or mend the Job.",
+    "Render again with the model as a value, or fix the Job.",
 )
 def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
     """Rule for services with a Job: images may carry the weights instead. Its containers have the models' names.

@@ -82,7 +82,7 @@ def test_the_story_of_one_cpu_and_eight_threads_is_an_error_that_says_what_follo
     assert advice.asks_for_too_little
     assert advice.cpus == 8
     said = sentence(advice, "threads")
-    assert said.startswith("asked for 1 CPU and ran 8 threads at once")
+    assert said.startswith("asked for 1 CPU and ran 8 threads at the same time")
     assert "8 threads on each CPU" in said
     assert said.endswith("ask for 8, or run 1")
     assert "cpus" not in severities(advice), "one error is said once"

@@ -71,7 +71,8 @@ def test_the_story_packs_eight_times_too_many_as_asked() -> None:
     assert (row.requested, row.advised, row.crowded) == (Fit(8, "CPUs"), Fit(1, "CPUs"), True)
     assert "keep 64 CPUs busy: 8 times what it has" in found.sentences[0]
     assert (
-        found.sentences[1] == "tasks at once on 1 node, as requested and as advised, while the others wait: small: 8 and 1 of 20"
+        found.sentences[1]
+        == "tasks at the same time on 1 node, as requested and as advised, while the others wait: small: 8 and 1 of 20"
     )
 
 
