@@ -57,7 +57,7 @@ REQUESTS = 24
 MIN_REQUESTS = 8
 """The least number of requests in a round, for any number of clients."""
 IDLE_S = 10.0
-EXACT: dict[str, dict[str, Any]] = {"diffusion": {"max_queue_delay_ms": 1000}}
+EXACT: dict[str, dict[str, Any]] = {"diffusion": {"max_queue_delay_s": 1}}
 """A batch of Whisper takes longer, so that a picture waits for the texts of one batch."""
 FASTER: dict[str, dict[str, Any]] = (
     {"whisper": {"padding": "adaptive", "precision": "bf16"}, "diffusion": {"precision": "bf16"}}

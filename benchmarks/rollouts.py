@@ -26,9 +26,9 @@ from rich.progress import track
 from benchmarks.load import client
 from benchmarks.measure import interval, record, recordings
 from benchmarks.services import BINARIES, running, variables
-from sonograph.dashboard import Dashboard, read_token
+from sonograph.dashboard import Dashboard
+from sonograph.keys import RAY_TOKEN, ray_token
 from sonograph.rollouts import serve_config
-from sonograph.state import RAY_TOKEN
 from testing.known_cost.app import SLOWER
 from testing.service import ROOT, Service, config, free_port
 
@@ -89,7 +89,7 @@ def serving(import_path: str, faults: Mapping[str, Mapping[str, float]], ingress
 
 def _add(service: Service, faults: Mapping[str, Mapping[str, float]]) -> None:
     """Add the candidates to Serve's config, and wait until they serve."""
-    with Dashboard(service.client.get(ROLLOUTS).json()["serve_api"], read_token(RAY_TOKEN)) as dashboard:
+    with Dashboard(service.client.get(ROLLOUTS).json()["serve_api"], ray_token(RAY_TOKEN)) as dashboard:
         before = serve_config.running(dashboard.details())
         added = [_application(name, fault) for name, fault in faults.items()]
         dashboard.deploy({**before, "applications": [*before["applications"], *added]})

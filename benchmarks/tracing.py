@@ -24,7 +24,7 @@ from testing.collector import over_http
 from testing.service import ROOT, Service, config, free_port
 
 RESULTS = Path(__file__).with_name("results")
-OFF = {"tracing": {"kept": 0}}
+OFF = {"tracing": {"max_traces": 0}}
 GOALS = {("before", "off"): 1.03, ("off", "on"): 1.05}
 """The upper end of the interval of the second's CPU to the first's."""
 
@@ -49,7 +49,7 @@ def measure(
     """Compare the two sides of `pair` by each kind of answer."""
     with contextlib.ExitStack() as stack:
         collector = stack.enter_context(over_http())
-        on = {"tracing": {"endpoint": collector.url, "ratio": 1.0}}
+        on = {"tracing": {"endpoint": collector.url, "sample_ratio": 1.0}}
         settings = {"before": {}, "off": OFF, "on": on}
         sides: dict[str, Side] = {}
         for role, name in zip(("old", "new"), pair, strict=True):

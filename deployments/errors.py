@@ -50,7 +50,7 @@ class Overloaded(DeploymentError):
 
     status = 503
     code = "overloaded"
-    title = "Too many requests at once"
+    title = "Too many requests at the same time"
     retry_after_s = 2
 
 

@@ -100,9 +100,9 @@ class ModelSpec:
         try:
             return self.settings.model_validate(values)
         except ValidationError as error:
-            raise ValueError(
-                "\n".join(f"{'.'.join(map(str, (self.name, *one['loc'])))}: {one['msg']}" for one in error.errors())
-            ) from error
+            found = {".".join(map(str, (self.name, *one["loc"]))): one["msg"] for one in error.errors()}
+            sentences = (f"{name}: {sentence.removeprefix('Value error, ')}" for name, sentence in found.items())
+            raise ValueError("\n".join(sentences)) from error
 
     def load(self) -> type:
         """Import the Serve class, which loads Ray."""

@@ -86,6 +86,8 @@ class Ingress:
             rollouts,
             Broadcast(application, serve.get_replica_context().deployment, "trace"),
             dashboard_url(),
+            self._settings.may_keep_content,
+            self._settings.logging.transcripts,
         )
         return create_app(services)
 
@@ -113,7 +115,7 @@ class Ingress:
             metrics,
             serve.get_replica_context().replica_id.unique_id,
             self._settings.http.deadline_s,
-            Samples(self._settings.rollouts) if self._settings.rollouts.samples else None,
+            Samples(self._settings.rollouts) if self._settings.rollouts.samples_folder else None,
         )
 
 

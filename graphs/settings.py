@@ -55,10 +55,18 @@ class BaseSettings(Section):
     @classmethod
     def _have_the_role(cls, models: dict[str, str]) -> dict[str, str]:
         for role, name in models.items():
+            if role not in get_args(Role):
+                raise ValueError(f"there is no role {role}: models takes {', '.join(get_args(Role))}")
             able = [spec.name for spec in specs().values() if spec.role == role]
             if name not in able:
-                raise ValueError(f"models.{role} must be one of {', '.join(able) or f'no role but {get_args(Role)}'}")
+                must = f"one of {', '.join(able)}" if able else "left out, since no model has this role"
+                raise ValueError(f"models.{role} must be {must}")
         return {**DEFAULT_MODELS, **models}
+
+    @property
+    def may_keep_content(self) -> bool:
+        """Whether recordings, words or images of requests may outlive them: in samples, in the log, or in traces."""
+        return self.rollouts.samples_folder is not None or self.logging.transcripts or self.tracing.message_content
 
     def section(self, spec: ModelSpec) -> ModelSettings:
         """The model's own settings."""

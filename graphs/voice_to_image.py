@@ -153,4 +153,4 @@ def check_size(stage: Stage[GenerateRequest, Image], **sides_px: int | None) -> 
     largest_px: int | None = getattr(stage.settings, "max_side_px", None)
     for name, side_px in sides_px.items():
         if largest_px is not None and (side_px or 0) > largest_px:
-            raise InvalidInput(f"{name} must be at most {largest_px} (this service's setting {stage.name}.max_side_px)")
+            raise InvalidInput(f"{name} must be at most {largest_px} (setting {stage.name}.max_side_px)")

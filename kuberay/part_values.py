@@ -1,6 +1,6 @@
 """Values of what stands beside the worker groups: Redis, weights, the way in, upgrades, monitoring, network, nodes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -130,13 +130,15 @@ class ServiceValues(Section):
 class UpgradeValues(Section):
     """The effect of a change of the cluster: images, Ray, pods."""
 
+    RENAMED: ClassVar = {"interval_seconds": "upgrade.interval_s"}
+
     strategy: Literal["NewCluster", "NewClusterWithIncrementalUpgrade", "None"] = "NewCluster"
     """A second cluster beside it until that serves; the same, of which a gateway of KubeRay's takes over step by step; or nothing."""
     gateway_class: ObjectName = ""
     """GatewayClass of the gateway that KubeRay makes, for the incremental upgrade."""
     step_size_percent: Percent = 10
     """Requests that each step moves, for the incremental upgrade."""
-    interval_seconds: int = Field(default=30, ge=1, le=86_400)
+    interval_s: int = Field(default=30, ge=1, le=86_400)
     """Time between two steps, in seconds, for the incremental upgrade."""
     max_surge_percent: Percent = 100
     """Size of the second cluster, in percent of the first, from which requests move, for the incremental upgrade."""
@@ -171,11 +173,13 @@ class NetworkValues(Section):
 class Node(Section):
     """A kind of node: its allocatable resources, and the largest number of such nodes."""
 
+    RENAMED: ClassVar = {"cpu": "nodes[].cpus"}
+
     name: LabelValue
     """Name of the kind: the layouts of its GPUs have it too."""
     count: int = Field(ge=1)
     """Largest number of such nodes."""
-    cpu: int | float = Field(gt=0, le=10_000)
+    cpus: int | float = Field(gt=0, le=10_000)
     """CPUs that Kubernetes may give away on one (`kubectl describe node`: Allocatable)."""
     memory_gib: int = Field(ge=1)
     """Memory of one, in GiB."""

@@ -1,9 +1,9 @@
 """A values file, read and applied to a profile: what is wrong in it is refused with its place, and the nearest key that exists."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -52,11 +52,11 @@ def applied(content: Mapping[str, Any], profile: Profile) -> Profile:
     try:
         changed = profile.changed(content)
     except ValidationError as error:
-        raise ValueError("; ".join(_sentences(Values, error))) from error
+        raise ValueError("; ".join(_sentences(error))) from error
     try:
         Settings.model_validate(changed.args)
     except ValidationError as error:
-        raise ValueError("; ".join(f"settings.{sentence}" for sentence in _sentences(Settings, error))) from error
+        raise ValueError("; ".join(f"settings.{sentence}" for sentence in _sentences(error))) from error
     known = [group.name for group in changed.groups]
     for name in stated.get("groups", ()):
         if name not in known:
@@ -85,30 +85,9 @@ def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _stated(value) if isinstance(value, Mapping) else value for key, value in content.items() if value is not None}
 
 
-def _sentences(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+def _sentences(error: ValidationError) -> Iterator[str]:
     for one in error.errors():
-        path = ".".join(map(str, one["loc"]))
-        if one["type"] == "extra_forbidden":
-            known = _fields(model, one["loc"][:-1])
-            yield f"{path}: there is no such key{question_or_all(str(one['loc'][-1]), known)}"
-        else:
-            yield f"{path or 'values'}: {one['msg'].removeprefix('Value error, ')}"
-
-
-def _fields(section: Any, path: Sequence[int | str]) -> list[str]:
-    """The keys of the section at `path`, below `section`; the name of a group and the number of an entry are no keys."""
-    for part in path:
-        fields = {field.alias or name: field for name, field in section.model_fields.items()}
-        if field := fields.get(str(part)):
-            section = _section(field.annotation) or section
-    return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, alone, in a list or by name."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for one in get_args(annotation) if (found := _section(one))), None)
+        yield f"{'.'.join(map(str, one['loc'])) or 'values'}: {one['msg'].removeprefix('Value error, ')}"
 
 
 def printed(profile: Profile) -> str:

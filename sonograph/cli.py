@@ -17,7 +17,7 @@ from sonograph.serve import serve
 from sonograph.status import status
 from sonograph.trace import trace
 
-cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Sonograph: speech in, picture out.")
+cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Turn speech into pictures, and run the service that does.")
 for subcommand in (draw, render, doctor, drain, serve, status, trace, compare, rightsize):
     cli.command()(subcommand)
 cli.add_typer(rollout, name="rollout")

@@ -1,15 +1,13 @@
 """Ray's dashboard over HTTP: Serve's REST API and the state API. Loads no Ray and joins no cluster."""
 
-import contextlib
-import ipaddress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
 
-from sonograph.events import Failed
+from sonograph.addresses import is_loopback
+from sonograph.errors import Failed
 
 APPLICATIONS = "/api/serve/applications/"
 ANSWER_S = 30.0
@@ -22,29 +20,12 @@ def address(given: str | None, named: str | None) -> str:
     url = given or named
     if url is None:
         raise Failed("the service does not know Ray's dashboard: name it, as in --dashboard http://127.0.0.1:8265")
-    if not given and not _on_this_machine(url):  # Ray's token goes there, and its holder can run code
+    if not given and not is_loopback(urlsplit(url).hostname or ""):  # Ray's token goes there, and its holder can run code
         raise Failed(
             f"the service names {url} as Ray's dashboard, on another machine: if that is right, add --dashboard {url}; "
             "in Kubernetes use --rayservice, or a port-forward of the head's port 8265"
         )
     return url
-
-
-def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def read_token(file: Path) -> str | None:
-    """Return Ray's token; None without a file. Raises Failed."""
-    try:
-        return file.expanduser().read_text(encoding="utf-8").strip() or None
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeError) as error:
-        raise Failed(f"cannot read Ray's token in {file}: {error}") from error
 
 
 class DashboardError(Exception):

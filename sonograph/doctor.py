@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sonograph.draw import printable
+from sonograph import options
+from sonograph.errors import fail
+from sonograph.terminal import printable
 
 if TYPE_CHECKING:
     from kuberay.doctor.finding import Finding
@@ -25,10 +27,8 @@ def doctor(
         bool,
         typer.Option("--live", help="Examine the RayServices of a cluster instead, by the user's kubectl. It changes nothing."),
     ] = False,
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="With --live: the RayServices' namespace; by default sonograph.")
-    ] = "",
-    context: Annotated[str, typer.Option(help="With --live: the context of kubectl; by default its current one.")] = "",
+    namespace: options.Namespace = None,
+    context: options.Context = None,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules, and examine nothing.")] = False,
     ignore: Annotated[
         list[str] | None, typer.Option(help="A rule to leave out, such as SG504; repeat it, or separate several by commas.")
@@ -38,7 +38,7 @@ def doctor(
         bool, typer.Option("--sarif", help="Print them as SARIF 2.1.0, which code hosts and editors show.")
     ] = False,
 ) -> None:
-    """Report errors in these manifests before they are applied. Needs no network.
+    """Find faults of manifests before they are applied, and with --live those of what runs. Needs no network.
 
     It imports the app that a manifest names. Errors are refused or never serve; warnings wait for an outage; notes are this project's own
     rules. With --live: what KubeRay has not applied of a running RayService, with the command that does, and what is not well.
@@ -54,15 +54,12 @@ def doctor(
         raise typer.BadParameter("name manifests, or give --live, and not both", param_hint="PATHS")
     if as_json and as_sarif:
         raise typer.BadParameter("give --json or --sarif", param_hint="--json")
-    for option, value in {"--namespace": namespace, "--context": context}.items():
-        if value and not live:
-            raise typer.BadParameter("it is for a running RayService: give --live too", param_hint=option)
+    options.require(live, "it is for a running RayService: give --live too", namespace=namespace, context=context)
     left_out = _left_out(ignore or [])
     try:
         found = _live(namespace, context) if live else _examined(paths or [])
     except Unreadable as error:
-        Console(stderr=True, highlight=False).print(f"sonograph: {printable(str(error))}", soft_wrap=True, markup=False)
-        raise typer.Exit(UNREADABLE) from error
+        fail("doctor", error, UNREADABLE)
     findings = [finding for finding in found if finding.number not in left_out]
     if as_json or as_sarif:
         print(output.as_json(findings) if as_json else output.as_sarif(findings))
@@ -75,10 +72,14 @@ def doctor(
 
 
 def _print(findings: "list[Finding]") -> None:
+    explained: set[str] = set()
     for finding in findings:
         console.print(printable(str(finding)), markup=False)
-        for command in finding.commands:
-            console.print(f"  {printable(command)}", markup=False)
+        remedy = () if finding.rule in explained else (finding.remedy,)  # once for all findings of a rule
+        for line in finding.commands or remedy:
+            console.print(f"  {printable(line)}", markup=False)
+        if not finding.commands:
+            explained.add(finding.rule)
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("error", "warning", "note")}
     console.print(
         ", ".join(f"{count or 'no'} {name}{'s' if count != 1 else ''}" for name, count in counts.items()).capitalize() + "."
@@ -112,8 +113,8 @@ def _examined(paths: list[Path]) -> "list[Finding]":
     return examine(paths)
 
 
-def _live(namespace: str, context: str) -> "list[Finding]":
+def _live(namespace: str | None, context: str | None) -> "list[Finding]":
     from kuberay.doctor import cluster, live
     from kuberay.profiles import NAME
 
-    return [finding for one in cluster.read(namespace or NAME, context) for finding in live.diagnose(one)]
+    return [finding for one in cluster.read(namespace or NAME, context or "") for finding in live.diagnose(one)]

@@ -20,7 +20,7 @@ ASK_S = 60.0
 """Limit for one request to drain: a head that ends keeps its callers waiting."""
 
 UNANSWERED_S = 15.0
-"""Time after which a proxy that does not answer has no ingress any more: with the head gone it waits for one for ever."""
+"""Time after which a proxy that does not answer has no ingress any more: with the head gone it waits for one forever."""
 
 
 def drain(

@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 import time
-import unicodedata
 from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +17,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from deployments.roles.image_formats import IMAGE_FORMATS, FormatName
-from sonograph.events import Failed, events
+from sonograph import options
+from sonograph.addresses import URL
+from sonograph.errors import Failed, fail
+from sonograph.files import replace_file
+from sonograph.keys import api_key
+from sonograph.terminal import printable
 
 FORMATS = {**{f".{name}": name for name in IMAGE_FORMATS}, ".jpg": "jpeg"}
 """The image's format by its file's suffix."""
@@ -26,8 +30,6 @@ STANDARD = "-"
 """Standard input as the recording, standard output as the image."""
 OWN = {"recording", "output", "url", "as_json", "key_file"}
 """Options of the command itself; every other option is a form field of the same name."""
-JOINERS = "\u200c\u200d"
-"""Invisible, but part of how Persian and emoji are written."""
 
 
 def _parameter(help: str) -> Any:
@@ -37,38 +39,38 @@ def _parameter(help: str) -> Any:
 def draw(
     context: typer.Context,
     recording: Annotated[
-        str | None, typer.Argument(help="The recording; `-` or none: standard input.", show_default=False)
+        str | None, typer.Argument(help="The recording. Default: standard input, which is also `-`.", show_default=False)
     ] = None,
-    output: Annotated[str, typer.Option("-o", "--output", help="The image; `-` writes it to standard output.")] = "picture.png",
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="File of the picture; `-` writes it to standard output.")
+    ] = "picture.png",
+    url: options.Url = URL,
     key_file: Annotated[
         Path | None,
-        typer.Option(
-            help="File with an API key of the service, or with its name and it; without it SONOGRAPH_KEY.", show_default=False
-        ),
+        typer.Option(help="File with an API key, or its name and it. Default: the variable SONOGRAPH_KEY.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything about the image as JSON.")] = False,
-    language: Annotated[str | None, _parameter("The spoken language: `de`, `German`; without it Whisper detects it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything about the picture as JSON.")] = False,
+    language: Annotated[str | None, _parameter("Spoken language: `de`, `German`. Default: Whisper detects it.")] = None,
     task: Annotated[Literal["transcribe", "translate"] | None, _parameter("`translate` draws the words in English.")] = None,
     prompt_prefix: Annotated[str | None, _parameter("Words to draw before the transcript: `a watercolour of`.")] = None,
-    negative_prompt: Annotated[str | None, _parameter("Words for things that the image should not show.")] = None,
+    negative_prompt: Annotated[str | None, _parameter("Words for things that the picture should not show.")] = None,
     steps: Annotated[int | None, _parameter("Denoising steps.")] = None,
-    guidance_scale: Annotated[float | None, _parameter("Strength with which the image follows the words.")] = None,
+    guidance_scale: Annotated[float | None, _parameter("Strength with which the picture follows the words.")] = None,
     width: Annotated[int | None, _parameter("Pixels, a multiple of 8.")] = None,
     height: Annotated[int | None, _parameter("Pixels, a multiple of 8.")] = None,
-    seed: Annotated[int | None, _parameter("The same recording, parameters and seed give the same image.")] = None,
-    output_format: Annotated[
-        FormatName | None, _parameter("The image's format; without it the suffix of its name decides.")
-    ] = None,
+    seed: Annotated[int | None, _parameter("The same recording, parameters and seed give the same picture.")] = None,
+    output_format: Annotated[FormatName | None, _parameter("The picture's format. Default: that of its file's suffix.")] = None,
     timeout_ms: Annotated[int | None, _parameter("Longest time for the request, in milliseconds.")] = None,
 ) -> None:
-    """Draw the words of a recording, with a running service: `make serve` starts one here."""
+    """Draw the words of a recording, with a running service: `sonograph serve` starts one on this machine."""
+    from sonograph.events import events  # loads httpx
+
     console = Console(stderr=as_json or output == STANDARD, highlight=False)
     try:
         if as_json and output == STANDARD:
             raise Failed("--json and `-o -` both write to standard output: choose one")
         if output == STANDARD and sys.stdout.isatty():
-            raise Failed("a terminal shows no image: name a file, or pipe `-o -` into something")
+            raise Failed("a terminal shows no picture: name a file, or pipe `-o -` into something")
         path = None if output == STANDARD else _path(output, output_format)
         form = {name: str(value) for name, value in context.params.items() if name not in OWN and value is not None}
         if path and not output_format:
@@ -81,10 +83,9 @@ def draw(
             sys.stdout.buffer.write(drawing.encoded)
         if as_json:
             print(json.dumps(drawing.document(output), indent=2))
-        drawing.caption(output if path else "The image", console)
-    except Failed as failed:
-        _print(Console(stderr=True, highlight=False), Text(f"sonograph: {printable(str(failed))}"))
-        raise typer.Exit(1) from failed
+        drawing.caption(output if path else "The picture", console)
+    except Failed as error:
+        fail("draw", error)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None  # as shells count: 128, and SIGINT's number
 
@@ -160,7 +161,7 @@ def _follow(received: Generator[dict[str, Any]], console: Console) -> Drawing:
                 case {"type": "done"}:
                     drawing.done = event
     if not drawing.encoded:
-        raise Failed("the service ended its events, and sent no image")
+        raise Failed("the service ended its events, and sent no picture")
     return drawing
 
 
@@ -177,7 +178,7 @@ def _decoded(encoded: str) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise Failed("the service sent an image that cannot be read") from error
+        raise Failed("the service sent a picture that cannot be read") from error
 
 
 def _read(recording: str | None) -> bytes:
@@ -189,28 +190,11 @@ def _read(recording: str | None) -> bytes:
         raise Failed(f"cannot read {recording or 'standard input'}: {error.strerror}") from error
 
 
-def api_key(file: Path | None) -> str | None:
-    """The API key of the file or of SONOGRAPH_KEY; never of an argument, which other users of the machine can read."""
-    if file is None:
-        source, content = "SONOGRAPH_KEY", os.environ.get("SONOGRAPH_KEY", "")
-    else:
-        try:
-            source, content = str(file), file.read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise Failed(f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is no text'}") from error
-    lines = [line.split() for line in content.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines and file is None:
-        return None
-    if len(lines) != 1 or len(lines[0]) > 2 or not (lines[0][-1].isascii() and lines[0][-1].isprintable()):
-        raise Failed(f"{source} has to hold one API key, or its name and it, on one line")
-    return lines[0][-1]
-
-
 def _path(output: str, output_format: str | None) -> Path:
     """The image's path, links followed. Raises Failed where it cannot be written."""
     path = Path(os.path.realpath(output))
     if output_format is None and Path(output).suffix.lower() not in FORMATS:
-        raise Failed(f"{output} does not name the image's format: end it with {', '.join(FORMATS)}, or use --output-format")
+        raise Failed(f"{output} does not name the picture's format: end it with {', '.join(FORMATS)}, or use --output-format")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -222,25 +206,11 @@ def _path(output: str, output_format: str | None) -> Path:
 
 
 def _save(path: Path, encoded: bytes) -> None:
-    """Save the whole image or none: write it beside the file, then rename it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_bytes(encoded)
-        part.replace(path)
+        replace_file(path, encoded)
     except OSError as error:
         raise Failed(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _print(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """The text with characters escaped that could steer a terminal or turn the direction of reading."""
-    return "".join(character.encode("unicode_escape").decode() if _steers(character) else character for character in text)
-
-
-def _steers(character: str) -> bool:
-    return character not in JOINERS and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")

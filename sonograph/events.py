@@ -4,6 +4,12 @@ import json
 from collections.abc import Generator
 from typing import Any
 
+import httpx
+import httpx_sse
+
+from sonograph.connection import client, translated
+from sonograph.errors import Failed
+
 GRAPH = "/graph"
 """Path of the graph from speech to an image; what operators ask is below it."""
 CONNECT_S = 10.0
@@ -11,22 +17,14 @@ SILENCE_S = 60.0
 """Longest wait for the service's next byte: a healthy stream has one every 15 s."""
 
 
-class Failed(Exception):
-    """One sentence on why the command failed."""
-
-
 def events(url: str, audio: bytes, form: dict[str, str], key: str | None = None) -> Generator[dict[str, Any]]:
     """The service's events up to `done`. `key`: an API key. Raises Failed for every failure, the event `error` too."""
-    import httpx  # here, since `sonograph --help` does not need it
-    import httpx_sse
-
     timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_S)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    local = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}  # never through a proxy
     try:
         with (
-            httpx.Client(timeout=timeout, mounts=local, headers=headers) as client,
-            httpx_sse.connect_sse(client, "POST", f"{url.rstrip('/')}{GRAPH}", files={"file": audio}, data=form) as source,
+            translated(url),
+            client(key, timeout=timeout) as connection,
+            httpx_sse.connect_sse(connection, "POST", f"{url.rstrip('/')}{GRAPH}", files={"file": audio}, data=form) as source,
         ):
             _check(source.response, url)
             for event in source.iter_sse():
@@ -38,20 +36,12 @@ def events(url: str, audio: bytes, form: dict[str, str], key: str | None = None)
                 yield data
                 if data["type"] == "done":
                     return
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise Failed(f"nothing answers at {url}: `make serve` starts the service") from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise Failed(f"{url} is not the address of a service, as http://127.0.0.1:8000 is") from error
-    except httpx.TimeoutException as error:
-        raise Failed(f"{url} has been silent for {SILENCE_S:.0f} s: its ingress hangs, or the network is cut") from error
     except (ValueError, KeyError, TypeError) as error:
         raise Failed(f"{url} sent an event that cannot be read") from error
-    except httpx.HTTPError as error:
-        raise Failed(f"{url} ended the connection in the middle, so its ingress died: ask again") from error
-    raise Failed(f"{url} ended its events in the middle, so its ingress died: ask again")
+    raise Failed(f"{url} ended its events in the middle, so its ingress died: run the command again")
 
 
-def _check(response: Any, url: str) -> None:
+def _check(response: httpx.Response, url: str) -> None:
     """Raise Failed unless this is a stream of events."""
     kind = response.headers.get("Content-Type", "").partition(";")[0]
     if kind == "application/problem+json":

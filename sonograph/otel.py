@@ -61,7 +61,7 @@ def tracing(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     if resource:
         found["resource"] = resource
     ratio = _ratio(environment.get("OTEL_TRACES_SAMPLER", "").strip(), environment.get("OTEL_TRACES_SAMPLER_ARG", "").strip())
-    return found if ratio is None else {**found, "ratio": ratio}
+    return found if ratio is None else {**found, "sample_ratio": ratio}
 
 
 def not_read(environment: Mapping[str, str] = os.environ) -> str:

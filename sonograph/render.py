@@ -37,7 +37,7 @@ def render(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the manifests, one below it for each profile.")] = MANIFESTS,
 ) -> None:
-    """Write a profile's manifests from kuberay/profiles; in this repository also graphs/local.yaml and other rendered files.
+    """Write the manifests of a profile in kuberay/profiles; in this repository also graphs/local.yaml and other rendered files.
 
     OpenTelemetry's variables (OTEL_EXPORTER_OTLP_ENDPOINT and others) become the settings of tracing.
     """

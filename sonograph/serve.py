@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import ipaddress
 import json
 import math
 import os
@@ -15,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import psutil
 import typer
@@ -23,11 +22,12 @@ import yaml
 from rich.console import Console
 
 from sonograph import greeting, otel, state
+from sonograph.addresses import LOCAL, PORT, is_loopback
 from sonograph.drain import wait_until_idle
+from sonograph.errors import fail
 from sonograph.relay import Relay, with_output
 
 CONFIG = Path(__file__).parents[1] / "graphs" / "local.yaml"
-LOCAL = "127.0.0.1"
 START_S = 300.0
 """Longest wait until every model is ready; a large model from a slow disk takes minutes."""
 STOP_S = 60.0
@@ -40,25 +40,28 @@ console = Console(highlight=False)
 
 def serve(
     config: Annotated[Path, typer.Option(help="Serve config of the service.")] = CONFIG,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Without it the config's.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port to listen on. Default: the config's.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every one. Default: the config's.")] = None,
 ) -> None:
-    """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, with a report of each step.
+    """Serve on this machine until Ctrl-C, as `serve run graphs/local.yaml` does, and report each step.
 
     Where standard output is no terminal, it also has one JSON line for each request, and those of rollouts, warnings and errors.
     """
     options = dict(yaml.safe_load(config.read_text(encoding="utf-8")).get("http_options") or {})
-    host = host or str(options.get("host", LOCAL))
+    host, port = host or str(options.get("host", LOCAL)), port or int(options.get("port", PORT))
     _require_time(options, _arguments(config))
     keyed = _arguments(config).get("http", {}).get("api_keys_file") is not None
-    if not keyed and not _loopback(host):
+    if not keyed and not is_loopback(host):
         console.print(
             f"[bold]Warning:[/bold] every client that reaches port {port} of this machine can use this service, since it has no API keys: "
-            "set http.api_keys_file, or listen on 127.0.0.1 (the README's Access)",
+            "set http.api_keys_file, or listen on 127.0.0.1 (docs/operations.md#access)",
             soft_wrap=True,
         )
     if not _free(host, port):
-        _fail(f"port {port} is in use, perhaps by another `make serve`: stop that one, or choose another: PORT=8001 make serve")
+        fail(
+            "serve",
+            f"port {port} is in use, perhaps by another service: stop that one, or choose another: --port 8001 (make serve: PORT=8001)",
+        )
     started_s = time.monotonic()
     # A script's `make serve &` has SIGINT ignored, and the server would inherit that: it could then not be ended in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,7 +79,7 @@ def serve(
             _wait(server, _near(host), port, log)
             _greet(f"http://{_near(host)}:{port}", keyed, time.monotonic() - started_s)
             status = _watch(server, log)
-            _fail(f"the server ended by itself (status {status}): the reason is at the end of {log}")
+            fail("serve", f"the server ended by itself (status {status}): the reason is at the end of {log}")
         except KeyboardInterrupt:
             console.print("\nStopping: requests in flight are finished first.")
         finally:
@@ -95,9 +98,9 @@ def _log(port: int) -> tuple[Path, int]:
         state.make_private(state.RAY_TOKEN.expanduser())
         return path, state.create(path)
     except state.NotPrivate as error:
-        _fail(str(error))
+        fail("serve", str(error))
     except OSError as error:
-        _fail(f"the server's log cannot be written ({error}): set XDG_STATE_HOME to a folder of yours")
+        fail("serve", f"the server's log cannot be written ({error}): set XDG_STATE_HOME to a folder of yours")
 
 
 def _watch(server: subprocess.Popen[bytes], log: Path) -> int:
@@ -127,7 +130,7 @@ def with_tracing(content: dict[str, Any]) -> None:
         if unread := otel.not_read():
             Console(stderr=True).print(unread, style="yellow", soft_wrap=True, highlight=False)
     except ValueError as error:
-        _fail(str(error))
+        fail("serve", str(error))
     if found:
         (application,) = content["applications"]
         arguments = application.get("args") or {}
@@ -167,16 +170,11 @@ def _require_time(options: dict[str, Any], arguments: dict[str, Any]) -> None:
     deadline_s = dict(arguments.get("http") or {}).get("deadline_s", HttpSettings().deadline_s)
     timeout_s = options.get("request_timeout_s")
     if isinstance(deadline_s, int | float) and timeout_s and timeout_s <= deadline_s:
-        _fail(
+        fail(
+            "serve",
             f"Serve would end a request after {timeout_s:g} s (http_options: request_timeout_s), and it has {deadline_s:g} s "
-            f"(http.deadline_s): set request_timeout_s to {deadline_s + 60:g}"
+            f"(setting http.deadline_s): set request_timeout_s to {deadline_s + 60:g}",
         )
-
-
-def _loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _near(host: str) -> str:
@@ -192,7 +190,9 @@ def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Path) -> N
         console.print(f"Starting Ray and Serve (their log: {log}) ...", soft_wrap=True)
         while time.monotonic() < deadline_s:
             if server.poll() is not None:
-                _fail(f"the server ended while it started (status {server.returncode}): the reason is at the end of {log}")
+                fail(
+                    "serve", f"the server ended while it started (status {server.returncode}): the reason is at the end of {log}"
+                )
             waiting = _unready(host, port)
             if waiting == "":
                 return
@@ -200,7 +200,7 @@ def _wait(server: subprocess.Popen[bytes], host: str, port: int, log: Path) -> N
                 console.print(f"Waiting: {waiting}", soft_wrap=True)
                 reported = waiting
             time.sleep(0.5)
-    _fail(f"the models were not ready within {START_S:.0f} s ({reported}): the server's log is {log}")
+    fail("serve", f"the models were not ready within {START_S:.0f} s ({reported}): the server's log is {log}")
 
 
 def _unready(host: str, port: int) -> str | None:
@@ -247,18 +247,13 @@ def _free(host: str, port: int) -> bool:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError:
-        _fail(f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
+        fail("serve", f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                _fail(f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
+                fail("serve", f"{host} is no address of this machine: --host takes one, or 0.0.0.0 for all of them")
             return False
     return True
-
-
-def _fail(sentence: str) -> NoReturn:
-    Console(stderr=True, highlight=False).print(f"sonograph: {sentence}", soft_wrap=True)
-    raise typer.Exit(1)

@@ -6,7 +6,9 @@ from urllib.parse import quote
 
 import httpx
 
-from sonograph.events import GRAPH, Failed
+from sonograph.connection import client, translated
+from sonograph.errors import Failed
+from sonograph.events import GRAPH
 
 ANSWER_S = 30.0
 TRANSCRIPT_S = 180.0
@@ -20,11 +22,8 @@ class Service:
     def __init__(self, url: str, key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         """`key`: of an operator."""
         self.url = url.rstrip("/")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        local = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}  # never through a proxy
-        self._client = httpx.Client(
-            base_url=self.url, headers=headers, timeout=ANSWER_S, transport=transport, mounts=None if transport else local
-        )
+        with translated(self.url):
+            self._client = client(key, transport, base_url=self.url, timeout=ANSWER_S)
 
     def __enter__(self) -> Self:
         return self
@@ -82,18 +81,11 @@ class Service:
         """The answer's JSON. `empty`: statuses that are as good as success without content."""
         headers = {"Accept": "application/json", **content.pop("headers", {})}
         try:
-            answer = self._client.request(method, path, headers=headers, **content)
+            with translated(self.url):
+                answer = self._client.request(method, path, headers=headers, **content)
             if answer.status_code in empty:
                 return {}
             document = answer.json() if answer.content else {}
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Failed(f"nothing answers at {self.url}: `make serve` starts the service") from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise Failed(f"{self.url} is not the address of a service, as http://127.0.0.1:8000 is") from error
-        except httpx.TimeoutException as error:
-            raise Failed(f"{self.url} has been silent for too long: its ingress hangs, or the network is cut") from error
-        except httpx.HTTPError as error:
-            raise Failed(f"{self.url} ended the connection: repeat the command, which goes on where it ended") from error
         except ValueError as error:
             raise Failed(
                 f"{self.url}{path} does not answer as Sonograph does ({answer.status_code}): is this its address?"

@@ -5,26 +5,28 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from sonograph.draw import api_key, printable
-from sonograph.events import Failed
-from sonograph.rollouts import options
+from sonograph import options
+from sonograph.addresses import URL
+from sonograph.errors import Failed, fail
+from sonograph.keys import api_key
+from sonograph.terminal import printable
 
 HEAD = ("STAGE", "MODEL", "REPLICA", "STATE", "NODE")
+UNKNOWN = 2
+"""Exit status where the service does not tell."""
 FAILED = ("ABSENT", "UNHEALTHY", "DEPLOY_FAILED")
 """Statuses of a deployment that does not run, whatever its replicas."""
 
 
 def status(
-    url: Annotated[str, typer.Option(help="Address of the service.")] = options.LOCAL,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")] = False,
 ) -> None:
     """Show which replica of which model runs on which node.
 
-    Exits with 0 where everything runs, 1 where something does not, 2 where the service does not tell.
+    Exits with 0 where everything runs, with 1 where something does not, and with 2 where the service does not tell.
     """
     from sonograph.service import Service  # loads httpx
 
@@ -32,8 +34,7 @@ def status(
         with Service(url, api_key(key_file)) as service:
             found = service.topology()
     except Failed as error:
-        Console(stderr=True).print(Text(f"sonograph status: {printable(str(error))}", "red"), soft_wrap=True)
-        raise typer.Exit(2) from None
+        fail("status", error, UNKNOWN)
     missing = faults(found)
     if as_json:
         print(json.dumps(found, indent=2))

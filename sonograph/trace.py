@@ -9,9 +9,10 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from sonograph.draw import api_key
-from sonograph.events import Failed
-from sonograph.rollouts import options
+from sonograph import options
+from sonograph.addresses import URL
+from sonograph.errors import Failed, fail
+from sonograph.keys import api_key
 
 BAR, LEAST_BAR, OTHERS = 40, 12, 66
 """Columns of the time axis, in a narrow terminal too, and of all else in a row."""
@@ -22,13 +23,13 @@ console = Console()
 
 def trace(
     id: Annotated[str, typer.Argument(help="A trace's or a request's id, `last`, or `slowest`.")] = "last",
-    url: Annotated[str, typer.Option(help="Address of the service.")] = options.LOCAL,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the trace as JSON.")] = False,
 ) -> None:
     """Show where one request's time went: every queue, attempt, window and step.
 
-    The service keeps the traces of its last requests (the setting `tracing.kept`).
+    The service keeps the traces of its last requests (the setting `tracing.max_traces`).
     """
     from sonograph.service import Service  # loads httpx
 
@@ -36,8 +37,7 @@ def trace(
         with Service(url, api_key(key_file)) as service:
             found = service.trace(id)
     except Failed as error:
-        Console(stderr=True).print(Text(f"sonograph trace: {error}", "red"))
-        raise typer.Exit(1) from None
+        fail("trace", error)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -232,7 +232,9 @@ class FakeService:
     topology: Any = nothing_runs
     rollouts: Rollouts | None = None
     """Without one there is no candidate."""
-    traces: Traces = field(default_factory=lambda: Traces(TracingSettings(kept=0)))
+    may_keep_content: bool = False
+    logs_transcripts: bool = False
+    traces: Traces = field(default_factory=lambda: Traces(TracingSettings(max_traces=0)))
     metrics: Metrics = field(default_factory=lambda: Metrics(NullMetric, NullMetric, NullMetric))
     status: ServeStatus = field(default_factory=lambda: serve_status(whisper=deployment_status(), diffusion=deployment_status()))
 
@@ -276,6 +278,8 @@ class FakeService:
             self.traces,
             self.topology,
             self.rollouts,
+            may_keep_content=self.may_keep_content,
+            logs_transcripts=self.logs_transcripts,
         )
 
     def app(self) -> FastAPI:

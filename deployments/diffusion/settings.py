@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from deployments.roles.text_to_image import GenerateRequest
 
 
 class DiffusionSettings(ModelSettings):
+    RENAMED: ClassVar = {"max_queue_delay_ms": "diffusion.max_queue_delay_s (seconds)"}
+
     model: str = str(Path(__file__).parent / "small-stable-diffusion")
     """A diffusers pipeline's folder or hub id: Stable Diffusion 1.x, 2.x, SD-Turbo or SDXL, in safetensors."""
     aliases: tuple[str, ...] = ("stable-diffusion",)
@@ -28,9 +30,9 @@ class DiffusionSettings(ModelSettings):
     """Largest width and height that a request may ask for, in pixels."""
     max_batch: int = Field(default=8, ge=1, le=16)
     """Most images that share a denoising step; fewer of a size of which half of the free memory does not hold so many."""
-    max_queue_delay_ms: int = Field(default=0, ge=0, le=10_000)
+    max_queue_delay_s: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
     """Longest time that an image waits for others to share its steps, while none is drawn and fewer wait than fit a step, in
-    milliseconds. Fewer and larger calls of the UNet take less time each; a request that comes alone waits all of it."""
+    seconds. Fewer and larger calls of the UNet take less time each; a request that comes alone waits all of it."""
     safety_checker: bool = False
     """Run the pipeline's own safety checker and refuse a flagged image; a pipeline without one is then refused at start."""
 
@@ -43,7 +45,7 @@ class DiffusionSettings(ModelSettings):
             threads=threads,
             safety_checker=self.safety_checker,
             max_batch=self.max_batch,
-            max_queue_delay_ms=self.max_queue_delay_ms,
+            max_queue_delay_s=self.max_queue_delay_s,
         )
 
     def with_defaults(self, request: GenerateRequest) -> GenerateRequest:

@@ -20,7 +20,7 @@ class EngineConfig:
     safety_checker: bool = False
     max_batch: int = 1
     """Most images that share a denoising step."""
-    max_queue_delay_ms: int = 0
+    max_queue_delay_s: float = 0.0
     """Longest time that an image waits for others before an idle model's first step."""
 
     @property

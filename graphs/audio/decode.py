@@ -75,7 +75,7 @@ def decode_sound(
     Raises AudioEmpty, AudioTooLong, AudioUndecodable.
     """
     if not recording:
-        raise AudioEmpty("the recording is empty: 0 bytes were received")
+        raise AudioEmpty("the recording is empty: 0 bytes were received, so check the file")
     samples = Samples(np.empty(capacity(max_duration_s), np.int16) if buffer is None else buffer, max_duration_s, each_second)
     reading = _Reading(samples)
     for start, end in links.bounds(recording):
@@ -83,7 +83,7 @@ def decode_sound(
     if samples.size == 0 and reading.error is not None:
         raise _undecodable(reading.error) from reading.error
     if samples.size < SHORTEST_S * SAMPLE_RATE_HZ:
-        raise AudioEmpty(f"the recording holds {samples.seconds:.2f} s of sound; at least {SHORTEST_S} s is needed")
+        raise AudioEmpty(f"the recording holds {samples.seconds:.2f} s of sound; at least {SHORTEST_S} s is needed: record more")
     return DecodedAudio(samples.since(0), tuple(reading.warnings()))
 
 
@@ -164,7 +164,7 @@ def _opened(recording: bytes) -> Any:
 def _readable(container: Any) -> list[Any]:
     """The audio tracks whose decoders may run; at least one. Raises AudioUndecodable."""
     if not container.streams.audio:
-        raise AudioUndecodable("the recording has no audio track")
+        raise AudioUndecodable("the recording has no audio track: send one that has")
     accepted = DECODERS.split(",")
     found = [one for one in container.streams.audio if one.codec_context is not None and one.codec_context.name in accepted]
     if not found:

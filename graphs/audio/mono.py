@@ -66,7 +66,7 @@ class Samples:
             self._each_second()
 
     def _too_long(self) -> AudioTooLong:
-        limit = f"{self._max_duration_s:g} s, the limit of this service"
+        limit = f"{self._max_duration_s:g} s (setting audio.max_duration_s)"
         return AudioTooLong(f"the recording is longer than {limit}: send a shorter one")
 
 
@@ -86,7 +86,9 @@ class Mono:
         """Raise AudioTooLong, and AudioUndecodable for an impossible format."""
         rate_hz, channels = frame.sample_rate, frame.layout.nb_channels
         if rate_hz > HIGHEST_RATE_HZ:
-            raise AudioUndecodable(f"the recording claims a sample rate of {rate_hz} Hz; at most {HIGHEST_RATE_HZ} is read")
+            raise AudioUndecodable(
+                f"the recording claims a sample rate of {rate_hz} Hz; at most {HIGHEST_RATE_HZ} is read: resample it"
+            )
         if channels > MOST_CHANNELS:
             raise AudioUndecodable(f"the recording has {channels} channels; at most {MOST_CHANNELS} are mixed: send fewer")
         seconds = frame.samples / rate_hz

@@ -95,7 +95,7 @@ class DecodePool:
             job = self._job
             return AudioUndecodable(
                 f"reading the recording takes more CPU than {job.cpu_s:g} s and {job.cpu_s_per_s:g} s for each second of sound "
-                "(the settings audio.decode_cpu_s and decode_cpu_s_per_s): send its sound alone, as wav, flac or mp3"
+                "(settings audio.decode_cpu_s and audio.decode_cpu_s_per_s): send its sound alone, as wav, flac or mp3"
             )
         if number in CRASHES:
             name = signal.Signals(number).name

@@ -12,7 +12,7 @@ PROVIDER = "sonograph"
 OUTPUTS = {"speech_to_text": "text", "text_to_image": "image", "image_to_image": "image"}
 """The kind of result by the model's role."""
 MOST_CHARACTERS = 1024
-"""Of a prompt or a transcript, where the setting `tracing.words` has them written."""
+"""Of a prompt or a transcript, where the setting `tracing.message_content` has them written."""
 
 
 def requested(spec: ModelSpec, settings: ModelSettings, request: Any, words: bool) -> dict[str, Value]:

@@ -84,8 +84,8 @@ AUDIO = Metric("sonograph_audio_seconds", "seconds of audio processed by the sta
 FALLBACKS = Metric(
     "sonograph_rollout_fallbacks", "requests that the stable model answered after the candidate failed", (), ("stage", "code")
 )
-MIRRORED = Metric(
-    "sonograph_rollout_mirrored",
+MIRRORS = Metric(
+    "sonograph_rollout_mirrors",
     "mirrored requests; dropped ones were not sent, or were ended for a client's request",
     (),
     ("stage", "dropped"),
@@ -109,7 +109,7 @@ DECLARED = (
     BATCH,
     AUDIO,
     FALLBACKS,
-    MIRRORED,
+    MIRRORS,
     SHARE,
     SCORE,
 )
@@ -197,7 +197,7 @@ class Metrics:
         self._add(FALLBACKS.name, 1, stage=stage, code=code)
 
     def mirrored(self, stage: str, dropped: bool = False) -> None:
-        self._add(MIRRORED.name, 1, stage=stage, dropped=str(dropped).lower())
+        self._add(MIRRORS.name, 1, stage=stage, dropped=str(dropped).lower())
 
     def share(self, stage: str, percent: float) -> None:
         self._metrics[SHARE.name].set(percent, {"stage": stage})

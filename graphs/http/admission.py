@@ -119,9 +119,7 @@ class Admission:
         most = self._max_concurrent_requests
         taken = sum(one.places for one in self._admitted - {own} if not one.uploading)
         if taken + n > most:
-            bound = (
-                f"the service has {_part(taken, most)} requests that it takes at once (its setting http.max_concurrent_requests)"
-            )
+            bound = f"the service has {_part(taken, most)} requests that it takes at the same time (setting http.max_concurrent_requests)"
             raise _refusal(Overloaded, bound, retry_after_s(), _fewer(n))
 
     def require_more(self, n: int, own: Reservation, retry_after_s: Callable[[], float]) -> None:
@@ -130,9 +128,7 @@ class Admission:
         bounds = {"http.max_concurrent_requests": self._max_concurrent_requests, "http.key_max_concurrent_requests": of_key}
         for setting, most in bounds.items():
             if most is not None and n > most:
-                refused = InvalidInput(
-                    f"n must be at most {most}: each picture counts as a request (this service's setting {setting})"
-                )
+                refused = InvalidInput(f"n must be at most {most}: each picture counts as a request (setting {setting})")
                 refused.param = "n"
                 raise refused
         self._require_share(own.key, retry_after_s, n, own)
@@ -142,7 +138,7 @@ class Admission:
         """`own`: the reservation that is to hold them."""
         if self._admitted - {own} and self.bytes + size_bytes > self._max_buffered_bytes:
             mib = self._max_buffered_bytes / 1024 / 1024
-            bound = f"holds all the recordings that fit in {mib:g} MiB (its setting http.max_buffered_bytes)"
+            bound = f"holds all the recordings that fit in {mib:g} MiB (setting http.max_buffered_bytes)"
             raise _refusal(Overloaded, f"the service {bound}", retry_after_s(), ", or send a shorter or compressed recording")
 
     def _require_share(
@@ -153,7 +149,7 @@ class Admission:
             return
         taken = sum(one.places for one in self._admitted - {own} if one.key == key)
         if taken + n > most:
-            bound = f"this key has {_part(taken, most)} requests at once that one may have (the service's setting "
+            bound = f"this key has {_part(taken, most)} requests that one may have at the same time (setting "
             raise _refusal(RateLimitExceeded, f"{bound}http.key_max_concurrent_requests)", retry_after_s(), _fewer(n))
 
     def _require_upload(self, retry_after_s: Callable[[], float]) -> None:
@@ -162,9 +158,7 @@ class Admission:
             return
         evictable = [reservation for reservation in uploads if reservation.body_timeout.evictable]
         if not evictable:
-            bound = (
-                f"has all {self._max_concurrent_uploads} uploads that it takes at once (its setting http.max_concurrent_uploads)"
-            )
+            bound = f"has all {self._max_concurrent_uploads} uploads that it takes at the same time (setting http.max_concurrent_uploads)"
             raise _refusal(Overloaded, f"the service {bound}", retry_after_s())
         slowest = min(evictable, key=lambda reservation: reservation.body_timeout.due_s)
         slowest.body_timeout.evict()

@@ -129,7 +129,7 @@ class _Bucket:
         self._at_s = now_s
         if self._tokens < 1:
             error = RateLimitExceeded(
-                f"this key has made its {self._per_minute} requests of a minute (the service's setting http.key_requests_per_minute)"
+                f"this key has made its {self._per_minute} requests of a minute (setting http.key_requests_per_minute)"
             )
             error.retry_after_s = math.ceil((1 - self._tokens) * 60 / self._per_minute)
             raise error

@@ -54,9 +54,9 @@ class BodyTimeout:
                 raise TimeoutError
         except TimeoutError:
             raise BodyTooSlow(
-                f"the body came too slowly: send it without pauses of {self._idle_timeout_s:g} s (http.body_idle_timeout_s), at "
-                f"{self._min_bytes_per_s:g} bytes/s at least (http.min_body_bytes_per_s), and without shorter pauses while the service "
-                "has many uploads"
+                f"the body came too slowly: send it without pauses of {self._idle_timeout_s:g} s (setting http.body_idle_timeout_s), at "
+                f"{self._min_bytes_per_s:g} bytes/s at least (setting http.min_body_bytes_per_s), and without shorter pauses while the "
+                "service has many uploads"
             ) from None
         finally:
             self._timer = None

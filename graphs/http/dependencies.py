@@ -114,13 +114,16 @@ class Dependencies:
         metrics: Metrics,
         decode: Decode,
         traces: Traces,
+        logs_transcripts: bool = False,
     ) -> None:
+        """`logs_transcripts`: the setting `logging.transcripts`."""
         self._settings = settings
         self._stages = stages
         self._readiness = readiness
         self._metrics = metrics
         self._decode = decode
         self._traces = traces
+        self._logs_transcripts = logs_transcripts
         self._access = Access(settings.api_keys_file, settings.key_requests_per_minute)
         self._admission = Admission(
             settings.max_concurrent_requests,
@@ -152,7 +155,7 @@ class Dependencies:
         context = RequestContext(request_id(request), TimeLeft(settings.deadline_s), ended=(ended := asyncio.Event()))
         declared = declared_bytes(request.headers.get("content-length"), settings.max_upload_bytes)
         request.state.trace = context.trace = self._traces.begin(client_context(request), context.id, attributes(request))
-        with logged(context, request.scope["route"].path, settings.log_transcripts, self._ended) as entry:
+        with logged(context, request.scope["route"].path, self._logs_transcripts, self._ended) as entry:
             context.key = self._access.require(request)
             context.may_read_trace = self._traces.keeps and self._access.is_operator(request, context.key)
             if VARIANT in request.headers:

@@ -28,11 +28,11 @@ def negotiate(accept: str | None, output_format: str | None, formats: Mapping[st
     try:
         chosen = mimeparse.best_match(offered, (accept or "*/*").lower())
     except ValueError as error:
-        raise NotAcceptable("the Accept header cannot be read") from error
+        raise NotAcceptable("the Accept header cannot be read: write media types, as in Accept: image/png") from error
     if not chosen and output_format is not None and named:
         chosen = named[0]
     if not chosen:
-        raise NotAcceptable(f"the answer can be {', '.join((*formats, JSON, EVENTS))}, and Accept takes none of them")
+        raise NotAcceptable(f"the answer can be {', '.join((*formats, JSON, EVENTS))}, and Accept takes none of them: name one")
     return chosen, output_format or formats.get(chosen, next(iter(formats.values()), None))
 
 

@@ -43,10 +43,16 @@ class Services:
     """Search of every ingress replica; None outside of Ray Serve, where there is one."""
     serve_api: str | None = None
     """Address of Ray's dashboard, which has Serve's REST API."""
+    may_keep_content: bool = False
+    """Whether recordings, words or images of requests may be kept: `Settings.may_keep_content`."""
+    logs_transcripts: bool = False
+    """The setting `logging.transcripts`."""
 
     @cached_property
     def dependencies(self) -> Dependencies:
-        return Dependencies(self.settings, self.stages, self.readiness, self.metrics, self.decode, self.traces)
+        return Dependencies(
+            self.settings, self.stages, self.readiness, self.metrics, self.decode, self.traces, self.logs_transcripts
+        )
 
     def stage(self, role: Role) -> Stage[Any, Any]:
         """The stage of a role. Raises NotFound where no model of that role is deployed."""

@@ -14,6 +14,7 @@ class HttpSettings(Section):
         "max_bytes": "http.max_buffered_bytes",
         "keys": "http.api_keys_file",
         "max_audio_s": "audio.max_duration_s",
+        "log_transcripts": "logging.transcripts",
         "whisper_aliases": "whisper.aliases",
         "diffusion_aliases": "diffusion.aliases",
     }
@@ -23,7 +24,7 @@ class HttpSettings(Section):
     deadline_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     """Longest time for one request, in seconds from its receipt."""
     max_concurrent_requests: int = Field(default=32, ge=1)
-    """Requests whose body is whole in one ingress replica at once, waiting ones included, one of `n` pictures as `n`; the rest are
+    """Requests whose body is whole in one ingress replica at the same time, waiting ones included, one of `n` pictures as `n`; the rest are
     refused at once."""
     max_concurrent_uploads: int = Field(default=128, ge=1)
     """Requests whose body is on its way to one ingress replica. One more takes the place of the slowest, if that one has fallen behind
@@ -34,9 +35,8 @@ class HttpSettings(Section):
     min_body_bytes_per_s: int = Field(default=500, ge=1)
     """Least rate of a body, on average from its start, after `body_idle_timeout_s`."""
     max_buffered_bytes: int = Field(default=256 * 1024 * 1024, gt=0, validate_default=True)
-    """Bytes of recordings that one ingress replica holds at once, at least `max_upload_bytes`; a request beyond it is refused at once."""
-    log_transcripts: bool = False
-    """Write the transcript into the access log."""
+    """Bytes of recordings that one ingress replica holds at the same time, at least `max_upload_bytes`; a request beyond it is
+    refused at once."""
     api_keys_file: Path | None = None
     """File of the API keys, a name and a key on each line, and `operator` behind those that may change rollouts, and read traces and
     `GET /graph`; read again when it changes; without it no key is needed.
@@ -44,8 +44,8 @@ class HttpSettings(Section):
     key_requests_per_minute: int | None = Field(default=None, ge=1)
     """Requests that one key may make in a minute, in each ingress replica; without it there is no such bound."""
     key_max_concurrent_requests: int | None = Field(default=None, ge=1)
-    """Requests that one key may have in one ingress replica at once, uploads included, one of `n` pictures as `n`; without it one key may
-    take every place."""
+    """Requests that one key may have in one ingress replica at the same time, uploads included, one of `n` pictures as `n`; without
+    it one key may take every place."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the service from a browser, such as `https://example.org`; `*` for all."""
     trusted_hosts: tuple[str, ...] = ()

@@ -37,7 +37,7 @@ async def receive(request: Request, max_bytes: int) -> Upload:
     kind, options = parse_options_header(request.headers.get("content-type", "application/octet-stream"))
     if kind == b"multipart/form-data":
         if not options.get(b"boundary"):
-            raise MalformedRequest("the multipart body's Content-Type names no boundary")
+            raise MalformedRequest("the multipart body's Content-Type names no boundary: let the client set it, as curl -F does")
         _refuse_declared(request, max_bytes + OVERHEAD_BYTES, max_bytes)
         try:
             form = _Form(options[b"boundary"], max_bytes)
@@ -91,7 +91,7 @@ def _refuse_declared(request: Request, bound: int, max_bytes: int) -> None:
 
 def _too_large(max_bytes: int) -> AudioTooLarge:
     return AudioTooLarge(
-        f"the recording is larger than {max_bytes / 1024 / 1024:g} MiB, this service's limit: send a shorter or compressed one"
+        f"the recording is larger than {max_bytes / 1024 / 1024:g} MiB (setting http.max_upload_bytes): send a shorter or compressed one"
     )
 
 
@@ -134,7 +134,7 @@ class _Form:
         except MultipartParseError as error:
             raise MalformedRequest("the multipart body is malformed: check its boundary, which curl -F sets by itself") from error
         if not self._ended:
-            raise MalformedRequest("the multipart body ended before its last boundary")
+            raise MalformedRequest("the multipart body ended before its last boundary: send it whole")
         if self._recording is None:
             raise MalformedRequest("the multipart body has no field `file`: send the recording in it: -F file=@recording.wav")
         return Upload(bytes(self._recording), self._fields)
@@ -142,7 +142,7 @@ class _Form:
     def _begin_part(self) -> None:
         self._parts += 1
         if self._parts > PARTS:
-            raise MalformedRequest(f"the multipart body has more than {PARTS} fields")
+            raise MalformedRequest(f"the multipart body has more than {PARTS} fields: send fewer")
         self._header = (bytearray(), bytearray())
         self._disposition: dict[bytes, bytes] = {}
         self._value = bytearray()
@@ -162,7 +162,7 @@ class _Form:
     def _end_headers(self) -> None:
         name = self._disposition.get(b"name")
         if name is None:
-            raise MalformedRequest("a field of the multipart body has no name")
+            raise MalformedRequest("a field of the multipart body has no name: give it one, as curl -F NAME=VALUE does")
         self._name = self._text(name, "a field's name")
         self._limit = self._max_bytes if self._name == "file" else FIELD_BYTES
         if self._name == "file" and self._recording is not None:
@@ -173,7 +173,7 @@ class _Form:
         if len(self._value) > self._limit:
             if self._name == "file":
                 raise _too_large(self._max_bytes)
-            raise MalformedRequest(f"a form field is longer than {FIELD_BYTES} bytes")
+            raise MalformedRequest(f"a form field is longer than {FIELD_BYTES} bytes: shorten it")
 
     def _end_part(self) -> None:
         if self._name == "file":
@@ -189,4 +189,4 @@ class _Form:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise MalformedRequest(f"{label} is not UTF-8") from error
+            raise MalformedRequest(f"{label} is not UTF-8: encode it so") from error

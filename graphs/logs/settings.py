@@ -14,6 +14,8 @@ class LoggingSettings(Section):
     """
     access: bool = True
     """Write a line for each request."""
+    transcripts: bool = False
+    """Write the transcript into each request's line."""
     output: str | None = Field(default=None, max_length=4096)
     """Device or pipe for the lines of requests and rollouts, and for other lines from WARNING on, such as `/proc/1/fd/1`, a container's
     standard output. Without it they are in Ray's file of the replica alone, which has every line in any case.

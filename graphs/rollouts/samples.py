@@ -81,7 +81,7 @@ class RemoteFolder:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except ImportError as error:
             raise ValueError(
-                f"rollouts.samples is {url!r}, which needs more packages: install sonograph[s3] ({error})"
+                f"rollouts.samples_folder is {url!r}, which needs more packages: install sonograph[s3] ({error})"
             ) from error
 
     def write(self, stage: str, name: str, content: bytes) -> None:
@@ -105,12 +105,14 @@ class Samples:
 
     def __init__(self, settings: RolloutSettings, clock: Callable[[], float] = time.time) -> None:
         """`clock`: Unix time. Raises ValueError for a URL that needs a package which is not installed."""
-        assert settings.samples is not None
+        assert settings.samples_folder is not None
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
         self._folder: Folder = (
-            RemoteFolder(settings.samples) if "://" in settings.samples else LocalFolder(Path(settings.samples))
+            RemoteFolder(settings.samples_folder)
+            if "://" in settings.samples_folder
+            else LocalFolder(Path(settings.samples_folder))
         )
 
     def keep(self, rollout: Rollout, request: Any, stable: Outcome, candidate: Outcome, pair: Pair) -> None:
@@ -119,7 +121,7 @@ class Samples:
         name = f"{int(self._clock() * 1000):015d}-{rollout.id}-{secrets.token_hex(4)}{SUFFIX}"
         try:
             with self._lock:
-                if len(content) <= self._settings.samples_bytes:
+                if len(content) <= self._settings.max_samples_bytes:
                     self._folder.write(rollout.stage, name, content)
                 self._trim(rollout.stage, rollout.samples)
         except OSError as error:
@@ -128,8 +130,8 @@ class Samples:
     def _trim(self, stage: str, most: int) -> None:
         """Remove the stage's samples that are too old, too many, or too large in sum; the oldest first."""
         found = sorted(self._folder.list(stage), key=lambda one: one.name)
-        total, oldest = sum(one.size for one in found), self._clock() - self._settings.samples_age_s
-        while found and (found[0].at < oldest or len(found) > most or total > self._settings.samples_bytes):
+        total, oldest = sum(one.size for one in found), self._clock() - self._settings.max_samples_age_s
+        while found and (found[0].at < oldest or len(found) > most or total > self._settings.max_samples_bytes):
             first = found.pop(0)
             total -= first.size
             self._folder.remove(stage, first.name)

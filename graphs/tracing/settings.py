@@ -1,7 +1,7 @@
 """The settings of tracing."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,11 +10,18 @@ from graphs.tracing.otlp import check_endpoint
 
 
 class TracingSettings(Section):
-    kept: int = Field(default=256, ge=0, le=10_000)
+    RENAMED: ClassVar = {
+        "kept": "tracing.max_traces",
+        "kept_spans": "tracing.max_spans",
+        "words": "tracing.message_content",
+        "ratio": "tracing.sample_ratio",
+    }
+
+    max_traces: int = Field(default=256, ge=0, le=10_000)
     """Traces of the last requests that each ingress replica keeps, for `sonograph trace`; 0: none."""
-    kept_spans: int = Field(default=50_000, ge=1)
+    max_spans: int = Field(default=50_000, ge=1)
     """Spans and events of these traces in sum; beyond it the oldest traces are dropped, and the newest one never is."""
-    words: bool = False
+    message_content: bool = False
     """Write prompts and transcripts into the spans, cut to 1,024 characters each: personal data at the collector, and for operators."""
     endpoint: str = Field(default="", max_length=2000)
     """Address of an OpenTelemetry collector, such as `http://collector:4318`, and `:4317` for gRPC; empty: traces are sent nowhere."""
@@ -34,8 +41,8 @@ class TracingSettings(Section):
     """The traces' `service.name`."""
     resource: dict[str, str] = Field(default_factory=dict)
     """Further attributes of the service, such as `deployment.environment.name`."""
-    ratio: float = Field(default=0.1, ge=0, le=1)
-    """Share of the traces that is sent, of those that the client's `traceparent` decides nothing about."""
+    sample_ratio: float = Field(default=0.1, ge=0, le=1)
+    """Part of the traces that is sent, of those that the client's `traceparent` decides nothing about."""
     slow_s: float = Field(default=10.0, gt=0)
     """A request that takes at least this long is always sent, as one that fails is."""
 

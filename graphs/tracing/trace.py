@@ -33,7 +33,8 @@ class Trace:
     ) -> None:
         """`name`: the root span's, as HTTP's semantic conventions have it, such as `POST /graph`. `on_end` receives the ended trace.
 
-        `origin`: the trace of the request that this work follows from, where nobody waits for it. `words`: the setting `tracing.words`.
+        `origin`: the trace of the request that this work follows from, where nobody waits for it.
+        `words`: the setting `tracing.message_content`.
         """
         self.client = client
         self.origin = origin

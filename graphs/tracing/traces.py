@@ -24,7 +24,7 @@ class Traces:
         self._kept: deque[Trace] = deque()
         self._size = 0
         """Spans and events of those that are kept, mirrored calls' included."""
-        self.keeps = settings.kept > 0
+        self.keeps = settings.max_traces > 0
         self.since_ns = time.time_ns()
         """Unix time since which every request that ended is kept."""
         self._running: dict[str, asyncio.Event] = {}
@@ -35,10 +35,10 @@ class Traces:
 
         `client`: its client's context. `request`: the root's attributes, with at least the method and the route.
         """
-        if self._exporter is None and not self._settings.kept:
+        if self._exporter is None and not self._settings.max_traces:
             return None
         name = f"{request['http.request.method']} {request['http.route']}"
-        trace = Trace(name, client, None, self._ended, self._settings.words, **request, **{REQUEST_ID: request_id})
+        trace = Trace(name, client, None, self._ended, self._settings.message_content, **request, **{REQUEST_ID: request_id})
         self._running[trace.id] = asyncio.Event()
         return trace
 
@@ -60,7 +60,7 @@ class Traces:
         elif self.keeps:
             self._kept.append(trace)
             self._size += _size(trace)
-        while len(self._kept) > self._settings.kept or (self._size > self._settings.kept_spans and len(self._kept) > 1):
+        while len(self._kept) > self._settings.max_traces or (self._size > self._settings.max_spans and len(self._kept) > 1):
             oldest = self._kept.popleft()
             self._size -= _size(oldest)
             self.since_ns = oldest.root.ended_ns
@@ -81,7 +81,7 @@ class Traces:
             return True
         if trace.client is not None:
             return trace.client.sampled
-        return random.random() < self._settings.ratio
+        return random.random() < self._settings.sample_ratio
 
     @property
     def count(self) -> int:

@@ -115,7 +115,7 @@ def read(paths: Iterable[Path]) -> Iterator[Document | Finding]:
 @rule(
     "SG001",
     "every file can be read as YAML",
-    "Mend the YAML, or leave the file out. `helm template` and kustomize make plain YAML.",
+    "Fix the YAML, or leave the file out. `helm template` and kustomize make plain YAML.",
 )
 def a_file_can_be_read(file: Path, error: str) -> Finding:
     return Finding(file, "the file", f"cannot be read: {' '.join(error.split())}", a_file_can_be_read.__name__)

@@ -72,7 +72,7 @@ def diagnose(service: Service) -> list[Finding]:
 @rule(
     "SG003",
     "every rule can judge what it reads",
-    "Mend the other findings first; where there is none, the doctor is at fault: report it.",
+    "Fix the other findings first; where there is none, the doctor is at fault: report it.",
 )
 def a_rule_can_judge(service: Service, own: Rule, error: Exception) -> Finding:
     sentence = f"the rule {own.number} cannot judge it: {type(error).__name__}: {' '.join(str(error).split())}"

@@ -67,7 +67,7 @@ class Finding:
     rule: str
     severity: Severity = ERROR
     commands: tuple[str, ...] = ()
-    """Commands that mend it, for a shell."""
+    """Commands that fix it, for a shell."""
     line: int | None = None
 
     def __str__(self) -> str:
@@ -77,3 +77,8 @@ class Finding:
     @property
     def number(self) -> str:
         return REGISTRY[self.rule].number
+
+    @property
+    def remedy(self) -> str:
+        """The remedy of its rule."""
+        return REGISTRY[self.rule].remedy

@@ -87,7 +87,7 @@ def the_service_is_ready(live: Live) -> Iterator[Finding]:
 @rule(
     "SG903",
     "each application of Serve runs",
-    "Mend the reason, and deploy again.",
+    "Fix the reason, and deploy again.",
 )
 def each_application_runs(live: Live) -> Iterator[Finding]:
     status = live.service.status

@@ -67,7 +67,7 @@ def ray_service(profile: Profile, images: Images, candidate: bool = False) -> Ob
     labels = {**instance(profile), **({REVISION: "candidate"} if candidate else {})}
     service = kubernetes_object(profile, "ray.io/v1", "RayService", name)
     service["metadata"]["annotations"] = {
-        "ray.io/initializing-timeout": "45m",  # the first cluster would wait for ever where a node is missing
+        "ray.io/initializing-timeout": "45m",  # the first cluster would wait forever where a node is missing
         NODES: json.dumps([node.model_dump() for node in values.nodes]),
         SIZES: "measured" if values.measured else "estimate",
     }
@@ -102,7 +102,7 @@ def _upgrade(values: UpgradeValues) -> Object:
     options = {
         "gatewayClassName": values.gateway_class,
         "stepSizePercent": values.step_size_percent,
-        "intervalSeconds": values.interval_seconds,
+        "intervalSeconds": values.interval_s,
         "maxSurgePercent": values.max_surge_percent,
     }
     return {"type": values.strategy, "clusterUpgradeOptions": options}

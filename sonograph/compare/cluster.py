@@ -13,7 +13,8 @@ from sonograph.compare.measured import Node
 from sonograph.compare.plan import Asked, Candidate, Checkpoint
 from sonograph.compare.tasks import Outcome, Task, run, sentence
 from sonograph.compare.works import Work, described
-from sonograph.state import RAY_TOKEN, make_private
+from sonograph.keys import RAY_TOKEN
+from sonograph.state import make_private
 
 OBJECT_STORE_BYTES = 512 << 20
 PINNED = 0.001

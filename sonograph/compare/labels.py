@@ -4,13 +4,13 @@ import html
 import math
 from collections.abc import Sequence
 
+from sonograph.terminal import JOINERS
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a")
 """Okabe and Ito's colour-blind safe palette, with a grey for its yellow and black, which one of the two backgrounds swallows."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "star")
 """Marks, of which each takes the next one when the colours begin anew."""
 LABEL_CHARS = 40
-JOINERS = "\u200c\u200d"
-"""Invisible characters that some scripts are spelt with."""
 
 
 def shown(text: str, most: int = 160) -> str:

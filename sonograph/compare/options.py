@@ -8,7 +8,7 @@ from typing import Any
 import typer
 import yaml
 
-from sonograph.rollouts.values import settings
+from sonograph.option_values import settings
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 SMALLEST_BYTES = 1 << 20
@@ -36,7 +36,7 @@ def memory(text: str) -> int:
 
 def duration(text: str) -> float:
     """Seconds of `30s`, `10m`, `2h`: more than none, at most a week."""
-    from sonograph.rollouts.values import seconds
+    from sonograph.option_values import seconds
 
     found = seconds(text)
     if not 0 < found <= LONGEST_S:

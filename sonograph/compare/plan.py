@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.model_spec import ModelSettings, ModelSpec, specs
-from deployments.nearest import question_or_all
 from deployments.paths import model_name
 from sonograph.compare.inputs import Input
 
@@ -17,7 +16,7 @@ VERSION = 1
 """Version of the code that measures. A change of what a figure means raises it, and everything is measured anew."""
 ROLES = {"speech-to-text": "whisper", "text-to-image": "diffusion"}
 """The model's section of the settings by role."""
-WITHOUT_EFFECT = {"model", "aliases", "weights", "max_batch", "max_side_px", "max_queue_delay_ms", "stall_s"}
+WITHOUT_EFFECT = {"model", "aliases", "weights", "max_batch", "max_side_px", "max_queue_delay_s", "stall_s"}
 """Settings that change no result of one input alone, or that a checkpoint's identity stands for."""
 
 
@@ -107,10 +106,6 @@ def largest(candidates: Sequence[Candidate], checkpoints: Mapping[str, Checkpoin
 
 
 def _section(spec: ModelSpec, values: Mapping[str, Any], label: str) -> ModelSettings:
-    known = list(spec.settings.model_fields)
-    for name in values:
-        if name not in known:
-            raise ValueError(f"{spec.title} has no setting {name}{question_or_all(str(name), known)}")
     try:
         return spec.section(dict(values))
     except ValueError as error:

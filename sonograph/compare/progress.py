@@ -12,8 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from sonograph.compare.measured import Measured
-from sonograph.draw import printable
-from sonograph.rollouts.table import duration
+from sonograph.terminal import duration, printable
 
 LINE_S = 30.0
 """Time between two lines where there is no terminal."""

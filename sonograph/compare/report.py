@@ -16,9 +16,9 @@ from sonograph.compare.inputs import Input, References
 from sonograph.compare.measured import Measured, Node
 from sonograph.compare.plan import Candidate, Checkpoint
 from sonograph.compare.scores import Scores
-from sonograph.compare.store import replace_file
 from sonograph.compare.summary import Choice, Row
-from sonograph.draw import printable
+from sonograph.files import replace_file
+from sonograph.terminal import printable
 
 PAGE, RESULTS, SUMMARY = "page.html", "results.csv", "summary.csv"
 

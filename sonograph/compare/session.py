@@ -19,10 +19,12 @@ from sonograph.compare.plan import Asked, Candidate
 from sonograph.compare.progress import Progress
 from sonograph.compare.report import Found, Report
 from sonograph.compare.runner import Pair, Runner
-from sonograph.compare.store import NotKept, Store, read, replace_file
+from sonograph.compare.store import NotKept, Store, read
 from sonograph.compare.tasks import Outcome
 from sonograph.compare.works import Work, work
-from sonograph.draw import printable
+from sonograph.errors import fail
+from sonograph.files import replace_file
+from sonograph.terminal import printable
 
 INTERRUPTED = 130
 console = Console(highlight=False)
@@ -71,8 +73,7 @@ def run(request: Request, find_work: Callable[[Candidate, str], Work] = work, co
         with Store(request.out) as store:
             return _run(request, candidates, given, references, store, find_work, console)
     except (NotKept, NoCluster) as error:
-        _say(Console(stderr=True, highlight=False), f"sonograph compare: {error}", "red")
-        return 1
+        fail("compare", error)
     except KeyboardInterrupt:
         _say(console, "Interrupted.", "yellow")
         return INTERRUPTED

@@ -11,7 +11,7 @@ from rich.text import Text
 from sonograph.compare.measured import Measured
 from sonograph.compare.scores import Errors, Scores
 from sonograph.compare.summary import Row
-from sonograph.draw import printable
+from sonograph.terminal import printable
 
 CHOSEN, FRONT = "★", "●"
 MEDIAN, TOTAL_TIME, TOTAL_CPU, THREADS, LOG_PROBABILITY = "median\ntime", "total\ntime", "total\nCPU", "threads", "log\nprob."

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from sonograph.compare.threads import AT_WORK, ThreadTimes, thread_times
+from sonograph.threads import AT_WORK, ThreadTimes, thread_times
 
 INTERVAL_S = 0.05
 RARE = 0.05

@@ -7,8 +7,8 @@ import yaml
 
 from deployments.paths import model_name
 from sonograph.compare.plan import Candidate
-from sonograph.compare.store import replace_file
-from sonograph.draw import printable
+from sonograph.files import replace_file
+from sonograph.terminal import printable
 
 MARK = "# Written by `sonograph compare`."
 USAGE = (

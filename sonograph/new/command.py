@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sonograph.draw import printable
-from sonograph.events import Failed
+from sonograph.errors import Failed, fail
 from sonograph.new.files import TEMPLATES
 
 ROLES = sorted(path.name for path in TEMPLATES.glob("*_to_*"))
@@ -101,8 +100,7 @@ def _reporting() -> Iterator[None]:
     try:
         yield
     except Failed as error:
-        Console(stderr=True, highlight=False).print(f"sonograph: {printable(str(error))}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        fail("new", error)
 
 
 def _print(written: Mapping[str, str], steps: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 
 LONGEST = 30
 MODEL = re.compile("[a-z][a-z0-9]*")

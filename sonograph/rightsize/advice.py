@@ -14,7 +14,7 @@ WAITED = 0.8
 THREADS_BESIDE = 1
 """Thread that is seen at work beside those of a model, such as one that reads and decodes: no more CPUs are asked for it."""
 
-type Severity = Literal["error", "hint", "fine"]
+type Severity = Literal["error", "note", "fine"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Reason:
     """One sentence on an amount."""
 
     severity: Severity
-    """`error` where less is asked for than is used; `hint` where something else is worth a change."""
+    """`error` where less is asked for than is used; `note` where something else is worth a change."""
     about: Literal["cpus", "memory", "threads", "gpu"]
     sentence: str
 
@@ -57,7 +57,7 @@ def _least_cpus(subject: Subject) -> float:
 
 def _least_threads(subject: Subject) -> float:
     """Threads below which the advice never goes."""
-    threads, asked = subject.threads, subject.asked.cpus or 0
+    threads, asked = subject.threads, subject.requested.cpus or 0
     if threads is None:
         return 0
     if _crowds(subject):
@@ -66,40 +66,42 @@ def _least_threads(subject: Subject) -> float:
 
 
 def _crowds(subject: Subject) -> bool:
-    asked, threads = subject.asked.cpus, subject.threads
+    asked, threads = subject.requested.cpus, subject.threads
     return bool(asked and threads and sizes.has_too_many_threads(threads.p95 - THREADS_BESIDE, asked))
 
 
 def _on_cpus(subject: Subject, used: Spread | None, to_ask: float | None) -> Iterator[Reason]:
-    asked = subject.asked.cpus
+    asked = subject.requested.cpus
     if used is None or to_ask is None:
         if subject.is_idle and subject.cpus:
             of = f"{len(subject.busy)} of {counted(len(subject.samples), 'sample')} were under load, and {LEAST_BUSY} are needed"
-            yield Reason("hint", "cpus", f"used {cpus(subject.cpus.max)} at most, so there is no advice on CPUs: {of}")
+            yield Reason("note", "cpus", f"used {cpus(subject.cpus.max)} at most, so there is no advice on CPUs: {of}")
         return
     found = _used(subject)
     if _crowds(subject) and asked and subject.threads:
         threads = subject.threads.p95
         choice = f"ask for {to_ask:g}, or run {sizes.threads_of(asked)}"
-        sentence = f"asked for {cpus(asked)} and ran {threads:g} threads at once: {sizes.crowding(threads, asked)}; {choice}"
+        sentence = (
+            f"asked for {cpus(asked)} and ran {threads:g} threads at the same time: {sizes.crowding(threads, asked)}; {choice}"
+        )
         yield Reason("error", "threads", sentence)
     elif not asked:
-        yield Reason("hint", "cpus", f"asks for no CPU, so that nothing is kept for it, and {found}: ask for {to_ask:g}")
+        yield Reason("note", "cpus", f"asks for no CPU, so that nothing is kept for it, and {found}: ask for {to_ask:g}")
     elif sizes.has_too_few_cpus(used.p95, asked):
         yield Reason("error", "cpus", f"asks for {cpus(asked)} and {found}: ask for {to_ask:g}")
     elif sizes.is_waste(used.p95, asked) and (to_ask < asked or (subject.threads_follow and asked > 1)):
         yield Reason(
-            "hint",
+            "note",
             "cpus",
             f"asks for {cpus(asked)}, more than twice of what it needs: it {found}; {_less(subject, asked, to_ask)}",
         )
     else:
         yield Reason("fine", "cpus", f"asks for {cpus(asked)} and {found}{_all_of_it(subject, asked, used.p95)}")
     if subject.waits:
-        yield Reason("hint", "cpus", "waited for CPUs of its node, which others used: the node is full, whatever is asked for")
+        yield Reason("note", "cpus", "waited for CPUs of its node, which others used: the node is full, whatever is asked for")
     if subject.kind == "task" and used.p95 < WAITED * min(asked or 1, subject.threads.p95 if subject.threads else 1):
         sentence = "had no CPU for much of its time, as on a node that is full, or waited for a disk: its figures are lower than its need"
-        yield Reason("hint", "cpus", sentence)
+        yield Reason("note", "cpus", sentence)
 
 
 def _used(subject: Subject) -> str:
@@ -124,23 +126,23 @@ def _less(subject: Subject, asked: float, to_ask: float) -> str:
 
 
 def _on_memory(subject: Subject, used: Spread | None, to_ask: int | None) -> Iterator[Reason]:
-    asked = subject.asked.memory_bytes
+    asked = subject.requested.memory_bytes
     if used is None or to_ask is None:
         return
     if not asked:
         if subject.kind != "node":
-            yield Reason("hint", "memory", f"asks for no memory, so a node takes any number of it: ask for {memory(to_ask)}")
+            yield Reason("note", "memory", f"asks for no memory, so a node takes any number of it: ask for {memory(to_ask)}")
     elif used.max > asked:
         yield Reason("error", "memory", f"asks for {memory(asked)} and used {memory(used.max)}: ask for {memory(to_ask)}")
     elif used.max * sizes.MEMORY_MARGIN > asked:
         yield Reason(
-            "hint",
+            "note",
             "memory",
             f"asks for {memory(asked)}, little above the {memory(used.max)} that it used: ask for {memory(to_ask)}",
         )
     elif sizes.is_waste(used.p95, asked) and to_ask < asked:
         yield Reason(
-            "hint",
+            "note",
             "memory",
             f"asks for {memory(asked)}, more than twice the {memory(used.p95)} that it used: ask for {memory(to_ask)}",
         )
@@ -149,12 +151,12 @@ def _on_memory(subject: Subject, used: Spread | None, to_ask: int | None) -> Ite
 
 
 def _on_gpus(subject: Subject) -> Iterator[Reason]:
-    asked, used, held = subject.asked.gpus, subject.gpu_percent, subject.gpu_bytes
+    asked, used, held = subject.requested.gpus, subject.gpu_percent, subject.gpu_bytes
     if not asked and held and held.max > 0 and subject.kind != "node":
         yield Reason("error", "gpu", f"asks for no GPU and holds {memory(held.max)} of one: set num_gpus")
     elif asked and used and not subject.is_idle and sizes.is_waste(used.p95, asked * 100):
         yield Reason(
-            "hint",
+            "note",
             "gpu",
             f"asks for {asked:g} GPU and kept it busy for {used.p95:.0f}% of the time (p95): a smaller part, or a GPU shared",
         )

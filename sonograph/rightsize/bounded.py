@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 
 MOST_BYTES = 64 * 2**20
 MOST_S = 60.0

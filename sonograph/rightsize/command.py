@@ -4,17 +4,17 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from sonograph.draw import printable
-from sonograph.events import Failed
-from sonograph.rollouts import options
-from sonograph.state import RAY_TOKEN
+from sonograph import options
+from sonograph.addresses import URL
+from sonograph.errors import Failed, fail
+from sonograph.keys import RAY_TOKEN
 
 if TYPE_CHECKING:
     from sonograph.rightsize.packing import NodeSize
@@ -38,7 +38,7 @@ def rightsize(
             show_default=False,
         ),
     ] = None,
-    url: Annotated[str, typer.Option(help="Address of the service.")] = options.LOCAL,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
     seconds: Annotated[float, typer.Option(help="Time to sample the service for, under its load.", min=1, max=MOST_S)] = 60,
     dashboard: options.DashboardUrl = None,
@@ -83,7 +83,7 @@ def rightsize(
         found = _found(results, prometheus, window_s, seconds, url, key_file, dashboard, ray_token_file)
         short = _answer(found, places, write, candidate, profile, as_json)
     except Failed as error:
-        _fail(str(error))
+        fail("rightsize", error, UNREADABLE)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None  # as shells count: 128, and SIGINT's number
     if short:
@@ -168,7 +168,7 @@ def _places(given: list[str]) -> "list[NodeSize]":
 
 
 def _window(text: str) -> float:
-    from sonograph.rollouts.values import seconds
+    from sonograph.option_values import seconds
 
     found = seconds(text)
     if not 60 <= found <= 366 * MOST_S:
@@ -181,8 +181,3 @@ def _check_profile(name: str | None) -> None:
 
     if name is not None and name not in known:
         raise typer.BadParameter(f"there is no {name}, only {', '.join(known)}", param_hint="--profile")
-
-
-def _fail(sentence: str) -> NoReturn:
-    errors.print(Text(f"sonograph rightsize: {printable(sentence)}", "red"), soft_wrap=True)
-    raise typer.Exit(UNREADABLE)

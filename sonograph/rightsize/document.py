@@ -32,7 +32,7 @@ def document(found: Found, advices: Sequence[Advice], packed: Fits, notes: Itera
         "packing": {
             "nodes": [asdict(one) for one in found.places],
             "fits": [asdict(one) for one in packed.rows],
-            "waiting_as_asked": packed.waiting_as_asked,
+            "waiting_as_requested": packed.waiting_as_requested,
             "waiting_as_advised": packed.waiting_as_advised,
             "sentences": list(packed.sentences),
         },
@@ -52,7 +52,7 @@ def _subject(subject: Subject) -> dict[str, Any]:
         "kind": subject.kind,
         "deployment": subject.deployment,
         "count": subject.count,
-        "asked": asdict(subject.asked),
+        "requested": asdict(subject.requested),
         "used": {name: _spread(getattr(subject, name)) for name in used},
         "samples": len(subject.samples),
         "samples_under_load": len(subject.busy),

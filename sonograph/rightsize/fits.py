@@ -1,4 +1,4 @@
-"""Effect of the advice on packing: the number that fits a node as asked for and as advised, and what waits."""
+"""Effect of the advice on packing: the number that fits a node as requested and as advised, and what waits."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ ANY = "any number"
 class Row:
     node: str
     name: str
-    asked: Fit | None
+    requested: Fit | None
     """None where it asks for nothing, so that any number fits."""
     advised: Fit | None
     crowded: bool
-    """Whether those that fit as asked use more CPUs than the node has."""
+    """Whether those that fit as requested use more CPUs than the node has."""
 
     @property
-    def as_asked(self) -> str:
-        return _shown(self.asked)
+    def as_requested(self) -> str:
+        return _shown(self.requested)
 
     @property
     def as_advised(self) -> str:
@@ -35,7 +35,7 @@ class Row:
 class Fits:
     rows: tuple[Row, ...]
     sentences: tuple[str, ...]
-    waiting_as_asked: dict[str, int]
+    waiting_as_requested: dict[str, int]
     waiting_as_advised: dict[str, int]
 
 
@@ -50,9 +50,9 @@ def packed(advices: Sequence[Advice], places: Sequence[NodeSize]) -> Fits:
     rows, sentences = list[Row](), list[str]()
     for place in kinds:
         for advice, asked, advised in pairs:
-            as_asked = fit(place, asked)
-            crowded = _crowded(advice, as_asked, place)
-            rows.append(Row(place.described(), advice.subject.name, as_asked, fit(place, advised), bool(crowded)))
+            as_requested = fit(place, asked)
+            crowded = _crowded(advice, as_requested, place)
+            rows.append(Row(place.described(), advice.subject.name, as_requested, fit(place, advised), bool(crowded)))
             sentences += [crowded] if crowded else []
     waits: list[dict[str, int]] = []
     for needs in ([one for _, one, _ in pairs], [one for _, _, one in pairs]):
@@ -70,7 +70,7 @@ def _kinds(places: Sequence[NodeSize]) -> dict[NodeSize, int]:
 
 
 def _asked(advice: Advice) -> Need:
-    asked = advice.subject.asked
+    asked = advice.subject.requested
     return Need(advice.subject.name, asked.cpus, asked.memory_bytes, asked.gpus, advice.subject.count)
 
 
@@ -84,37 +84,37 @@ def _advised(advice: Advice) -> Need:
     )
 
 
-def _crowded(advice: Advice, as_asked: Fit | None, place: NodeSize) -> str:
-    """A sentence where those that fit a node as asked use more CPUs than it has."""
+def _crowded(advice: Advice, as_requested: Fit | None, place: NodeSize) -> str:
+    """A sentence where those that fit a node as requested use more CPUs than it has."""
     subject = advice.subject
     used, threads = subject.wanted_cpus, subject.threads
-    if as_asked is None or used is None or subject.is_idle or not as_asked.number:
+    if as_requested is None or used is None or subject.is_idle or not as_requested.number:
         return ""
     each = max(used.p95, threads.p95 if threads and advice.asks_for_too_little else 0)
-    if as_asked.number * each <= place.cpus * (1 + sizes.TOLERANCE):
+    if as_requested.number * each <= place.cpus * (1 + sizes.TOLERANCE):
         return ""
     return (
-        f"a node of {cpus(place.cpus)} takes {as_asked.number} of {subject.name} as asked, which keep "
-        f"{plain(as_asked.number * each)} CPUs busy: {plain(as_asked.number * each / place.cpus)} times what it has"
+        f"a node of {cpus(place.cpus)} takes {as_requested.number} of {subject.name} as requested, which keep "
+        f"{plain(as_requested.number * each)} CPUs busy: {plain(as_requested.number * each / place.cpus)} times what it has"
     )
 
 
 def _waiting(
-    own: Sequence[Advice], places: Sequence[NodeSize], as_asked: dict[str, int], as_advised: dict[str, int]
+    own: Sequence[Advice], places: Sequence[NodeSize], as_requested: dict[str, int], as_advised: dict[str, int]
 ) -> list[str]:
-    """A sentence on what finds no place, as asked and as advised."""
+    """A sentence on what finds no place, as requested and as advised."""
     number = sum(place.count for place in places)
     if not number:
         return []
     nodes = f"{number} node" + ("" if number == 1 else "s")
     if own and own[0].subject.kind == "task":
         numbers = [
-            (one.subject, one.subject.count - as_asked[one.subject.name], one.subject.count - as_advised[one.subject.name])
+            (one.subject, one.subject.count - as_requested[one.subject.name], one.subject.count - as_advised[one.subject.name])
             for one in own
         ]
         listed = "; ".join(f"{subject.name}: {now} and {then} of {subject.count}" for subject, now, then in numbers)
-        return [f"tasks at once on {nodes}, as asked and as advised, while the others wait: {listed}"]
-    return [f"on {nodes}, {how}, {_listed(found)}" for how, found in (("as asked", as_asked), ("as advised", as_advised))]
+        return [f"tasks at the same time on {nodes}, as requested and as advised, while the others wait: {listed}"]
+    return [f"on {nodes}, {how}, {_listed(found)}" for how, found in (("as requested", as_requested), ("as advised", as_advised))]
 
 
 def _listed(found: dict[str, int]) -> str:

@@ -16,11 +16,11 @@ import httpx
 
 from graphs.core.metrics import INGRESS
 from kuberay.manifest.foreign_metrics import NODE_CPU, NODE_MEMORY_TOTAL, NODE_MEMORY_USED
-from sonograph.draw import printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.amounts import MIB, MOST_BYTES, MOST_CPUS
 from sonograph.rightsize.bounded import SILENCE_S, Bounded
 from sonograph.rightsize.used import Sample
+from sonograph.terminal import printable
 
 NODE_CPUS = "ray_node_cpu_count"
 GPU_USE, GPU_MEMORY_USED = "ray_node_gpus_utilization", "ray_node_gram_used"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import psutil
 
 from deployments.triton.processes import cpu_s
-from sonograph.compare.threads import AT_WORK, PROC, ThreadTimes, thread_times
 from sonograph.rightsize.used import Sample
+from sonograph.threads import AT_WORK, PROC, ThreadTimes, thread_times
 
 LOOKS_S = 0.2
 """Time between two looks at the threads that run."""

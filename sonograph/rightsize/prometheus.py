@@ -11,7 +11,7 @@ import httpx
 
 from graphs.core.metrics import INGRESS
 from kuberay.manifest.foreign_metrics import NODE_CPU, NODE_MEMORY_USED
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.amounts import MIB, MOST_BYTES, MOST_CPUS
 from sonograph.rightsize.bounded import SILENCE_S, Bounded
 from sonograph.rightsize.metrics import GPU_MEMORY_USED, GPU_USE, GREATEST, NODE_CPUS, REQUESTS

@@ -8,12 +8,12 @@ from typing import Any
 import psutil
 
 from sonograph import status
-from sonograph.draw import printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.amounts import MOST_BYTES, MOST_CPUS, is_sane
 from sonograph.rightsize.metrics import Node
 from sonograph.rightsize.packing import NodeSize
-from sonograph.rightsize.used import Asked
+from sonograph.rightsize.used import Requested
+from sonograph.terminal import printable
 
 MOST_REPLICAS = 1_000_000
 
@@ -26,7 +26,7 @@ class Replica:
     id: str
     host: str
     address: str
-    asked: Asked
+    requested: Requested
     is_model: bool
     application: str
     is_a_pod: bool
@@ -63,13 +63,13 @@ def replicas(topology: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[l
     return found, wanted, missing
 
 
-def _asked(resources: Mapping[str, Any]) -> Asked:
+def _asked(resources: Mapping[str, Any]) -> Requested:
     """The amounts. Raises ValueError for one that cannot be true."""
     greatest = {"CPU": MOST_CPUS, "memory": MOST_BYTES, "GPU": MOST_CPUS}
     for name, most in greatest.items():
         if not is_sane(resources.get(name, 0), most):
             raise ValueError(f"{name}: {resources[name]}")
-    return Asked(float(resources.get("CPU", 0)), resources.get("memory"), float(resources.get("GPU", 0)))
+    return Requested(float(resources.get("CPU", 0)), resources.get("memory"), float(resources.get("GPU", 0)))
 
 
 def _pids(details: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, int]]]:

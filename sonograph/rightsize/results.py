@@ -8,9 +8,9 @@ from typing import Any
 from sonograph.compare.measured import Measured
 from sonograph.compare.plan import ROLES
 from sonograph.compare.store import read
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.amounts import MOST_BYTES, MOST_CPUS, counted, is_sane, plain
-from sonograph.rightsize.used import Asked, Sample, Subject
+from sonograph.rightsize.used import Requested, Sample, Subject
 
 
 def outcomes(folder: Path) -> list[Measured]:
@@ -48,7 +48,7 @@ def subjects(found: Iterable[Measured]) -> tuple[list[Subject], list[str]]:
             Subject(
                 name,
                 "task",
-                Asked(asked_cpus, asked_bytes),
+                Requested(asked_cpus, asked_bytes),
                 [Sample(one.cpu_s / one.wall_s, one.peak_bytes, (one.threads,)) for one in tasks],
                 len(tasks),
                 ROLES.get(tasks[0].role),

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
-from sonograph.draw import printable
 from sonograph.rightsize.metrics import Metrics, Scrape
 from sonograph.rightsize.processes import LOOKS_S, Tree, replica
 from sonograph.rightsize.replicas import Replica
 from sonograph.rightsize.subjects import grouped
 from sonograph.rightsize.used import LEAST_BUSY, Sample, Subject
+from sonograph.terminal import printable
 
 LEAST_SAMPLES = 10
 """Samples of the shortest time."""
@@ -56,7 +56,7 @@ class Sampler:
         """Take samples for so many seconds. `report`: called with the seconds so far."""
         began_s = self._clock()
         end_s = began_s + seconds
-        scrapes = len(self._trees) < len(self.replicas) or any(one.asked.gpus for one in self.replicas)
+        scrapes = len(self._trees) < len(self.replicas) or any(one.requested.gpus for one in self.replicas)
         each_s, scraped_each_s = (min(one, seconds / LEAST_SAMPLES) for one in (SAMPLE_S, SCRAPE_S))
         next_s, scrape_s = began_s + each_s, began_s + scraped_each_s
         while (now_s := self._clock()) < end_s:

@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 
-from sonograph.dashboard import Dashboard, DashboardError, address, read_token
-from sonograph.draw import api_key
-from sonograph.events import Failed
+from sonograph.dashboard import Dashboard, DashboardError, address
+from sonograph.errors import Failed
+from sonograph.keys import api_key, ray_token
 from sonograph.rightsize import results
 from sonograph.rightsize.amounts import counted
 from sonograph.rightsize.bounded import Bounded
@@ -76,7 +76,7 @@ def of_service(options: Options, seconds: float, bar: Bar) -> Found:
     """Samples of a running service for so many seconds. Raises Failed and DashboardError."""
     topology, named = _asked(options)
     url = address(options.dashboard, named)
-    with Dashboard(url, read_token(options.token_file), Bounded()) as dashboard:
+    with Dashboard(url, ray_token(options.token_file), Bounded()) as dashboard:
         details, rows = _of_ray(dashboard.details), _of_ray(dashboard.nodes)
         addresses, unknown = _targets(dashboard)
         found, wanted, missing = replicas(topology, details)

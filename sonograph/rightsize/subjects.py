@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sonograph.rightsize.replicas import Replica
-from sonograph.rightsize.used import Asked, Sample, Subject
+from sonograph.rightsize.used import Requested, Sample, Subject
 
 NO_THREADS = "threads are not among Ray's metrics: they are seen on the replica's own machine alone"
 WHOLE_GPUS = "the GPUs' figures are those of its node, whoever uses them"
@@ -41,7 +41,7 @@ def _of_replica(
 ) -> Subject:
     of_node = of_nodes.get(one.address, ())
     samples, missing = seen.get(one.id, ()), list[str]()
-    if one.id in seen and one.asked.gpus and of_node:
+    if one.id in seen and one.requested.gpus and of_node:
         samples = _with_gpus(samples, of_node)
         missing.append(WHOLE_GPUS)
     elif one.id not in seen and is_shared:
@@ -56,7 +56,7 @@ def _of_replica(
     return Subject(
         f"{one.stage} {one.id}",
         "replica",
-        one.asked,
+        one.requested,
         samples,
         1,
         one.deployment,
@@ -81,7 +81,7 @@ def _of_stage(name: str, parts: Sequence[Subject], wanted: int) -> Subject:
     return Subject(
         name,
         "deployment",
-        first.asked,
+        first.requested,
         samples,
         wanted,
         first.deployment,
@@ -94,10 +94,10 @@ def _of_stage(name: str, parts: Sequence[Subject], wanted: int) -> Subject:
 
 
 def _of_node(address: str, here: Sequence[Replica], samples: Sequence[Sample]) -> Subject:
-    cpus, memory = sum(one.asked.cpus or 0 for one in here), [one.asked.memory_bytes for one in here]
+    cpus, memory = sum(one.requested.cpus or 0 for one in here), [one.requested.memory_bytes for one in here]
     whole = sum(one or 0 for one in memory) if all(memory) else None
     names = ", ".join(sorted({one.stage for one in here}))
     missing = (NO_THREADS, f"what all of it asks for together: {names}, and Ray's own processes are in what it used")
     return Subject(
-        f"node {address}", "node", Asked(cpus, whole, sum(one.asked.gpus for one in here)), samples, 1, missing=missing
+        f"node {address}", "node", Requested(cpus, whole, sum(one.requested.gpus for one in here)), samples, 1, missing=missing
     )

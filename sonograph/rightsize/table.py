@@ -8,17 +8,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sonograph.draw import printable
 from sonograph.rightsize.advice import Advice
 from sonograph.rightsize.amounts import counted, memory, plain
 from sonograph.rightsize.fits import Fits
 from sonograph.rightsize.used import Spread, Subject
-from sonograph.rollouts.table import duration
+from sonograph.terminal import duration, printable
 
 if TYPE_CHECKING:
     from sonograph.rightsize.sources import Found
 
-COLOURS = {"error": "red", "hint": "yellow", "fine": "green"}
+COLOURS = {"error": "red", "note": "yellow", "fine": "green"}
 MOST_PARTS = 8
 """Replicas that are shown of one deployment; --json has all."""
 NOTHING = "-"
@@ -28,7 +27,7 @@ NAME_WIDTH, CELL_WIDTH = 20, 10
 
 def report(advices: Sequence[Advice], packed: Fits, notes: Iterable[str]) -> RenderableType:
     """Every text of a service or a file is escaped."""
-    parts: list[RenderableType] = [_row("", ("asked", "p50", "p95", "max", "ask for"), "dim")]
+    parts: list[RenderableType] = [_row("", ("requested", "p50", "p95", "max", "ask for"), "dim")]
     parts += [part for advice in advices for part in _used(advice)]
     parts += [Text(), _reasons(advices)]
     if packed.rows:
@@ -46,14 +45,14 @@ def _used(advice: Advice) -> Iterator[RenderableType]:
     """Yield the lines of one subject."""
     subject = advice.subject
     yield Text(_title(subject), "bold")
-    yield _amount("CPUs", subject.asked.cpus, subject.cpus, plain, _advised(advice, "cpus"))
+    yield _amount("CPUs", subject.requested.cpus, subject.cpus, plain, _advised(advice, "cpus"))
     if subject.waits:
         yield _amount("CPUs waited for", None, subject.waited_cpus, plain)
     if subject.threads:
         yield _amount("threads", None, subject.threads, plain)
-    yield _amount("memory", subject.asked.memory_bytes, subject.memory, memory, _advised(advice, "memory"))
-    if subject.gpu_percent or subject.asked.gpus:
-        yield _amount("GPU", subject.asked.gpus, _part(subject.gpu_percent), plain)
+    yield _amount("memory", subject.requested.memory_bytes, subject.memory, memory, _advised(advice, "memory"))
+    if subject.gpu_percent or subject.requested.gpus:
+        yield _amount("GPU", subject.requested.gpus, _part(subject.gpu_percent), plain)
     if subject.gpu_bytes:
         yield _amount("GPU memory", None, subject.gpu_bytes, memory)
     for part in subject.parts[:MOST_PARTS]:
@@ -99,7 +98,7 @@ def _advised(advice: Advice, about: str) -> Text:
     number, shown = (advice.cpus, plain) if about == "cpus" else (advice.memory_bytes, memory)
     abouts = ("cpus", "threads") if about == "cpus" else (about,)
     severities = [one.severity for one in advice.reasons if one.about in abouts]
-    worst = next((one for one in ("error", "hint", "fine") if one in severities), "fine")
+    worst = next((one for one in ("error", "note", "fine") if one in severities), "fine")
     return Text(NOTHING) if number is None else Text(shown(number), COLOURS[worst])
 
 
@@ -120,14 +119,14 @@ def _reasons(advices: Sequence[Advice]) -> Table:
 
 def _fits(packed: Fits, node: str) -> Table:
     table = Table(
-        f"of these fit a node of {printable(node)}", "as asked", "as advised", box=None, pad_edge=False, header_style="dim"
+        f"of these fit a node of {printable(node)}", "as requested", "as advised", box=None, pad_edge=False, header_style="dim"
     )
     for column in table.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for row in packed.rows:
         if row.node == node:
             name = Text(f"  {printable(row.name)}")
-            table.add_row(name, Text(row.as_asked, COLOURS["error"] if row.crowded else ""), Text(row.as_advised))
+            table.add_row(name, Text(row.as_requested, COLOURS["error"] if row.crowded else ""), Text(row.as_advised))
     return table
 
 

@@ -16,7 +16,7 @@ type Kind = Literal["deployment", "replica", "node", "task"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Requested:
     """Amounts that one replica, or one task, asks for; None where it states none."""
 
     cpus: float | None = None
@@ -67,7 +67,7 @@ class Subject:
 
     name: str
     kind: Kind
-    asked: Asked
+    requested: Requested
     samples: Sequence[Sample]
     count: int = 1
     """Replicas that are wanted, or tasks that were measured."""

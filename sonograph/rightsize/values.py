@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from sonograph.compare.store import replace_file
-from sonograph.draw import printable
-from sonograph.events import Failed
+from sonograph.errors import Failed
+from sonograph.files import replace_file
 from sonograph.rightsize.advice import Advice
 from sonograph.rightsize.amounts import GIB
 from sonograph.rightsize.used import Subject
+from sonograph.terminal import printable
 
 POD_BYTES = int(0.4 * GIB)
 """Memory of the other processes in a pod: Serve's proxy 0.2, raylet and agents 0.2 GiB (kuberay/profiles/cpu.yaml)."""
@@ -135,7 +135,7 @@ def stated(path: Path) -> dict[str, Any]:
     try:
         return values_file.read(path)
     except ValueError as error:
-        raise Failed(f"{error}: name another file by --write, or mend this one") from error
+        raise Failed(f"{error}: name another file by --write, or fix this one") from error
 
 
 def _groups(values: Mapping[str, Any]) -> set[str]:

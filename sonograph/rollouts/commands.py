@@ -9,10 +9,12 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
-from sonograph.draw import api_key
-from sonograph.rollouts import options, values
-from sonograph.rollouts.options import budget, of_plan
-from sonograph.state import RAY_TOKEN
+from sonograph import options
+from sonograph.addresses import URL
+from sonograph.keys import RAY_TOKEN, api_key
+from sonograph.option_values import seconds, settings
+from sonograph.rollouts import values
+from sonograph.rollouts.options import IMPORT_PATH, SHARE, Apply, RayServiceName, StageName, Wait, budget, of_plan
 
 WATCH_S = 2.0
 
@@ -21,20 +23,20 @@ cli = typer.Typer(no_args_is_help=True, help="Try another model for a stage on a
 
 @cli.command()
 def start(
-    context: typer.Context,
-    stage: options.StageName,
+    command: typer.Context,
+    stage: StageName,
     set_: Annotated[
         list[str], typer.Option("--set", help="A setting that differs from the stable model's: `model=small.en`. Repeatable.")
     ],
     name: Annotated[str | None, typer.Option(help="Name of the candidate's Serve application.", show_default=False)] = None,
     steps: Annotated[Any, of_plan("Shares in percent, in turn: `5,20,50,100`.", values.steps, "PERCENTS")] = None,
-    every: Annotated[Any, of_plan("Least time of a step: `10m`.", values.seconds, "TIME")] = None,
+    every: Annotated[Any, of_plan("Least time of a step: `10m`.", seconds, "TIME")] = None,
     min_requests: Annotated[
-        int | None, typer.Option(min=0, help="Least requests of the candidate in a step.", rich_help_panel=options.SHARE)
+        int | None, typer.Option(min=0, help="Least requests of the candidate in a step.", rich_help_panel=SHARE)
     ] = None,
     share: Annotated[Any, of_plan("A fixed share instead of steps.", values.percent, "PERCENT")] = None,
     mirror: Annotated[Any, of_plan("Requests that both models compute, to compare them.", values.percent, "PERCENT")] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Mirrored requests to keep.", rich_help_panel=options.SHARE)] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="Mirrored requests to keep.", rich_help_panel=SHARE)] = 0,
     max_errors: Annotated[Any, budget("Requests that fail: `1%`.", values.share)] = None,
     max_p50: Annotated[Any, budget("Median time: `1.2x` the stable model's.", values.multiple)] = None,
     max_p95: Annotated[Any, budget("95th percentile of the time: `1.2x`.", values.multiple)] = None,
@@ -60,15 +62,16 @@ def start(
     even_if_full: Annotated[
         bool, typer.Option("--even-if-full", help="Do not ask first whether it fits on a node: an autoscaler adds one.")
     ] = False,
-    import_path: Annotated[str, typer.Option(help="The candidate's application.")] = options.IMPORT_PATH,
-    url: options.Url = options.LOCAL,
+    import_path: Annotated[str, typer.Option(help="The candidate's application.")] = IMPORT_PATH,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
     ray_token_file: options.TokenFile = RAY_TOKEN,
-    rayservice: options.RayServiceName = None,
-    namespace: options.Namespace = "",
-    live: options.Apply = False,
-    wait: options.Wait = "15m",
+    rayservice: RayServiceName = None,
+    namespace: options.Namespace = None,
+    context: options.Context = None,
+    apply: Apply = False,
+    wait: Wait = "15m",
 ) -> None:
     """Start a candidate beside a stage's model, and give it its first requests. Repeatable: it goes on where it ended."""
     from sonograph.rollouts import session
@@ -76,8 +79,8 @@ def start(
     from sonograph.rollouts.serve_config import Candidate
     from sonograph.rollouts.steps import begin
 
-    changes = values.settings(set_)
-    bounds = {option: bound for option, bound in context.params.items() if option.startswith("max_") and bound is not None}
+    changes = settings(set_)
+    bounds = {option: bound for option, bound in command.params.items() if option.startswith("max_") and bound is not None}
     request = {"mirror": mirror or 0.0, "samples": samples, **session.shares(steps, every, min_requests, share, bounds)}
     if bounds.get("max_word_errors", values.NONE) != values.NONE and labelled is None:
         raise typer.BadParameter("needs recordings with known texts: --labelled texts.tsv", param_hint="--max-word-errors")
@@ -86,7 +89,7 @@ def start(
         session.warn(f"another model gives other results, also a better one: {', '.join(drifts)} may abort it")
     actors = {"num_cpus": num_cpus, "num_gpus": num_gpus, "resources": values.resources(resources or []) or None}
     own = {option: value for option, value in actors.items() if value is not None}
-    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.place(dashboard, ray_token_file, rayservice, namespace, context, apply)
     with session.running(stage, url, key_file, place, wait) as run:
         application = name or run.default_name
         recordings = read(labelled) if labelled else []
@@ -101,7 +104,7 @@ def status(
     stage: Annotated[str | None, typer.Argument(help="The stage; without it all of them.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the service's answer.")] = False,
     watch: Annotated[bool, typer.Option(help="Show it anew every two seconds, until Ctrl-C.")] = False,
-    url: options.Url = options.LOCAL,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
 ) -> None:
     """Show the rollouts: the candidate's share, the figures of both models, and each budget's verdict."""
@@ -122,7 +125,7 @@ def status(
 
 
 @cli.command()
-def pause(stage: options.StageName, url: options.Url = options.LOCAL, key_file: options.KeyFile = None) -> None:
+def pause(stage: StageName, url: options.Url = URL, key_file: options.KeyFile = None) -> None:
     """Keep the candidate's share as it is: no next step, while broken budgets still abort."""
     from sonograph.rollouts import session
 
@@ -130,7 +133,7 @@ def pause(stage: options.StageName, url: options.Url = options.LOCAL, key_file: 
 
 
 @cli.command()
-def resume(stage: options.StageName, url: options.Url = options.LOCAL, key_file: options.KeyFile = None) -> None:
+def resume(stage: StageName, url: options.Url = URL, key_file: options.KeyFile = None) -> None:
     """Go on with the plan's steps."""
     from sonograph.rollouts import session
 
@@ -139,20 +142,21 @@ def resume(stage: options.StageName, url: options.Url = options.LOCAL, key_file:
 
 @cli.command()
 def promote(
-    stage: options.StageName,
-    url: options.Url = options.LOCAL,
+    stage: StageName,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
     ray_token_file: options.TokenFile = RAY_TOKEN,
-    rayservice: options.RayServiceName = None,
-    namespace: options.Namespace = "",
-    live: options.Apply = False,
-    wait: options.Wait = "15m",
+    rayservice: RayServiceName = None,
+    namespace: options.Namespace = None,
+    context: options.Context = None,
+    apply: Apply = False,
+    wait: Wait = "15m",
 ) -> None:
     """Make the candidate's settings the stable model's, and remove the candidate. Repeatable: it goes on where it ended."""
     from sonograph.rollouts import session
 
-    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.place(dashboard, ray_token_file, rayservice, namespace, context, apply)
     with session.running(stage, url, key_file, place, wait) as run:
         run.promote()
         session.say(f"{stage} has the candidate's settings: write them into its config file too")
@@ -160,20 +164,21 @@ def promote(
 
 @cli.command()
 def abort(
-    stage: options.StageName,
+    stage: StageName,
     keep_application: Annotated[bool, typer.Option(help="Keep the candidate's application running, without requests.")] = False,
-    url: options.Url = options.LOCAL,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
     ray_token_file: options.TokenFile = RAY_TOKEN,
-    rayservice: options.RayServiceName = None,
-    namespace: options.Namespace = "",
-    live: options.Apply = False,
+    rayservice: RayServiceName = None,
+    namespace: options.Namespace = None,
+    context: options.Context = None,
+    apply: Apply = False,
 ) -> None:
     """Give every request to the stable model again, and remove the candidate; its figures stay."""
     from sonograph.rollouts import session
 
-    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.place(dashboard, ray_token_file, rayservice, namespace, context, apply)
     with session.running(stage, url, key_file, place) as run:
         run.abort(keep_application)
         session.print_status(run.service, stage)
@@ -181,26 +186,27 @@ def abort(
 
 @cli.command()
 def remove(
-    stage: options.StageName,
-    url: options.Url = options.LOCAL,
+    stage: StageName,
+    url: options.Url = URL,
     key_file: options.KeyFile = None,
     dashboard: options.DashboardUrl = None,
     ray_token_file: options.TokenFile = RAY_TOKEN,
-    rayservice: options.RayServiceName = None,
-    namespace: options.Namespace = "",
-    live: options.Apply = False,
+    rayservice: RayServiceName = None,
+    namespace: options.Namespace = None,
+    context: options.Context = None,
+    apply: Apply = False,
 ) -> None:
     """Remove the rollout with its figures, and the candidate's application."""
     from sonograph.rollouts import session
 
-    place = session.TargetOptions(dashboard, ray_token_file, rayservice, namespace, live)
+    place = session.place(dashboard, ray_token_file, rayservice, namespace, context, apply)
     with session.running(stage, url, key_file, place) as run:
         run.remove()
         session.say(f"{stage} has no rollout")
 
 
 @cli.command()
-def remove_samples(stage: options.StageName, url: options.Url = options.LOCAL, key_file: options.KeyFile = None) -> None:
+def remove_samples(stage: StageName, url: options.Url = URL, key_file: options.KeyFile = None) -> None:
     """Remove the mirrored requests that the service has kept of a stage."""
     from sonograph.rollouts import session
     from sonograph.service import Service

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 
 MODELS = ("stable", "candidate")
 

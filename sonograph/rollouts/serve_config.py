@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.model_spec import specs
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts.options import IMPORT_PATH
 
 OPTIONS = ("proxy_location", "http_options", "grpc_options", "target_capacity")

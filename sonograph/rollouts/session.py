@@ -11,14 +11,17 @@ from rich.console import Console, Group
 from rich.progress import Progress
 from rich.text import Text
 
-from sonograph.dashboard import Dashboard, DashboardError, address, read_token
-from sonograph.draw import api_key, printable
-from sonograph.events import Failed
+from sonograph import options as common
+from sonograph.dashboard import Dashboard, DashboardError, address
+from sonograph.errors import Failed, fail
+from sonograph.keys import api_key, ray_token
+from sonograph.option_values import seconds
 from sonograph.rollouts import table, values
 from sonograph.rollouts.labelled import Recording, measure
 from sonograph.rollouts.steps import Run
 from sonograph.rollouts.targets import Manifest, RayService, RunningServe, Target
 from sonograph.service import Service
+from sonograph.terminal import printable
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -31,25 +34,34 @@ class TargetOptions:
     dashboard: str | None
     token_file: Path
     rayservice: str | None
-    namespace: str
-    live: bool
+    namespace: str | None
+    context: str | None
+    apply: bool
 
     def target(self, named: str | None) -> Target:
         """`named`: the dashboard's address as the service names it. Raises Failed."""
-        if self.rayservice and self.live:
+        if self.rayservice and self.apply:
             if Path(self.rayservice).is_file():
-                raise Failed(f"--live changes a RayService in the cluster: give its name instead of {self.rayservice}")
-            return RayService(self.rayservice, self.namespace)
+                raise Failed(f"--apply changes a RayService in the cluster: give its name instead of {self.rayservice}")
+            return RayService(self.rayservice, self.namespace, self.context)
         if self.rayservice:
-            return Manifest(self.rayservice, self.namespace)
-        url = address(self.dashboard, named)
-        return RunningServe(Dashboard(url, read_token(self.token_file)))
+            return Manifest(self.rayservice, self.namespace, self.context)
+        return RunningServe(Dashboard(address(self.dashboard, named), ray_token(self.token_file)))
+
+
+def place(
+    dashboard: str | None, token_file: Path, rayservice: str | None, namespace: str | None, context: str | None, apply: bool
+) -> TargetOptions:
+    """The place of these options. Raises typer.BadParameter."""
+    sentence = "it is for a RayService: give --rayservice NAME too"
+    common.require(rayservice is not None, sentence, namespace=namespace, context=context, apply=apply)
+    return TargetOptions(dashboard, token_file, rayservice, namespace, context, apply)
 
 
 @contextlib.contextmanager
 def running(stage: str, url: str, key_file: Path | None, options: TargetOptions, wait: str = "15m") -> Iterator[Run]:
     """The steps on one stage. Ends the command with a sentence where one fails."""
-    wait_s = values.seconds(wait)
+    wait_s = seconds(wait)
     with reporting(), Service(url, api_key(key_file)) as service:
         known = service.all()
         said: list[str] = []
@@ -67,8 +79,7 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except (Failed, DashboardError) as error:
-        errors.print(Text(f"sonograph: {_readable(str(error))}"), soft_wrap=True)
-        raise typer.Exit(1) from error
+        fail("rollout", error)
     except KeyboardInterrupt:
         errors.print("Ended. The rollout goes on as it is: `sonograph rollout status` shows it.")
         raise typer.Exit(130) from None  # as shells count: 128, and SIGINT's number
@@ -143,8 +154,3 @@ def say(sentence: str) -> None:
 
 def warn(sentence: str) -> None:
     errors.print(Text.assemble(("Warning: ", "bold"), sentence), soft_wrap=True)
-
-
-def _readable(sentence: str) -> str:
-    """Escaped, but for ends of lines."""
-    return "\n".join(map(printable, sentence.splitlines()))

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sonograph.draw import printable
+from sonograph.terminal import duration, printable
 
 STATES = {"within": "green", "broken": "red", "undecided": "yellow"}
 STATUSES = {"running": "green", "finished": "green", "promoting": "cyan", "paused": "yellow", "aborted": "red"}
@@ -101,13 +101,3 @@ def _figure(name: str, value: Any) -> str:
     if name in ("empty", "repetitive"):
         return f"{value:.1%}"
     return f"{value:.2f} s" if name.endswith("_s") else f"{value:g}" if isinstance(value, int) else f"{value:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """A time as `45s`, `10m`, `2h30m`."""
-    if seconds < 60:
-        return f"{seconds:.0f}s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = ((hours, "h"), (minutes, "m"), (rest if not hours else 0, "s"))
-    return "".join(f"{number}{unit}" for number, unit in parts if number)

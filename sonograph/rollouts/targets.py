@@ -1,6 +1,7 @@
 """Places of Serve's config: a running Serve, over Ray's dashboard, or a RayService, by kubectl."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +11,9 @@ import yaml
 from rich.console import Console
 
 from kuberay import kubectl
+from kuberay.profiles import NAME
 from sonograph.dashboard import Dashboard
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import fit, serve_config
 
 FAILED = "DEPLOY_FAILED"
@@ -53,16 +55,16 @@ class RunningServe:
 class RayService:
     """A RayService, by kubectl: KubeRay gives its serveConfigV2 to Serve. Its autoscaler adds nodes, so that nothing is refused."""
 
-    def __init__(self, name: str, namespace: str) -> None:
-        """`namespace`: empty for kubectl's own."""
+    def __init__(self, name: str, namespace: str | None = None, context: str | None = None) -> None:
+        """`namespace`: None for sonograph. `context`: None for kubectl's current one."""
         self._name = name
-        self._namespace = ["--namespace", namespace] if namespace else []
+        self.options = ["--namespace", namespace or NAME, *(["--context", context] if context else [])]
 
     def config(self) -> dict[str, Any]:
         return _serve_config(self._read(), self._name)
 
     def apply(self, config: dict[str, Any]) -> None:
-        arguments = ["patch", "rayservice", self._name, *self._namespace, "--type", "merge", "--patch-file", "/dev/stdin"]
+        arguments = ["patch", "rayservice", self._name, *self.options, "--type", "merge", "--patch-file", "/dev/stdin"]
         _kubectl(arguments, patch(config))
 
     def status(self, application: str) -> tuple[str, str]:
@@ -76,17 +78,18 @@ class RayService:
         return ""
 
     def _read(self) -> dict[str, Any]:
-        return dict(json.loads(_kubectl(["get", "rayservice", self._name, *self._namespace, "--output", "json"])))
+        return dict(json.loads(_kubectl(["get", "rayservice", self._name, *self.options, "--output", "json"])))
 
 
 class Manifest:
     """A RayService whose change is printed, and left to whoever applies it: the command ends there, and goes on when repeated."""
 
-    def __init__(self, source: str, namespace: str) -> None:
+    def __init__(self, source: str, namespace: str | None = None, context: str | None = None) -> None:
         """`source`: a manifest's path, or the name of a RayService in the cluster."""
         self._source = source
-        self._cluster = None if Path(source).is_file() else RayService(source, namespace)
-        self._name, self._namespace = (source, namespace) if self._cluster else _names(Path(source))
+        self._cluster = None if Path(source).is_file() else RayService(source, namespace, context)
+        self._name, own = (source, None) if self._cluster else _names(Path(source))
+        self._options = (self._cluster or RayService(self._name, namespace or own, context)).options
 
     def config(self) -> dict[str, Any]:
         if self._cluster:
@@ -95,11 +98,10 @@ class Manifest:
 
     def apply(self, config: dict[str, Any]) -> None:
         """Print the patch on standard output, and how to apply it on standard error. Ends the command."""
-        namespace = f" --namespace {self._namespace}" if self._namespace else ""
         sys.stdout.write(patch(config))
         Console(stderr=True, highlight=False).print(
             "This patch changes serveConfigV2 alone, so KubeRay keeps the cluster. Save it as patch.yaml, apply it by\n"
-            f"  kubectl patch rayservice {self._name}{namespace} --type merge --patch-file patch.yaml\n"
+            f"  kubectl patch rayservice {self._name} {shlex.join(self._options)} --type merge --patch-file patch.yaml\n"
             f"{'' if self._cluster else f'and write it into {self._source}, '}and repeat the command, which then goes on.",
             soft_wrap=True,
             markup=False,
@@ -129,9 +131,9 @@ def _status(applications: dict[str, Any], name: str) -> tuple[str, str]:
     return found["status"], "; ".join(line.strip() for cause in causes for line in cause.strip().splitlines()[-1:])
 
 
-def _names(path: Path) -> tuple[str, str]:
+def _names(path: Path) -> tuple[str, str | None]:
     metadata = _rayservice(path)["metadata"]
-    return metadata["name"], metadata.get("namespace", "")
+    return metadata["name"], metadata.get("namespace")
 
 
 def _rayservice(path: Path) -> dict[str, Any]:

@@ -1,24 +1,11 @@
-"""Values of the command line's options: percentages, multiples, times, settings. Each function raises typer.BadParameter."""
+"""Values of a rollout's options: percentages, multiples, resources. Each function raises typer.BadParameter."""
 
 import re
-from typing import Any
 
 import typer
-import yaml
 
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 NONE = "none"
 """Text that switches a budget off."""
-
-
-def seconds(text: str) -> float:
-    """A time of `30s`, `10m`, `2h`, `1d`, `1h30m`; a number alone is in seconds."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not parts or "".join(map("".join, parts)) != text:
-        raise typer.BadParameter(f"{text} is no time: write 30s, 10m or 2h")
-    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
 
 
 def percent(text: str) -> float:
@@ -66,20 +53,6 @@ def steps(text: str) -> tuple[float, ...]:
     found = tuple(percent(part.strip()) for part in text.split(","))
     if list(found) != sorted(set(found)):
         raise typer.BadParameter(f"{text} does not rise: write 5,20,50,100")
-    return found
-
-
-def settings(pairs: list[str]) -> dict[str, Any]:
-    """The settings of `KEY=VALUE`, each value in YAML: a number, true, a text, a list."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, is_pair, value = pair.partition("=")
-        if not is_pair or not name:
-            raise typer.BadParameter(f"{pair} sets nothing: write model=small.en")
-        try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise typer.BadParameter(f"the value of {name} is no YAML: quote it, as in '{name}=\"{value}\"'") from error
     return found
 
 

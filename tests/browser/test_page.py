@@ -359,7 +359,7 @@ def test_a_file_above_the_bound_is_not_sent(tab: Tab, tmp_path: Path) -> None:
     with (tmp_path / "hours.wav").open("wb") as file:
         file.truncate((25 << 20) + 1)
     tab.upload(tmp_path / "hours.wav")
-    assert "25 MB" in tab.wait_for_failure("The file is too large")
+    assert "25 MiB" in tab.wait_for_failure("The file is too large")
     assert not [one for one in tab.requests if one.endswith("/graph")]
     expect(tab.try_again).to_be_hidden()
 
@@ -373,8 +373,10 @@ def test_a_file_chosen_before_the_bounds_are_known_waits_for_them(tab: Tab, tmp_
         file.truncate((25 << 20) + 1)
     tab.upload(tmp_path / "hours.wav")
     (limits,) = pending
+    expect(tab.kept).to_contain_text("Unless its operator has set it to keep some")
     limits.continue_()
-    assert "25 MB" in tab.wait_for_failure("The file is too large")
+    expect(tab.kept).to_have_text("The service keeps neither the recording nor the picture.")
+    assert "25 MiB" in tab.wait_for_failure("The file is too large")
     assert not [one for one in tab.requests if one.endswith("/graph")]
 
 

@@ -20,7 +20,7 @@ def test_the_application_is_the_models_deployment_alone() -> None:
     [
         ("wisper", {}, f"model must be one of {', '.join(specs())}, and not wisper"),
         ("whisper", {"max_batch": 0}, "whisper.max_batch: Input should be greater than or equal to 1"),
-        ("whisper", {"maxbatch": 1}, "whisper.maxbatch: Extra inputs are not permitted"),
+        ("whisper", {"maxbatch": 1}, "whisper.maxbatch: there is no such key; did you mean max_batch?"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(model: str, settings: dict[str, int], sentence: str) -> None:

@@ -85,7 +85,7 @@ def test_every_page_is_shown_without_a_violation_a_request_elsewhere_or_a_sidewa
 
 def test_the_search_finds_a_setting(browser: Browser, url: str) -> None:
     page = browser.new_page()
-    page.goto(f"{url}/search.html?q=max_queue_delay_ms")
+    page.goto(f"{url}/search.html?q=max_queue_delay_s")
     page.wait_for_selector("#search-results li")
     assert "settings" in " ".join(page.locator("#search-results a").evaluate_all("links => links.map((link) => link.href)"))
     page.close()

@@ -270,7 +270,7 @@ async def test_pictures_that_do_not_fit_beside_others_are_refused_as_one() -> No
         await stage.full.wait()
         for answer in (await post(client, JSON, n=2), await generate(client, n=2)):
             assert answer.status_code == 503
-            assert "has 3 of the 4 requests that it takes at once" in answer.text
+            assert "has 3 of the 4 requests that it takes at the same time" in answer.text
             assert "or ask for fewer pictures" in answer.text
             assert int(answer.headers["retry-after"]) >= 1
         assert stage.seeds == [0, 1, 2]

@@ -1,6 +1,7 @@
 """Settings: frozen, documented, and refused if a key or a value is unknown."""
 
 import pickle
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +14,6 @@ from deployments.model_spec import ModelSpec, specs
 from deployments.roles.speech_to_text import SAMPLE_RATE_HZ
 from deployments.settings import Section
 from graphs.audio.settings import AudioSettings
-from graphs.http.settings import HttpSettings
 from graphs.settings import GRAPHS, Settings
 from graphs.voice_to_image import app
 from kuberay.manifest.rayservice import ray_env
@@ -50,8 +50,20 @@ def test_an_unknown_key_is_refused_by_name(section: type[Section]) -> None:
 
 
 def test_an_unknown_nested_key_is_refused_with_its_path() -> None:
-    with pytest.raises(ValidationError, match=r"diffusion\.step\n"):
+    with pytest.raises(ValidationError, match=r"diffusion\.step\n  there is no such key; did you mean steps\?"):
         Settings.model_validate({"diffusion": {"step": 4}})
+
+
+def test_of_several_faults_each_is_named_and_bounds_keep_their_numbers() -> None:
+    with pytest.raises(ValidationError) as raised:
+        Settings.model_validate({"http": {"deadline_s": 0, "max_upload_byte": 1}, "htp": {}, "rollouts": {"samples_folder": "a"}})
+    found = {".".join(map(str, one["loc"])): one["msg"] for one in raised.value.errors()}
+    assert found == {
+        "http.deadline_s": "Input should be greater than 0",
+        "http.max_upload_byte": "there is no such key; did you mean max_upload_bytes?",
+        "rollouts.samples_folder": "Value error, rollouts.samples_folder is 'a': name the whole path, or a URL",
+        "htp": "there is no such key; did you mean http?",
+    }
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -97,8 +109,8 @@ def test_settings_survive_pickling_as_serve_sends_them() -> None:
         ("diffusion", "max_side_px", 0),
         ("diffusion", "max_batch", 0),
         ("diffusion", "max_batch", 17),
-        ("diffusion", "max_queue_delay_ms", -1),
-        ("diffusion", "max_queue_delay_ms", 10_001),
+        ("diffusion", "max_queue_delay_s", -0.1),
+        ("diffusion", "max_queue_delay_s", 10.1),
         ("diffusion", "safety_checker", "perhaps"),
     ],
 )
@@ -150,7 +162,7 @@ def test_the_defaults_match_the_documentation() -> None:
     assert settings.http.body_idle_timeout_s == 10
     assert settings.http.min_body_bytes_per_s == 500
     assert settings.http.max_buffered_bytes == 256 * 1024 * 1024
-    assert settings.http.log_transcripts is False
+    assert settings.logging.transcripts is False
     assert settings.whisper.model == "tiny.en"
     assert settings.diffusion.model.endswith("/deployments/diffusion/small-stable-diffusion")
 
@@ -163,10 +175,20 @@ def test_a_models_card_names_it_in_the_log(tmp_path) -> None:
     assert settings.card() == "painter (Paints foxes)"
 
 
-@pytest.mark.parametrize(("old", "new"), HttpSettings.RENAMED.items())
-def test_a_renamed_setting_is_refused_with_its_new_name(old: str, new: str) -> None:
-    with pytest.raises(ValidationError, match=rf"the setting {old} is now {new}"):
-        Settings.model_validate({"http": {old: 1}})
+RENAMED = [
+    (section, old, new)
+    for section, field in Settings.model_fields.items()
+    if issubclass(type(field.get_default(call_default_factory=True)), Section)
+    for old, new in type(field.get_default(call_default_factory=True)).RENAMED.items()
+]
+
+
+@pytest.mark.parametrize(("section", "old", "new"), RENAMED)
+def test_a_renamed_setting_is_refused_with_its_new_name(section: str, old: str, new: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(f"the setting {old} is now {new}")):
+        Settings.model_validate({section: {old: 1}})
+    in_section, name = new.split(" ")[0].split(".")
+    assert hasattr(getattr(Settings(), in_section), name)
 
 
 @pytest.mark.parametrize("graphs", [[], ["voice_to_song"], ["voice_to_text", "voice_to_song"]])
@@ -182,9 +204,17 @@ def test_a_graph_alone_deploys_its_own_models() -> None:
     assert list(app(Settings())._bound_deployment.init_kwargs) == ["whisper", "diffusion"]
 
 
-@pytest.mark.parametrize("models", [{"speech_to_text": "diffusion"}, {"speech_to_text": "no_such_model"}, {"speech": "whisper"}])
-def test_a_role_accepts_only_models_that_have_it(models: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match=rf"models\.{next(iter(models))} must be one of"):
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        ({"speech_to_text": "diffusion"}, "models.speech_to_text must be one of whisper"),
+        ({"speech_to_text": "no_such_model"}, "models.speech_to_text must be one of whisper"),
+        ({"image_to_image": "diffusion"}, "models.image_to_image must be left out, since no model has this role"),
+        ({"speech": "whisper"}, "there is no role speech: models takes speech_to_text, text_to_image, image_to_image"),
+    ],
+)
+def test_a_role_accepts_only_models_that_have_it(models: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(sentence)):
         Settings.model_validate({"models": models})
 
 

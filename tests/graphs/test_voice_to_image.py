@@ -96,7 +96,7 @@ def test_a_request_is_refused_before_its_first_stage_starts_while_a_later_one_do
 @pytest.mark.parametrize("side", ["width", "height"])
 def test_a_side_above_the_models_setting_is_refused_with_the_settings_name(service: FakeService, side: str) -> None:
     voice_to_image(service).check(DrawParameters.model_validate({side: 256}))
-    with pytest.raises(InvalidInput, match=rf"^{side} must be at most 256 \(this service's setting diffusion.max_side_px\)$"):
+    with pytest.raises(InvalidInput, match=rf"^{side} must be at most 256 \(setting diffusion.max_side_px\)$"):
         voice_to_image(service).check(DrawParameters.model_validate({side: 264}))
 
 

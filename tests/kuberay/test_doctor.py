@@ -546,12 +546,13 @@ def test_an_error_ends_with_status_1_and_names_file_and_field(tmp_path: Path) ->
     manifests.options("whisper")["resources"] = {"wisper": 1}
     result = run(manifests.write(tmp_path / "cpu"))
     assert result.exit_code == 1
-    first, last = result.stdout.splitlines()
+    first, remedy, last = result.stdout.splitlines()
     file, line, field, *_ = first.removeprefix("error: ").split(":")
     assert (file, field) == (f"{tmp_path}/cpu/all.yaml", " spec.serveConfigV2")
     assert "serveConfigV2" in Path(file).read_text().splitlines()[int(line) - 1]
     assert " applications[0].deployments[1].ray_actor_options.resources: " in first
     assert "wisper, which no worker group offers" in first
+    assert remedy.startswith("  ")
     assert last == "1 error, no warnings, no notes."
 
 

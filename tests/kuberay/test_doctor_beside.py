@@ -96,7 +96,7 @@ NEAR: dict[str, Break] = {
     "a claim of one node where there is one node": lambda m: (
         m.spec("PersistentVolumeClaim").update(accessModes=["ReadWriteOnce"]),
         m.service["metadata"]["annotations"].update(
-            {"sonograph/nodes": '[{"name": "a", "count": 1, "cpu": 64, "memory_gib": 256, "gpus": {}}]'}
+            {"sonograph/nodes": '[{"name": "a", "count": 1, "cpus": 64, "memory_gib": 256, "gpus": {}}]'}
         ),
     ),
     "a Redis that is recreated": lambda m: (

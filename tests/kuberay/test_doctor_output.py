@@ -64,7 +64,8 @@ def test_a_finding_has_file_line_and_number(ending: str, tmp_path: Path) -> None
     file = tmp_path / f"all.{ending}"
     file.write_text(text(broken()))
     lines = file.read_text().splitlines()
-    unknown, order = run(tmp_path).stdout.splitlines()[:2]
+    unknown, remedy, order = run(tmp_path).stdout.splitlines()[:3]
+    assert remedy.startswith("  Write the field as `kubectl explain KIND.FIELD` has it.")
     for line, key, number in ((unknown, "toleration:", "SG011"), (order, "suspend: true", "SG105")):
         place = re.match(rf"error: {re.escape(str(file))}:(\d+): ", line)
         assert place, line

@@ -166,7 +166,7 @@ def job(spec: Any) -> Break:
 ODD: dict[str, Break] = {
     "no_groups": lambda m: m.cluster.pop("workerGroupSpecs"),
     "a_node_in_thousandths": lambda m: m.service["metadata"]["annotations"].update(
-        {"sonograph/nodes": '[{"name": "a", "count": 1, "cpu": "3900m", "memory_gib": 1, "gpus": {}}]'}
+        {"sonograph/nodes": '[{"name": "a", "count": 1, "cpus": "3900m", "memory_gib": 1, "gpus": {}}]'}
     ),
     "nodes_that_are_no_mappings": lambda m: m.service["metadata"]["annotations"].update({"sonograph/nodes": '["a"]'}),
     "a_tier_in_minutes": lambda m: m.add_env("RAY_SERVE_SHUTDOWN_TIER_TIMEOUT_S", "2m"),

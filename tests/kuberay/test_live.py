@@ -375,7 +375,8 @@ def test_text_of_the_cluster_steers_no_terminal(folder: Path) -> None:
     cluster.write(folder)
     output = doctor().output
     assert "a\\x1b[2Jb\\u202ec\\x07 [bold]d" in output
-    assert len(output.splitlines()) == 2
+    _, remedy, counts = output.splitlines()
+    assert (remedy, counts) == ("  Fix the reason, and deploy again.", "1 error, no warnings, no notes.")
     assert not {"\x1b", "\x07", "\u202e"} & set(output)
 
 
@@ -397,7 +398,7 @@ def test_a_cluster_that_cannot_be_read_ends_the_command_with_one_sentence(folder
     (folder / "get.error").write_text(printed + "\n")
     result = doctor()
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"sonograph: {sentence}")
+    assert result.stderr.startswith(f"sonograph doctor: {sentence}")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -406,7 +407,7 @@ def test_a_namespace_without_a_rayservice_ends_the_command(folder: Path) -> None
     result = doctor("--namespace", "talks")
     assert (result.exit_code, result.stderr) == (
         2,
-        "sonograph: there is no RayService in the namespace talks: name another by --namespace\n",
+        "sonograph doctor: there is no RayService in the namespace talks: name another by --namespace\n",
     )
 
 
@@ -415,7 +416,7 @@ def test_without_kubectl_the_command_says_so(folder: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(folder))
     result = doctor()
     assert result.exit_code == 2
-    assert result.stderr.startswith("sonograph: kubectl is not installed")
+    assert result.stderr.startswith("sonograph doctor: kubectl is not installed")
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_opentelemetrys_variables_become_settings_and_a_policy_and_no_header_is_
     (application,) = load(service["spec"]["serveConfigV2"])["applications"]
     tracing = application["args"]["tracing"]
     files_ = {"headers_file": OTLP_HEADERS, "certificate_file": OTLP_CERTIFICATE}
-    assert tracing == {"endpoint": variables["ENDPOINT"], "ratio": 1.0, **files_}
+    assert tracing == {"endpoint": variables["ENDPOINT"], "sample_ratio": 1.0, **files_}
     assert ports_to(egress(load_all(files["network.yaml"]), "traces"), COLLECTORS) == [("TCP", 4318)]
     (ingress,) = (one for one in service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if one["groupName"] == "ingress")
     pod = ingress["template"]["spec"]
@@ -183,20 +183,20 @@ def test_without_the_variables_nothing_changes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_no_profile_and_no_variable_has_words_written_into_traces(name: str) -> None:
-    """Prompts and transcripts are personal data: an operator writes `tracing.words` by hand."""
+    """Prompts and transcripts are personal data: an operator writes `tracing.message_content` by hand."""
     for text in rendering.manifests(PROFILES[name], Images(), tracing=tracing(dict.fromkeys(READ, "") | VARIABLES)).values():
         for document in load_all(text):
             if document["kind"] == "RayService":
                 (application,) = load(document["spec"]["serveConfigV2"])["applications"]
                 section = application["args"]["tracing"]
-                assert "words" not in section
-                assert not TracingSettings.model_validate(section).words
+                assert "message_content" not in section
+                assert not TracingSettings.model_validate(section).message_content
 
 
 def test_the_profiles_own_settings_stay() -> None:
-    tracing = {"endpoint": "http://a:4318", "headers": {"x-key": "secret"}, "ratio": 1.0}
-    own = CPU.changed({"settings": {"tracing": {"ratio": 0.5}}}).with_tracing(tracing)
-    assert own.args["tracing"] == {"endpoint": "http://a:4318", "headers_file": OTLP_HEADERS, "ratio": 0.5}
+    tracing = {"endpoint": "http://a:4318", "headers": {"x-key": "secret"}, "sample_ratio": 1.0}
+    own = CPU.changed({"settings": {"tracing": {"sample_ratio": 0.5}}}).with_tracing(tracing)
+    assert own.args["tracing"] == {"endpoint": "http://a:4318", "headers_file": OTLP_HEADERS, "sample_ratio": 0.5}
     assert "tracing" not in CPU.args
 
 

@@ -130,6 +130,9 @@ def test_a_model_that_the_settings_switch_off_has_no_group() -> None:
         ({"redis": {"address": "http://a"}}, "redis.address: String should match pattern"),
         ({"digests": {"whisper": "sha256:1"}}, "digests.whisper: String should match pattern"),
         ({"quota": {"requests.cpu": "many"}}, "quota.requests.cpu: String should match pattern"),
+        ({"upgrade": {"interval_seconds": 9}}, "upgrade: the setting interval_seconds is now upgrade.interval_s"),
+        ({"nodes": [{"name": "a", "count": 1, "cpu": 1, "memory_gib": 1}]}, "nodes.0: the setting cpu is now nodes[].cpus"),
+        ({"settings": {"tracing": {"kept": 9}}}, "settings.tracing: the setting kept is now tracing.max_traces"),
         ([1], "it has to be a mapping"),
         (0, "it has to be a mapping"),
         ({"weights": {"fetch": {"wisper": ["a"]}}}, "weights.fetch.wisper: there is no such model; did you mean whisper?"),
@@ -156,8 +159,11 @@ def test_a_model_that_the_settings_switch_off_has_no_group() -> None:
             {"pods": {"tolerations": [{"key": "a", "operator": "Exists", "tolerationSeconds": 3}]}},
             "tolerationSeconds is for the effect NoExecute alone",
         ),
-        ({"nodes": [{"name": "a", "count": 1, "cpu": 1, "memory_gib": 1, "gpus": {"b": -1}}]}, "nodes.0.gpus.b: Input should be"),
-        ({"nodes": [{"name": "a", "count": 1, "cpu": float("inf"), "memory_gib": 1}]}, "nodes.0.cpu: Input should be"),
+        (
+            {"nodes": [{"name": "a", "count": 1, "cpus": 1, "memory_gib": 1, "gpus": {"b": -1}}]},
+            "nodes.0.gpus.b: Input should be",
+        ),
+        ({"nodes": [{"name": "a", "count": 1, "cpus": float("inf"), "memory_gib": 1}]}, "nodes.0.cpus: Input should be"),
         (
             {"route": {"tls_secret": "a"}},
             "route: tls_secret and annotations are of a rendered Gateway: give its gateway_class too",
@@ -454,7 +460,7 @@ def test_the_rest_of_the_values() -> None:
         network={"api_cidrs": ["10.0.0.1"], "api_ports": [16443]},
         quota={"requests.cpu": "40", "requests.nvidia.com/gpu": "4"},
         upgrade={"strategy": "NewClusterWithIncrementalUpgrade", "gateway_class": "envoy"},
-        nodes=[{"name": "mine", "count": 2, "cpu": 8, "memory_gib": 32}],
+        nodes=[{"name": "mine", "count": 2, "cpus": 8, "memory_gib": 32}],
     )
     spec = found["RayService", "sonograph"]["spec"]
     spread = {one["topologyKey"]: one["whenUnsatisfiable"] for one in pods(found)["ingress"]["spec"]["topologySpreadConstraints"]}
@@ -467,7 +473,7 @@ def test_the_rest_of_the_values() -> None:
     options = {"gatewayClassName": "envoy", "stepSizePercent": 10, "intervalSeconds": 30, "maxSurgePercent": 100}
     assert spec["upgradeStrategy"] == {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": options}
     (node,) = load(found["RayService", "sonograph"]["metadata"]["annotations"]["sonograph/nodes"])
-    assert (node["name"], node["cpu"]) == ("mine", 8)
+    assert (node["name"], node["cpus"]) == ("mine", 8)
 
 
 def test_two_instances_share_no_name_and_no_pod() -> None:

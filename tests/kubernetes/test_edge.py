@@ -82,7 +82,7 @@ def upgraded(definitions: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> 
         "strategy": "NewClusterWithIncrementalUpgrade",
         "gateway_class": "envoy",
         "step_size_percent": STEP,
-        "interval_seconds": INTERVAL_S,
+        "interval_s": INTERVAL_S,
     }
     made = make_small(definitions, "upgraded", tmp_path_factory.mktemp("upgraded"), upgrade=upgrade)
     with gateways.running(definitions, "upgraded") as gateway:

@@ -174,7 +174,7 @@ def test_only_the_seam_reads_the_environment() -> None:
         return bool(names & {"environ", "environb", "getenv", "putenv"})
 
     served = [module for module in TREES if module.split(".")[0] in SERVED]
-    client = ["sonograph.draw", "sonograph.otel"]  # its user's key; OpenTelemetry's variables, once
+    client = ["sonograph.keys", "sonograph.otel"]  # its user's key; OpenTelemetry's variables, once
     library = "deployments.whisper.backends.ctranslate2"  # oneDNN's instructions can be chosen by a variable only
     assert [module for module in served if reads(TREES[module])] == ["deployments.triton.server", library, *client]
 

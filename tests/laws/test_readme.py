@@ -16,8 +16,7 @@ from graphs.http.events import event_types
 from graphs.http.routes.openai.audio import TranscriptionParameters, TranslationParameters
 from graphs.http.routes.openai.images import ImageParameters
 from graphs.http.schemas.examples import ANSWERS
-from graphs.http.schemas.openapi import ERRORS
-from graphs.http.settings import HttpSettings
+from graphs.http.schemas.openapi import ERRORS, headers_of
 from graphs.ingress import load
 from graphs.settings import GRAPHS, Settings
 from testing.fakes import FakeService, access_log
@@ -95,6 +94,11 @@ def test_no_removed_setting_is_documented() -> None:
     }
 
 
+def test_each_response_header_is_documented() -> None:
+    table = DOCS["api.md"].split("### Response headers")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(headers_of(FakeService().graphs()))
+
+
 def test_each_route_is_documented() -> None:
     document = FakeService().app().openapi()
     routes = [(method.upper(), path) for path, methods in document["paths"].items() for method in methods]
@@ -157,7 +161,7 @@ def test_the_events_of_openais_routes_are_documented() -> None:
 
 async def test_the_table_of_a_requests_line_has_its_fields_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ray.serve")
-    async with FakeService(http=HttpSettings(log_transcripts=True)).client() as client:
+    async with FakeService(logs_transcripts=True).client() as client:
         assert (await client.post("/graph", files={"file": b"sound"})).status_code == 200
     (line,) = access_log(caplog.records)
     table = DOCS["logs.md"].split("| field | meaning |")[1].split("\n\n")[0]

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def settings(collector: Collector) -> dict[str, Any]:
     """A deadline that outlasts the start of a replica, and few concurrent requests, so that the service is soon full."""
-    tracing = {"endpoint": collector.url, "ratio": 1}
+    tracing = {"endpoint": collector.url, "sample_ratio": 1}
     return {"http": {"max_concurrent_requests": 8, "deadline_s": 120}, "tracing": tracing}
 
 

@@ -56,7 +56,7 @@ def test_each_deployment_is_judged_by_its_own_processes(service: Service, tmp_pa
     assert list(subjects) == ["ingress", "whisper", "diffusion"]
     for name in ("whisper", "diffusion"):
         used = subjects[name]["used"]
-        assert subjects[name]["asked"]["cpus"] == 1
+        assert subjects[name]["requested"]["cpus"] == 1
         assert not subjects[name]["idle"]
         assert 0.05 < used["cpus"]["p95"] < (psutil.cpu_count() or 1) + 0.5
         assert used["threads"]["max"] >= 1

@@ -86,7 +86,7 @@ def deploy_faulty(service: Service) -> None:
 
 
 def sonograph(service: Service, command: str, *options: str) -> str:
-    words = [str(Path(sys.prefix) / "bin" / "sonograph"), "rollout", command, "whisper", "--service", service.url, *options]
+    words = [str(Path(sys.prefix) / "bin" / "sonograph"), "rollout", command, "whisper", "--url", service.url, *options]
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -260,7 +260,7 @@ def test_mirrored_requests_change_no_answer_and_are_compared(service: Service, g
     assert figures["pairs"]["word_drift"]["value"] == 0
     assert figures["candidate"]["errors"] == {}
     mirrored = {"stage": "whisper", "dropped": "false"}
-    service.wait_until(lambda: service.metric("ray_sonograph_rollout_mirrored_total", **mirrored) >= 20, "they are counted")
+    service.wait_until(lambda: service.metric("ray_sonograph_rollout_mirrors_total", **mirrored) >= 20, "they are counted")
 
 
 def test_a_mirrored_requests_trace_reaches_down_to_the_candidates_model(service: Service, good: str) -> None:

@@ -270,7 +270,7 @@ def test_a_file_without_one_key_is_refused_before_anything_is_sent(
     result = draw("--key-file", str(tmp_path / "key.txt"))
     assert (result.exit_code, service.received) == (1, [])
     assert "key.txt has to hold one API key" in result.stderr or "it is no text" in result.stderr
-    assert draw("--key-file", str(tmp_path / "none.txt")).stderr.startswith("sonograph: cannot read")
+    assert draw("--key-file", str(tmp_path / "none.txt")).stderr.startswith("sonograph draw: cannot read")
 
 
 def test_a_retry_voids_the_transcript_so_far(service: FakeService, draw: Callable[..., Result], picture: Path) -> None:
@@ -314,12 +314,12 @@ def a_cut(service: FakeService) -> str:
 
 def a_break(service: FakeService) -> str:
     service.events, service.end = [*transcript_events(), *image_events()], "break"
-    return "ended the connection in the middle, so its ingress died"
+    return "ended the connection, so its ingress died"
 
 
 def no_picture(service: FakeService) -> str:
     service.events = [*transcript_events(), DONE]
-    return "sent no image"
+    return "sent no picture"
 
 
 def an_unreadable_event(service: FakeService) -> str:
@@ -330,7 +330,7 @@ def an_unreadable_event(service: FakeService) -> str:
 def an_unreadable_picture(service: FakeService) -> str:
     for event in service.events:
         event.update({"image": {"base64": "é"}} if event["type"] == "image" else {})
-    return "an image that cannot be read"
+    return "a picture that cannot be read"
 
 
 def another_server(service: FakeService) -> str:
@@ -348,7 +348,7 @@ def test_trouble_is_one_sentence_and_leaves_the_old_picture(
     sentence = trouble(service)
     result = draw()
     assert result.exit_code == 1
-    assert result.stderr.startswith("sonograph: ")
+    assert result.stderr.startswith("sonograph draw: ")
     assert result.stderr.count("\n") == 1
     assert sentence in result.stderr
     assert files(picture.parent) == ["picture.png"]
@@ -361,7 +361,7 @@ def test_where_nothing_listens_the_sentence_names_the_address_and_the_command_th
     url = f"http://127.0.0.1:{free_port()}"
     result = draw("--url", url)
     assert result.exit_code == 1
-    assert result.stderr == f"sonograph: nothing answers at {url}: `make serve` starts the service\n"
+    assert result.stderr == f"sonograph draw: nothing answers at {url}: `sonograph serve` starts a service on this machine\n"
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "nonsense", "ftp://127.0.0.1", "http://127.0.0.1:port", ""])
@@ -379,7 +379,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
     before = files(tmp_path)
     result = draw("-o", str(tmp_path / output))
     assert result.exit_code == 1
-    assert result.stderr.startswith("sonograph: ")
+    assert result.stderr.startswith("sonograph draw: ")
     assert output in result.stderr
     assert service.received == []
     assert files(tmp_path) == before
@@ -389,7 +389,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_anything_is_sent(
 def test_a_recording_that_cannot_be_read_is_named(draw: Callable[..., Result], tmp_path: Path, recording: str) -> None:
     result = draw(recording=(str(tmp_path / recording),))
     assert result.exit_code == 1
-    assert re.fullmatch(rf"sonograph: cannot read \S+/{recording}: .+\n", result.stderr)
+    assert re.fullmatch(rf"sonograph draw: cannot read \S+/{recording}: .+\n", result.stderr)
 
 
 def test_characters_that_steer_a_terminal_are_escaped(service: FakeService, draw: Callable[..., Result]) -> None:
@@ -403,7 +403,7 @@ def test_characters_that_steer_a_terminal_are_escaped(service: FakeService, draw
     result = draw()
     assert f"  1:03  {shown}\n" in result.stdout
     assert f"{shown} begins again" in result.stdout
-    assert result.stderr == f"sonograph: {shown} ({shown})\n"
+    assert result.stderr == f"sonograph draw: {shown} ({shown})\n"
 
 
 @contextlib.contextmanager
@@ -449,13 +449,13 @@ def test_a_terminal_shows_each_step_and_a_picture_by_the_default_name(service: F
     assert files(tmp_path) == ["picture.png", "recording.wav"]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [([], "no recording"), (["-", "-o", "-"], "a terminal shows no image")])
+@pytest.mark.parametrize(("arguments", "sentence"), [([], "no recording"), (["-", "-o", "-"], "a terminal shows no picture")])
 def test_bytes_neither_come_from_a_terminal_nor_go_to_one(
     service: FakeService, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     with on_a_terminal(tmp_path, "--url", service.url, *arguments) as (process, _):
         assert process.stderr
-        assert process.stderr.read().decode().startswith(f"sonograph: {sentence}: name a file")
+        assert process.stderr.read().decode().startswith(f"sonograph draw: {sentence}: name a file")
         assert process.wait(30) == 1
     assert service.received == []
 

@@ -37,7 +37,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
                 "compression": "gzip",
                 "headers": {"x-key": "a b", "x-team": "c=d"},
                 "service_name": "drawing",
-                "ratio": 0.25,
+                "sample_ratio": 0.25,
             },
         ),
         (
@@ -74,7 +74,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
             },
             {"endpoint": "http://collector:4318", "certificate_file": str(Path.cwd() / "ca.pem")},
         ),
-        ({**ENDPOINT, "OTEL_TRACES_SAMPLER": "always_off"}, {"endpoint": "http://collector:4318", "ratio": 0.0}),
+        ({**ENDPOINT, "OTEL_TRACES_SAMPLER": "always_off"}, {"endpoint": "http://collector:4318", "sample_ratio": 0.0}),
     ],
 )
 def test_the_variables_become_settings(environment: dict[str, str], found: dict[str, object]) -> None:

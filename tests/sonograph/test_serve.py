@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sonograph import serve
+from sonograph.addresses import is_loopback
 from testing.service import ROOT, config, environment
 
 pytestmark = pytest.mark.slow
@@ -74,6 +75,16 @@ def test_an_address_that_is_not_this_machines_is_refused(host: str) -> None:
     assert f"{host} is no address of this machine" in refused("--host", host)
 
 
+def test_the_port_of_the_config_counts_without_an_option(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        file = tmp_path / "config.yaml"
+        file.write_text(config(port))
+        assert f"port {port} is in use" in refused("--config", str(file))
+
+
 def test_the_host_of_the_config_counts_without_an_option(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     content = yaml.safe_load(config(8000))
@@ -87,7 +98,7 @@ def test_the_host_of_the_config_counts_without_an_option(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("http", "timeout_s", "sentence"),
     [
-        ({"deadline_s": 300}, 180, "after 180 s (http_options: request_timeout_s), and it has 300 s (http.deadline_s)"),
+        ({"deadline_s": 300}, 180, "after 180 s (http_options: request_timeout_s), and it has 300 s (setting http.deadline_s)"),
         ({"deadline_s": 180}, 180, "set request_timeout_s to 240"),
         ({}, 120, "and it has 120 s"),
         ({"deadline_s": 300}, 360, None),
@@ -134,7 +145,7 @@ def test_the_server_gets_the_pipe_of_the_requests_lines() -> None:
 )
 def test_this_machine_reaches_a_host_at_its_near_address(host: str, near: str, loopback: bool) -> None:
     assert serve._near(host) == near
-    assert serve._loopback(host) == loopback
+    assert is_loopback(host) == loopback
 
 
 @pytest.mark.parametrize(

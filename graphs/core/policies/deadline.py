@@ -17,7 +17,7 @@ async def within[Result](stage: str, work: Awaitable[Result], time_left: TimeLef
             return await work
     except TimeoutError as error:
         raise DeadlineExceeded(
-            f"the request's time ran out during {stage}: allow more time (timeout_ms, or the setting http.deadline_s), or ask for less"
+            f"the request's time ran out during {stage}: allow more time (timeout_ms, or setting http.deadline_s), or ask for less"
         ) from error
 
 

@@ -31,7 +31,7 @@ HEADERS = {
 
 
 def router(services: Services) -> APIRouter:
-    """A route for each file. One of them has the bounds that the page needs. Without a graph that draws there is no page."""
+    """A route for each file. One of them has what the page needs to know of the settings. Without a graph that draws there is no page."""
     routes = APIRouter()
     text_to_image = services.find("text_to_image")
     if text_to_image is None or services.find("speech_to_text") is None:
@@ -40,6 +40,7 @@ def router(services: Services) -> APIRouter:
         "max_duration_s": services.audio.max_duration_s,
         "max_upload_bytes": services.settings.max_upload_bytes,
         "max_side_px": getattr(text_to_image.settings, "max_side_px", None),
+        "may_keep_content": services.may_keep_content,
     }
     _add(routes, "/page/limits.json", json.dumps(limits).encode(), "application/json")
     _add(routes, "/", (FILES / "index.html").read_bytes(), "text/html")

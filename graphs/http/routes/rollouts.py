@@ -72,7 +72,7 @@ def router(services: Services) -> APIRouter:
             async with asyncio.timeout(BODY_S):
                 body = await receive_json(request)
         except TimeoutError as error:
-            raise BodyTooSlow(f"the body did not arrive within {BODY_S:g} s") from error
+            raise BodyTooSlow(f"the body did not arrive within {BODY_S:g} s: send it without pauses") from error
         try:
             change = Change.model_validate_json(body)
         except ValidationError as error:
@@ -90,7 +90,7 @@ def router(services: Services) -> APIRouter:
     async def delete_samples(stage: Stage, by: Operator) -> dict[str, int]:
         removed = await rollouts.remove_samples(stage, by)
         if removed is None:
-            raise NotFound("this service keeps no samples: the setting rollouts.samples names no folder")
+            raise NotFound("this service keeps no samples: name a folder for them (setting rollouts.samples_folder)")
         return {"removed": removed}
 
     @routes.delete(

@@ -35,7 +35,7 @@ def router(services: Services) -> APIRouter:
         """Every ingress replica is asked, since each keeps the traces of its own requests."""
         found = [trace for trace in await services.find_traces(id) if trace is not None]
         if not found:
-            raise NotFound("no ingress replica keeps this trace: the settings keep the last tracing.kept of each")
+            raise NotFound("no ingress replica keeps this trace: each keeps its last ones (setting tracing.max_traces)")
         best = max(found, key=lambda trace: float(trace["took_ms" if id == "slowest" else "at"]))
         since = max(trace["kept_since"] for trace in found)  # a replica that began later may have replaced one
         return {**best, "kept": sum(trace["kept"] for trace in found), "kept_since": since}

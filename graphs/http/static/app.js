@@ -25,6 +25,9 @@ const limitsLoaded = fetchLimits()
   .then((served) => {
     Object.assign(limits, served);
     $("width").max = $("height").max = served.max_side_px;
+    $("kept").textContent = served.may_keep_content
+      ? "Its operator has set this service so that it may keep recordings, words and pictures."
+      : "The service keeps neither the recording nor the picture.";
   })
   .catch(() => {}); // the service itself refuses a request beyond its limits
 
@@ -62,8 +65,8 @@ async function acceptFile(file) {
   await limitsLoaded;
   if (state() !== "idle") return;
   if (file.size > limits.max_upload_bytes) {
-    const maxMegabytes = Math.floor(limits.max_upload_bytes / 2 ** 20);
-    drawing.fail(new UserFacingError("The file is too large", `This service takes at most ${maxMegabytes} MB: choose a shorter recording.`));
+    const maxMiB = Math.floor(limits.max_upload_bytes / 2 ** 20);
+    drawing.fail(new UserFacingError("The file is too large", `This service takes at most ${maxMiB} MiB: choose a shorter recording.`));
     return;
   }
   const bars = await barsOfFile(file);

@@ -13,7 +13,7 @@ export class UserFacingError extends Error {
 /** From RFC 9457 problem details, or from the error object of an OpenAI route. */
 export function problemError(problem, status = 0, retryAfterS = null) {
   const { title, detail, code } = problem.error ? { detail: problem.error.message, code: problem.error.code } : problem;
-  const retry = retryAfterS ? ` Try again in ${retryAfterS} s.` : "";
+  const retry = retryAfterS && !/try again/i.test(detail) ? ` Try again in ${retryAfterS} s.` : "";
   return new UserFacingError(
     title || "There is no picture",
     detail ? sentence(detail) + retry : `The service answered with status ${status} and no reason.${retry || " Try again."}`,

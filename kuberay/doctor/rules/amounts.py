@@ -91,7 +91,7 @@ def _insane(one: PodContainer, kind: str, name: str, number: Decimal, stated: An
 @rule(
     "SG432",
     "a resource has a name that Kubernetes knows",
-    "Take cpu, memory, ephemeral-storage, or the name of a device as `kubectl describe node` has it.",
+    "Use cpu, memory, ephemeral-storage, or the name of a device as `kubectl describe node` has it.",
 )
 def a_resource_has_a_name_that_kubernetes_knows(service: Service) -> Iterator[Finding]:
     for template in pod_templates(service):

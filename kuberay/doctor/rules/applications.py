@@ -86,7 +86,7 @@ def serve_takes_the_route_prefix(service: Service) -> Iterator[Finding]:
 @rule(
     "SG213",
     "this project's app is at the root",
-    "Take `route_prefix: /`, and a host name of its own for it.",
+    "Use `route_prefix: /`, and a host name of its own for it.",
 )
 def the_app_is_at_the_root(service: Service) -> Iterator[Finding]:
     """`sonograph drain` asks /healthz, and takes an answer of 404 for a pod without requests: it ends them."""
@@ -104,7 +104,7 @@ def the_app_is_at_the_root(service: Service) -> Iterator[Finding]:
 @rule(
     "SG214",
     "an app's code is where Serve can read it",
-    "Take a URL of an archive, and Serve fetches it on each node.",
+    "Use a URL of an archive, and Serve fetches it on each node.",
 )
 def a_working_dir_can_be_fetched(service: Service) -> Iterator[Finding]:
     """Note for a folder on the node: the doctor does not see what the image has."""

@@ -40,7 +40,7 @@ class Use:
 @rule(
     "SG730",
     "a claim that pods name is there",
-    "Take the name of the PersistentVolumeClaim, or make one of this name before.",
+    "Use the name of the PersistentVolumeClaim, or make one of this name before.",
 )
 def a_claim_is_there(service: Service) -> Iterator[Finding]:
     known, uses = _claims(service), _uses(service)
@@ -55,7 +55,7 @@ def a_claim_is_there(service: Service) -> Iterator[Finding]:
             yield use.finding(a_claim_is_there, sentence)
         elif use.claim not in noted:
             noted.add(use.claim)
-            sentence = f"no claim {use.claim} is in the folder: it has to be in the namespace, or the pods wait for it for ever"
+            sentence = f"no claim {use.claim} is in the folder: it has to be in the namespace, or the pods wait for it forever"
             yield use.finding(a_claim_is_there, sentence, NOTE)
 
 

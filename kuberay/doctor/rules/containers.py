@@ -79,7 +79,7 @@ def _twice(named: list[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
 @rule(
     "SG421",
     "a port's name is one of IANA's form",
-    "Take at most 15 of a-z, 0-9 and -, and a letter among them.",
+    "Use at most 15 of a-z, 0-9 and -, and a letter among them.",
 )
 def a_port_is_well_formed(service: Service) -> Iterator[Finding]:
     for template in pod_templates(service):
@@ -100,7 +100,7 @@ def a_port_is_well_formed(service: Service) -> Iterator[Finding]:
 @rule(
     "SG422",
     "one process of a pod listens on a port",
-    "Take another port: the containers of a pod share one address.",
+    "Use another port: the containers of a pod share one address.",
 )
 def a_port_has_one_listener(service: Service) -> Iterator[Finding]:
     own = a_port_has_one_listener

@@ -17,7 +17,7 @@ BOUNDS = ("minAvailable", "maxUnavailable")
 @rule(
     "SG760",
     "a disruption budget selects pods that there are",
-    "Take the labels of the pods: `kubectl get pods --show-labels` lists them, KubeRay's own (ray.io/group) too.",
+    "Use the labels of the pods: `kubectl get pods --show-labels` lists them, KubeRay's own (ray.io/group) too.",
 )
 def a_budget_selects_pods(service: Service) -> Iterator[Finding]:
     everything = pod_templates(service)
@@ -63,7 +63,7 @@ def a_budget_lets_a_pod_go(service: Service) -> Iterator[Finding]:
             )
         else:
             continue
-        sentence = f"{reason}, so `kubectl drain` and an upgrade of the nodes wait for ever: let one pod go"
+        sentence = f"{reason}, so `kubectl drain` and an upgrade of the nodes wait forever: let one pod go"
         yield document.finding(a_budget_lets_a_pod_go, f"spec.{place}", sentence, WARNING)
 
 

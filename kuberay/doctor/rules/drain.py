@@ -75,7 +75,7 @@ def requests_and_connections_end_in_time(service: Service) -> Iterator[Finding]:
     own, deadline_s = requests_and_connections_end_in_time, longest_deadline_s(service)
     timeout_s, kept_s = options(service).get("request_timeout_s"), options(service).get("keep_alive_timeout_s")
     if deadline_s and not timeout_s:
-        sentence = "without it a request whose ingress has died holds its client for ever: state it, a minute above the deadline"
+        sentence = "without it a request whose ingress has died holds its client forever: state it, a minute above the deadline"
         yield service.finding(own, f"{SERVE_CONFIG}: http_options.request_timeout_s", sentence, WARNING)
     elif deadline_s and isinstance(timeout_s, int | float) and timeout_s > deadline_s + LONGEST_AFTER_S:
         sentence = (

@@ -22,7 +22,7 @@ UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 @rule(
     "SG780",
     "a route is attached to a Gateway that there is",
-    "Take the name and the namespace of the Gateway.",
+    "Use the name and the namespace of the Gateway.",
 )
 def a_route_has_a_gateway(service: Service) -> Iterator[Finding]:
     gateways = documents(service, "Gateway")
@@ -44,7 +44,7 @@ def a_route_has_a_gateway(service: Service) -> Iterator[Finding]:
 @rule(
     "SG781",
     "a route names a listener that its Gateway has",
-    "Take the name of the listener, and its port.",
+    "Use the name of the listener, and its port.",
 )
 def a_route_has_a_listener(service: Service) -> Iterator[Finding]:
     for route, index, parent, gateway in _attached(service):
@@ -112,7 +112,7 @@ def a_gateway_takes_the_routes(service: Service) -> Iterator[Finding]:
 @rule(
     "SG784",
     "an Ingress leads to a Service that there is, on its port",
-    "Take the name of the RayService and `-serve-svc`, and port 8000.",
+    "Use the name of the RayService and `-serve-svc`, and port 8000.",
 )
 def an_ingress_leads_to_a_service(service: Service) -> Iterator[Finding]:
     targets = {one.name: one for one in services(service)}
@@ -151,9 +151,8 @@ def an_ingress_outlasts_the_deadline(service: Service) -> Iterator[Finding]:
         timeout_s = float(value[1]) if value else READ_TIMEOUT_S
         if timeout_s <= deadline_s:
             found = f"it is {stated}" if stated is not None else f"it is not stated, and nginx waits {READ_TIMEOUT_S:g} s"
-            sentence = (
-                f"{found}, which is not above the deadline (http.deadline_s, {deadline_s:g} s): slow requests get 504. State more"
-            )
+            deadline = f"the deadline (setting http.deadline_s, {deadline_s:g} s)"
+            sentence = f"{found}, which is not above {deadline}: slow requests get 504. State more"
             place = f"metadata.annotations.{name}" if stated is not None else "metadata.annotations"
             yield document.finding(an_ingress_outlasts_the_deadline, place, sentence, WARNING)
 
@@ -172,7 +171,7 @@ def an_ingress_takes_uploads(service: Service) -> Iterator[Finding]:
         if size is None or not int(size[1]) or int(size[1]) * UNITS[size[2]] >= most:
             continue
         found = f"it is {stated}" if stated is not None else f"it is not stated, and nginx takes {BODY}"
-        sentence = f"{found}, less than an upload may have (http.max_upload_bytes, {most}): larger recordings get 413. State more"
+        sentence = f"{found}, less than an upload may have (setting http.max_upload_bytes, {most}): larger recordings get 413. State more"
         place = f"metadata.annotations.{name}" if stated is not None else "metadata.annotations"
         yield document.finding(an_ingress_takes_uploads, place, sentence, WARNING)
 

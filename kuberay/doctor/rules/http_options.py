@@ -22,7 +22,7 @@ def options(service: Service) -> dict[str, Any]:
 @rule(
     "SG220",
     "Serve listens on the port that its containers name `serve`",
-    "Take one number for `http_options.port` and for each container's port `serve`.",
+    "Use one number for `http_options.port` and for each container's port `serve`.",
 )
 def serve_listens_on_the_port_of_its_containers(service: Service) -> Iterator[Finding]:
     """KubeRay's readiness probe asks a worker's port `serve`, 8000 where it has none; its Service takes the head's."""
@@ -79,7 +79,7 @@ def _probe(service: Service, group: Group, listens: int) -> Iterator[Finding]:
 @rule(
     "SG221",
     "Serve listens to other pods",
-    "Take `host: 0.0.0.0`, or `::` for IPv6, or leave it out.",
+    "Use `host: 0.0.0.0`, or `::` for IPv6, or leave it out.",
 )
 def serve_listens_to_other_pods(service: Service) -> Iterator[Finding]:
     host, field = options(service).get("host"), f"{SERVE_CONFIG}: http_options.host"
@@ -103,7 +103,7 @@ def serve_listens_to_other_pods(service: Service) -> Iterator[Finding]:
 @rule(
     "SG222",
     "the pods behind the Service have a proxy",
-    "Take `proxy_location: EveryNode`, or leave it out.",
+    "Use `proxy_location: EveryNode`, or leave it out.",
 )
 def the_pods_behind_the_service_have_a_proxy(service: Service) -> Iterator[Finding]:
     where, severity = service.config.get("proxy_location", "EveryNode"), ERROR

@@ -73,7 +73,7 @@ def repository(image: str) -> str:
 @rule(
     "SG241",
     "a model has the device that its settings name",
-    "Take `device: auto`, or the group with that device.",
+    "Use `device: auto`, or the group with that device.",
 )
 def a_model_has_its_device(service: Service) -> Iterator[Finding]:
     for one in placed(service):

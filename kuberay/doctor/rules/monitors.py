@@ -18,7 +18,7 @@ ENDPOINTS = {"PodMonitor": "podMetricsEndpoints", "ServiceMonitor": "endpoints"}
 @rule(
     "SG770",
     "a monitor selects pods or Services that there are, in their namespace",
-    "Take the labels of the pods (PodMonitor) or of the Service itself (ServiceMonitor), and their namespace.",
+    "Use the labels of the pods (PodMonitor) or of the Service itself (ServiceMonitor), and their namespace.",
 )
 def a_monitor_selects_what_there_is(service: Service) -> Iterator[Finding]:
     for document, labelled in _monitors(service):
@@ -45,7 +45,7 @@ def a_monitor_selects_what_there_is(service: Service) -> Iterator[Finding]:
 @rule(
     "SG771",
     "a monitor scrapes ports that there are",
-    "Take the name of a container's port (PodMonitor) or of the Service's (ServiceMonitor).",
+    "Use the name of a container's port (PodMonitor) or of the Service's (ServiceMonitor).",
 )
 def a_monitor_scrapes_ports_that_there_are(service: Service) -> Iterator[Finding]:
     for document, labelled in _monitors(service):

@@ -80,7 +80,7 @@ def a_namespace_is_stated_everywhere(service: Service) -> Iterator[Finding]:
             yield one.finding(a_namespace_is_stated_everywhere, "metadata.namespace", sentence, WARNING)
 
 
-@rule("SG715", "a Namespace of the folder has objects of the folder in it", "Take the name that the objects state.")
+@rule("SG715", "a Namespace of the folder has objects of the folder in it", "Use the name that the objects state.")
 def a_namespace_is_used(service: Service) -> Iterator[Finding]:
     everything = [one for one in documents(service) if one.kind not in OF_THE_CLUSTER]
     used = {one.namespace for one in everything} - {""}

@@ -46,7 +46,7 @@ def _survives(text: str) -> bool:
 @rule(
     "SG102",
     "names become parts of pods' and Services' names",
-    "Take at most 47 of a-z, 0-9 and -, a letter first.",
+    "Use at most 47 of a-z, 0-9 and -, a letter first.",
 )
 def a_name_is_a_dns_label(service: Service) -> Iterator[Finding]:
     name = service.parsed.metadata.name

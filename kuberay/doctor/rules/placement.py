@@ -40,7 +40,7 @@ def a_deployment_is_pinned_twice(service: Service) -> Iterator[Finding]:
 @rule(
     "SG302",
     "one group offers the resource that a deployment asks for",
-    "Take the group's own name of the resource.",
+    "Use the group's own name of the resource.",
 )
 def a_resource_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
     head = service.node_types[HEAD].resources
@@ -58,7 +58,7 @@ def a_resource_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
 @rule(
     "SG303",
     "one group has the label that a deployment selects",
-    "Take the group's own label.",
+    "Use the group's own label.",
 )
 def a_label_is_offered_by_one_group(service: Service) -> Iterator[Finding]:
     for request in resource_requests(service):
@@ -109,7 +109,7 @@ def both_pins_name_one_group(service: Service) -> Iterator[Finding]:
 @rule(
     "SG305",
     "a replica fits a pod of its group",
-    "Ask for less, or make the pod larger: a replica waits for ever otherwise.",
+    "Ask for less, or make the pod larger: a replica waits forever otherwise.",
 )
 def a_replica_fits_one_pod(service: Service) -> Iterator[Finding]:
     for request in resource_requests(service):
@@ -202,7 +202,7 @@ def each_decoder_has_a_cpu(service: Service) -> Iterator[Finding]:
         for request in resource_requests(service):
             if request.name == INGRESS.name and request.amounts["CPU"] < workers:
                 sentence = (
-                    f"the ingress decodes recordings in {workers} processes (audio.decode_workers), and requests "
+                    f"the ingress decodes recordings in {workers} processes (setting audio.decode_workers), and requests "
                     f"{request.amounts['CPU']:g} CPUs (num_cpus): they would take those of others"
                 )
                 yield service.finding(each_decoder_has_a_cpu, f"{request.field}.ray_actor_options", sentence, WARNING)

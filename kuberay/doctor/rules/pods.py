@@ -108,7 +108,7 @@ def ray_counts_no_more_gpus_than_a_pod_has(service: Service) -> Iterator[Finding
 @rule(
     "SG405",
     "a selector of a group names one that there is",
-    "Take the group's name.",
+    "Use the group's name.",
 )
 def a_selector_names_a_group_that_there_is(service: Service) -> Iterator[Finding]:
     names = {group.group_name for group in service.groups} | {HEAD} | set(_groups_beside(service))
@@ -249,7 +249,7 @@ def _nodes(described: list[dict[str, Any]]) -> list[dict[str, Decimal]]:
     kinds = [
         (
             {
-                "cpu": _cpus(node["cpu"]),
+                "cpu": _cpus(node["cpus"]),
                 "memory": parse_quantity(f"{node['memory_gib']}Gi"),
                 **{name: Decimal(count) for name, count in node["gpus"].items()},
             },

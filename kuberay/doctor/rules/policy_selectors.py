@@ -48,7 +48,7 @@ def traces_reach_their_collector(service: Service) -> Iterator[Finding]:
 @rule(
     "SG740",
     "a network policy selects pods that there are",
-    "Take the labels of the pods: `kubectl get pods --show-labels` lists them, KubeRay's own too.",
+    "Use the labels of the pods: `kubectl get pods --show-labels` lists them, KubeRay's own too.",
 )
 def a_policy_selects_pods(service: Service) -> Iterator[Finding]:
     everything = pod_templates(service)
@@ -65,7 +65,7 @@ def a_policy_selects_pods(service: Service) -> Iterator[Finding]:
 @rule(
     "SG741",
     "a peer of a network policy that is meant to be the folder's pods selects some of them",
-    "Take the labels of the pods.",
+    "Use the labels of the pods.",
 )
 def a_peer_selects_pods(service: Service) -> Iterator[Finding]:
     everything = pod_templates(service)
@@ -96,7 +96,7 @@ def the_job_reaches_its_hub(service: Service) -> Iterator[Finding]:
         if found and not is_open(found, EGRESS, takes, port):
             names = " and ".join(policy.document.name for policy in found)
             sentence = (
-                f"{names} cut {one.name} from the internet, where it fetches the weights: the groups wait for them for ever. "
+                f"{names} cut {one.name} from the internet, where it fetches the weights: the groups wait for them forever. "
                 "Let its port out, 443 for a public hub"
             )
             yield found[-1].document.finding(the_job_reaches_its_hub, "spec.egress", sentence, WARNING)
@@ -129,7 +129,7 @@ def prometheus_reaches_the_metrics(service: Service) -> Iterator[Finding]:
 @rule(
     "SG750",
     "a namespace is selected by a label that it has",
-    "Take kubernetes.io/metadata.name, which Kubernetes sets, or set the label: `kubectl label namespace NAME KEY=VALUE`.",
+    "Use kubernetes.io/metadata.name, which Kubernetes sets, or set the label: `kubectl label namespace NAME KEY=VALUE`.",
 )
 def a_namespace_is_selected_by_its_label(service: Service) -> Iterator[Finding]:
     labelled = [texts(one.metadata.get("labels")) for one in documents(service, "Namespace")]

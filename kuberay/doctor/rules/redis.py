@@ -57,7 +57,7 @@ def _target(service: Service, address: Address) -> KubernetesService | None:
 @rule(
     "SG723",
     "Redis' address is a Service of the folder where Redis is in the folder, at one of its ports",
-    "Take the name of the Service and its port, such as `sonograph-redis:6379`.",
+    "Use the name of the Service and its port, such as `sonograph-redis:6379`.",
 )
 def redis_address_is_a_service(service: Service) -> Iterator[Finding]:
     own, address = redis_address_is_a_service, _address(service)

@@ -41,7 +41,7 @@ class Reference:
 @rule(
     "SG720",
     "an object that pods name is the one in the folder",
-    "Take the name of the object.",
+    "Use the name of the object.",
 )
 def a_named_object_is_there(service: Service) -> Iterator[Finding]:
     found = references(service)
@@ -80,7 +80,7 @@ def a_named_key_is_there(service: Service) -> Iterator[Finding]:
 @rule(
     "SG722",
     "a binding of roles names a ServiceAccount and a role that there are",
-    "Take their names; the autoscaler's own ServiceAccount and role are KubeRay's.",
+    "Use their names; the autoscaler's own ServiceAccount and role are KubeRay's.",
 )
 def a_binding_names_what_there_is(service: Service) -> Iterator[Finding]:
     accounts = {one.name for one in documents(service, "ServiceAccount")}

@@ -28,7 +28,7 @@ LEAST_RAY = (2, 52, 0)
 @rule(
     "SG109",
     "KubeRay takes the strategy of upgrades",
-    "Take `NewCluster`, `None`, or `NewClusterWithIncrementalUpgrade` with all of its options.",
+    "Use `NewCluster`, `None`, or `NewClusterWithIncrementalUpgrade` with all of its options.",
 )
 def an_upgrade_is_one_that_kuberay_knows(service: Service) -> Iterator[Finding]:
     own, strategy = an_upgrade_is_one_that_kuberay_knows, service.parsed.spec.upgrade_strategy
@@ -190,7 +190,7 @@ def nothing_is_suspended(service: Service) -> Iterator[Finding]:
             yield service.finding(own, f"{where}.suspend", sentence)
     for group in service.groups:
         if group.suspend and not service.cluster.enable_in_tree_autoscaling:  # another rule has what KubeRay refuses
-            sentence = f"the group {group.group_name} would have no pods: its replicas would wait for ever"
+            sentence = f"the group {group.group_name} would have no pods: its replicas would wait forever"
             yield service.finding(own, service.field(group, "suspend"), sentence)
 
 

@@ -111,7 +111,7 @@ KINDS: dict[str, type[Part]] = {"HTTPRoute": HttpRoute, "Gateway": Gateway}
 @rule(
     "SG701",
     "a route leads to the Service of a RayService, on its port",
-    "Take the name of the RayService, and `-serve-svc`.",
+    "Use the name of the RayService, and `-serve-svc`.",
 )
 def a_route_leads_to_services_that_there_are(service: Service) -> Iterator[Finding]:
     own, strategies, ports = a_route_leads_to_services_that_there_are, _upgrade_strategies(service), _ports(service)
@@ -139,7 +139,7 @@ def a_route_leads_to_services_that_there_are(service: Service) -> Iterator[Findi
 @rule(
     "SG702",
     "the shares of a split add up to 100",
-    "Mend the weights.",
+    "Fix the weights.",
 )
 def shares_add_up_to_100(service: Service) -> Iterator[Finding]:
     for document, field, routed in _rules(service):
@@ -164,7 +164,7 @@ def a_route_outlasts_the_deadline(service: Service) -> Iterator[Finding]:
                 sentence = f"it is {duration or 'not stated'}, and Envoy then ends a request after 15 s: state it, such as 180s"
             elif timeout_s is not None and 0 < timeout_s <= deadline_s:
                 sentence = (
-                    f"{timeout_s:g} s is not above the deadline (http.deadline_s, {deadline_s:g} s): "
+                    f"{timeout_s:g} s is not above the deadline (setting http.deadline_s, {deadline_s:g} s): "
                     "the gateway would end a request that still has time"
                 )
             else:  # 0s is no timeout

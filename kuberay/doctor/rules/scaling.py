@@ -55,7 +55,7 @@ def _stated(service: Service) -> Iterator[Stated]:
 
 @rule(
     "SG230",
-    "a replica takes as many requests at once as the app counts on",
+    "a replica takes as many requests at the same time as the app counts on",
     "Leave `max_ongoing_requests` out.",
 )
 def a_replica_takes_as_many_requests_as_the_app_counts_on(service: Service) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def a_replica_takes_as_many_requests_as_the_app_counts_on(service: Service) -> I
 @rule(
     "SG231",
     "a deployment scales before its requests wait",
-    "Take a `target_ongoing_requests` below `max_ongoing_requests`, and a short `upscale_delay_s`.",
+    "Use a `target_ongoing_requests` below `max_ongoing_requests`, and a short `upscale_delay_s`.",
 )
 def a_deployment_scales_before_its_requests_wait(service: Service) -> Iterator[Finding]:
     own = a_deployment_scales_before_its_requests_wait

@@ -82,7 +82,7 @@ def a_toleration_is_one_that_kubernetes_takes(service: Service) -> Iterator[Find
 @rule(
     "SG456",
     "there can be a node that a pod selects",
-    "Mend `nodeSelector` or the affinity: a node has to fulfil both.",
+    "Fix `nodeSelector` or the affinity: a node has to fulfil both.",
 )
 def a_node_can_fulfil_what_a_pod_selects(service: Service) -> Iterator[Finding]:
     own = a_node_can_fulfil_what_a_pod_selects
@@ -108,7 +108,7 @@ def a_node_can_fulfil_what_a_pod_selects(service: Service) -> Iterator[Finding]:
         against = [_against(selected, term) for _, term in terms]
         if against and all(against):
             place = template.at(f"{'.'.join(REQUIRED)}.nodeSelectorTerms")
-            sentence = f"no node fulfils {against[0]}: the pod waits for ever"
+            sentence = f"no node fulfils {against[0]}: the pod waits forever"
             yield template.document.finding(own, place, sentence)
 
 

@@ -7,13 +7,14 @@ import contextlib
 import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from deployments.nearest import question
 from kuberay import app
 from kuberay.doctor import schema
 from kuberay.doctor.documents import SERVE_CONFIG
@@ -63,13 +64,13 @@ def serve_accepts_the_config(service: Service) -> Iterator[Finding]:
 def no_key_is_unknown(service: Service) -> Iterator[Finding]:
     from ray.serve.schema import ServeDeploySchema
 
-    for path in _unknown(service.config, ServeDeploySchema, ()):
-        sentence = f"Serve knows no {path[-1]} there, and would drop it silently"
+    for path, names in _unknown(service.config, ServeDeploySchema, ()):
+        sentence = f"Serve knows no {path[-1]} there, and would drop it silently{question(str(path[-1]), names)}"
         yield service.finding(no_key_is_unknown, f"{SERVE_CONFIG}: {schema.path(path)}", sentence)
 
 
-def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Paths of the keys that no model has. Only models are searched: args, for example, may hold anything."""
+def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Iterable[str]]]:
+    """Paths of the keys that no model has, and its keys there. Only models are searched: args may hold anything."""
     model = next((one for one in _flat(annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if isinstance(value, list):
         for index, item in enumerate(value):
@@ -79,7 +80,7 @@ def _unknown(value: Any, annotation: Any, path: tuple[Any, ...]) -> Iterator[tup
             if key in model.model_fields:
                 yield from _unknown(item, model.model_fields[key].annotation, (*path, key))
             else:
-                yield (*path, key)
+                yield (*path, key), model.model_fields
 
 
 def _flat(annotation: Any) -> Iterator[Any]:
@@ -92,7 +93,7 @@ def _flat(annotation: Any) -> Iterator[Any]:
 @rule(
     "SG204",
     "the app has every deployment that the config names",
-    "Take the deployments' own names.",
+    "Use the deployments' own names.",
 )
 def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
@@ -108,7 +109,7 @@ def the_app_has_these_deployments(service: Service) -> Iterator[Finding]:
 @rule(
     "SG203",
     "the app can be imported",
-    "Mend `import_path`, or run the doctor where the app's code is.",
+    "Fix `import_path`, or run the doctor where the app's code is.",
 )
 def the_app_can_be_imported(service: Service) -> Iterator[Finding]:
     for number, application in enumerate(service.config["applications"]):
@@ -170,7 +171,7 @@ def the_settings_accept_the_args(service: Service) -> Iterator[Finding]:
 @rule(
     "SG207",
     "a `runtime_env` holds no secret",
-    "Take it from a Secret in the pod's `env`.",
+    "Use it from a Secret in the pod's `env`.",
 )
 def no_secret_is_in_a_runtime_env(service: Service) -> Iterator[Finding]:
     for path, value in _leaves(service.config, ()):

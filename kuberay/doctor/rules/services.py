@@ -14,7 +14,7 @@ from kuberay.doctor.untyped import at, mapping, mappings
 @rule(
     "SG726",
     "a Service selects pods that there are",
-    "Take the labels of the pods: `kubectl get pods --show-labels` lists them.",
+    "Use the labels of the pods: `kubectl get pods --show-labels` lists them.",
 )
 def a_service_selects_pods(service: Service) -> Iterator[Finding]:
     everything, named = pod_templates(service), _named(service)
@@ -31,7 +31,7 @@ def a_service_selects_pods(service: Service) -> Iterator[Finding]:
 @rule(
     "SG727",
     "a Service leads to a port that its pods have",
-    "Take the name or the number of a container's port.",
+    "Use the name or the number of a container's port.",
 )
 def a_service_leads_to_a_port(service: Service) -> Iterator[Finding]:
     for document in documents(service, "Service"):

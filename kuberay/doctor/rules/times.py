@@ -29,7 +29,7 @@ def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
     timeout_s = (service.config.get("http_options") or {}).get("request_timeout_s")
     if timeout_s is not None and timeout_s <= deadline_s:
         sentence = (
-            f"{timeout_s:g} s is not above the deadline (http.deadline_s, {deadline_s:g} s): "
+            f"{timeout_s:g} s is not above the deadline (setting http.deadline_s, {deadline_s:g} s): "
             "Serve would end a request that still has time"
         )
         yield service.finding(own, "spec.serveConfigV2: http_options.request_timeout_s", sentence)
@@ -39,7 +39,7 @@ def each_wait_outlasts_the_next(service: Service) -> Iterator[Finding]:
         if request.graceful_shutdown_s <= deadline_s:
             sentence = (
                 f"{request.name} has {request.graceful_shutdown_s:g} s to finish, which is not above the deadline "
-                f"(http.deadline_s, {deadline_s:g} s): an update would cut requests"
+                f"(setting http.deadline_s, {deadline_s:g} s): an update would cut requests"
             )
             yield service.finding(own, f"{request.field}.graceful_shutdown_timeout_s", sentence)
     tier_s = _number(service.cluster.head_group_spec, SHUTDOWN_TIER, RAY_TIER_S)

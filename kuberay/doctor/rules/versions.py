@@ -34,7 +34,7 @@ def ray_is_one_version(service: Service) -> Iterator[Finding]:
 @rule(
     "SG502",
     "every image says its Ray and Python in its tag, and has the same Python",
-    "Take the images that images/ builds.",
+    "Use the images that images/ builds.",
     house=True,
 )
 def python_is_one_version(service: Service) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ def _missed(selector: dict[str, Any], labels: dict[str, Any]) -> Iterator[tuple[
 @rule(
     "SG452",
     "what spreads pods selects pods of the folder",
-    "Take labels that the pods have.",
+    "Use labels that the pods have.",
 )
 def a_spread_selects_pods(service: Service) -> Iterator[Finding]:
     groups = {group.group_name for group in service.groups}
@@ -117,7 +117,7 @@ def _spreads(template: PodTemplate) -> Iterator[tuple[str, dict[str, Any], str]]
         yield place, mapping(one.get("labelSelector")), "so nothing is spread, and one node may hold every pod"
     for name in ("podAffinity", "podAntiAffinity"):
         affinity, needs = mapping(at(template.spec, "affinity", name)), name == "podAffinity"
-        happens = "so the pod waits for ever" if needs else "so nothing is kept apart, and one node may hold every pod"
+        happens = "so the pod waits forever" if needs else "so nothing is kept apart, and one node may hold every pod"
         terms = [
             (f"affinity.{name}.requiredDuringSchedulingIgnoredDuringExecution[{index}]", one)
             for index, one in mappings(affinity.get("requiredDuringSchedulingIgnoredDuringExecution"))

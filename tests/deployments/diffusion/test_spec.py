@@ -56,7 +56,7 @@ def test_defaults_fill_in_only_options_that_the_request_leaves_open() -> None:
 
 
 def test_an_engines_configuration_survives_the_way_to_the_model() -> None:
-    config = EngineConfig('/models/a "b"', "cpu", "bf16", threads=3, safety_checker=True, max_batch=5, max_queue_delay_ms=20)
+    config = EngineConfig('/models/a "b"', "cpu", "bf16", threads=3, safety_checker=True, max_batch=5, max_queue_delay_s=0.02)
     assert from_parameters(to_parameters(config), EngineConfig) == config
     assert EngineConfig("hub/id").model_name == "hub/id"
     assert EngineConfig("/models/painter").model_name == "painter"

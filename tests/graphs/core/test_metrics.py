@@ -130,8 +130,8 @@ def test_a_rollout_has_its_share_and_scores(recorder: Recorder) -> None:
         ("sonograph_rollout_score", "whisper", "word_drift", "low"): [0.01],
         ("sonograph_rollout_score", "whisper", "word_drift", "high"): [0.04],
         ("sonograph_rollout_fallbacks", "whisper", "internal"): [1],
-        ("sonograph_rollout_mirrored", "whisper", "false"): [1],
-        ("sonograph_rollout_mirrored", "whisper", "true"): [1],
+        ("sonograph_rollout_mirrors", "whisper", "false"): [1],
+        ("sonograph_rollout_mirrors", "whisper", "true"): [1],
     }
 
 

@@ -51,7 +51,7 @@ async def test_an_empty_chunk_gives_no_time() -> None:
 
 async def test_a_body_that_pauses_too_long_is_refused_with_the_settings() -> None:
     with pytest.raises(
-        BodyTooSlow, match=r"pauses of 0\.05 s \(http\.body_idle_timeout_s\), at 500 bytes/s .*http\.min_body_bytes_per_s"
+        BodyTooSlow, match=r"pauses of 0\.05 s \(setting http\.body_idle_timeout_s\), at 500 bytes/s .*http\.min_body_bytes_per_s"
     ):
         await BodyTimeout(0.05, 500).wait(never)
 

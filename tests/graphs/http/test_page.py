@@ -88,7 +88,12 @@ async def test_the_page_needs_no_key_where_the_service_requires_one(tmp_path: Pa
 
 async def test_the_page_gets_the_services_bounds(client: httpx.AsyncClient) -> None:
     limits = (await client.get("/page/limits.json")).json()
-    assert limits == {"max_duration_s": 45, "max_upload_bytes": 1000, "max_side_px": 256}
+    assert limits == {"max_duration_s": 45, "max_upload_bytes": 1000, "max_side_px": 256, "may_keep_content": False}
+
+
+async def test_the_page_is_told_where_the_service_may_keep_what_it_gets() -> None:
+    async with FakeService(may_keep_content=True).client() as client:
+        assert (await client.get("/page/limits.json")).json()["may_keep_content"] is True
 
 
 @pytest.mark.parametrize(

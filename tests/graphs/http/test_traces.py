@@ -30,7 +30,7 @@ def keys(folder: Path) -> Path:
 
 
 def service(sent: Sent) -> FakeService:
-    return FakeService(traces=Traces(TracingSettings(ratio=1), sent))
+    return FakeService(traces=Traces(TracingSettings(sample_ratio=1), sent))
 
 
 async def test_a_request_has_the_spans_of_the_edge() -> None:
@@ -236,7 +236,7 @@ async def test_a_refusal_and_a_failure_have_the_context_too() -> None:
 
 async def test_a_trace_that_is_not_kept_has_no_id_in_the_answer() -> None:
     sent = Sent()
-    sending = FakeService(traces=Traces(TracingSettings(kept=0, ratio=1), sent))
+    sending = FakeService(traces=Traces(TracingSettings(max_traces=0, sample_ratio=1), sent))
     async with sending.client() as client:
         answer = await client.post("/graph", files=FILES)
     assert len(sent) == 1

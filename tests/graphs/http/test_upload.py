@@ -92,7 +92,7 @@ async def test_any_body_is_read_or_refused_with_a_known_error(body: bytes, insid
 async def test_a_body_is_refused_as_soon_as_it_exceeds_the_limit(content_type: str | None, chunk: bytes) -> None:
     start = [part("file", b"")[:-2]] if content_type == MULTIPART else []
     body = Body([*start, *[chunk] * 1000], content_type)
-    with pytest.raises(AudioTooLarge, match=r"larger than 0\.000953674 MiB, this service's limit"):
+    with pytest.raises(AudioTooLarge, match=r"larger than 0\.000953674 MiB \(setting http\.max_upload_bytes\)"):
         await receive(body.request, LIMIT_BYTES)
     assert body.read == len(start) + 11
 

@@ -45,7 +45,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def made(place: str, clock: Clock | None = None, **bounds: Any) -> Samples:
-    return Samples(RolloutSettings(samples=place, **bounds), clock or Clock())
+    return Samples(RolloutSettings(samples_folder=place, **bounds), clock or Clock())
 
 
 def keep(samples: Samples, most: int = 10, stage: str = "whisper") -> None:
@@ -100,19 +100,19 @@ def newest(samples: Samples, number: int) -> list[int]:
 
 
 def test_the_bytes_are_bounded(place: str) -> None:
-    keep(made(place, samples_bytes=10**9))
+    keep(made(place, max_samples_bytes=10**9))
     size = made(place)._folder.list("whisper")[0].size
-    samples = made(place, samples_bytes=int(2.5 * size))
+    samples = made(place, max_samples_bytes=int(2.5 * size))
     for _ in range(5):
         keep(samples)
     assert len(stored(samples)) == 2
-    keep(made(place, samples_bytes=size // 2))  # one alone is too large
+    keep(made(place, max_samples_bytes=size // 2))  # one alone is too large
     assert stored(samples) == []
 
 
 def test_old_ones_are_removed(place: str) -> None:
     clock = Clock()
-    samples = made(place, clock, samples_age_s=100)
+    samples = made(place, clock, max_samples_age_s=100)
     keep(samples)
     clock.now += 200
     keep(samples)
@@ -155,7 +155,7 @@ def test_a_url_whose_package_is_missing_is_refused_with_the_remedy() -> None:
 
 def test_a_relative_folder_is_refused() -> None:
     with pytest.raises(ValidationError, match="whole path"):
-        RolloutSettings(samples="samples")
+        RolloutSettings(samples_folder="samples")
 
 
 def archives(folder: Path) -> int:

@@ -48,14 +48,14 @@ def ended(
 def test_a_trace_is_sent(ratio: float, request_: dict[str, Any], is_sent: bool) -> None:
     """By the ratio, by its client's decision, and always where it failed or was slow."""
     sent = Sent()
-    traces = Traces(TracingSettings(ratio=ratio, slow_s=2), sent)
+    traces = Traces(TracingSettings(sample_ratio=ratio, slow_s=2), sent)
     trace = ended(traces, **request_)
     assert sent == ([trace] if is_sent else [])
 
 
 def test_the_time_since_which_all_are_kept_moves_with_the_first_one_that_is_dropped() -> None:
     before_ns = time.time_ns()
-    traces = Traces(TracingSettings(kept=2))
+    traces = Traces(TracingSettings(max_traces=2))
     begun_ns = traces.since_ns
     assert before_ns <= begun_ns <= time.time_ns()
     first = ended(traces)
@@ -72,7 +72,7 @@ def test_the_time_since_which_all_are_kept_moves_with_the_first_one_that_is_drop
 @pytest.mark.parametrize("traceparent", [SAMPLED, NOT_SAMPLED])
 def test_a_mirrored_calls_trace_is_kept_and_sent_with_its_requests(traceparent: str) -> None:
     sent = Sent()
-    traces = Traces(TracingSettings(ratio=0, slow_s=2), sent)
+    traces = Traces(TracingSettings(sample_ratio=0, slow_s=2), sent)
     request = ended(traces, traceparent=traceparent)
     ended(traces, id="id-2", traceparent=NOT_SAMPLED)
     with contextlib.suppress(Overloaded), request.mirror("mirror whisper") as mirror:
@@ -90,14 +90,14 @@ def test_a_mirrored_calls_trace_is_kept_and_sent_with_its_requests(traceparent: 
 
 def test_the_ratio_is_kept() -> None:
     sent = Sent()
-    traces = Traces(TracingSettings(ratio=0.25), sent)
+    traces = Traces(TracingSettings(sample_ratio=0.25), sent)
     for _ in range(4000):
         ended(traces)
     assert 850 < len(sent) < 1150
 
 
 def test_only_so_many_are_kept() -> None:
-    traces = Traces(TracingSettings(kept=3))
+    traces = Traces(TracingSettings(max_traces=3))
     made = [ended(traces, id=f"id-{number}", took_ms=100 - number) for number in range(5)]
     assert traces.find("id-1") is None
     assert traces.find("id-2") is made[2]
@@ -119,7 +119,7 @@ def large(traces: Traces, events: int, id: str) -> Trace:
 
 
 def test_spans_and_events_of_all_that_are_kept_are_bounded_in_sum() -> None:
-    traces = Traces(TracingSettings(kept=100, kept_spans=60))
+    traces = Traces(TracingSettings(max_traces=100, max_spans=60))
     made = [large(traces, 12, f"id-{number}") for number in range(4)]  # 15 each
     assert [traces.find(f"id-{number}") for number in range(4)] == made
     last = large(traces, 12, "id-4")
@@ -128,7 +128,7 @@ def test_spans_and_events_of_all_that_are_kept_are_bounded_in_sum() -> None:
 
 
 def test_a_mirrored_calls_spans_count_with_its_requests() -> None:
-    traces = Traces(TracingSettings(kept=100, kept_spans=60))
+    traces = Traces(TracingSettings(max_traces=100, max_spans=60))
     made = [large(traces, 12, f"id-{number}") for number in range(4)]
 
     def mirror(of: Trace) -> Trace:
@@ -146,7 +146,7 @@ def test_a_mirrored_calls_spans_count_with_its_requests() -> None:
 
 
 def test_the_newest_trace_is_kept_however_large_it_is() -> None:
-    traces = Traces(TracingSettings(kept=100, kept_spans=5))
+    traces = Traces(TracingSettings(max_traces=100, max_spans=5))
     for number in range(3):
         assert large(traces, 50, f"id-{number}") is traces.find("last")
         assert traces.count == 1
@@ -158,7 +158,7 @@ def test_nothing_is_kept_before_the_first_request() -> None:
 
 
 def test_without_anybody_to_see_it_there_is_no_trace() -> None:
-    assert begin(Traces(TracingSettings(kept=0)), SAMPLED) is None
+    assert begin(Traces(TracingSettings(max_traces=0)), SAMPLED) is None
 
 
 async def test_a_trace_is_found_whose_request_ends_right_after_its_last_byte(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -789,7 +789,7 @@ WORKLOADS = [
         "a selector against an affinity",
         "SG456",
         lambda m: m.pod("whisper").update(nodeSelector={"pool": "cpu"}, affinity=node_affinity(m, "pool", ["gpu", "spot"])),
-        "waits for ever",
+        "waits forever",
     ),
     Mistake(
         "a spread over a misspelt label",

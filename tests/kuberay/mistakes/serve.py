@@ -330,7 +330,7 @@ MISTAKES = [
         "a_node_in_thousandths_of_cpus",
         "SG406",
         lambda m: m.service["metadata"]["annotations"].update(
-            {"sonograph/nodes": '[{"name": "a", "count": 1, "cpu": "3900m", "memory_gib": 1, "gpus": {}}]'}
+            {"sonograph/nodes": '[{"name": "a", "count": 1, "cpus": "3900m", "memory_gib": 1, "gpus": {}}]'}
         ),
         "3900m is no number of CPUs",
         WARNING,
@@ -567,7 +567,7 @@ MISTAKES = [
     Mistake(
         "a_drain_in_a_list_that_is_too_short", "SG601", hook("sonograph", "drain", "h:1", "--most-s", "60"), "drains for 60 s"
     ),
-    Mistake("no_time_for_a_request", "SG604", lambda m: m.config["http_options"].pop("request_timeout_s"), "for ever", WARNING),
+    Mistake("no_time_for_a_request", "SG604", lambda m: m.config["http_options"].pop("request_timeout_s"), "forever", WARNING),
     Mistake("a_day_for_a_request", "SG604", http(request_timeout_s=86400), "for 86400 s", WARNING),
     Mistake("connections_that_close_at_once", "SG604", http(keep_alive_timeout_s=1), "1 s after its last request", WARNING),
     # versions

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import resource
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,17 @@ def measured(**values: Any) -> Measured:
         **{"threads": 1, "peak_bytes": 100, "text": WORDS, "mean_log_probability": -0.5, "language": "en"},
     }
     return Measured(**{**blank, **values})
+
+
+@contextmanager
+def at_most(size_bytes: int) -> Iterator[None]:
+    """Bound the size of every file that this process writes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @dataclass(frozen=True)

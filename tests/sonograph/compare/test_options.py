@@ -98,7 +98,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         ("--prompts none.txt --models small-stable-diffusion", "none.txt cannot be read"),
         ("--prompts texts.txt --models x --write values.yaml", "are for recordings"),
-        ("--prompts texts.txt --models x --set padding=adaptive", "Stable Diffusion has no setting padding"),
+        ("--prompts texts.txt --models x --set padding=adaptive", "diffusion.padding: there is no such key"),
     ],
 )
 def test_a_wrong_command_is_refused_with_the_reason_before_anything_is_written(

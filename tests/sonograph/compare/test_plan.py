@@ -65,7 +65,7 @@ def test_the_drawing_model_that_ships_is_known_by_its_name_wherever_it_lies_on_a
     ("engines", "more", "error"),
     [
         (["whisperx"], {}, "tiny.en, whisperx: whisper.engine: Input should be 'openai-whisper' or 'faster-whisper'"),
-        (["openai-whisper"], {"pading": "adaptive"}, "Whisper has no setting pading; did you mean padding?"),
+        (["openai-whisper"], {"pading": "adaptive"}, "whisper.pading: there is no such key; did you mean padding?"),
         (["openai-whisper"], {"precision": "int8"}, "tiny.en, openai-whisper: .* int8 is computed by faster-whisper alone"),
         (["openai-whisper"], {"padding": "in doubt"}, "set padding to adaptive"),
     ],

@@ -1,25 +1,11 @@
 """Kept results: whatever ends a run, what was kept is whole."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from sonograph.compare.store import NAME, NotKept, Store, read, replace_file
-from tests.sonograph.compare.fakes import measured
-
-
-@contextmanager
-def at_most(size_bytes: int) -> Iterator[None]:
-    """Bound the size of every file that this process writes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from sonograph.compare.store import NAME, NotKept, Store, read
+from tests.sonograph.compare.fakes import at_most, measured
 
 
 def test_results_are_read_as_they_were_kept(tmp_path: Path) -> None:
@@ -116,12 +102,3 @@ def test_a_name_that_is_no_unicode_is_kept(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.keep(measured(input="caf\udce9.wav"))
     assert read(tmp_path)[0].input == "caf\udce9.wav"
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    replace_file(path, b"first")
-    with at_most(3), pytest.raises(OSError, match="File too large"):
-        replace_file(path, b"second")
-    assert path.read_bytes() == b"first"
-    assert [one.name for one in tmp_path.iterdir()] == ["results.csv"]

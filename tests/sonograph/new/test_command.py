@@ -53,7 +53,7 @@ def refusal(result: Result) -> str:
     """Return the one sentence of a command that has failed."""
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
-    assert result.stderr.startswith("sonograph: ")
+    assert result.stderr.startswith("sonograph new: ")
     assert result.stderr.count("\n") == 1
     return result.stderr
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sonograph.rightsize.replicas import Replica
-from sonograph.rightsize.used import Asked, Sample, Subject
+from sonograph.rightsize.used import Requested, Sample, Subject
 
 MIB = 2**20
 
@@ -17,9 +17,9 @@ def samples(cpus: float = 0.9, memory_mib: float = 500, threads: float | None = 
 def subject(used: Sequence[Sample] | None = None, asked_cpus: float | None = 1, **fields: Any) -> Subject:
     memory_bytes, gpus = fields.pop("asked_bytes", None), fields.pop("gpus", 0)
     found = {"name": "whisper", "kind": "deployment", "deployment": "whisper", "threads_follow": True, **fields}
-    return Subject(asked=Asked(asked_cpus, memory_bytes, gpus), samples=samples() if used is None else used, **found)
+    return Subject(requested=Requested(asked_cpus, memory_bytes, gpus), samples=samples() if used is None else used, **found)
 
 
 def running(stage: str, id: str, address: str, **fields: Any) -> Replica:
-    found = {"asked": Asked(1, None, 0), "is_model": True, "application": "sonograph", "is_a_pod": False, **fields}
+    found = {"requested": Requested(1, None, 0), "is_model": True, "application": "sonograph", "is_a_pod": False, **fields}
     return Replica(stage, stage, id, address, address, **found)

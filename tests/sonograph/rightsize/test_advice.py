@@ -82,7 +82,7 @@ def test_the_story_of_one_cpu_and_eight_threads_is_an_error_that_says_what_follo
     assert advice.asks_for_too_little
     assert advice.cpus == 8
     said = sentence(advice, "threads")
-    assert said.startswith("asked for 1 CPU and ran 8 threads at once")
+    assert said.startswith("asked for 1 CPU and ran 8 threads at the same time")
     assert "8 threads on each CPU" in said
     assert said.endswith("ask for 8, or run 1")
     assert "cpus" not in severities(advice), "one error is said once"
@@ -106,13 +106,13 @@ def test_more_used_than_asked_for_is_an_error() -> None:
     assert severities(advise(subject(samples(cpus=1.1))))["cpus"] == "fine"
 
 
-def test_more_than_twice_the_use_is_a_hint_with_a_smaller_amount() -> None:
+def test_more_than_twice_the_use_is_a_note_with_a_smaller_amount() -> None:
     advice = advise(subject(samples(cpus=0.3), asked_cpus=2, threads_follow=False))
-    assert (severities(advice)["cpus"], advice.cpus) == ("hint", 0.3)
+    assert (severities(advice)["cpus"], advice.cpus) == ("note", 0.3)
     assert "more than twice" in sentence(advice, "cpus")
 
 
-def test_threads_that_follow_the_cpus_keep_them_and_the_hint_says_what_less_would_do() -> None:
+def test_threads_that_follow_the_cpus_keep_them_and_the_note_says_what_less_would_do() -> None:
     advice = advise(subject(samples(cpus=1.2, threads=4), asked_cpus=4))
     assert advice.cpus == 4
     assert "num_cpus sets its threads too, so with fewer it runs fewer" in sentence(advice, "cpus")
@@ -129,13 +129,13 @@ def test_a_model_on_a_full_machine_is_advised_what_it_would_have_used() -> None:
     assert advice.cpus == 1
     fits, full = (one for one in advice.reasons if one.about == "cpus")
     assert fits.sentence.startswith("asks for 1 CPU and used 0.5 CPUs, and waited for 0.45 more (p95)")
-    assert (full.severity, "the node is full" in full.sentence) == ("hint", True)
+    assert (full.severity, "the node is full" in full.sentence) == ("note", True)
     assert not advise(subject(samples(cpus=0.9, waited_cpus=0.05))).subject.waits
 
 
-def test_what_asks_for_no_cpu_gets_a_hint_and_no_error() -> None:
+def test_what_asks_for_no_cpu_gets_a_note_and_no_error() -> None:
     advice = advise(subject(samples(cpus=0.35, threads=4), asked_cpus=0, threads_follow=False))
-    assert (advice.cpus, severities(advice)["cpus"], advice.asks_for_too_little) == (0.4, "hint", False)
+    assert (advice.cpus, severities(advice)["cpus"], advice.asks_for_too_little) == (0.4, "note", False)
 
 
 def test_an_idle_service_gets_no_advice_on_cpus_but_on_memory() -> None:
@@ -173,7 +173,7 @@ def test_without_samples_nothing_is_advised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_mib", "severity"), [(None, "hint"), (400, "error"), (550, "hint"), (700, "fine"), (1100, "hint"), (640, "fine")]
+    ("asked_mib", "severity"), [(None, "note"), (400, "error"), (550, "note"), (700, "fine"), (1100, "note"), (640, "fine")]
 )
 def test_memory_is_judged_by_the_most_that_was_used(asked_mib: int | None, severity: str) -> None:
     asked = None if asked_mib is None else asked_mib * MIB
@@ -188,11 +188,11 @@ def test_the_starts_peak_counts_as_memory_that_was_used() -> None:
     assert advise(found).memory_bytes == 1280 * MIB
 
 
-def test_a_gpu_that_is_held_and_not_asked_for_is_an_error_and_one_that_idles_a_hint() -> None:
+def test_a_gpu_that_is_held_and_not_asked_for_is_an_error_and_one_that_idles_a_note() -> None:
     held = advise(subject(samples(gpu_percent=50.0, gpu_bytes=3 * GIB)))
     assert severities(held)["gpu"] == "error"
     idle = advise(subject(samples(gpu_percent=10.0, gpu_bytes=3 * GIB), gpus=1))
-    assert severities(idle)["gpu"] == "hint"
+    assert severities(idle)["gpu"] == "note"
     busy = advise(subject(samples(gpu_percent=90.0, gpu_bytes=3 * GIB), gpus=1))
     assert "gpu" not in severities(busy)
 

@@ -245,8 +245,8 @@ def test_the_story_in_results_is_status_1_with_what_follows_for_a_node(results: 
     result = run(results, "--node", "cpus=8,memory=32Gi")
     assert result.exit_code == 1, result.output
     printed = " ".join(result.stdout.split())  # lines end anywhere
-    assert "error small, openai-whisper asked for 1 CPU and ran 8 threads at once" in printed
-    assert "a node of 8 CPUs takes 8 of small, openai-whisper as asked, which keep 64 CPUs busy" in printed
+    assert "error small, openai-whisper asked for 1 CPU and ran 8 threads at the same time" in printed
+    assert "a node of 8 CPUs takes 8 of small, openai-whisper as requested, which keep 64 CPUs busy" in printed
     assert "1 task failed" in printed
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.bounded import Bounded
 from sonograph.rightsize.metrics import Metrics, Node, read, targets
 

@@ -1,4 +1,4 @@
-"""Number that fits a node, as asked and as advised, and what waits."""
+"""Number that fits a node, as requested and as advised, and what waits."""
 
 import pytest
 
@@ -68,9 +68,12 @@ def test_the_story_packs_eight_times_too_many_as_asked() -> None:
     advice = advise(subject(samples(cpus=1.9, threads=8), kind="task", count=20, name="small"))
     found = packed([advice], [EIGHT])
     (row,) = found.rows
-    assert (row.asked, row.advised, row.crowded) == (Fit(8, "CPUs"), Fit(1, "CPUs"), True)
+    assert (row.requested, row.advised, row.crowded) == (Fit(8, "CPUs"), Fit(1, "CPUs"), True)
     assert "keep 64 CPUs busy: 8 times what it has" in found.sentences[0]
-    assert found.sentences[1] == "tasks at once on 1 node, as asked and as advised, while the others wait: small: 8 and 1 of 20"
+    assert (
+        found.sentences[1]
+        == "tasks at the same time on 1 node, as requested and as advised, while the others wait: small: 8 and 1 of 20"
+    )
 
 
 def test_what_fits_as_asked_and_keeps_no_more_busy_is_not_crowded() -> None:
@@ -83,7 +86,7 @@ def test_deployments_are_packed_together_and_tasks_alone() -> None:
         advices = [advise(subject(samples(memory_mib=100), kind=kind, name=name, asked_cpus=1)) for name in ("a", "b")]
         return list(packed(advices, [NodeSize("n", 1, None)]).sentences)
 
-    assert two("deployment")[0] == "on 1 node, as asked, these wait: 1 of b"
+    assert two("deployment")[0] == "on 1 node, as requested, these wait: 1 of b"
     (alone,) = two("task")
     assert alone.endswith("a: 1 and 1 of 1; b: 1 and 1 of 1")
 

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from sonograph.compare.threads import thread_times
 from sonograph.rightsize.processes import Tree, peak_bytes, replica
 from sonograph.rightsize.used import Sample
+from sonograph.threads import thread_times
 
 WAIT_S = 120
 LITTLE = 1e-4

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.prometheus import Prometheus
 from tests.sonograph.rightsize.figures import MIB
 

@@ -5,11 +5,11 @@ from typing import Any
 import psutil
 import pytest
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.metrics import Node
 from sonograph.rightsize.packing import NodeSize
 from sonograph.rightsize.replicas import places, replicas
-from sonograph.rightsize.used import Asked
+from sonograph.rightsize.used import Requested
 from tests.sonograph.test_status import replica, rollout, stage, topology
 
 GIB = 2**30
@@ -33,9 +33,9 @@ DETAILS = {
 
 def test_running_replicas_have_what_they_ask_for_and_their_processes() -> None:
     found, wanted, missing = replicas(topology(INGRESS, WHISPER), DETAILS)
-    assert [(each.stage, each.id, each.asked, each.pid, each.is_model) for each in found] == [
-        ("ingress", "x9ab", Asked(0, None, 0), None, False),
-        ("whisper", "a1", Asked(1, 2e9, 0), 42, True),
+    assert [(each.stage, each.id, each.requested, each.pid, each.is_model) for each in found] == [
+        ("ingress", "x9ab", Requested(0, None, 0), None, False),
+        ("whisper", "a1", Requested(1, 2e9, 0), 42, True),
     ]
     assert wanted == {"ingress": 1, "whisper": 2}
     assert missing == ["whisper: the replica b2 is STARTING, and not measured"]

@@ -9,9 +9,9 @@ import pytest
 
 from sonograph.compare.measured import Measured
 from sonograph.compare.store import Store
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.results import nodes, outcomes, subjects
-from sonograph.rightsize.used import Asked, Spread
+from sonograph.rightsize.used import Requested, Spread
 
 MIB = 2**20
 
@@ -53,7 +53,7 @@ def test_the_results_of_a_comparison_are_read_by_its_own_reader(tmp_path: Path) 
     found = outcomes(kept(tmp_path, measured("a"), measured("b", cpu_s=1.8), measured("b", cpu_s=2.0, threads=8)))
     (whisper,), sentences = subjects(found)
     assert (whisper.name, whisper.kind, whisper.count, whisper.deployment) == ("tiny.en, faster-whisper", "task", 2, "whisper")
-    assert whisper.asked == Asked(1.0, None)
+    assert whisper.requested == Requested(1.0, None)
     assert (whisper.cpus, whisper.threads, whisper.memory) == (Spread(0.5, 1, 1), Spread(1, 8, 8), Spread(*(400 * MIB,) * 3))
     assert sentences == []
     assert nodes(found) == ["machine"]

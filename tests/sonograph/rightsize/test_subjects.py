@@ -1,7 +1,7 @@
 """Subjects of a running service: which samples are whose, and what cannot be told apart."""
 
 from sonograph.rightsize.subjects import NO_THREADS, WHOLE_GPUS, grouped
-from sonograph.rightsize.used import Asked, Subject
+from sonograph.rightsize.used import Requested, Subject
 from tests.sonograph.rightsize.figures import running as one
 from tests.sonograph.rightsize.figures import samples
 
@@ -32,12 +32,12 @@ def test_replicas_that_share_another_node_cannot_be_told_apart_and_the_node_is_j
     subjects = grouped(found, {}, {}, {"192.0.2.1": samples(cpus=1.9)}, {})
     assert names(subjects) == ["whisper", "diffusion", "node 192.0.2.1"]
     assert [len(each.samples) for each in subjects] == [0, 0, 20]
-    assert subjects[-1].asked.cpus == 2
+    assert subjects[-1].requested.cpus == 2
     assert "other replicas" in subjects[0].missing[0]
 
 
 def test_a_replica_here_that_asks_for_a_gpu_has_the_figures_of_its_nodes_gpus() -> None:
-    found = [one("whisper", "a", "here", asked=Asked(1, None, 1)), one("ingress", "b", "here")]
+    found = [one("whisper", "a", "here", requested=Requested(1, None, 1)), one("ingress", "b", "here")]
     seen = {"a": samples(count=4), "b": samples(count=4)}
     of_node = [*samples(gpu_percent=10.0, gpu_bytes=GIB, count=1), *samples(gpu_percent=90.0, gpu_bytes=2 * GIB, count=1)]
     whisper, ingress = grouped(found, seen, {}, {"here": of_node}, {})

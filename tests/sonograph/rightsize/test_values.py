@@ -9,7 +9,7 @@ import yaml
 from kuberay import values_file
 from kuberay.doctor.finding import ERROR
 from kuberay.profiles import ONE_GPU, PROFILES, Profile
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rightsize.advice import Advice, advise
 from sonograph.rightsize.values import MARK, chosen, content, stated, write
 from testing.manifests import Manifests

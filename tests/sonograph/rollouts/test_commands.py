@@ -30,7 +30,7 @@ def command(cluster: FakeCluster, tmp_path: Path) -> Command:
 
     def run(name: str, *arguments: str, key: str = KEY) -> Result:
         of_ray = () if name in ("status", "pause", "resume") else ("--ray-token-file", str(token))
-        line = ["rollout", name, *arguments, "--service", cluster.service, *of_ray]
+        line = ["rollout", name, *arguments, "--url", cluster.service, *of_ray]
         return CliRunner().invoke(cli, line, env={"SONOGRAPH_KEY": key, "COLUMNS": "200"})
 
     return run
@@ -85,7 +85,7 @@ def test_labelled_recordings_are_transcribed_by_both(command: Command, cluster: 
         (("--steps", "5", "--max-errors", "3"), "1% is 0.01, and 3 would be 300%"),
         (("--steps", "5", "--every", "0.1s"), "every_s: Input should be greater than or equal to 0.5"),
         (("--steps", "5", "--min-requests", "501"), "min_requests: Input should be less than or equal to 500"),
-        (("--set", "paddings=1"), "whisper.paddings: Extra inputs are not permitted"),
+        (("--set", "paddings=1"), "whisper.paddings: there is no such key; did you mean padding?"),
     ],
 )
 def test_a_wrong_plan_is_refused_before_anything_changes(
@@ -121,14 +121,14 @@ def test_a_service_that_does_not_know_the_dashboard_asks_for_it(command: Command
 
 def test_the_services_refusal_is_shown(command: Command) -> None:
     result = command("status", key="another")
-    assert (result.exit_code, result.output) == (1, "sonograph: this needs an operator's key (forbidden)\n")
+    assert (result.exit_code, result.output) == (1, "sonograph rollout: this needs an operator's key (forbidden)\n")
 
 
 def test_a_service_without_rollouts_is_told(cluster: FakeCluster) -> None:
-    other = CliRunner().invoke(cli, ["rollout", "status", "--service", f"{cluster.service}/other"])
+    other = CliRunner().invoke(cli, ["rollout", "status", "--url", f"{cluster.service}/other"])
     assert (other.exit_code, other.output) == (
         1,
-        f"sonograph: {cluster.service}/other has no rollouts: it is a service of an older version, or not Sonograph's\n",
+        f"sonograph rollout: {cluster.service}/other has no rollouts: it is a service of an older version, or not Sonograph's\n",
     )
 
 

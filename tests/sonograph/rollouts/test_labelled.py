@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts.labelled import measure, read
 
 

@@ -8,7 +8,7 @@ import pytest
 from deployments.model_spec import specs
 from kuberay import serve_config as of_profiles
 from kuberay.profiles import PROFILES
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
 from testing.rollout_service import STABLE
@@ -58,7 +58,7 @@ def test_a_candidate_lands_on_the_stable_models_worker_group_or_on_its_own(profi
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"changes": {"paddings": "adaptive"}}, "whisper.paddings: Extra inputs are not permitted"),
+        ({"changes": {"paddings": "adaptive"}}, "whisper.paddings: there is no such key; did you mean padding?"),
         ({"changes": {"max_batch": 0, "padding": "some"}}, "whisper.max_batch: Input should be greater than or equal to 1"),
         ({"changes": {"precision": "int8"}}, "int8 is computed by faster-whisper alone"),
         ({"stage": "wisper"}, f"there is no stage wisper: the models are {', '.join(specs())}"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sonograph.dashboard import Dashboard, DashboardError
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
 from sonograph.rollouts.steps import Run, begin

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import pytest
 from rich.console import Console
 
-from sonograph.rollouts.table import duration, rollout
+from sonograph.rollouts.table import rollout
 from testing.rollout_service import figures
 
 
@@ -68,10 +67,3 @@ def test_columns_are_aligned() -> None:
 def test_texts_of_the_service_cannot_steer_the_terminal() -> None:
     assert "\x1b[31m" not in printed(view())
     assert r"\x1b[31mmax_errors" in printed(view())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.5, "0.5s"), (45, "45s"), (60, "1m"), (150, "2m30s"), (3600, "1h"), (9000, "2h30m")]
-)
-def test_a_duration_is_short(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -7,7 +7,7 @@ import pytest
 import typer
 import yaml
 
-from sonograph.events import Failed
+from sonograph.errors import Failed
 from sonograph.rollouts import serve_config
 from sonograph.rollouts.serve_config import Candidate
 from sonograph.rollouts.session import TargetOptions
@@ -19,7 +19,7 @@ NAME = "sonograph-whisper-candidate"
 
 
 def test_a_manifests_patch_adds_the_application_to_the_serve_config_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    target = Manifest(str(MANIFEST), "")
+    target = Manifest(str(MANIFEST))
     config = target.config()
     changed = serve_config.with_candidate(config, "sonograph", Candidate("whisper", NAME, {"padding": "adaptive"}))
     with pytest.raises(typer.Exit):
@@ -34,12 +34,12 @@ def test_a_manifests_patch_adds_the_application_to_the_serve_config_alone(capsys
 
 def test_the_patched_manifest_has_the_candidate(tmp_path: Path) -> None:
     candidate = Candidate("whisper", NAME, {"padding": "adaptive"})
-    changed = serve_config.with_candidate(Manifest(str(MANIFEST), "").config(), "sonograph", candidate)
+    changed = serve_config.with_candidate(Manifest(str(MANIFEST)).config(), "sonograph", candidate)
     document = yaml.safe_load(MANIFEST.read_text())
     document["spec"]["serveConfigV2"] = yaml.safe_dump(changed)
     path = tmp_path / "rayservice.yaml"
     path.write_text(yaml.safe_dump(document))
-    again = Manifest(str(path), "").config()
+    again = Manifest(str(path)).config()
     assert serve_config.with_candidate(again, "sonograph", candidate) == again, "the repeated command would print the patch again"
 
 
@@ -55,9 +55,9 @@ def test_a_file_without_a_rayservice_is_refused(tmp_path: Path, content: Any, se
     path = tmp_path / "some.yaml"
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(Failed, match=sentence):
-        Manifest(str(path), "").config()
+        Manifest(str(path)).config()
 
 
-def test_live_needs_a_name_since_a_file_is_not_the_cluster() -> None:
-    with pytest.raises(Failed, match="--live changes a RayService in the cluster"):
-        TargetOptions(None, Path("none"), str(MANIFEST), "", True).target(None)
+def test_apply_needs_a_name_since_a_file_is_not_the_cluster() -> None:
+    with pytest.raises(Failed, match="--apply changes a RayService in the cluster"):
+        TargetOptions(None, Path("none"), str(MANIFEST), None, None, True).target(None)

@@ -12,11 +12,6 @@ from sonograph.rollouts import values
 @pytest.mark.parametrize(
     ("parser", "text", "value"),
     [
-        (values.seconds, "30s", 30.0),
-        (values.seconds, "10m", 600.0),
-        (values.seconds, "1h30m", 5400.0),
-        (values.seconds, "2d", 172800.0),
-        (values.seconds, "0.5", 0.5),
         (values.percent, "5", 5.0),
         (values.percent, "2.5%", 2.5),
         (values.share, "1%", 0.01),
@@ -27,22 +22,16 @@ from sonograph.rollouts import values
         (values.multiple, "none", "none"),
         (values.nats, "0.1", 0.1),
         (values.steps, "5, 20%,50,100", (5.0, 20.0, 50.0, 100.0)),
-        (values.settings, ["model=small.en", "max_batch=4", "aliases=[a, b]", "weights=/a=b"], None),
         (values.resources, ["whisper=1"], {"whisper": 1.0}),
     ],
 )
 def test_a_value_is_read(parser: Callable[[Any], Any], text: Any, value: Any) -> None:
-    if value is None:
-        value = {"model": "small.en", "max_batch": 4, "aliases": ["a", "b"], "weights": "/a=b"}
     assert parser(text) == value
 
 
 @pytest.mark.parametrize(
     ("parser", "text", "sentence"),
     [
-        (values.seconds, "10min", "10min is no time: write 30s, 10m or 2h"),
-        (values.seconds, "-5", "is no time"),
-        (values.seconds, "", "is no time"),
         (values.percent, "101", "not between 0 and 100"),
         (values.percent, "nan", "write 5 or 5%"),
         (values.share, "3", "1% is 0.01, and 3 would be 300%"),
@@ -53,8 +42,6 @@ def test_a_value_is_read(parser: Callable[[Any], Any], text: Any, value: Any) ->
         (values.nats, "0", "not above 0 nats"),
         (values.steps, "50,20", "50,20 does not rise"),
         (values.steps, "5,5", "does not rise"),
-        (values.settings, ["model"], "model sets nothing: write model=small.en"),
-        (values.settings, ["model=[a"], "the value of model is no YAML"),
         (values.resources, ["whisper"], "names no resource"),
         (values.resources, ["whisper=one"], "is no amount of whisper"),
     ],

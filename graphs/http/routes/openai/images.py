@@ -138,8 +138,7 @@ def parse(body: bytes, max_side_px: int, setting: str = "diffusion.max_side_px")
     for side in map(int, size.groups() if size else ()):
         if side % 8 or side > max_side_px:
             refused = InvalidInput(
-                f"size must be auto or WIDTHxHEIGHT, both multiples of 8 and at most {max_side_px} "
-                f"(this service's setting {setting})"
+                f"size must be auto or WIDTHxHEIGHT, both multiples of 8 and at most {max_side_px} (setting {setting})"
             )
             refused.param = "size"
             raise refused

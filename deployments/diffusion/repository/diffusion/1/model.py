@@ -40,7 +40,7 @@ class TritonPythonModel:
             self._config.max_batch,
             MemoryBudget.measure(engine),
             self._steps.add,
-            max_delay_s=self._config.max_queue_delay_ms / 1000,
+            max_delay_s=self._config.max_queue_delay_s,
         )
 
     async def execute(self, requests: list[Any]) -> None:
