@@ -23,7 +23,7 @@ OFFLINE = {"HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", 
 @rule(
     "SG208",
     "the Job fetches the weights that the settings name",
-    "Render again with the model as a value, or mend the Job.",
+    "Render again with the model as a value, or fix the Job.",
 )
 def the_job_fetches_the_models(service: Service) -> Iterator[Finding]:
     """Rule for services with a Job: images may carry the weights instead. Its containers have the models' names.
