@@ -44,7 +44,7 @@ NOT_NORMAL_S = 90.0
 
 type Verdict = Literal["same", "other words", "wrong"]
 type Judge = Callable[[int, Outcome], Verdict]
-"""What the answer to the recording of this number is, beside the service's own answer to it at rest."""
+"""Verdict on the answer to the recording of this number, beside the service's own answer to it at rest."""
 
 
 @dataclass(frozen=True)
