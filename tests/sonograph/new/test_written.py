@@ -74,7 +74,7 @@ def test_they_are_written_as_the_code_is_and_are_typed(copy: Path) -> None:
     new = [*(f"deployments/{name}" for name in MODELS), *(f"graphs/{name}.py" for name in (GRAPH, LONG_GRAPH))]
     run(copy, "ruff", "check")
     run(copy, "ruff", "format", "--check")
-    run(copy, "mypy", "--follow-imports", "silent", *new)
+    run(copy, "mypy", "--follow-imports", "silent", "--exclude", "/repository/", *new)
     for name in MODELS:
         run(copy, "mypy", "--follow-imports", "silent", f"deployments/{name}/repository/{name}/1/model.py")
 
