@@ -17,6 +17,8 @@ from sonograph.compare.measured import Measured
 from sonograph.compare.scores import Errors, Scores
 from tests.benchmarks.test_two_numbers import task
 
+pytestmark = pytest.mark.slow
+
 SPEAKS = pytest.mark.skipif(
     not (shutil.which("flite") and shutil.which("sox")), reason="flite or sox is not installed: apt install flite sox"
 )

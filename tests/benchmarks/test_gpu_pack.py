@@ -15,6 +15,8 @@ import pytest
 from benchmarks.gpu import pack as gpu
 from testing.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 FORBIDDEN = {
     "accelerate",
     "fastapi",
@@ -176,7 +178,6 @@ def bare_environment(folder: Path) -> None:
                 link.symlink_to(file.locate().parents[len(file.parts) - 2] if len(file.parts) > 1 else file.locate())
 
 
-@pytest.mark.slow
 def test_the_engines_run_on_a_bare_machine_from_a_small_folder(tmp_path: Path) -> None:
     folder, bare = tmp_path / "packages", tmp_path / "bare"
     assert gpu.pack(folder) <= gpu.LIMIT_BYTES

@@ -21,6 +21,8 @@ from testing import known_cost
 from testing.hostile import KINDS
 from testing.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
 

@@ -36,6 +36,8 @@ from tests.kuberay.normal_hour import (
     up,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 OPERATIONS, RUNBOOKS = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("operations.md", "runbooks.md"))
 NORMAL = normal_hour()
@@ -188,7 +190,6 @@ def test_each_alert_has_a_case_in_which_it_fires() -> None:
     assert set(CASES) == {alert.name for alert in alerts(CPU, split=True)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_an_alert_fires_in_its_case_alone_and_not_before_it_has_lasted(name: str, tmp_path: Path) -> None:
     case = CASES[name]
@@ -201,7 +202,6 @@ def both(other: Profile, faulty: Callable[[], Series] = lambda: NORMAL) -> Serie
     return NORMAL | of_another(other, faulty())
 
 
-@pytest.mark.slow
 @BESIDE
 @pytest.mark.parametrize("name", CASES)
 def test_a_fault_of_one_of_two_installations_raises_its_own_alert_alone(name: str, other: Profile, tmp_path: Path) -> None:

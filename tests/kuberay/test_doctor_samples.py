@@ -8,6 +8,8 @@ import pytest
 from kuberay.doctor.examine import examine
 from kuberay.doctor.finding import ERROR
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*.yaml"))
 KUBERAY = "github.com/ray-project/kuberay/ray-operator@v1.6.0/config/samples"
 

@@ -17,6 +17,8 @@ import pytest
 from sonograph.drain import wait_until_idle
 from testing.service import free_port
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def health(answers: list[bytes], calls: Callable[[], None]) -> Iterator[int]:

@@ -33,6 +33,8 @@ from sonograph.cli import cli
 from testing.fakes import PNG
 from testing.service import ROOT, free_port
 
+pytestmark = pytest.mark.slow
+
 RECORDING = b"RIFF, not really"
 WORDS = "Ein grüner Apfel, 語\u2028と🦊"
 CHUNK_BYTES = 7
@@ -433,7 +435,6 @@ def test_ctrl_c_closes_the_connection_and_leaves_no_file(service: FakeService, t
     assert files(tmp_path) == []
 
 
-@pytest.mark.slow
 def test_a_terminal_shows_each_step_and_a_picture_by_the_default_name(service: FakeService, tmp_path: Path) -> None:
     service.events = [*transcript_events(), *image_events()[:3]]
     service.end = "hang"

@@ -17,6 +17,8 @@ from graphs.http.schemas import openapi
 from testing import media
 from testing.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 SOUND = media.sweep(1.0)
 MOST_MIB = 300
 """Peak memory that decoding may take, including Python and its libraries."""

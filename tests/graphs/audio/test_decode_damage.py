@@ -15,6 +15,8 @@ from testing import media
 from testing.media import RATE_HZ, Samples
 from tests.graphs.audio.test_decode import similarity
 
+pytestmark = pytest.mark.slow
+
 LIMIT_S = 60.0
 SOUND = media.sweep(1.0)
 PADDING_S = 0.3

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from graphs.rollouts.observations import KEPT, VARIANTS, Observation, Observations, Pair
 
+pytestmark = pytest.mark.slow
+
 numbers = st.floats(0, 1e6)
 observations = st.builds(
     Observation,

@@ -23,6 +23,8 @@ from testing.collector import Collector, wait_for
 from testing.jaeger import Jaeger
 from testing.service import ROOT
 
+pytestmark = pytest.mark.slow
+
 CLIENT = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True)
 
 

@@ -24,6 +24,8 @@ from sonograph.compare.summary import chosen, rows
 from sonograph.compare.timeline import cores, lanes, packed
 from testing.browser import DESK, PHONE, launch
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e'\"&lt;{%{x}}<b>"
 BEGAN_S = 1.7e9
 

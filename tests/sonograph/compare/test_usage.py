@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sonograph.compare.usage import PeakMemory, Usage
+
+pytestmark = pytest.mark.slow
 
 BLOCK = b"x" * (1 << 22)
 

@@ -15,6 +15,8 @@ from sonograph.new.command import ROLES
 from testing.checkouts import checkout
 from tests.laws.test_words import NOT_FIRST, first_words
 
+pytestmark = pytest.mark.slow
+
 PARTS = ("deployments", "graphs", "images/docker-bake.hcl", "testing/fakes.py", "pyproject.toml")
 LONG = "z" * 30
 

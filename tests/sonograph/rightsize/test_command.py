@@ -25,6 +25,8 @@ from tests.sonograph.rightsize.test_replicas import requested
 from tests.sonograph.rightsize.test_results import kept, measured
 from tests.sonograph.test_status import replica, stage, topology
 
+pytestmark = pytest.mark.slow
+
 GIB = 2**30
 ADDRESS = "192.0.2.1"
 

@@ -16,6 +16,8 @@ from sonograph.rightsize.processes import Tree, peak_bytes, replica
 from sonograph.rightsize.used import Sample
 from sonograph.threads import thread_times
 
+pytestmark = pytest.mark.slow
+
 WAIT_S = 120
 LITTLE = 1e-4
 """Part of the time that any thread gets, which has work, on a machine that is full."""

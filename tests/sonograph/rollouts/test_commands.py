@@ -13,6 +13,8 @@ from sonograph.cli import cli
 from sonograph.rollouts import commands
 from testing.rollout_service import KEY, TOKEN, FakeCluster, running
 
+pytestmark = pytest.mark.slow
+
 type Command = Callable[..., Result]
 SET = ("--set", "padding=adaptive")
 

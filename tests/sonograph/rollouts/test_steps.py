@@ -14,6 +14,8 @@ from sonograph.rollouts.targets import RunningServe
 from sonograph.service import Service
 from testing.rollout_service import KEY, STABLE, TOKEN, FakeCluster, running
 
+pytestmark = pytest.mark.slow
+
 NAME = "sonograph-whisper-candidate"
 CANDIDATE = Candidate("whisper", NAME, {"padding": "adaptive"})
 REQUEST = {"application": NAME, "share": 0, "mirror": 10, "samples": 0, "plan": {"steps": [5, 100]}}
