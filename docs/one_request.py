@@ -58,7 +58,7 @@ def declared(graph: type[Graph[Any, Any]]) -> dict[str, ModelSpec]:
 
 def types(graph: type[Graph[Any, Any]], name: str) -> tuple[str, str]:
     """Return the names of a stage's request and result, as the graph's source has them."""
-    request, result = re.search(rf"{name} = Stage\[(\w+), (\w+)\]", inspect.getsource(graph)).groups()  # type: ignore[union-attr]
+    ((request, result),) = re.findall(rf"{name} = Stage\[(\w+), (\w+)\]", inspect.getsource(graph))
     return request, result
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from fastapi import FastAPI
@@ -57,9 +58,9 @@ def test_each_document_is_a_page_and_the_contents_lead_to_it(folder: Path) -> No
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", DESK), ("dark", PHONE)])
 def test_every_page_is_shown_without_a_violation_a_request_elsewhere_or_a_sideways_scroll(
-    browser: Browser, url: str, folder: Path, scheme: str, size: tuple[int, int]
+    browser: Browser, url: str, folder: Path, scheme: Literal["light", "dark"], size: tuple[int, int]
 ) -> None:
-    context = browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]})  # type: ignore[arg-type]
+    context = browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
     asked: list[str] = []
     missing: list[str] = []
     messages: list[str] = []
